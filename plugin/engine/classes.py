@@ -1,0 +1,107 @@
+"""The class table: what the user calls the values of a label layer, and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# Class indices are uint8 in the engine; this one marks pixels without a label.
+IGNORE_INDEX = 255
+MAX_CLASSES = 255
+
+# Tableau's ten, as matplotlib has them: told apart by most people, and no two classes start alike.
+PALETTE = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
+    "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class: its value in the user's layer, its name and its colour as #rrggbb."""
+
+    value: int
+    name: str
+    color: str
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour as three numbers from 0 to 255."""
+        return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a dataset or model, ordered by value; a class's index is its place here."""
+
+    classes: tuple[ClassInfo, ...]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[Any] | ClassInfo]) -> ClassTable:
+        """Build a table from (value, name, colour) rows; a missing name or colour is made up."""
+        found: dict[int, ClassInfo] = {}
+        for row in rows:
+            value, name, color = (row.value, row.name, row.color) if isinstance(row, ClassInfo) else row
+            color = color or PALETTE[len(found) % len(PALETTE)]
+            found[int(value)] = ClassInfo(int(value), str(name or f"class {value}"), str(color).lower()[:7])
+        return cls(tuple(found[value] for value in sorted(found)))
+
+    @classmethod
+    def from_json(cls, rows: list[dict[str, Any]]) -> ClassTable:
+        """Read what `to_json` wrote."""
+        return cls.from_rows((row["value"], row["name"], row["color"]) for row in rows)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The table as rows of a JSON file."""
+        return [{"value": info.value, "name": info.name, "color": info.color} for info in self.classes]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def values(self) -> np.ndarray:
+        """(C,) int64: the class values, ascending."""
+        return np.array([info.value for info in self.classes], dtype=np.int64)
+
+    @property
+    def names(self) -> list[str]:
+        """The class names, in the order of the indices."""
+        return [info.name for info in self.classes]
+
+    @property
+    def colors(self) -> list[str]:
+        """The colours as #rrggbb, in the order of the indices."""
+        return [info.color for info in self.classes]
+
+    def to_indices(self, mask: np.ndarray) -> np.ndarray:
+        """Class values → uint8 class indices of the same shape; values of no class become `IGNORE_INDEX`."""
+        values = self.values
+        if mask.dtype == np.uint8:
+            lookup = np.full(256, IGNORE_INDEX, np.uint8)
+            held = (values >= 0) & (values <= 255)
+            lookup[values[held]] = np.flatnonzero(held)
+            return lookup[mask]
+        place = np.minimum(np.searchsorted(values, mask), len(values) - 1)
+        return np.where(values[place] == mask, place, IGNORE_INDEX).astype(np.uint8)
+
+    def to_values(self, indices: np.ndarray, nodata: int) -> np.ndarray:
+        """uint8 class indices → class values in `mask_dtype`; `IGNORE_INDEX` becomes `nodata`."""
+        lookup = np.full(256, nodata, self.mask_dtype(nodata))
+        lookup[: len(self.classes)] = self.values
+        return lookup[indices]
+
+    def mask_dtype(self, nodata: int) -> np.dtype[Any]:
+        """The smallest of uint8, int16, uint16 and int32 that holds every class value and `nodata`."""
+        low, high = min(int(self.values.min()), nodata), max(int(self.values.max()), nodata)
+        for dtype in (np.uint8, np.int16, np.uint16, np.int32):
+            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+                return np.dtype(dtype)
+        raise OverflowError(f"class values from {low} to {high}")
+
+    def free_value(self) -> int:
+        """A value that no class has, for pixels without a label: 0, else 255, else one beside the classes."""
+        taken = set(self.values.tolist())
+        return next(value for value in (0, 255, -1, max(taken) + 1) if value not in taken)

@@ -1,0 +1,154 @@
+"""Pure arithmetic on windows and grids: no files, no arrays of pixels.
+
+A window counts pixels of its raster, `(col_off, row_off, width, height)`. Bounds are `(left, bottom, right, top)`
+in CRS units. Sizes are `(height, width)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+# Rasters rarely sit on a common grid to the last bit; differences below this share of a pixel are rounding.
+TOLERANCE = 1e-4
+
+Bounds = tuple
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels."""
+
+    col_off: int
+    row_off: int
+    width: int
+    height: int
+
+    @property
+    def col_end(self) -> int:
+        """The first column to the right of the window."""
+        return self.col_off + self.width
+
+    @property
+    def row_end(self) -> int:
+        """The first row below the window."""
+        return self.row_off + self.height
+
+    def expanded(self, halo: int) -> Window:
+        """The window with `halo` more pixels on every side; it may reach out of the raster."""
+        return Window(self.col_off - halo, self.row_off - halo, self.width + 2 * halo, self.height + 2 * halo)
+
+    def intersection(self, other: Window) -> Window:
+        """The pixels in both windows; width or height is 0 where there are none."""
+        col_off, row_off = max(self.col_off, other.col_off), max(self.row_off, other.row_off)
+        width = max(0, min(self.col_end, other.col_end) - col_off)
+        height = max(0, min(self.row_end, other.row_end) - row_off)
+        return Window(col_off, row_off, width, height)
+
+    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+        """(rows, columns) that select this window from an array of `outer`."""
+        row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
+        return slice(row, row + self.height), slice(col, col + self.width)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no pixel is in it."""
+        return self.width <= 0 or self.height <= 0
+
+
+class Grid(NamedTuple):
+    """The pixels of a raster without rotation: where its corner is, and how large a pixel is in CRS units.
+
+    `step_y` is negative for the usual north-up raster.
+    """
+
+    left: float
+    top: float
+    step_x: float
+    step_y: float
+    width: int
+    height: int
+
+    @property
+    def window(self) -> Window:
+        """All pixels."""
+        return Window(0, 0, self.width, self.height)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """The bounds of all pixels."""
+        return self.bounds_of(self.window)
+
+    def geotransform(self, window: Window) -> tuple[float, float, float, float, float, float]:
+        """GDAL's six numbers for a raster that covers `window`."""
+        left = self.left + window.col_off * self.step_x
+        top = self.top + window.row_off * self.step_y
+        return left, self.step_x, 0.0, top, 0.0, self.step_y
+
+    def bounds_of(self, window: Window) -> tuple[float, float, float, float]:
+        """The bounds of a window in CRS units."""
+        x = self.left + window.col_off * self.step_x, self.left + window.col_end * self.step_x
+        y = self.top + window.row_off * self.step_y, self.top + window.row_end * self.step_y
+        return min(x), min(y), max(x), max(y)
+
+    def window_of(self, bounds: tuple[float, float, float, float], inner: bool = False) -> Window:
+        """The pixels that `bounds` touch, or with `inner` those wholly within; clipped to the raster."""
+        left, bottom, right, top = bounds
+        cols = sorted(((left - self.left) / self.step_x, (right - self.left) / self.step_x))
+        rows = sorted(((bottom - self.top) / self.step_y, (top - self.top) / self.step_y))
+        up, down = (math.ceil, math.floor) if inner else (math.floor, math.ceil)
+        slack = -TOLERANCE if inner else TOLERANCE
+        first_col, first_row = up(cols[0] + slack), up(rows[0] + slack)
+        end_col, end_row = down(cols[1] - slack), down(rows[1] - slack)
+        found = Window(first_col, first_row, max(0, end_col - first_col), max(0, end_row - first_row))
+        return found.intersection(self.window)
+
+
+def tiles(area: Window, tile_size: int) -> Iterator[Window]:
+    """Cut `area` into tiles of `tile_size` pixels a side, row by row; the last ones are smaller."""
+    for row_off in range(area.row_off, area.row_end, tile_size):
+        height = min(tile_size, area.row_end - row_off)
+        for col_off in range(area.col_off, area.col_end, tile_size):
+            yield Window(col_off, row_off, min(tile_size, area.col_end - col_off), height)
+
+
+def count_tiles(area: Window, tile_size: int) -> int:
+    """How many windows `tiles` yields."""
+    return math.ceil(area.width / tile_size) * math.ceil(area.height / tile_size)
+
+
+def offsets(start: int, end: int, size: int, stride: int, edges: str) -> np.ndarray:
+    """Where chips of `size` pixels begin along one axis of the range [start, end).
+
+    Args:
+        edges: "shift" moves the last chip back inside so that the range is covered to its end, and gives none where
+            the range is shorter than a chip; "pad" lets it reach beyond the end.
+
+    Returns:
+        (n,) int64, ascending.
+    """
+    length = end - start
+    if length <= 0 or (edges == "shift" and length < size):
+        return np.empty(0, np.int64)
+    inside = np.arange(start, max(start, end - size) + 1, stride, dtype=np.int64)
+    covered = int(inside[-1]) + size
+    if covered >= end:
+        return inside
+    last = end - size if edges == "shift" else int(inside[-1]) + stride
+    return np.append(inside, last) if last < end else inside
+
+
+def union(first: Optional[Bounds], second: Bounds) -> Bounds:
+    """The smallest bounds around both; `first` may be None."""
+    if first is None:
+        return second
+    return (
+        min(first[0], second[0]), min(first[1], second[1]), max(first[2], second[2]), max(first[3], second[3]),
+    )  # fmt: skip
+
+
+def overlap(first: Bounds, second: Bounds) -> bool:
+    """Whether two bounds share ground."""
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
