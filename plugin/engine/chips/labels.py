@@ -1,0 +1,277 @@
+"""Labels from polygons or class rasters, on the image's grid, window by window."""
+
+from __future__ import annotations
+
+from typing import Optional, Protocol
+
+import numpy as np
+from osgeo import gdal, ogr, osr
+
+from ..classes import MAX_CLASSES, ClassTable
+from ..errors import InputError
+from ..raster_io import RasterInfo, crs_text, open_raster, same_crs, spatial_reference
+from ..windows import TOLERANCE, Bounds, Grid, Window, overlap
+
+LABEL_LAYER = "labels"
+VALUE_FIELD = "value"
+AREA_LAYER = "area"
+
+
+class LabelSource(Protocol):
+    """Gives the class value of every pixel of a window."""
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) int32 class values, and (H, W) bool, true where there is a label."""
+
+
+class PolygonFile:
+    """Polygons of a GeoPackage layer with a spatial index, burnt into windows of a raster's grid.
+
+    Args:
+        path: A GeoPackage.
+        layer: Its layer, in the CRS of the raster.
+        grid: The raster's pixels.
+    """
+
+    def __init__(self, path: str, layer: str, grid: Grid) -> None:
+        self.source = gdal.OpenEx(path, gdal.OF_VECTOR)
+        opened = self.source.GetLayerByName(layer)
+        if opened is None:
+            raise InputError(f"{path} has no layer {layer}.", "Give a GeoPackage with that layer.")
+        self.layer, self.grid = layer, grid
+        self.extent: Bounds = _bounds(opened)
+        self.count = opened.GetFeatureCount()
+        self._geometry, self._fid = opened.GetGeometryColumn() or "geom", opened.GetFIDColumn() or "fid"
+        self._reference = opened.GetSpatialRef()
+
+    def burn(self, window: Window, fill: int, options: list[str], dtype: int = gdal.GDT_Int32) -> np.ndarray:
+        """(H, W): `fill` where no polygon is, else what `options` of GDAL's rasterize say; a later feature wins."""
+        target = gdal.GetDriverByName("MEM").Create("", window.width, window.height, 1, dtype)
+        target.SetGeoTransform(self.grid.geotransform(window))
+        if self._reference is not None:
+            target.SetSpatialRef(self._reference)
+        target.GetRasterBand(1).Fill(fill)
+        left, bottom, right, top = self.grid.bounds_of(window)
+        # The index gives features in any order; overlaps need the layer's own.
+        query = (
+            f'SELECT * FROM "{self.layer}" WHERE "{self._fid}" IN (SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
+            f"WHERE maxx >= {left!r} AND minx <= {right!r} AND maxy >= {bottom!r} AND miny <= {top!r}) "
+            f'ORDER BY "{self._fid}"'
+        )
+        found = self.source.ExecuteSQL(query)
+        if found is not None:
+            gdal.RasterizeLayer(target, [1], found, burn_values=[1], options=options)
+            self.source.ReleaseResultSet(found)
+        return target.GetRasterBand(1).ReadAsArray()
+
+
+class PolygonLabels:
+    """Labels from polygons with an integer field `value`."""
+
+    UNLABELLED = -(2**31)
+
+    def __init__(self, path: str, grid: Grid) -> None:
+        self.polygons = PolygonFile(path, LABEL_LAYER, grid)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) int32 class values, and (H, W) bool, true where a polygon is."""
+        values = self.polygons.burn(window, self.UNLABELLED, [f"ATTRIBUTE={VALUE_FIELD}"])
+        return values, values != self.UNLABELLED
+
+
+class Area:
+    """The area of interest: polygons outside of which labels do not count."""
+
+    def __init__(self, path: str, grid: Grid) -> None:
+        self.polygons = PolygonFile(path, AREA_LAYER, grid)
+
+    def read(self, window: Window) -> np.ndarray:
+        """(H, W) bool, true inside."""
+        return self.polygons.burn(window, 0, [], gdal.GDT_Byte) == 1
+
+
+class RasterLabels:
+    """Labels from a class raster, resampled by nearest neighbour where its grid is not the image's.
+
+    Args:
+        path: The class raster.
+        image: The raster whose grid the labels come on.
+        nodata: The value that means "no label"; None takes the raster's own.
+
+    Raises:
+        InputError: It does not overlap the image, or its CRS is unknown while the image's is known.
+    """
+
+    def __init__(self, path: str, image: RasterInfo, nodata: Optional[int]) -> None:
+        self.path = path
+        self.dataset = open_raster(path)
+        self.nodata = nodata if nodata is not None else self.dataset.GetRasterBand(1).GetNoDataValue()
+        own = self.dataset.GetSpatialRef()
+        crs = own.ExportToWkt(["FORMAT=WKT2_2019"]) if own is not None else ""
+        left, step_x, _, top, _, step_y = self.dataset.GetGeoTransform()
+        grid = Grid(left, top, step_x, step_y, self.dataset.RasterXSize, self.dataset.RasterYSize)
+        shift = (left - image.grid.left) / image.grid.step_x, (top - image.grid.top) / image.grid.step_y
+        aligned = (
+            same_crs(crs, image.crs)
+            and abs(step_x / image.grid.step_x - 1) * grid.width < 0.1
+            and abs(step_y / image.grid.step_y - 1) * grid.height < 0.1
+            and all(abs(value - round(value)) < 10 * TOLERANCE for value in shift)
+        )
+        if aligned:
+            self.shift = round(shift[0]), round(shift[1])
+            self.alpha = False
+        else:
+            self.dataset = _on_grid(self.dataset, crs, image)
+            self.shift, self.alpha = (0, 0), True
+        self.window = Window(*self.shift, self.dataset.RasterXSize, self.dataset.RasterYSize)
+        here = _in_crs(grid.bounds, crs, image.crs)
+        if not overlap(here, image.grid.bounds):
+            raise no_overlap(path, here, image)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) int32 class values, and (H, W) bool, true where there is a label."""
+        values = np.zeros((window.height, window.width), np.int32)
+        labelled = np.zeros(values.shape, bool)
+        inside = self.window.intersection(window)
+        if inside.empty:
+            return values, labelled
+        place = inside.slices_in(window)
+        own = (inside.col_off - self.shift[0], inside.row_off - self.shift[1], inside.width, inside.height)
+        found = self.dataset.GetRasterBand(1).ReadAsArray(*own)
+        known = np.ones(found.shape, bool)
+        if found.dtype.kind == "f":
+            known &= np.isfinite(found)
+        if self.nodata is not None:
+            known &= found != self.nodata
+        if self.alpha:
+            known &= self.dataset.GetRasterBand(2).ReadAsArray(*own) != 0
+        values[place] = self._whole(found, known)
+        labelled[place] = known
+        return values, labelled
+
+    def _whole(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
+        if found.dtype.kind in "iu" and found.dtype.itemsize <= 2:
+            return found.astype(np.int32)
+        if found.dtype.kind == "f":
+            found = np.where(known, found, 0)
+            fractional = found != np.rint(found)
+            if fractional.any():
+                raise InputError(
+                    f"The label raster {self.path} holds {found[fractional][0]:g}, and class values are whole numbers.",
+                    "Classify it first; continuous values cannot be learned as classes.",
+                )
+        beyond = known & ((found < -(2**31) + 1) | (found > 2**31 - 1))
+        if beyond.any():
+            raise InputError(
+                f"The label raster {self.path} holds the class value {found[beyond][0]:g}.", "Use values of 32 bits."
+            )
+        return np.where(known, found, 0).astype(np.int32)
+
+
+def _on_grid(dataset: gdal.Dataset, crs: str, image: RasterInfo) -> gdal.Dataset:
+    """A virtual raster of the labels on the image's grid; its second band tells where labels are."""
+    grid = image.grid
+    if grid.step_y > 0 or grid.step_x < 0:  # GDAL's warp writes north-up only
+        raise InputError(
+            f"{image.path} does not run north-up (pixel steps {grid.step_x:g}, {grid.step_y:g}), and its label raster "
+            "lies on another grid.",
+            "Warp the image to a north-up raster first.",
+        )
+    return gdal.Warp(
+        "", dataset, format="VRT", srcSRS=crs or image.crs or None, dstSRS=image.crs or None, resampleAlg="near",
+        outputBounds=grid.bounds, width=grid.width, height=grid.height, dstAlpha=True,
+        overviewLevel="NONE",  # overviews may be averaged, and an average is no class
+    )  # fmt: skip
+
+
+def discover_classes(sources: list[tuple[LabelSource, list[Window]]]) -> np.ndarray:
+    """(C,) int64, ascending: all class values in some windows.
+
+    Raises:
+        InputError: There are more values than classes can be.
+    """
+    found: set[int] = set()
+    for source, windows in sources:
+        for window in windows:
+            values, labelled = source.read(window)
+            found.update(np.unique(values[labelled]).tolist())
+            if len(found) > MAX_CLASSES - 1:
+                raise InputError(
+                    f"The labels hold more than {MAX_CLASSES - 1} different values.",
+                    "Choose a layer of classes; continuous values cannot be learned as classes.",
+                )
+    return np.array(sorted(found), np.int64)
+
+
+def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:
+    """Class names and colours that a class raster carries: value → (name, "#rrggbb" or None).
+
+    Read from its category names, colour table and raster attribute table; a later one adds what an earlier one lacks.
+    """
+    dataset = open_raster(path)  # a band does not keep its dataset alive
+    band = dataset.GetRasterBand(1)
+    names: dict[int, str] = {value: name for value, name in enumerate(band.GetCategoryNames() or []) if name}
+    colors: dict[int, str] = {}
+    table = band.GetColorTable()
+    for value in range(table.GetCount() if table is not None else 0):
+        colors[value] = "#{:02x}{:02x}{:02x}".format(*table.GetColorEntry(value)[:3])
+    attributes = band.GetDefaultRAT()
+    if attributes is not None:
+        columns = {attributes.GetUsageOfCol(column): column for column in range(attributes.GetColumnCount())}
+        value_column = columns.get(gdal.GFU_MinMax)
+        rgb = [columns.get(usage) for usage in (gdal.GFU_Red, gdal.GFU_Green, gdal.GFU_Blue)]
+        for row in range(attributes.GetRowCount() if value_column is not None else 0):
+            value = attributes.GetValueAsInt(row, value_column)
+            if gdal.GFU_Name in columns:
+                names.setdefault(value, attributes.GetValueAsString(row, columns[gdal.GFU_Name]))
+            if None not in rgb:
+                colors.setdefault(value, "#{:02x}{:02x}{:02x}".format(*(attributes.GetValueAsInt(row, c) for c in rgb)))
+    return {value: (names.get(value, ""), colors.get(value)) for value in {*names, *colors}}
+
+
+def polygon_values(path: str) -> list[int]:
+    """The class values of a label GeoPackage, ascending."""
+    source = gdal.OpenEx(path, gdal.OF_VECTOR)
+    found = source.ExecuteSQL(f'SELECT DISTINCT "{VALUE_FIELD}" FROM "{LABEL_LAYER}" ORDER BY 1')
+    values = [int(feature.GetField(0)) for feature in found] if found is not None else []
+    if found is not None:
+        source.ReleaseResultSet(found)
+    return values
+
+
+def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str]]]) -> ClassTable:
+    """A table of `values`; names and colours come from the first of `tables` that has them."""
+    rows = []
+    for value in values.tolist():
+        named = [table[value] for table in tables if value in table]
+        name = next((entry[0] for entry in named if entry[0]), "")
+        rows.append((value, name, next((entry[1] for entry in named if entry[1]), None)))
+    return ClassTable.from_rows(rows)
+
+
+def no_overlap(path: str, here: Bounds, image: RasterInfo) -> InputError:
+    """The error for labels that lie elsewhere than the image; both bounds in the image's CRS."""
+    return InputError(
+        f"The labels {path} lie at {_place(here)}, and the raster {image.path} at {_place(image.grid.bounds)} "
+        f"in {crs_text(image.crs)}: they do not overlap.",
+        "Check that both belong together and have the right CRS.",
+    )
+
+
+def _place(bounds: Bounds) -> str:
+    left, bottom, right, top = bounds
+    return f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
+
+
+def _bounds(layer: ogr.Layer) -> Bounds:
+    if layer.GetFeatureCount() == 0:
+        return (0.0, 0.0, 0.0, 0.0)
+    left, right, bottom, top = layer.GetExtent()
+    return (left, bottom, right, top)
+
+
+def _in_crs(bounds: Bounds, crs: str, target: str) -> Bounds:
+    if same_crs(crs, target):
+        return bounds
+    transform = osr.CoordinateTransformation(spatial_reference(crs), spatial_reference(target))
+    return tuple(transform.TransformBounds(*bounds, 21))

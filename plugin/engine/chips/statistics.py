@@ -1,0 +1,58 @@
+"""Means and deviations of bands, gathered chip by chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+
+@dataclass
+class BandStatistics:
+    """Running statistics of C bands; each field has shape (C,) and type float64."""
+
+    count: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray  # sum of squared deviations from the mean
+    minimum: np.ndarray
+    maximum: np.ndarray
+
+    @classmethod
+    def empty(cls, bands: int) -> BandStatistics:
+        """Statistics of no pixels."""
+        zero = np.zeros(bands)
+        return cls(zero, zero.copy(), zero.copy(), np.full(bands, np.inf), np.full(bands, -np.inf))
+
+    @classmethod
+    def of(cls, data: np.ndarray, excluded: Optional[np.ndarray]) -> BandStatistics:
+        """Statistics of (C, H, W) data without the pixels where `excluded`, (C, H, W) or None, is true."""
+        found = cls.empty(len(data))
+        for channel, band in enumerate(data):
+            values = band[~excluded[channel]] if excluded is not None else band.ravel()
+            if values.size == 0:
+                continue
+            values = values.astype(np.float64)
+            mean = values.mean()
+            found.count[channel], found.mean[channel] = values.size, mean
+            found.minimum[channel], found.maximum[channel] = values.min(), values.max()
+            values -= mean
+            found.squares[channel] = values @ values
+        return found
+
+    def add(self, other: BandStatistics) -> None:
+        """Count in the pixels of `other` (Chan, Golub and LeVeque 1979, pairwise update of mean and variance)."""
+        total = self.count + other.count
+        share = np.divide(other.count, total, out=np.zeros_like(total), where=total > 0)
+        delta = other.mean - self.mean
+        self.squares += other.squares + delta**2 * self.count * share
+        self.mean = self.mean + delta * share
+        self.count = total
+        self.minimum = np.minimum(self.minimum, other.minimum)
+        self.maximum = np.maximum(self.maximum, other.maximum)
+
+    @property
+    def std(self) -> np.ndarray:
+        """(C,) population standard deviation; 1 for a band without variation, so that it can divide."""
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
+        return np.where(deviation > 0, deviation, 1.0)
