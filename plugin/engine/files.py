@@ -40,12 +40,12 @@ def publish(final: str | os.PathLike[str]) -> None:
     for ending in SIDECARS:
         old, new = Path(f"{final}{ending}"), Path(f"{partial}{ending}")
         if new.exists():
-            os.replace(new, old)
+            new.replace(old)
         else:
             old.unlink(missing_ok=True)
     if partial.with_suffix(".qml").exists():
-        os.replace(partial.with_suffix(".qml"), final.with_suffix(".qml"))
-    os.replace(partial, final)
+        partial.with_suffix(".qml").replace(final.with_suffix(".qml"))
+    partial.replace(final)
 
 
 def check_writable(final: str | os.PathLike[str], needed_bytes: int = 0) -> None:

@@ -50,7 +50,9 @@ def open_raster(path: str) -> gdal.Dataset:
     try:
         dataset = gdal.OpenEx(path, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
     except RuntimeError as error:
-        raise InputError(f"The raster {path} cannot be opened ({error}).", "Check that the file is there and whole.") from error
+        raise InputError(
+            f"The raster {path} cannot be opened ({error}).", "Check that the file is there and whole."
+        ) from error
     if dataset.RasterCount == 0:
         raise InputError(f"{path} holds no raster bands.", "Choose one of its subdatasets.")
     driver = dataset.GetDriver().ShortName
@@ -80,7 +82,7 @@ def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = ()) -> RasterInfo:
     wrong = [band for band in bands if not 1 <= band <= count]
     if wrong:
         raise InputError(
-            f"Band {wrong[0]} is asked for, but {dataset.GetDescription()} has {count} {'band' if count == 1 else 'bands'}.",
+            f"Band {wrong[0]} is asked for, but {dataset.GetDescription()} has {count}.",
             f"Choose bands from 1 to {count}.",
         )
     opened = [dataset.GetRasterBand(band) for band in bands]
@@ -147,7 +149,7 @@ class RasterReader:
         return missing_values(data, self.info.nodata)
 
     def valid(self, window: Window, missing: Optional[np.ndarray]) -> Optional[np.ndarray]:
-        """(H, W) bool, true where at least one band has data and the raster's mask, if any, shows it; None = everywhere."""
+        """(H, W) bool, true where a band has data and the raster's mask, if any, shows it; None = everywhere."""
         valid = None if missing is None else ~missing.all(axis=0)
         if self._mask is not None:
             shown = self._mask.ReadAsArray(*window) != 0

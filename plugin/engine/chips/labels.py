@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Optional, Protocol
 
 import numpy as np
@@ -54,7 +55,8 @@ class PolygonFile:
         left, bottom, right, top = self.grid.bounds_of(window)
         # The index gives features in any order; overlaps need the layer's own.
         query = (
-            f'SELECT * FROM "{self.layer}" WHERE "{self._fid}" IN (SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
+            f'SELECT * FROM "{self.layer}" WHERE "{self._fid}" IN '
+            f'(SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
             f"WHERE maxx >= {left!r} AND minx <= {right!r} AND maxy >= {bottom!r} AND miny <= {top!r}) "
             f'ORDER BY "{self._fid}"'
         )
@@ -184,7 +186,7 @@ def _on_grid(dataset: gdal.Dataset, crs: str, image: RasterInfo) -> gdal.Dataset
     )  # fmt: skip
 
 
-def discover_classes(sources: list[tuple[LabelSource, list[Window]]]) -> np.ndarray:
+def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> np.ndarray:
     """(C,) int64, ascending: all class values in some windows.
 
     Raises:

@@ -92,7 +92,10 @@ class Plan:
                         end_col = min(int(some_cols[-1]) + self.chip_size, col_end)
                         end_row = min(int(some_rows[-1]) + self.chip_size, row_end)
                         window = Window(
-                            int(some_cols[0]), int(some_rows[0]), end_col - int(some_cols[0]), end_row - int(some_rows[0])
+                            int(some_cols[0]),
+                            int(some_rows[0]),
+                            end_col - int(some_cols[0]),
+                            end_row - int(some_rows[0]),
                         )
                         chips = np.meshgrid(some_cols, some_rows)
                         yield Unit(source, block, window, chips[0].ravel(), chips[1].ravel())
@@ -146,7 +149,8 @@ def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> Pla
     stride = config.stride or size
     if config.test_share + config.validation_share >= 1:
         raise InputError(
-            f"VALIDATION_SHARE {config.validation_share:g} and TEST_SHARE {config.test_share:g} leave nothing to train on.",
+            f"VALIDATION_SHARE {config.validation_share:g} and TEST_SHARE {config.test_share:g} leave "
+            "nothing for training.",
             "Let them sum to less than 1.",
         )
     block = config.block_size or _automatic_block(areas, size)
@@ -173,7 +177,8 @@ def _check_alike(rasters: tuple[RasterInfo, ...]) -> None:
             )
         if abs(info.pixel_size - first.pixel_size) > 0.01 * first.pixel_size:
             raise InputError(
-                f"The pixels of {first.path} are {first.pixel_size:g} units wide, those of {info.path} {info.pixel_size:g}.",
+                f"The pixels of {first.path} are {first.pixel_size:g} units wide, those of {info.path} "
+                f"{info.pixel_size:g}.",
                 "Resample one of them, or export them to two datasets.",
             )
 

@@ -22,7 +22,7 @@ def split_blocks(pixels: np.ndarray, shares: tuple[float, float, float], seed: i
     Returns:
         (B,) int64 places in `SPLITS`.
     """
-    blocks, classes = pixels.shape
+    blocks = len(pixels)
     order = np.random.default_rng(seed).permutation(blocks)
     counts = pixels[order].astype(np.float64)
     # Classes count alike, however many pixels they have.

@@ -117,7 +117,7 @@ class ChipIndex:
         self.source.StartTransaction()
 
     def add(self, grid: Grid, window: Window, values: dict[str, Any], pixels: np.ndarray) -> None:
-        """Add the row of a chip: its window in its source's grid, fields of `CHIP_FIELDS`, and (C,) pixels per class."""
+        """Add a chip's row: its window in its source's grid, `CHIP_FIELDS`, and (C,) pixels per class."""
         feature = ogr.Feature(self.definition)
         for name, value in values.items():
             feature.SetField(name, value)
@@ -141,7 +141,9 @@ class ChipIndex:
             'UPDATE chips SET "split" = (SELECT "split" FROM block_splits WHERE block_splits.block = chips.block)'
         )
 
-    def close(self) -> None:
-        """Commit and close."""
+    def __enter__(self) -> ChipIndex:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self.source.CommitTransaction()
         self.layer = self.definition = self.source = None

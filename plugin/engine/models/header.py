@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 from ..classes import ClassTable
@@ -80,7 +80,8 @@ class ModelHeader:
             return header
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"The header of the model file {path} is damaged ({error}).", "Choose another model file, or train again."
+                f"The header of the model file {path} is damaged ({error}).",
+                "Choose another model file, or train again.",
             ) from error
 
 
@@ -91,7 +92,7 @@ def read_header(path: str) -> ModelHeader:
         InputError: There is no such file, it is truncated, is no safetensors file, or was not made by Terrazzo.
     """
     try:
-        size = os.path.getsize(path)
+        size = Path(path).stat().st_size
         with open(path, "rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -103,7 +104,9 @@ def read_header(path: str) -> ModelHeader:
     except FileNotFoundError as error:
         raise InputError(f"There is no model file {path}.", "Check the path.") from error
     except OSError as error:
-        raise InputError(f"The model file {path} cannot be read ({error.strerror}).", "Check its permissions.") from error
+        raise InputError(
+            f"The model file {path} cannot be read ({error.strerror}).", "Check its permissions."
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
             f"{path} is no model file of Terrazzo ({error}).", "Choose a .safetensors file that Terrazzo trained."

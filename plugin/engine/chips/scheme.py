@@ -1,0 +1,111 @@
+"""What the labels of an export are: where they come from, and which classes they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from ..classes import ClassTable
+from ..config import ExportChipsConfig
+from ..errors import InputError
+from ..events import Reporter, Stage
+from ..windows import Window, overlap, tiles
+from .labels import (
+    LabelSource,
+    PolygonLabels,
+    RasterLabels,
+    discover_classes,
+    merge_classes,
+    no_overlap,
+    polygon_values,
+    raster_classes,
+)
+from .plan import Plan
+
+DISCOVERY_TILE = 2048  # pixels a side
+BACKGROUND_NAME, BACKGROUND_COLOR = "background", "#d9d9d9"
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """What labels become in the chips."""
+
+    classes: ClassTable
+    nodata: int
+    background: Optional[int]  # the class value of ground without a label; None leaves it unlabelled
+
+
+def open_labels(config: ExportChipsConfig, plan: Plan) -> list[LabelSource]:
+    """Open the labels of each raster, in the order of the rasters.
+
+    Raises:
+        InputError: None or two kinds are given, their number does not fit, or they do not overlap the rasters.
+    """
+    if bool(config.labels) == bool(config.label_rasters):
+        raise InputError(
+            "Both polygons and label rasters are given." if config.labels else "No labels are given.",
+            "Give either LABELS or LABEL_RASTERS.",
+        )
+    if config.labels:
+        polygons = [PolygonLabels(config.labels, info.grid) for info in plan.rasters]
+        if not any(overlap(found.polygons.extent, found.polygons.grid.bounds) for found in polygons):
+            raise no_overlap(config.labels, polygons[0].polygons.extent, plan.rasters[0])
+        return list(polygons)
+    paths, count = config.label_rasters, len(plan.rasters)
+    if len(paths) not in (1, count):
+        raise InputError(
+            f"{len(paths)} label rasters are given for {count} rasters.",
+            "Give one for each raster, in the same order, or one for all.",
+        )
+    if len(paths) == 1:
+        paths = paths * count
+    return [RasterLabels(path, info, config.label_nodata) for path, info in zip(paths, plan.rasters)]
+
+
+def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource], reporter: Reporter) -> LabelScheme:
+    """Find the classes there are, and decide what ground without a label becomes."""
+    given = {int(row[0]): (str(row[1] or ""), row[2] or None) for row in config.classes}
+    nodata: Optional[int] = None
+    own: dict[int, tuple[str, Optional[str]]] = {}
+    if config.labels:
+        values = np.array(polygon_values(config.labels), np.int64)
+    else:
+        for path in reversed(config.label_rasters):
+            own.update(raster_classes(path))
+        windows = [list(tiles(area, DISCOVERY_TILE)) for area in plan.areas]
+        stage = Stage(reporter, sum(map(len, windows)), "Looking for classes", 0, 0)
+        values = discover_classes([(source, _counted(parts, stage)) for source, parts in zip(sources, windows)])
+        nodatas = {source.nodata for source in sources if isinstance(source, RasterLabels)} - {None}
+        whole = [value for value in nodatas if float(value).is_integer() and abs(value) < 2**31]
+        nodata = int(whole[0]) if whole else None
+    if len(values) == 0:
+        raise InputError(
+            "No pixel of the rasters has a label.", "Check where the labels lie and which value means no label."
+        )
+    names = merge_classes(values, given, own).names
+    background: Optional[int] = None
+    if config.background == "class" or (config.background == "auto" and len(values) == 1):
+        background = next(value for value in (0, 255, int(values.max()) + 1) if value not in values)
+        given.setdefault(background, (BACKGROUND_NAME, BACKGROUND_COLOR))
+        values = np.sort(np.append(values, background))
+        if config.background == "auto":
+            reporter.log(f'The labels hold one class, "{names[0]}": ground without a label is the class "background".')
+    if len(values) < 2:
+        raise InputError(
+            f'The labels hold one class only: {values[0]} ("{names[0]}").',
+            "Label a second class, or set BACKGROUND to class.",
+        )
+    classes = merge_classes(values, given, own)
+    if nodata is None or nodata in values:
+        nodata = classes.free_value()
+    reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in classes.classes) + ".")
+    return LabelScheme(classes, nodata, background)
+
+
+def _counted(windows: list[Window], stage: Stage) -> Iterator[Window]:
+    for window in windows:
+        stage.advance()
+        yield window
