@@ -1,0 +1,40 @@
+# make demo   the whole way on a made-up scene, or on your own: make demo IMAGE=… LABELS=… FIELD=…
+# make test   every check; make lint, make zip and make clean do a part
+# Both commands first install what this machine lacks, and say what. All else goes to TERRAZZO_CACHE.
+export TERRAZZO_CACHE := $(or $(TERRAZZO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/terrazzo)
+# QGIS's own Python: on Debian and Ubuntu that is the system's, whatever else is first in PATH.
+export PYTHON ?= /usr/bin/python3
+WORKER = $(TERRAZZO_CACHE)/worker
+export IMAGE LABELS FIELD OUT EPOCHS
+
+.PHONY: help demo test lint zip clean qgis worker tools
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: qgis worker
+	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") $(PYTHON) resources/demo/run.py
+
+test: qgis worker tools
+	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") scripts/test
+
+lint: worker tools
+	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") scripts/test lint
+
+zip:
+	@scripts/build_zip build/terrazzo.zip
+	@$(PYTHON) scripts/check_zip.py build/terrazzo.zip
+
+clean:
+	rm -rf build demo .qgis-settings .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+qgis:
+	@scripts/install_qgis
+
+worker: qgis
+	@mkdir -p "$(TERRAZZO_CACHE)"
+	@scripts/build_worker "$(WORKER)"
+
+tools: qgis worker
+	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") scripts/install_tools

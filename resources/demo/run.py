@@ -1,0 +1,148 @@
+"""The whole way through Terrazzo by qgis_process: status, exportchips, trainsegmenter, segmentraster, and a picture.
+
+Reads the environment, as `make demo` sets it:
+  IMAGE, LABELS, FIELD   your raster, your polygons with their class field, or your class raster without a field;
+                         without IMAGE, a made-up scene
+  OUT                    where everything goes (default: the folder demo of the checkout)
+  EPOCHS                 how long to train
+  TERRAZZO_PYTHON        the worker's Python
+The QGIS profile is a temporary one; your own is not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from subprocess import CalledProcessError, run
+
+from osgeo import gdal
+from qgis_process import QgisProcess, StepFailed
+
+gdal.UseExceptions()
+
+HERE = Path(__file__).resolve().parent
+# Two cores train this in some three minutes from random weights; see benchmarks/steps.py.
+CHIP_SIZE, BLOCK_SIZE = 128, 256
+TRAINING = {"ARCHITECTURE": "unet", "ENCODER": "resnet18", "EPOCHS": "12"}
+
+
+def main() -> int:
+    """Run the steps; the exit status is that of the step that failed, else 0."""
+    wanted = {
+        name: os.environ.get(name, "") for name in ("IMAGE", "LABELS", "FIELD", "OUT", "EPOCHS", "TERRAZZO_PYTHON")
+    }
+    out = Path(wanted["OUT"] or HERE.parents[1] / "demo").expanduser().resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="terrazzo-profile-") as profile:
+        try:
+            return demonstrate(wanted, out, QgisProcess(HERE.parents[1], Path(profile)))
+        except StepFailed as failure:
+            print(f"\n{failure}", file=sys.stderr)
+            return failure.status
+        except CalledProcessError as failure:
+            print(f"\n{failure.cmd[1]} failed.", file=sys.stderr)
+            return failure.returncode or 1
+
+
+def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
+    """Scene → chips → model → map → picture in the folder `out`; returns 0."""
+    begun = time.monotonic()
+    heading("Set-up")
+    status = qgis.run("terrazzo:status", {})
+    if status.get("READY", "").lower() not in ("true", "1"):
+        raise StepFailed("The worker's Python is not complete.", 1)
+    image, labels, field = own_layers(wanted) if wanted["IMAGE"] else make_scene(out)
+
+    heading("Chips")
+    given = {"LABELS": labels, "CLASS_FIELD": field} if field else {"LABEL_RASTERS": labels}
+    chips = qgis.run(
+        "terrazzo:exportchips",
+        {"INPUT": image, **given, "CHIP_SIZE": CHIP_SIZE, "BLOCK_SIZE": BLOCK_SIZE,
+         "OVERWRITE": "true", "OUTPUT": out / "chips"},
+    )  # fmt: skip
+
+    heading("Training")
+    training = {**TRAINING, "EPOCHS": wanted["EPOCHS"] or TRAINING["EPOCHS"]}
+    trained = qgis.run(
+        "terrazzo:trainsegmenter",
+        {"CHIPS": out / "chips", **training, "OUTPUT": out / "model.safetensors", "REPORT": out / "report.html"},
+    )
+
+    heading("Map")
+    qgis.run("terrazzo:segmentraster", {"INPUT": image, "MODEL": out / "model.safetensors", "OUTPUT": out / "map.tif"})
+    draw = [
+        wanted["TERRAZZO_PYTHON"],
+        HERE / "picture.py",
+        image,
+        labels,
+        field,
+        out / "map.tif",
+        out / "chips",
+        out / "picture.png",
+    ]
+    run([str(part) for part in draw], check=True)
+
+    heading("Result")
+    print(
+        f"Of {chips['CHIPS_COUNT']} chips, {chips['TEST_CHIPS']} lie on test blocks, which no training has seen. There:"
+    )
+    print(f"  overall accuracy {share(trained, 'TEST_OVERALL_ACCURACY')}, mean IoU {share(trained, 'TEST_MEAN_IOU')}")
+    made = [("chips", "chips"), ("model", "model.safetensors"), ("report", "report.html"), ("map", "map.tif")]
+    made = [(name, out / file) for name, file in (*made, ("picture", "picture.png"))]
+    for name, path in (("image", image), ("labels", labels), *made):
+        print(f"  {name:8}{path}")
+    print(
+        f"{time.monotonic() - begun:.0f} s in all: "
+        + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in qgis.seconds)
+    )
+    return 0
+
+
+def own_layers(wanted: dict[str, str]) -> tuple[str, str, str]:
+    """The user's image, labels and class field; the field is empty for a class raster."""
+    image, labels, field = (wanted[name] for name in ("IMAGE", "LABELS", "FIELD"))
+    image, labels = (str(Path(path).expanduser().resolve()) for path in (image, labels)) if labels else (image, "")
+    for name, path in (("IMAGE", image), ("LABELS", labels)):
+        if not path or not Path(path).exists():
+            remedy = "Give IMAGE=… LABELS=… and, for polygons, FIELD=…"
+            raise StepFailed(f'{name} is "{path}", and there is no such file. {remedy}', 2)
+    try:
+        gdal.OpenEx(labels, gdal.OF_RASTER)
+        raster = True
+    except RuntimeError:
+        raster = False
+    if raster and not field:
+        return image, labels, ""
+    if not field:
+        fields = gdal.OpenEx(labels, gdal.OF_VECTOR).GetLayer(0).GetLayerDefn()
+        names = ", ".join(fields.GetFieldDefn(place).GetName() for place in range(fields.GetFieldCount()))
+        raise StepFailed(f"{labels} holds polygons: say with FIELD=… which field holds the class ({names}).", 2)
+    return image, labels, field
+
+
+def make_scene(out: Path) -> tuple[str, str, str]:
+    """The made-up scene's image, polygons and class field."""
+    heading("Scene")
+    run([sys.executable, str(HERE / "make_scene.py"), str(out)], check=True)
+    return str(out / "scene.tif"), str(out / "labels.gpkg"), "landcover"
+
+
+def share(results: dict[str, str], name: str) -> str:
+    """A share between 0 and 1 in per cent."""
+    try:
+        return f"{100 * float(results[name]):.1f} %"
+    except (KeyError, ValueError):
+        return "not known (no test chips)"
+
+
+def heading(text: str) -> None:
+    """A line above a step, as wide as the terminal at most."""
+    print(f"\n── {text} " + "─" * max(3, min(70, shutil.get_terminal_size().columns) - len(text) - 4), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
