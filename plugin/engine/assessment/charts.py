@@ -1,0 +1,129 @@
+"""The charts of reports, as SVG text that stands in an HTML page."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, FAINT, TRAINING, VALIDATION = "#1f2933", "#d5dbe1", "#8a97a6", "#0b6e4f"
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text: sharp, small, and searchable
+    "svg.hashsalt": "terrazzo",  # the same picture gives the same text
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> str:
+    """Loss, overall accuracy and mean IoU by epoch, of training and validation, with the best epoch marked."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.1), layout="constrained")
+        panels = figure.subplots(1, 3)
+        for axes, (key, title) in zip(
+            panels, (("loss", "Loss"), ("overall_accuracy", "Overall accuracy"), ("mean_iou", "Mean IoU"))
+        ):
+            _curve(axes, history, key, best_epoch)
+            axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        panels[0].legend(frameon=False, fontsize=8.5)
+        return _svg(figure)
+
+
+def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: int) -> None:
+    epochs = [record["epoch"] for record in history]
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.axvline(best_epoch, color=VALIDATION, linewidth=0.8, linestyle=(0, (4, 3)), label="best epoch")
+    for split, color in (("training", TRAINING), ("validation", VALIDATION)):
+        values = [
+            math.nan if not record[split] or record[split][key] is None else record[split][key] for record in history
+        ]
+        if not np.isnan(values).all():
+            axes.plot(
+                epochs,
+                values,
+                color=color,
+                linewidth=1.6,
+                marker="o",
+                markersize=3 if len(epochs) < 40 else 0,
+                label=split,
+            )
+            if best_epoch in epochs:
+                axes.plot(best_epoch, values[epochs.index(best_epoch)], "o", color=color, markersize=6)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    if key != "loss":
+        axes.set_ylim(0, 1)
+
+
+def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
+    """A confusion matrix: each cell with its share of the row in colour and text, and its count below.
+
+    Args:
+        matrix: (C, C) counts, rows = map, columns = reference.
+        names: (C,) names of the classes.
+    """
+    classes = len(names)
+    rows = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
+    cell = 0.82 if classes <= 8 else 0.5
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(3.6, 1.7 + cell * classes), max(2.6, 1.3 + cell * classes)), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Greens", vmin=0, vmax=1.15)
+        for (row, col), share in np.ndenumerate(shares if classes <= 20 else np.empty((0, 0))):
+            ink = "white" if share > 0.6 else INK
+            text = f"{share:.0%}" if rows[row, 0] else "–"
+            if classes <= 8:
+                axes.text(col, row - 0.12, text, ha="center", va="center", color=ink, fontsize=10)
+                axes.text(
+                    col, row + 0.24, short_count(matrix[row, col]), ha="center", va="center", color=ink, fontsize=7
+                )
+            else:
+                axes.text(col, row, text, ha="center", va="center", color=ink, fontsize=7)
+        # A pair of dollar signs would be read as a formula.
+        labels = [(name if len(name) <= 16 else name[:15] + "…").replace("$", r"\$") for name in names]
+        slanted = {"rotation": 40, "ha": "right"} if max(map(len, labels)) > 9 or classes > 8 else {}
+        axes.set_xticks(range(classes), labels, **slanted)
+        axes.set_yticks(range(classes), labels)
+        axes.set_xlabel("label says")
+        axes.set_ylabel("network says")
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="minor", length=0)
+        return _svg(figure)
+
+
+def short_count(count: float) -> str:
+    """A count in four characters or so: "950", "12.3k", "4.56M"."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

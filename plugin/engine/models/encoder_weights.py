@@ -1,0 +1,156 @@
+"""Pretrained weights of encoders: from a file, or from the hub at the user's word."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import InputError, ResourceError
+from .factory import ENCODER_SOURCES, create_encoder
+from .input_bands import adapt_filters, first_convolution
+
+# What wraps a network leaves its name in front of the keys.
+PREFIXES = re.compile(r"^(?:(?:module|model|encoder|backbone)\.)+")
+# Two libraries have these networks with the same tensors in the same order under different names.
+OTHER_SPELLINGS = {
+    "mobilenet_v2": lambda: timm.create_model("mobilenetv2_100"),
+    "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(),
+}
+ENDINGS = (".safetensors", ".pth", ".pt")
+
+
+def read_weights(path: str) -> dict[str, torch.Tensor]:
+    """Read a file of tensors without running anything in it.
+
+    Raises:
+        InputError: There is no such file, or it holds something else than named tensors.
+    """
+    if not path.lower().endswith(ENDINGS):
+        raise InputError(f"ENCODER_WEIGHTS is {path}.", f"Choose a file that ends in {', '.join(ENDINGS)}.")
+    try:
+        if path.lower().endswith(".safetensors"):
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The weights file {path} cannot be read ({reason}).",
+            "Choose a .safetensors file, or a .pth file of tensors only.",
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = (
+        {key: value for key, value in content.items() if torch.is_tensor(value)} if isinstance(content, Mapping) else {}
+    )
+    if not tensors:
+        raise InputError(f"The weights file {path} holds no named tensors.", "Choose a file with a state dict.")
+    return tensors
+
+
+def download_weights(encoder: str) -> dict[str, torch.Tensor]:
+    """Fetch the ImageNet weights of an encoder from the Hugging Face hub; called only where the user asked for it.
+
+    Raises:
+        ResourceError: The hub does not answer.
+    """
+    try:
+        network = smp.encoders.get_encoder(ENCODER_SOURCES[encoder], weights="imagenet")
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise ResourceError(
+            f"The pretrained weights of {encoder} could not be downloaded ({type(error).__name__}: {error}).",
+            "Check the network, give a file as ENCODER_WEIGHTS, or train without DOWNLOAD_WEIGHTS.",
+        ) from error
+    return dict(network.state_dict())
+
+
+def load_encoder_weights(
+    network: nn.Module, encoder: str, tensors: Mapping[str, torch.Tensor], band_names: Sequence[str], source: str
+) -> str:
+    """Put pretrained weights into an encoder; its first convolution is adapted to the bands.
+
+    Args:
+        network: The encoder.
+        encoder: Its name.
+        tensors: What a file or the hub holds; keys beside the encoder's (a classifier) are left out.
+        band_names: The names of the bands that the network will see.
+        source: Where the tensors come from, for messages.
+
+    Returns:
+        One sentence for the log: how many tensors of how many were matched.
+
+    Raises:
+        InputError: A tensor of the encoder is not in the file or has another shape.
+    """
+    found = _match(network, encoder, tensors)
+    wanted = [key for key in network.state_dict() if not _optional(key)]
+    matched = [key for key in wanted if key in found]
+    if len(matched) < len(wanted):
+        missing = next(key for key in wanted if key not in found)
+        raise InputError(
+            f"{source} does not fit the encoder {encoder}: {len(matched)} of its {len(wanted)} tensors match "
+            f"({missing} is the first that does not).",
+            _suggestion(tensors, encoder),
+        )
+    name = first_convolution(network)[0] + ".weight"
+    channels = found[name].shape[1]
+    found[name] = adapt_filters(found[name].to(torch.float32), band_names)
+    network.load_state_dict(found, strict=False)
+    bands = "band" if len(band_names) == 1 else "bands"
+    text = f"{source}: {len(matched)} of {len(wanted)} tensors of {encoder} matched"
+    beside = len(tensors) - len(found)
+    if beside:
+        text += f", {beside} others in it (a classifier, say) are not used"
+    if channels != len(band_names):
+        text += f"; the first convolution was adapted from {channels} channels to {len(band_names)} {bands}"
+    return text + "."
+
+
+def _match(network: nn.Module, encoder: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors that fit, under the encoder's own keys, for the spelling of the keys that fits best."""
+    stripped = {PREFIXES.sub("", key): value for key, value in tensors.items()}
+    state = network.state_dict()
+    spellings = [{key: PREFIXES.sub("", key) for key in state}]
+    if encoder in OTHER_SPELLINGS:
+        with torch.device("meta"):
+            other = OTHER_SPELLINGS[encoder]().state_dict()
+        spellings.append(dict(zip(state, other)))
+    first = first_convolution(network)[0] + ".weight"
+
+    def fits(key: str, name: str) -> bool:
+        if name not in stripped:
+            return False
+        have, want = stripped[name].shape, state[key].shape
+        return len(have) == 4 and have[0] == want[0] and have[2:] == want[2:] if key == first else have == want
+
+    found = [{key: stripped[name] for key, name in spelling.items() if fits(key, name)} for spelling in spellings]
+    return max(found, key=len)
+
+
+def _optional(key: str) -> bool:
+    """Counters of batch norm, which old files lack and evaluation ignores."""
+    return key.endswith("num_batches_tracked")
+
+
+def _suggestion(tensors: Mapping[str, torch.Tensor], wanted: str) -> str:
+    """Which encoder the tensors seem to be for."""
+    for encoder in ENCODER_SOURCES:
+        if encoder == wanted:
+            continue
+        with torch.device("meta"):
+            network = create_encoder(encoder, 3)
+        found = _match(network, encoder, tensors)
+        if all(key in found or _optional(key) for key in network.state_dict()):
+            return f"They are the weights of {encoder}: choose that as ENCODER."
+    return "Choose a file with weights of that encoder, by the names that timm or torchvision gives them."

@@ -1,0 +1,107 @@
+"""Writing and reading model files: weights and header in one `.safetensors` file, published whole."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..config import ARCHITECTURES, ENCODERS
+from ..errors import InputError, ResourceError
+from ..files import partial_path, publish, remove_partial
+from .factory import create_model
+from .header import ModelHeader, read_header
+
+
+def save_model(path: str | os.PathLike[str], network: nn.Module, header: ModelHeader) -> None:
+    """Write a network and its header to a model file.
+
+    Raises:
+        ResourceError: The file cannot be written, for want of space or permission.
+    """
+    save_state(path, network.state_dict(), header)
+
+
+def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], header: ModelHeader) -> None:
+    """Write a state dict and its header to a model file; raises as `save_model`."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    try:
+        save_file(tensors, str(partial_path(path)), metadata=header.to_metadata())
+        publish(path)
+    except (OSError, SafetensorError) as error:
+        remove_partial(path)
+        raise ResourceError(
+            f"The model file {path} could not be written ({error}).", "Free some space, or choose another folder."
+        ) from error
+
+
+def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
+    """Read a model file, of which nothing is trusted.
+
+    The network is first laid out without memory and compared with the file's own table of shapes, so a header
+    that claims a giant costs nothing.
+
+    Returns:
+        The network in evaluation mode, on the CPU, and the header.
+
+    Raises:
+        InputError: The file is damaged, made by a later Terrazzo, or its weights do not fit its header.
+    """
+    header = read_header(path)
+    _check_header(header, path)
+    with torch.device("meta"):
+        network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
+    expected = network.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            held = set(file.keys())
+            wrong = sorted(held ^ set(expected))
+            wrong = wrong or [
+                key for key in held if tuple(file.get_slice(key).get_shape()) != tuple(expected[key].shape)
+            ]
+            if wrong:
+                raise _damaged(
+                    path,
+                    f"{len(wrong)} of its tensors, such as {wrong[0]}, do not fit {header.architecture} with "
+                    f"{header.encoder}, {len(header.band_names)} bands and {len(header.classes)} classes",
+                )
+            tensors = {key: file.get_tensor(key) for key in expected}
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
+    strange = [key for key, value in tensors.items() if value.dtype != expected[key].dtype]
+    if strange:
+        raise _damaged(path, f"the tensor {strange[0]} is of type {tensors[strange[0]].dtype}")
+    network.load_state_dict(tensors, assign=True)
+    return network.eval().requires_grad_(False), header
+
+
+def _check_header(header: ModelHeader, path: str) -> None:
+    if header.task != "segmentation":
+        raise InputError(
+            f"The model file {path} is for {header.task}, not for segmentation.", "Choose another model file."
+        )
+    if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
+        raise InputError(
+            f"The model file {path} asks for {header.architecture} with {header.encoder}, unknown to this Terrazzo.",
+            "Update Terrazzo, or choose another model file.",
+        )
+    numbers = (*header.mean, *header.std, header.pixel_size, header.chip_size)
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers) or header.chip_size < 1:
+        raise _damaged(path, "its statistics or sizes are no numbers")
+    if not all(isinstance(name, str) for name in header.band_names):
+        raise _damaged(path, "its band names are no text")
+    if header.nodata is not None and not isinstance(header.nodata, (int, float)):
+        raise _damaged(path, "its nodata is no number")
+    try:
+        np.dtype(header.dtype)
+    except TypeError as error:
+        raise _damaged(path, f"there is no data type {header.dtype}") from error
+
+
+def _damaged(path: str, reason: str) -> InputError:
+    return InputError(f"The model file {path} is damaged: {reason}.", "Copy it again, or train again.")

@@ -1,0 +1,195 @@
+"""Chips as batches on the device: all kept in memory where they fit, else read ahead by threads.
+
+There are no worker processes: GDAL gives up Python's lock while it reads, so threads suffice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from osgeo import gdal
+
+from ..chips.dataset import ChipDataset
+from ..classes import IGNORE_INDEX
+from ..errors import InputError
+from ..events import Reporter, Stage
+from ..files import readable_size
+from ..status import cpu_threads
+from .device import free_memory
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+THREADS = min(8, cpu_threads())
+# Batches read ahead of the one in use.
+AHEAD = THREADS + 1
+# Chips that one thread reads in one go when all are loaded.
+LOAD_BATCH = 32
+# The share of the free memory that chips may fill; the network needs the rest.
+MEMORY_SHARE = 0.5
+# What torch computes with readily; types that are not here become float32.
+STORED_TYPES = {"uint8": "uint8", "int8": "int16", "int16": "int16", "uint16": "int32", "int32": "int32"}
+
+
+class ChipReader:
+    """Reads chips as arrays; safe to share between threads.
+
+    Args:
+        dataset: The dataset.
+    """
+
+    def __init__(self, dataset: ChipDataset) -> None:
+        self.dataset = dataset
+        self.dtype = np.dtype(STORED_TYPES.get(dataset.info.dtype, "float32"))
+        self.torch_dtype: torch.dtype = getattr(torch, self.dtype.name)
+        self.size = dataset.info.chip_size
+        self.bands = len(dataset.info.band_names)
+
+    @property
+    def chip_bytes(self) -> int:
+        """What a chip and its mask take in memory."""
+        return self.size * self.size * (self.bands * self.dtype.itemsize + 1)
+
+    def read(self, places: Sequence[int] | np.ndarray) -> Batch:
+        """Read chips by their places in the dataset.
+
+        Returns:
+            Images (N, B, H, W) in the stored type, and masks (N, H, W) uint8 of class indices.
+
+        Raises:
+            InputError: A file is missing, damaged, or of another size than the dataset says.
+        """
+        images = np.empty((len(places), self.bands, self.size, self.size), self.dtype)
+        masks = np.empty((len(places), self.size, self.size), np.uint8)
+        info = self.dataset.info
+        for row, place in enumerate(places):
+            images[row] = self._pixels(self.dataset.images[place], (self.bands, self.size, self.size))
+            values = self._pixels(self.dataset.labels[place], (1, self.size, self.size))[0]
+            masks[row] = info.classes.to_indices(values)
+            masks[row][values == info.label_nodata] = IGNORE_INDEX
+        return torch.from_numpy(images), torch.from_numpy(masks)
+
+    def _pixels(self, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+        path = self.dataset.folder / name
+        try:
+            data: np.ndarray = gdal.OpenEx(str(path), gdal.OF_RASTER).ReadAsArray()
+        except (RuntimeError, AttributeError) as error:
+            raise InputError(f"The chip {path} cannot be read ({error}).", "Export the chips again.") from error
+        data = data if data.ndim == 3 else data[None]
+        if data.shape != shape:
+            raise InputError(
+                f"The chip {path} has {data.shape[0]} bands of {data.shape[2]} × {data.shape[1]} pixels, "
+                f"and its dataset says {shape[0]} of {shape[2]} × {shape[1]}.",
+                "Export the chips again.",
+            )
+        return data
+
+
+class StreamedChips:
+    """Chips read from disk each time, by threads, some batches ahead of their use.
+
+    Args:
+        reader: The dataset's reader.
+        places: (n,) which of its chips these are.
+        device: Where the batches go.
+    """
+
+    def __init__(self, reader: ChipReader, places: np.ndarray, device: torch.device) -> None:
+        self.reader, self.places, self.device = reader, places, device
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Images (N, B, H, W) and masks (N, H, W) for each array of chip numbers, 0 to n − 1."""
+        remaining = iter(orders)
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="chips")
+        pending: deque[Any] = deque()
+        try:
+            while True:
+                while len(pending) < AHEAD and (order := next(remaining, None)) is not None:
+                    pending.append(pool.submit(self.reader.read, self.places[order]))
+                if not pending:
+                    return
+                images, masks = pending.popleft().result()
+                yield images.to(self.device), masks.to(self.device)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class ResidentChips:
+    """Chips that lie in memory, on the device or beside it.
+
+    Args:
+        images: (n, B, H, W).
+        masks: (n, H, W) uint8.
+        device: Where the batches go.
+    """
+
+    def __init__(self, images: torch.Tensor, masks: torch.Tensor, device: torch.device) -> None:
+        self.images, self.masks, self.device = images, masks, device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Images (N, B, H, W) and masks (N, H, W) for each array of chip numbers, 0 to n − 1."""
+        for order in orders:
+            rows = torch.from_numpy(order).to(self.images.device)
+            yield self.images[rows].to(self.device), self.masks[rows].to(self.device)
+
+
+Chips = StreamedChips | ResidentChips
+
+
+def in_order(count: int, batch_size: int) -> list[np.ndarray]:
+    """Chip numbers 0 to count − 1 in batches that differ in size by one at most."""
+    return np.array_split(np.arange(count), -(-count // batch_size)) if count else []
+
+
+def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """As `in_order`, in an order that follows from seed and epoch alone."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return [order[batch] for batch in in_order(count, batch_size)]
+
+
+def choose_place(total_bytes: int, device: torch.device, reporter: Reporter) -> torch.device | None:
+    """Where to keep chips of `total_bytes`: on the device, in the machine's memory, or (None) on disk."""
+    for place in dict.fromkeys((device, torch.device("cpu"))):
+        if total_bytes <= MEMORY_SHARE * free_memory(place):
+            return place
+    reporter.log(
+        f"The chips need {readable_size(total_bytes)}, more than {MEMORY_SHARE:.0%} of the free memory: "
+        "they are read anew each epoch."
+    )
+    return None
+
+
+def prepare_chips(
+    reader: ChipReader, places: np.ndarray, device: torch.device, keep: torch.device | None, stage: Stage
+) -> Chips:
+    """Load chips into memory, or leave them on disk.
+
+    Args:
+        places: (n,) which chips of the dataset.
+        device: Where the batches go.
+        keep: Where all chips are kept, from `choose_place`.
+        stage: Advances by the number of chips.
+    """
+    streamed = StreamedChips(reader, places, torch.device("cpu"))
+    if keep is None or len(places) == 0:
+        stage.advance(len(places))
+        return StreamedChips(reader, places, device)
+    size = reader.size
+    images = torch.empty((len(places), reader.bands, size, size), dtype=reader.torch_dtype, device=keep)
+    masks = torch.empty((len(places), size, size), dtype=torch.uint8, device=keep)
+    orders = in_order(len(places), LOAD_BATCH)
+    for order, (some_images, some_masks) in zip(orders, streamed.batches(orders)):
+        images[order[0] : order[-1] + 1] = some_images
+        masks[order[0] : order[-1] + 1] = some_masks
+        stage.advance(len(order))
+    return ResidentChips(images, masks, device)

@@ -1,0 +1,115 @@
+"""Where the arithmetic runs, how much memory is free there, and what to say when it is not enough."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError, ResourceError
+from ..events import Reporter
+from ..files import readable_size
+from ..status import machine_memory
+
+
+def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
+    """Find a device by its name: auto, cpu, cuda or cuda:n.
+
+    `auto` takes the first GPU that works, else the CPU; that a GPU is there but fails is told as a warning.
+
+    Raises:
+        InputError: There is no such name.
+        ResourceError: The device is not there, or does not work.
+    """
+    wanted = name.strip().lower()
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise InputError(f'DEVICE is "{name}".', "Give auto, cpu, cuda or cuda:n (n from 0).")
+    if wanted == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        failure = _failure(torch.device("cuda", 0)) if count else None
+        if failure and reporter is not None:
+            reporter.warning(f"The GPU cannot be used ({failure}); the CPU is used instead.")
+        return torch.device("cuda", 0) if count and not failure else torch.device("cpu")
+    index = int(wanted.partition(":")[2] or 0)
+    if index >= count:
+        found = f"this machine has {count}, from cuda:0 to cuda:{count - 1}" if count else "torch finds no GPU here"
+        why = "" if torch.version.cuda else " (this torch is built for the CPU only)"
+        raise ResourceError(f"DEVICE is {wanted}, but {found}{why}.", "Choose auto or cpu, or a GPU that is there.")
+    device = torch.device("cuda", index)
+    failure = _failure(device)
+    if failure:
+        raise ResourceError(f"The GPU {describe_device(device)} cannot be used ({failure}).", "Choose cpu as DEVICE.")
+    return device
+
+
+def _failure(device: torch.device) -> str | None:
+    """Why a GPU cannot do the smallest work; None where it can. Drivers and old cards fail only at first use."""
+    try:
+        torch.ones(2, device=device).sum().item()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def describe_device(device: torch.device) -> str:
+    """A device in words: "NVIDIA H200 (cuda:0)", "CPU, 2 threads"."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a GPU, or in the machine's memory for the CPU."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    total, available = machine_memory()
+    if available is None:  # macOS does not tell
+        available = total // 2 if total else 0
+    return min(available, _group_memory())
+
+
+def _group_memory() -> int:
+    """What the control group of a container or cluster job has left; without one, no limit."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):  # no control group, or "max"
+        return sys.maxsize
+
+
+@contextlib.contextmanager
+def explain_memory(
+    device: torch.device, doing: str, remedy: str = "Halve BATCH_SIZE, or take smaller chips."
+) -> Iterator[None]:
+    """Turn a lack of memory inside the block into a `ResourceError`; every other error passes.
+
+    Args:
+        doing: What needed the memory, with its values: "8 chips of 512 × 512 pixels in 13 bands".
+        remedy: What to do.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _lacks_memory(error):
+            raise
+        where = f"the GPU {describe_device(device)}" if device.type == "cuda" else "this machine"
+        problem = f"The memory of {where} is not enough for {doing}: {readable_size(free_memory(device))} are free."
+    else:
+        return
+    # Raised outside of the handler: the first error's traceback holds the tensors, and with them the memory.
+    raise ResourceError(problem, remedy)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))

@@ -1,0 +1,47 @@
+"""Segmentation as a task of the training loop: a class for every pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..chips.dataset import DatasetInfo
+from ..models.normalisation import Normaliser, missing_values
+from .augmentation import flip_and_turn
+from .losses import class_weights, weighted_cross_entropy
+
+
+class SegmentationTask:
+    """Normalised chips in, weighted cross-entropy over labelled pixels, scored by mean IoU.
+
+    Args:
+        info: The dataset's description.
+        weights: config.CLASS_WEIGHTS.
+        device: Where the batches are.
+    """
+
+    def __init__(self, info: DatasetInfo, weights: str, device: torch.device) -> None:
+        self.classes = len(info.classes)
+        self.nodata = info.nodata
+        self.normalise = Normaliser(info.mean, info.std, device)
+        balance = class_weights(info.pixel_counts["training"], weights)
+        self.weights = torch.tensor(balance, dtype=torch.float32, device=device)
+
+    def augment(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flips and quarter turns."""
+        return flip_and_turn(images, targets, generator)
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, H, W) as stored → normalised, missing values 0."""
+        return self.normalise(images, missing_values(images, self.nodata))
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, C, H, W) and class indices (N, H, W) → sum of costs, sum of weights."""
+        return weighted_cross_entropy(logits, targets, self.weights)
+
+    def score(self, figures: dict[str, Any]) -> float:
+        """Mean IoU."""
+        return float(figures["mean_iou"])
