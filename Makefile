@@ -4,7 +4,7 @@
 export TERRAZZO_CACHE := $(or $(TERRAZZO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/terrazzo)
 # QGIS's own Python: on Debian and Ubuntu that is the system's, whatever else is first in PATH.
 export PYTHON ?= /usr/bin/python3
-WORKER = $(TERRAZZO_CACHE)/worker
+WORKER_PYTHON = $$(cat "$(TERRAZZO_CACHE)/worker.path")
 export IMAGE LABELS FIELD OUT EPOCHS
 
 .PHONY: help demo test lint zip clean qgis worker tools
@@ -13,13 +13,13 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: qgis worker
-	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") $(PYTHON) resources/demo/run.py
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" $(PYTHON) resources/demo/run.py
 
 test: qgis worker tools
-	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") scripts/test
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" scripts/test
 
 lint: worker tools
-	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") scripts/test lint
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" scripts/test lint
 
 zip:
 	@scripts/build_zip build/terrazzo.zip
@@ -33,8 +33,7 @@ qgis:
 	@scripts/install_qgis
 
 worker: qgis
-	@mkdir -p "$(TERRAZZO_CACHE)"
-	@scripts/build_worker "$(WORKER)"
+	@scripts/build_worker
 
 tools: qgis worker
-	@TERRAZZO_PYTHON=$$(cat "$(WORKER).path") scripts/install_tools
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" scripts/install_tools
