@@ -1,0 +1,8 @@
+"""Terrazzo: trains fully convolutional networks on a person's own layers, and maps with them."""
+
+
+def classFactory(iface):
+    """Give QGIS the plugin."""
+    from .plugin.main import TerrazzoPlugin
+
+    return TerrazzoPlugin(iface)

@@ -1,0 +1,244 @@
+"""What all algorithms of Terrazzo share.
+
+An algorithm file declares, always in this order: name, displayName, tags, summary, rows, outputs, read, work.
+`read` turns parameters and layers into plain settings, on the thread QGIS chooses; `work` does the job with them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from osgeo import gdal, ogr, osr
+from qgis.core import (
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingOutputDefinition,
+    QgsSettings,
+)
+from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtGui import QIcon
+
+from ..plugin.engine.config import JobConfig
+from ..plugin.engine.errors import Cancelled, EngineError
+from ..plugin.engine.events import Reporter
+from ..plugin.environment import require_python
+from ..plugin.worker_process import run_job
+from .feedback import FeedbackReporter
+from .parameters import Destination, Parameters, Row, ValueRow
+from .polygons import PolygonSource
+
+ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
+PYTHON_SETTING = "terrazzo/python"
+
+
+def tr(text: str) -> str:
+    """The text in the user's language, where there is a translation."""
+    return QCoreApplication.translate("Terrazzo", text)
+
+
+def icon(name: str) -> QIcon:
+    """One of the plugin's icons."""
+    return QIcon(str(ICONS / f"{name}.svg"))
+
+
+def python_setting() -> str:
+    """The interpreter that the user chose for the worker; empty = Terrazzo searches."""
+    return str(QgsSettings().value(PYTHON_SETTING, "") or "")
+
+
+class TerrazzoAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm made of rows of parameters, a `read` and a `work`."""
+
+    CONFIG: type[JobConfig]
+    GROUP = ("", "")  # id, name
+
+    # --- what each algorithm declares
+
+    def summary(self) -> str:
+        """What the algorithm does, in a few sentences."""
+        raise NotImplementedError
+
+    def rows(self) -> list[Row]:
+        """The parameters, in the order of the dialog."""
+        raise NotImplementedError
+
+    def outputs(self) -> list[QgsProcessingOutputDefinition]:
+        """The outputs beside those that destinations bring."""
+        return []
+
+    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings of the job, but for its destinations; a `PolygonSource` stands for a file to be written.
+
+        Raises:
+            EngineError: Something given cannot be used.
+        """
+        return self.settings(parameters, context)
+
+    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
+        """Do the job and give every declared output.
+
+        Raises:
+            EngineError, Cancelled: As the engine has them.
+        """
+        raise NotImplementedError
+
+    # --- what follows from it
+
+    def createInstance(self) -> TerrazzoAlgorithm:
+        """A new one of the same kind."""
+        return type(self)()
+
+    def groupId(self) -> str:
+        """The group's id."""
+        return self.GROUP[0]
+
+    def group(self) -> str:
+        """The group in the Toolbox."""
+        return tr(self.GROUP[1])
+
+    def icon(self) -> QIcon:
+        """The algorithm's own icon."""
+        return icon(self.name())
+
+    def shortDescription(self) -> str:
+        """The first sentence of the summary, for tooltips."""
+        return self.summary().partition(". ")[0].rstrip(".")
+
+    def shortHelpString(self) -> str:
+        """The help beside the dialog: the summary, and what each parameter does."""
+        lines = [f"<p>{escape(text)}</p>" for text in self.summary().split("\n")]
+        lines += [f"<p><b>{escape(row.label)}</b><br>{escape(row.help)}</p>" for row in self.rows()]
+        return "\n".join(lines)
+
+    def initAlgorithm(self, configuration: Any = None) -> None:
+        """Declare parameters and outputs."""
+        for row in self.rows():
+            self.addParameter(row.build(self.CONFIG))
+        for output in self.outputs():
+            self.addOutput(output)
+
+    def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> tuple[bool, str]:
+        """Say what is wrong while the dialog is still open; models do not ask, so `prepareAlgorithm` does again."""
+        try:
+            with gdal_errors():
+                self._checked(self.read(parameters, context))
+        except EngineError as error:
+            return False, str(error)
+        return super().checkParameterValues(parameters, context)
+
+    def prepareAlgorithm(
+        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> bool:
+        """Read everything that belongs to layers and settings; nothing of them is needed later."""
+        with in_words(), gdal_errors():
+            self._settings = self._checked(self.read(parameters, context))
+            for row in self.rows():
+                if isinstance(row, Destination):
+                    self._settings[row.name.lower()] = row.value(self, parameters, context)
+        return True
+
+    def processAlgorithm(
+        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> dict[str, Any]:
+        """Do the job; a cancelled one has no results."""
+        reporter = FeedbackReporter(feedback)
+        try:
+            with in_words(), gdal_errors(), tempfile.TemporaryDirectory(prefix="terrazzo-") as folder:
+                settings = write_polygons(self._settings, Path(folder), reporter)
+                return self.work(settings, context, reporter)
+        except Cancelled:
+            return {}
+
+    def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings that parameters hold as they stand, without destinations."""
+        return {
+            row.name.lower(): row.value(self, parameters, context)
+            for row in self.rows()
+            if isinstance(row, ValueRow) and not isinstance(row, Destination)
+        }
+
+    def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings, once the config takes them."""
+        plain = {name: "" if isinstance(value, PolygonSource) else value for name, value in settings.items()}
+        destinations = {row.name.lower(): "" for row in self.rows() if isinstance(row, Destination)}
+        self.CONFIG.from_json({**plain, **destinations})
+        return settings
+
+
+class WorkerAlgorithm(TerrazzoAlgorithm):
+    """An algorithm whose job runs in the worker, a Python of its own."""
+
+    def prepareAlgorithm(
+        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> bool:
+        """As above, and make sure that there is a Python that can do the job."""
+        with in_words():
+            self._python = require_python(python_setting()).path
+        return super().prepareAlgorithm(parameters, context, feedback)
+
+    def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+        """The result of the job."""
+        config = self.CONFIG.from_json(settings)
+        return run_job(self._python, self.name(), config.to_json(), reporter)
+
+
+def write_polygons(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """The settings with a file for each `PolygonSource`; the classes of the labels become the setting `classes`."""
+    settings = dict(settings)
+    for name, source in settings.items():
+        if isinstance(source, PolygonSource):
+            path = folder / f"{name}.gpkg"
+            classes = source.write(path, name, reporter)
+            settings[name] = str(path)
+            if name == "labels":
+                settings["classes"] = classes
+    return settings
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Errors of the engine become QGIS's, whose text the user reads."""
+    try:
+        yield
+    except EngineError as error:
+        raise QgsProcessingException(str(error)) from error
+
+
+class _GdalErrors:
+    """Who needs GDAL to raise errors; other plugins in this process may rely on it not to."""
+
+    lock = threading.Lock()
+    users = 0
+    switched: list[Any] = []  # noqa: RUF012 (shared on purpose)
+
+
+@contextmanager
+def gdal_errors() -> Iterator[None]:
+    """Let GDAL raise errors, as the engine expects, and put its setting back after the last job that runs."""
+    with _GdalErrors.lock:
+        _GdalErrors.users += 1
+        if _GdalErrors.users == 1:
+            # The engine's modules switch it on as well when they are imported, which is always inside of this.
+            _GdalErrors.switched = [module for module in (gdal, ogr, osr) if not module.GetUseExceptions()]
+            for module in _GdalErrors.switched:
+                module.UseExceptions()
+    try:
+        yield
+    finally:
+        with _GdalErrors.lock:
+            _GdalErrors.users -= 1
+            if not _GdalErrors.users:
+                try:
+                    # GDAL before 3.7 takes them back in the opposite order only.
+                    for module in reversed(_GdalErrors.switched):
+                        module.DontUseExceptions()
+                except RuntimeError:
+                    pass  # another plugin has switched it on meanwhile, and that shall hold

@@ -1,0 +1,72 @@
+"""What a job reports, shown in QGIS."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Optional
+
+from qgis.core import QgsProcessingFeedback
+
+from ..plugin.engine.events import Reporter, readable_time
+
+# QGIS writes every progress text into the log as well, so they are sent now and then.
+SECONDS_BETWEEN_TEXTS = 15.0
+
+
+class FeedbackReporter(Reporter):
+    """Passes on to QGIS's feedback what a job reports, and to the job the user's wish to cancel."""
+
+    def __init__(self, feedback: QgsProcessingFeedback) -> None:
+        self.feedback = feedback
+        self.stage = ""
+        self.told = 0.0
+
+    def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
+        """Move the bar; say what is done when that changes, and now and then how long it will still take."""
+        self.feedback.setProgress(100 * fraction)
+        stage = re.sub(r"\d+", "", text)  # "Epoch 1 of 30" and "Epoch 2 of 30" are the same
+        now = time.monotonic()
+        if not text or (stage == self.stage and now - self.told < SECONDS_BETWEEN_TEXTS):
+            return
+        timed = stage == self.stage and seconds_left is not None
+        self.stage, self.told = stage, now
+        self.feedback.setProgressText(f"{text}, about {readable_time(seconds_left)} left" if timed else text)
+
+    def log(self, text: str) -> None:
+        """A line in the log."""
+        self.feedback.pushInfo(text)
+
+    def warning(self, text: str) -> None:
+        """A warning in the log."""
+        self.feedback.pushWarning(text)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """A line of figures under those of the epochs before."""
+        self.feedback.pushInfo(epoch_line(record))
+
+    def cancel_requested(self) -> bool:
+        """Whether the user pressed Cancel."""
+        return self.feedback.isCanceled()
+
+
+def epoch_line(record: dict[str, Any]) -> str:
+    """The figures of one epoch, in columns that stand under each other."""
+    epochs = record["epochs"]
+    shown = record["validation"] or record["training"]
+    parts = [
+        f"epoch {record['epoch']:{len(str(epochs))}} of {epochs}",
+        f"loss {_number(record['training']['loss'])}",
+        f"validation: loss {_number(shown['loss'])}" if record["validation"] else "training:",
+        f"accuracy {_percent(shown['overall_accuracy'])}",
+        f"mean IoU {_percent(shown['mean_iou'])}",
+    ]
+    return "   ".join(parts) + ("   best so far" if record.get("best") else "")
+
+
+def _number(value: Optional[float]) -> str:
+    return "     –" if value is None else f"{value:6.3f}"
+
+
+def _percent(value: Optional[float]) -> str:
+    return "     –" if value is None else f"{100 * value:4.1f} %"

@@ -1,0 +1,277 @@
+"""The parameters of the algorithms: each is declared once, as a row of name, label and help.
+
+A row becomes a Processing parameter and reads its value back as a setting of the job. Defaults, ranges and choices
+come from the config field of the same name in lower case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterFolderDestination,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+)
+
+from ..plugin.engine.config import JobConfig
+from ..plugin.engine.errors import InputError
+
+Parameters = dict
+
+
+@dataclass(frozen=True)
+class Row:
+    """A parameter: its name, what the dialog calls it, and what it does."""
+
+    name: str
+    label: str
+    help: str
+    optional: bool = False
+    advanced: bool = False
+
+    def build(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """The Processing parameter."""
+        definition = self.definition(config)
+        definition.setHelp(self.help)
+        if self.advanced:
+            definition.setFlags(definition.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+        return definition
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """The Processing parameter without what all rows share."""
+        raise NotImplementedError
+
+    def given(self, parameters: Parameters) -> bool:
+        """Whether the caller gave a value."""
+        return parameters.get(self.name) not in (None, "", [])
+
+
+@dataclass(frozen=True)
+class ValueRow(Row):
+    """A parameter whose value is a setting of the job as it stands."""
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """The setting; None or () where an optional one is not given."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Setting(ValueRow):
+    """A number, choice, switch or text; type, default and bounds are those of the config field."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A parameter of the kind that the field's type and bounds ask for."""
+        spec = next(spec for spec in dataclasses.fields(config) if spec.name == self.name.lower())
+        # The annotations are texts, because they are written for a later Python than QGIS may have.
+        kind, _, absent = str(spec.type).partition(" | ")
+        bounds = spec.metadata
+        if bounds.get("choices"):
+            choices = list(bounds["choices"])
+            return QgsProcessingParameterEnum(
+                self.name, self.label, options=choices, defaultValue=spec.default, usesStaticStrings=True
+            )
+        if kind == "bool":
+            return QgsProcessingParameterBoolean(self.name, self.label, defaultValue=spec.default)
+        if kind == "str":
+            return QgsProcessingParameterString(self.name, self.label, defaultValue=spec.default, optional=bool(absent))
+        types = {"int": QgsProcessingParameterNumber.Type.Integer, "float": QgsProcessingParameterNumber.Type.Double}
+        number = QgsProcessingParameterNumber(
+            self.name, self.label, type=types[kind], defaultValue=spec.default, optional=bool(absent)
+        )
+        if bounds.get("low") is not None:
+            number.setMinimum(bounds["low"])
+        if bounds.get("high") is not None:
+            number.setMaximum(bounds["high"])
+        return number
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """The value in the field's type."""
+        definition = algorithm.parameterDefinition(self.name)
+        if parameters.get(self.name) in (None, "") and definition.defaultValue() is None:
+            return None
+        if isinstance(definition, QgsProcessingParameterEnum):
+            return algorithm.parameterAsEnumString(parameters, self.name, context)
+        if isinstance(definition, QgsProcessingParameterBoolean):
+            return algorithm.parameterAsBoolean(parameters, self.name, context)
+        if isinstance(definition, QgsProcessingParameterString):
+            return algorithm.parameterAsString(parameters, self.name, context)
+        if definition.dataType() == QgsProcessingParameterNumber.Type.Integer:
+            return algorithm.parameterAsInt(parameters, self.name, context)
+        return algorithm.parameterAsDouble(parameters, self.name, context)
+
+
+@dataclass(frozen=True)
+class Bands(ValueRow):
+    """Band numbers as people write them: "1-3,5"."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A text."""
+        return QgsProcessingParameterString(self.name, self.label, optional=True)
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """The numbers, in the order given."""
+        return band_numbers(algorithm.parameterAsString(parameters, self.name, context))
+
+
+def band_numbers(text: str) -> list[int]:
+    """Read "1-3,5" as [1, 2, 3, 5], and "3-1" as [3, 2, 1].
+
+    Raises:
+        InputError: The text is no such list.
+    """
+    numbers: list[int] = []
+    for part in text.replace(";", ",").replace(" ", "").split(","):
+        if not part:
+            continue
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(first) < 1 or (dash and int(last) < 1):
+            raise InputError(f'BANDS is "{text}".', 'Write band numbers from 1, such as "1-3,5".')
+        end = int(last) if dash else int(first)
+        step = 1 if end >= int(first) else -1
+        numbers.extend(range(int(first), end + step, step))
+    return numbers
+
+
+@dataclass(frozen=True)
+class Raster(Row):
+    """One raster layer."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A raster layer or the path of one."""
+        return QgsProcessingParameterRasterLayer(self.name, self.label, optional=self.optional)
+
+
+@dataclass(frozen=True)
+class Rasters(Row):
+    """Several raster layers."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A list of raster layers or paths."""
+        kind = QgsProcessing.SourceType.TypeRaster
+        return QgsProcessingParameterMultipleLayers(self.name, self.label, layerType=kind, optional=self.optional)
+
+
+@dataclass(frozen=True)
+class Polygons(Row):
+    """The polygons of a layer, or its selected ones."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A feature source, so that "selected features only" and filters work."""
+        kinds = [QgsProcessing.SourceType.TypeVectorPolygon]
+        return QgsProcessingParameterFeatureSource(self.name, self.label, types=kinds, optional=self.optional)
+
+
+@dataclass(frozen=True)
+class FieldOf(Row):
+    """A field of the layer that another parameter holds."""
+
+    parent: str = ""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A field of any type."""
+        return QgsProcessingParameterField(
+            self.name, self.label, parentLayerParameterName=self.parent, optional=self.optional
+        )
+
+
+@dataclass(frozen=True)
+class Extent(Row):
+    """A rectangle, in any CRS."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """An extent."""
+        return QgsProcessingParameterExtent(self.name, self.label, optional=True)
+
+
+@dataclass(frozen=True)
+class InputFile(ValueRow):
+    """A file that exists."""
+
+    filter: str = ""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A file."""
+        return QgsProcessingParameterFile(self.name, self.label, fileFilter=self.filter, optional=self.optional)
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """Its absolute path."""
+        return absolute(algorithm.parameterAsFile(parameters, self.name, context))
+
+
+@dataclass(frozen=True)
+class InputFolder(InputFile):
+    """A folder that exists."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A folder."""
+        behavior = QgsProcessingParameterFile.Behavior.Folder
+        return QgsProcessingParameterFile(self.name, self.label, behavior=behavior, optional=self.optional)
+
+
+@dataclass(frozen=True)
+class Destination(ValueRow):
+    """Something that the algorithm writes; evaluated once, because a temporary one gets a new name each time."""
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """Its absolute path; None where an optional one is not wanted."""
+        return absolute(algorithm.parameterAsFileOutput(parameters, self.name, context))
+
+
+@dataclass(frozen=True)
+class OutputFolder(Destination):
+    """A folder to write."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A folder destination."""
+        return QgsProcessingParameterFolderDestination(self.name, self.label)
+
+
+@dataclass(frozen=True)
+class OutputFile(Destination):
+    """A file to write."""
+
+    filter: str = ""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A file destination; an optional one is made by default in the dialog."""
+        return QgsProcessingParameterFileDestination(
+            self.name, self.label, fileFilter=self.filter, optional=self.optional, createByDefault=True
+        )
+
+
+@dataclass(frozen=True)
+class OutputRaster(Destination):
+    """A raster to write."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A raster destination; an optional one is not made by default."""
+        return QgsProcessingParameterRasterDestination(
+            self.name, self.label, optional=self.optional, createByDefault=not self.optional
+        )
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """Its absolute path; None where an optional one is not wanted."""
+        return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
+
+
+def absolute(path: str) -> Optional[str]:
+    """A path from the root, because the worker runs in another folder; None for no path."""
+    return str(Path(path).expanduser().absolute()) if path else None

@@ -1,0 +1,95 @@
+"""Raster + model file → class raster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsProcessingContext
+
+from ..plugin.engine.config import SegmentRasterConfig
+from ..plugin.engine.errors import InputError
+from ..plugin.engine.events import Reporter
+from .algorithm import WorkerAlgorithm, tr
+from .layers import bounds, chosen_extent, gdal_path, raster_layer
+from .parameters import Bands, Extent, InputFile, OutputRaster, Parameters, Polygons, Raster, Row, Setting
+from .polygons import polygon_source
+
+
+class SegmentRaster(WorkerAlgorithm):
+    """Maps a raster with a trained network."""
+
+    CONFIG = SegmentRasterConfig
+    GROUP = ("mapping", "Mapping")
+
+    def name(self) -> str:
+        """The id in scripts; it stays."""
+        return "segmentraster"
+
+    def displayName(self) -> str:
+        """The name in the Toolbox."""
+        return tr("Segment a raster")
+
+    def tags(self) -> list[str]:
+        """Words by which it is found."""
+        return ["deep learning", "inference", "predict", "classify", "map", "land cover", "segmentation", "fcn"]
+
+    def summary(self) -> str:
+        """What it does."""
+        return tr(
+            "Gives each pixel of a raster the class that a trained network sees there. The result holds the class "
+            "values of your own labels, with their names and colours.\n"
+            "The raster may be of any size: it is read and written tile by tile, with so much around each tile that "
+            "their edges do not show. Where the raster has no data, neither has the result."
+        )
+
+    def rows(self) -> list[Row]:
+        """The parameters."""
+        return [
+            Raster("INPUT", tr("Image"), tr(
+                "The raster to map. It needs the bands that the model was trained on, at about the same pixel size.")),
+            InputFile("MODEL", tr("Model file"), tr(
+                "The .safetensors file that “Train a segmentation network” wrote."),
+                filter=tr("Model files") + " (*.safetensors)"),
+            Extent("EXTENT", tr("Extent"), tr("Map only this rectangle.")),
+            Polygons("AREA", tr("Area of interest"), tr(
+                "Map only inside these polygons; outside is nodata."), optional=True),
+            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
+                "The raster's band, by number from 1, for each band of the model.")),
+            Setting("TILE_SIZE", tr("Tile size (pixels)"), tr(
+                "Side of the squares that are mapped at once. Larger ones are a little faster and need more memory; "
+                "the result is the same but for traces."), advanced=True),
+            Setting("HALO", tr("Halo (pixels)"), tr(
+                "How much is read around each tile for the network to see the surroundings."), advanced=True),
+            Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("Tiles at once in the network."), advanced=True),
+            Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
+                "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
+            OutputRaster("OUTPUT", tr("Class raster"), tr("The GeoTIFF of class values to write.")),
+            OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
+                "A GeoTIFF with a band a class: how sure the network is of it."), optional=True),
+        ]  # fmt: skip
+
+    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings, once the file proves to be a model."""
+        from ..plugin.engine.models.header import read_header
+
+        settings = self.settings(parameters, context)
+        image = raster_layer(self, parameters, "INPUT", context)
+        header = read_header(settings["model"] or "")
+        bands = settings["bands"]
+        if bands and len(bands) != len(header.band_names):
+            raise InputError(
+                f"BANDS names {len(bands)} bands, and the model has {len(header.band_names)}: "
+                f"{', '.join(header.band_names)}.",
+                "Name one band of the raster for each of the model's, or leave BANDS empty.",
+            )
+        extent = chosen_extent(self, parameters, "EXTENT", context, image)
+        near = image.extent() if extent is None else extent
+        settings["input"] = gdal_path(image)
+        settings["extent"] = None if extent is None else bounds(extent)
+        settings["area"] = polygon_source(self, parameters, "AREA", context, image, near)
+        return settings
+
+    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
+        """Map in the worker."""
+        found = self.run_worker(settings, reporter)
+        return {"OUTPUT": found["output"], "PROBABILITIES": found["probabilities"]}

@@ -1,0 +1,103 @@
+"""Which Python, torch and GPU the worker has; builds nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessingContext,
+    QgsProcessingOutputBoolean,
+    QgsProcessingOutputDefinition,
+    QgsProcessingOutputString,
+)
+
+from ..plugin.engine.config import StatusConfig
+from ..plugin.engine.errors import EngineError
+from ..plugin.engine.events import Reporter
+from ..plugin.engine.files import readable_size
+from ..plugin.environment import find_python, remedy
+from ..plugin.worker_process import run_job
+from .algorithm import TerrazzoAlgorithm, python_setting, tr
+from .parameters import Row
+
+TEXTS = ("PYTHON", "PYTHON_VERSION", "TORCH", "TORCHVISION", "GPU", "GPU_MEMORY", "MEMORY", "MISSING")
+
+
+class Status(TerrazzoAlgorithm):
+    """Tells whether training and mapping can run, and what is missing if not."""
+
+    CONFIG = StatusConfig
+    GROUP = ("setup", "Setup")
+
+    def name(self) -> str:
+        """The id in scripts; it stays."""
+        return "status"
+
+    def displayName(self) -> str:
+        """The name in the Toolbox."""
+        return tr("Check the set-up")
+
+    def tags(self) -> list[str]:
+        """Words by which it is found."""
+        return ["status", "install", "dependencies", "pytorch", "gpu", "cuda", "python", "environment", "version"]
+
+    def summary(self) -> str:
+        """What it does."""
+        return tr(
+            "Tells which Python training and mapping run in, its versions of PyTorch and torchvision, the GPU and the "
+            "memory, and what is missing, if anything, with the command that gets it. It installs nothing.\n"
+            "Another Python can be chosen in Settings ▸ Options ▸ Terrazzo, or with the variable TERRAZZO_PYTHON."
+        )
+
+    def rows(self) -> list[Row]:
+        """There are no parameters."""
+        return []
+
+    def outputs(self) -> list[QgsProcessingOutputDefinition]:
+        """What was found, as texts, and whether all is there."""
+        labels = {
+            "PYTHON": tr("Python"),
+            "PYTHON_VERSION": tr("Version of Python"),
+            "TORCH": tr("Version of PyTorch"),
+            "TORCHVISION": tr("Version of torchvision"),
+            "GPU": tr("GPU"),
+            "GPU_MEMORY": tr("Memory of the GPU"),
+            "MEMORY": tr("Memory"),
+            "MISSING": tr("What is missing"),
+        }
+        texts = [QgsProcessingOutputString(name, label) for name, label in labels.items()]
+        return [*texts, QgsProcessingOutputBoolean("READY", tr("Whether training and mapping can run"))]
+
+    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
+        """Ask the worker's Python; what is wrong with it is an answer, not an error."""
+        try:
+            interpreter = find_python(python_setting())
+            reporter.log(f"Python: {interpreter.path} ({interpreter.origin})")
+            found = run_job(interpreter.path, self.name(), settings, reporter)
+        except EngineError as error:
+            reporter.warning(str(error))
+            return {**dict.fromkeys(TEXTS, ""), "MISSING": error.problem, "READY": False}
+        problems = list(found["missing"])
+        if problems:
+            reporter.warning(f"Missing: {', '.join(problems)}. {remedy(interpreter, problems)}")
+        if found["torch_error"]:
+            problems.append(f"torch, which cannot be imported ({found['torch_error']})")
+            reporter.warning(f"PyTorch is there but cannot be imported: {found['torch_error']}")
+        gpus = found["gpus"]
+        outputs = {
+            "PYTHON": found["python"],
+            "PYTHON_VERSION": found["python_version"],
+            "TORCH": found["versions"].get(""),
+            "TORCHVISION": found["versions"].get("torchvision", ""),
+            "GPU": ", ".join(gpu["name"] for gpu in gpus),
+            "GPU_MEMORY": ", ".join(readable_size(gpu["memory"]) for gpu in gpus),
+            "MEMORY": readable_size(found["memory"]) if found["memory"] else "",
+            "MISSING": ", ".join(problems),
+            "READY": bool(found["ready"]),
+        }
+        memory = outputs["MEMORY"] or "unknown"
+        reporter.log(f"Python {outputs['PYTHON_VERSION']}, {found['threads']} threads, memory {memory}")
+        reporter.log(f"PyTorch {outputs['TORCH'] or 'missing'}, torchvision {outputs['TORCHVISION'] or 'missing'}")
+        reporter.log(f"GPU: {outputs['GPU'] or 'none, the processor is used'} {outputs['GPU_MEMORY']}".rstrip())
+        reporter.log("Ready for training and mapping." if outputs["READY"] else "Not ready for training and mapping.")
+        return outputs
