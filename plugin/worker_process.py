@@ -1,0 +1,254 @@
+"""Starts a worker, passes its events on, cancels it, and says in one message what became of it.
+
+Standard library only. Runs on any thread of QGIS; nothing here touches Qt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import IO, Any, Optional
+
+from .engine.errors import Cancelled, EngineError
+from .engine.events import Reporter, readable_time
+from .engine.files import remove_partial
+from .environment import clean_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOCOL = 1
+POLL = 0.1  # seconds between two looks at whether the user cancelled
+CANCEL_GRACE = 0.7  # seconds a worker has to end by itself after `cancel`; a busy one is then stopped
+END_GRACE = 5.0  # seconds a worker has to end after its last event
+MAX_LINE = 64_000_000  # bytes; more is no event
+OUTPUTS = ("output", "report", "probabilities")  # settings that name what a job writes
+REPORT = "Look at the log and report it; the algorithm “status” tells whether the worker's Python is whole."
+WINDOWS = sys.platform == "win32"
+
+
+class WorkerError(EngineError):
+    """A job that ended without a result."""
+
+
+class _NoResult(Exception):
+    """The worker's output ended with neither a result nor an error."""
+
+
+def run_job(
+    python: str, job: str, config: dict[str, Any], reporter: Reporter, log_path: Optional[str] = None
+) -> dict[str, Any]:
+    """Run a job in a worker of its own and wait for its result.
+
+    After a failure nothing is left of what the job was writing, and earlier files of those names are whole.
+
+    Args:
+        python: The worker's interpreter.
+        job: An id of `engine.jobs.JOBS`.
+        config: The job's settings as `to_json` gives them.
+        reporter: Its methods are called with the worker's events, on the calling thread; asked ten times a second
+            whether to cancel.
+        log_path: Where the worker's log is kept; without it, its last lines go to `reporter.log` after a failure.
+
+    Raises:
+        WorkerError: The worker could not be started, reported an error, or ended without a result.
+        Cancelled: The user asked for the end; the worker is gone by then.
+    """
+    with tempfile.TemporaryDirectory(prefix="terrazzo-") as scratch:
+        job_file = Path(scratch) / "job.json"
+        job_file.write_text(json.dumps({"protocol": PROTOCOL, "job": job, "config": config}), encoding="utf-8")
+        log_file = Path(log_path) if log_path else Path(scratch) / "worker.log"
+        with open(log_file, "wb") as log:
+            worker = _Worker(python, job_file, log)
+        result = None
+        try:
+            result = worker.run(reporter)
+        except _NoResult:
+            raise worker.explain_end(_last_lines(log_file)) from None
+        finally:
+            worker.stop()
+            if result is None:
+                for name in OUTPUTS:
+                    if config.get(name):
+                        remove_partial(config[name])
+                if log_path is None and not reporter.cancel_requested():
+                    for line in _last_lines(log_file):
+                        reporter.log(line)
+        return result
+
+
+class _Worker:
+    """A started worker: its process, and a thread that puts its output into a queue."""
+
+    def __init__(self, python: str, job_file: Path, log: IO[bytes]) -> None:
+        self.begun = time.monotonic()
+        self.garbage: deque[str] = deque(maxlen=3)  # output that was no event
+        self._lines: queue.Queue[Optional[bytes]] = queue.Queue()
+        try:
+            self.process = subprocess.Popen(
+                [python, "-m", "plugin.engine.worker", str(job_file)],
+                cwd=ROOT,
+                env=clean_environment(python),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                **_own_group(),
+            )
+        except OSError as error:
+            raise WorkerError(
+                f"The worker's Python {python} cannot be started ({error.strerror or error}).",
+                "Choose another one in Terrazzo's settings; the algorithm “status” shows which one is used.",
+            ) from error
+        threading.Thread(target=self._read, daemon=True, name="worker output").start()
+
+    def _read(self) -> None:
+        with self.process.stdout as output:
+            for line in iter(lambda: output.readline(MAX_LINE), b""):
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """Pass events and commands on until the result comes."""
+        give_up = None  # when to stop waiting for a worker that was told to cancel
+        finishing = False
+        while True:
+            if give_up is None and reporter.cancel_requested():
+                give_up = time.monotonic() + CANCEL_GRACE
+                self._command("cancel")
+            if give_up is not None and time.monotonic() > give_up:
+                raise Cancelled
+            if not finishing and reporter.finish_requested():
+                finishing = True
+                self._command("finish")
+            try:
+                line = self._lines.get(timeout=POLL)
+            except queue.Empty:
+                continue
+            if line is None:
+                raise _NoResult if give_up is None else Cancelled
+            event = self._parse(line)
+            if event.get("event") == "result":
+                return event["result"]
+            _pass_on(event, reporter)
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        """The event of a line in the types it should have; {} for garbage, which is kept for the message."""
+        try:
+            event = json.loads(line)
+            types = EVENTS[event["event"]]
+            return {"event": event["event"], **{name: as_type(event[name]) for name, as_type in types.items()}}
+        except (ValueError, KeyError, TypeError):
+            self.garbage.append(line[:200].decode("utf-8", "replace").strip())
+            return {}
+
+    def _command(self, word: str) -> None:
+        try:
+            self.process.stdin.write(f"{word}\n".encode())
+            self.process.stdin.flush()
+        except OSError:
+            pass  # it has ended, and its output says how
+
+    def explain_end(self, last_lines: list[str]) -> WorkerError:
+        """What became of a worker that gave neither a result nor an error."""
+        status = self.wait()
+        after = readable_time(time.monotonic() - self.begun)
+        words = ""
+        if self.garbage:
+            words += f" It printed “{' ⏎ '.join(self.garbage)}”."
+        if last_lines:
+            words += f" The last line of its log is “{last_lines[-1][:300]}”."
+        if status is None:
+            return WorkerError(f"The worker closed its output after {after} and did not end.{words}", REPORT)
+        if status in (-9, 137):
+            return WorkerError(
+                f"The worker was killed by signal 9 (SIGKILL) after {after}.{words}",
+                "Where nobody did that by hand, the computer's memory ran out: use a smaller batch size, chip size or "
+                "tile size, or close other programs.",
+            )
+        if status < 0 or status >= 0xC0000000:  # Windows gives the exception's code
+            return WorkerError(
+                f"The worker was ended by {_signal_words(status)} after {after}.{words}",
+                "Where nobody did that by hand, a library crashed: try device cpu, or build the environment anew.",
+            )
+        return WorkerError(f"The worker ended without a result after {after} (status {status}).{words}", REPORT)
+
+    def wait(self) -> Optional[int]:
+        """The exit status; None where it does not end."""
+        try:
+            return self.process.wait(END_GRACE)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> None:
+        """Make sure that the worker is gone, and with it the processes it started."""
+        if self.process.poll() is None:
+            if WINDOWS:
+                self.process.kill()
+            else:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # a command that nobody read
+
+
+def _maybe_seconds(value: Any) -> Optional[float]:
+    return None if value is None else float(value)
+
+
+# event → its values and their types
+EVENTS: dict[str, dict[str, Any]] = {
+    "progress": {"fraction": float, "text": str, "seconds_left": _maybe_seconds},
+    "log": {"text": str},
+    "warning": {"text": str},
+    "epoch": {"record": dict},
+    "result": {"result": dict},
+    "error": {"kind": str, "problem": str, "remedy": str},
+}
+
+
+def _pass_on(event: dict[str, Any], reporter: Reporter) -> None:
+    """Call the reporter's method for an event; raise what the worker reports as its end."""
+    kind = event.pop("event", None)
+    if kind == "error":
+        if event["kind"] == "Cancelled":
+            raise Cancelled
+        raise WorkerError(event["problem"], event["remedy"])
+    if kind is not None:
+        getattr(reporter, kind)(**event)
+
+
+def _signal_words(status: int) -> str:
+    if status > 0:
+        return f"an error in native code (0x{status:08X})"
+    try:
+        return f"signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"signal {-status}"
+
+
+def _own_group() -> dict[str, Any]:
+    """Put the worker into a group of its own, that can be stopped whole, and keep Windows from opening a console.
+
+    Ctrl+C in a terminal then reaches `qgis_process` only; the worker sees its input end and closes in good order.
+    """
+    if WINDOWS:
+        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def _last_lines(log_file: Path, count: int = 20) -> list[str]:
+    """The last lines with text of a log, however long it is."""
+    with open(log_file, "rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 20_000))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line.strip()][-count:]
