@@ -161,7 +161,7 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
     """(C, H, W) bool, true where a band holds its nodata value or NaN; None where no value is missing."""
     missing = np.isnan(data) if data.dtype.kind == "f" else None
     for channel, value in enumerate(nodata):
-        if value is None or math.isnan(value):
+        if value is None or math.isnan(value) or not _can_hold(data.dtype, value):
             continue
         here = data[channel] == np.asarray(value).astype(data.dtype)
         if not here.any():
@@ -170,6 +170,13 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
             missing = np.zeros(data.shape, bool)
         missing[channel] |= here
     return missing if missing is not None and missing.any() else None
+
+
+def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether pixels of a data type can be `value`: −9999 marks nothing in a raster of bytes."""
+    if dtype.kind == "f":
+        return True
+    return value == math.floor(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:

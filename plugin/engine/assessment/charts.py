@@ -69,7 +69,7 @@ def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: 
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
     if key != "loss":
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.04)
 
 
 def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:

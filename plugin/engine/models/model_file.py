@@ -8,7 +8,7 @@ import os
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ..config import ARCHITECTURES, ENCODERS
@@ -31,12 +31,14 @@ def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], hea
     """Write a state dict and its header to a model file; raises as `save_model`."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     try:
-        save_file(tensors, str(partial_path(path)), metadata=header.to_metadata())
+        # Written by us: safetensors would make a file that only its owner may read.
+        partial_path(path).write_bytes(save(tensors, metadata=header.to_metadata()))
         publish(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         remove_partial(path)
         raise ResourceError(
-            f"The model file {path} could not be written ({error}).", "Free some space, or choose another folder."
+            f"The model file {path} could not be written ({error.strerror}).",
+            "Free some space, or choose another folder.",
         ) from error
 
 

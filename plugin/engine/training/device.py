@@ -15,6 +15,8 @@ from ..events import Reporter
 from ..files import readable_size
 from ..status import machine_memory
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
 
 def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
     """Find a device by its name: auto, cpu, cuda or cuda:n.
@@ -78,9 +80,8 @@ def free_memory(device: torch.device) -> int:
 
 def _group_memory() -> int:
     """What the control group of a container or cluster job has left; without one, no limit."""
-    folder = Path("/sys/fs/cgroup")
     try:
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+        return int((CONTROL_GROUP / "memory.max").read_text()) - int((CONTROL_GROUP / "memory.current").read_text())
     except (OSError, ValueError):  # no control group, or "max"
         return sys.maxsize
 

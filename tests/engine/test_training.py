@@ -1,0 +1,249 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chip_folder import Heard, write_chip_folder
+from safetensors.torch import save_file
+
+from plugin.engine.chips.dataset import open_dataset
+from plugin.engine.config import TrainSegmenterConfig
+from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.models.factory import create_encoder
+from plugin.engine.models.header import read_header
+from plugin.engine.models.model_file import load_model
+from plugin.engine.models.normalisation import Normaliser
+from plugin.engine.training import loop, train
+from plugin.engine.training.chips import ChipReader
+from plugin.engine.training.train import train_segmenter
+
+SPLITS = {"training": 8, "validation": 3, "test": 3}
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory):
+    return write_chip_folder(tmp_path_factory.mktemp("dataset") / "chips", SPLITS)
+
+
+def config(chips, tmp_path, **changes):
+    quick = {"architecture": "fcn8s", "encoder": "mobilenet_v3_small", "epochs": 2, "batch_size": 4, "device": "cpu"}
+    return TrainSegmenterConfig(**{"chips": chips, "output": str(tmp_path / "model.safetensors"), **quick, **changes})
+
+
+def train_quickly(chips, tmp_path, reporter=None, **changes):
+    return train_segmenter(config(chips, tmp_path, **changes), reporter or Heard())
+
+
+@pytest.fixture(scope="module")
+def trained(chips, tmp_path_factory):
+    folder, reporter = tmp_path_factory.mktemp("trained"), Heard()
+    settings = {"architecture": "unet", "epochs": 10, "learning_rate": 3e-3, "report": str(folder / "report.html")}
+    return train_quickly(chips, folder, reporter, **settings), reporter
+
+
+def test_a_network_learns_three_plain_classes(trained):
+    result, _ = trained
+    assert result["test"]["mean_iou"] > 0.85 and result["validation"]["overall_accuracy"] > 0.9
+    assert len(result["test"]["iou"]) == len(result["test"]["f1"]) == 3
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_every_epoch_is_told_with_all_its_figures(trained):
+    result, reporter = trained
+    assert [record["epoch"] for record in reporter.epochs] == list(range(1, 11)) and result["epochs"] == 10
+    for record in reporter.epochs:
+        assert record["learning_rate"] > 0 and record["seconds"] > 0
+        for split in ("training", "validation"):
+            assert {"loss", "overall_accuracy", "mean_iou", "mean_f1", "iou", "f1"} == set(record[split])
+
+
+def test_the_best_epoch_is_kept(trained):
+    result, reporter = trained
+    scores = [record["validation"]["mean_iou"] for record in reporter.epochs]
+    assert result["best_epoch"] == 1 + int(np.argmax(scores))
+    assert result["validation"]["mean_iou"] == pytest.approx(max(scores))
+
+
+def test_progress_only_grows_and_ends_at_one(trained):
+    _, reporter = trained
+    assert reporter.fractions == sorted(reporter.fractions) and reporter.fractions[-1] == 1
+
+
+def test_the_model_file_says_how_it_was_made(trained, chips):
+    result, _ = trained
+    header = read_header(result["model"])
+    assert header.finished and header.training["epochs"] == 10 and len(header.history) == 10
+    assert np.sum(header.metrics["test"]["confusion_matrix"]) == 3 * 64 * 61
+    assert header.metrics["validation"]["mean_iou"] == result["validation"]["mean_iou"]
+    assert header.classes.names == ["water", "field", "forest"] and header.versions["torch"] == torch.__version__
+
+
+def test_nothing_but_model_and_report_is_left(trained):
+    folder = Path(trained[0]["model"]).parent
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "report.html"]
+
+
+def test_the_kept_weights_are_those_that_were_tested(trained, chips):
+    network, header = load_model(trained[0]["model"])
+    dataset = open_dataset(chips)
+    images, masks = ChipReader(dataset).read(dataset.indices("test"))
+    predicted = network(Normaliser(header.mean, header.std, torch.device("cpu"))(images)).argmax(1)
+    right = (predicted == masks)[masks < 3].double().mean().item()
+    assert right == pytest.approx(trained[0]["test"]["overall_accuracy"])
+
+
+def test_a_seed_means_the_same_training(chips, tmp_path):
+    first, again, other = (train_quickly(chips, tmp_path, epochs=1, seed=seed) for seed in (1, 1, 2))
+    assert first["validation"]["loss"] == again["validation"]["loss"] != other["validation"]["loss"]
+
+
+def test_streamed_chips_train_as_those_in_memory(chips, tmp_path, monkeypatch):
+    kept = train_quickly(chips, tmp_path, epochs=1)
+    monkeypatch.setattr(train, "choose_place", lambda *_: None)
+    assert train_quickly(chips, tmp_path, epochs=1)["validation"] == kept["validation"]
+
+
+def test_four_bands_of_16_bits_with_nodata_are_learned_from(tmp_path):
+    chips = write_chip_folder(tmp_path / "chips", SPLITS, bands=4, dtype="int16", nodata=-9999, size=50)
+    result = train_quickly(chips, tmp_path, architecture="unet", epochs=10, learning_rate=3e-3)
+    assert result["test"]["overall_accuracy"] > 0.8
+    assert read_header(result["model"]).nodata == -9999
+
+
+def test_without_validation_chips_the_lowest_training_loss_is_kept_and_it_is_said(tmp_path):
+    chips = write_chip_folder(tmp_path / "chips", {"training": 4})
+    reporter = Heard()
+    result = train_quickly(chips, tmp_path, reporter)
+    assert result["validation"] is None and result["test"] is None
+    assert "no validation chips" in reporter.warnings[0]
+    losses = [record["training"]["loss"] for record in reporter.epochs]
+    assert result["best_epoch"] == 1 + int(np.argmin(losses)) and reporter.epochs[0]["validation"] is None
+
+
+def test_training_stops_early_when_nothing_gets_better(chips, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.SegmentationTask, "score", lambda self, figures: 0.0)
+    reporter = Heard()
+    result = train_quickly(chips, tmp_path, reporter, epochs=6, patience=2)
+    assert result["best_epoch"] == 1 and result["epochs"] == 3
+    assert "Stopped after epoch 3" in " ".join(reporter.logs)
+
+
+def test_finish_ends_after_the_epoch_with_a_whole_model(chips, tmp_path):
+    reporter = Heard()
+    reporter.finish_at = 1
+    result = train_quickly(chips, tmp_path, reporter, epochs=5)
+    assert result["epochs"] == 1 and read_header(result["model"]).finished
+
+
+def test_cancel_leaves_nothing_new_and_the_old_model_whole(chips, tmp_path):
+    (tmp_path / "model.safetensors").write_text("the old one")
+    reporter = Heard()
+    reporter.cancel_at = 1
+    with pytest.raises(Cancelled):
+        train_quickly(chips, tmp_path, reporter, epochs=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    assert (tmp_path / "model.safetensors").read_text() == "the old one" and len(reporter.epochs) == 1
+
+
+@pytest.mark.parametrize("epochs_told", [0, 1])
+def test_an_orphan_leaves_its_best_as_a_checkpoint(chips, tmp_path, epochs_told):
+    reporter = Heard()
+    reporter.orphaned_at = epochs_told
+    with pytest.raises(Cancelled):
+        train_quickly(chips, tmp_path, reporter, epochs=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.checkpoint.safetensors"]
+    _, header = load_model(str(tmp_path / "model.checkpoint.safetensors"))
+    assert not header.finished and len(header.history) == epochs_told
+
+
+def test_weights_of_an_earlier_model_are_a_start(trained, chips, tmp_path):
+    reporter = Heard()
+    train_quickly(chips, tmp_path, reporter, epochs=1, encoder_weights=trained[0]["model"])
+    assert "206 of 206 tensors" in reporter.logs[0]
+
+
+def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
+    weighted = train.SegmentationTask.loss
+
+    def explode(self, logits, targets):
+        total, weight = weighted(self, logits, targets)
+        return total * float("nan"), weight
+
+    monkeypatch.setattr(train.SegmentationTask, "loss", explode)
+    with pytest.raises(InputError, match=r"epoch 1, at LEARNING_RATE 0.5\. Lower LEARNING_RATE, to 0.05"):
+        train_quickly(chips, tmp_path, learning_rate=0.5)
+
+
+def test_a_lack_of_memory_says_to_halve_the_batch(chips, tmp_path, monkeypatch):
+    def lack(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train.SegmentationTask, "prepare", lack)
+    with pytest.raises(ResourceError, match=r"4 chips of 64 × 64 pixels.*Halve BATCH_SIZE"):
+        train_quickly(chips, tmp_path)
+
+
+def test_norms_and_biases_do_not_decay(chips, tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    decayed, spared = loop.make_optimizer(network, config(chips, tmp_path, weight_decay=0.1)).param_groups
+    assert decayed["weight_decay"] == 0.1 and [value.ndim for value in decayed["params"]] == [4]
+    assert spared["weight_decay"] == 0 and len(spared["params"]) == 3
+
+
+def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
+    seen = []
+    turn = train.SegmentationTask.augment
+    monkeypatch.setattr(
+        train.SegmentationTask, "augment", lambda self, *batch: (seen.append(len(batch[0])), turn(self, *batch))[1]
+    )
+    train_quickly(chips, tmp_path, epochs=1)
+    assert seen == [4, 4]
+    train_quickly(chips, tmp_path, epochs=1, augment=False)
+    assert seen == [4, 4]
+
+
+# What cannot work is refused before the first chip is read.
+
+
+@pytest.fixture
+def nothing_read(monkeypatch):
+    def read(*_):
+        raise AssertionError("a chip was read")
+
+    monkeypatch.setattr(train.ChipReader, "read", read)
+
+
+def test_one_class_only_is_refused(tmp_path, nothing_read):
+    chips = write_chip_folder(tmp_path / "chips", {"training": 3}, only=20)
+    with pytest.raises(InputError, match=r'3 training chips.*only the class "field"'):
+        train_quickly(chips, tmp_path)
+
+
+def test_a_dataset_without_training_chips_is_refused(tmp_path, nothing_read):
+    chips = write_chip_folder(tmp_path / "chips", {"test": 3})
+    with pytest.raises(InputError, match="no labelled pixel"):
+        train_quickly(chips, tmp_path)
+
+
+def test_chips_that_the_networks_cannot_take_are_refused(tmp_path, nothing_read):
+    chips = write_chip_folder(tmp_path / "chips", {"training": 3}, size=24)
+    with pytest.raises(InputError, match=r"24 × 24.*CHIP_SIZE 32"):
+        train_quickly(chips, tmp_path)
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no chip dataset"):
+        train_quickly(str(tmp_path), tmp_path)
+
+
+def test_weights_that_do_not_fit_are_refused(chips, tmp_path, nothing_read):
+    save_file(create_encoder("resnet18", 3).state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="weights of resnet18: choose that as ENCODER"):
+        train_quickly(chips, tmp_path, encoder_weights=str(tmp_path / "other.safetensors"))
+
+
+def test_an_output_below_a_file_is_refused(chips, tmp_path, nothing_read):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="Nothing can be written"):
+        train_quickly(chips, tmp_path, output=str(tmp_path / "file/model.safetensors"))

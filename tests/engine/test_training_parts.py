@@ -1,0 +1,212 @@
+import contextlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chip_folder import Heard, write_chip_folder
+from osgeo import gdal
+
+from plugin.engine.assessment import confusion
+from plugin.engine.chips.dataset import open_dataset
+from plugin.engine.classes import IGNORE_INDEX
+from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.events import Stage
+from plugin.engine.training import device
+from plugin.engine.training.augmentation import flip_and_turn
+from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
+from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
+from plugin.engine.training.loop import Tally
+from plugin.engine.training.losses import class_weights, weighted_cross_entropy
+from plugin.engine.training.schedule import one_cycle
+
+CPU = torch.device("cpu")
+
+
+def chips_of(folder, keep, **settings):
+    dataset = open_dataset(write_chip_folder(folder, {"training": 7, "validation": 2}, size=32, **settings))
+    reader = ChipReader(dataset)
+    return prepare_chips(reader, dataset.indices("training"), CPU, keep, Stage(Heard(), 7, "Reading chips"))
+
+
+def test_chips_in_memory_and_on_disk_give_the_same_batches(tmp_path):
+    kept, streamed = chips_of(tmp_path / "kept", CPU), chips_of(tmp_path / "streamed", None)
+    assert type(kept) is not type(streamed) and len(kept) == len(streamed) == 7
+    for epoch in (1, 2):
+        orders = shuffled(7, 2, seed=5, epoch=epoch)
+        pairs = list(zip(kept.batches(orders), streamed.batches(orders)))
+        assert len(pairs) == 4
+        for ours, theirs in pairs:
+            assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+
+
+def test_masks_are_indices_and_unlabelled_pixels_are_ignored(tmp_path):
+    _, masks = next(iter(chips_of(tmp_path / "chips", CPU).batches([np.arange(7)])))
+    assert masks.dtype == torch.uint8 and set(masks.unique().tolist()) == {0, 1, 2, IGNORE_INDEX}
+    assert (masks[:, :3] == IGNORE_INDEX).all() and (masks[:, 3:] != IGNORE_INDEX).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+def test_values_survive_in_every_data_type(tmp_path, dtype):
+    chips = chips_of(tmp_path / "chips", CPU, dtype=dtype, bands=5)
+    images, _ = next(iter(chips.batches([np.array([2])])))
+    truth = gdal.Open(str(tmp_path / "chips/images/2.tif")).ReadAsArray()
+    assert truth.dtype == dtype and np.array_equal(images[0].numpy(), truth)
+
+
+def test_a_stopped_reader_leaves_no_thread_waiting(tmp_path):
+    batches = chips_of(tmp_path / "chips", None).batches(in_order(7, 1))
+    next(batches)
+    batches.close()
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+def test_reading_can_be_cancelled(tmp_path):
+    dataset = open_dataset(write_chip_folder(tmp_path / "chips", {"training": 3}, size=32))
+    reporter = Heard()
+    reporter.cancel_at = 0
+    with pytest.raises(Cancelled):
+        prepare_chips(ChipReader(dataset), dataset.indices("training"), CPU, CPU, Stage(reporter, 3, "Reading chips"))
+
+
+@pytest.mark.parametrize("harm", ["remove", "truncate", "resize"])
+def test_a_damaged_chip_is_named(tmp_path, harm):
+    dataset = open_dataset(write_chip_folder(tmp_path / "chips", {"training": 3}, size=32))
+    path = tmp_path / "chips/images/1.tif"
+    if harm == "remove":
+        path.unlink()
+    elif harm == "truncate":
+        path.write_bytes(path.read_bytes()[:300])
+    else:
+        gdal.Translate(str(path), str(tmp_path / "chips/images/0.tif"), srcWin=[0, 0, 20, 32])
+    with pytest.raises(InputError, match=r"1\.tif"):
+        ChipReader(dataset).read([0, 1, 2])
+
+
+def test_no_batch_is_left_with_a_single_chip():
+    assert [len(batch) for batch in in_order(9, 4)] == [3, 3, 3]
+    assert sorted(np.concatenate(shuffled(9, 4, 0, 1))) == list(range(9))
+    assert in_order(0, 4) == []
+
+
+def test_the_order_follows_from_seed_and_epoch():
+    first, again, next_epoch, other = (
+        np.concatenate(shuffled(50, 8, seed, epoch)) for seed, epoch in ((1, 1), (1, 1), (1, 2), (2, 1))
+    )
+    assert (first == again).all() and (first != next_epoch).any() and (first != other).any()
+
+
+def test_chips_that_do_not_fit_stay_on_disk_and_it_is_said():
+    reporter = Heard()
+    assert choose_place(1000, CPU, reporter) == CPU and not reporter.logs
+    assert choose_place(10**18, CPU, reporter) is None and "read anew" in reporter.logs[0]
+
+
+def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
+    square = torch.arange(9, dtype=torch.uint8).reshape(3, 3)
+    masks = square.repeat(4000, 1, 1)
+    images = torch.stack([masks, masks + 100], dim=1)
+    turned, turned_masks = flip_and_turn(images, masks, torch.Generator().manual_seed(0))
+    assert torch.equal(turned[:, 0], turned_masks) and torch.equal(turned[:, 1], turned_masks + 100)
+    ways = Counter(tuple(mask.flatten().tolist()) for mask in turned_masks)
+    expected = {tuple(way.rot90(k).flatten().tolist()) for way in (square, square.flip(1)) for k in range(4)}
+    assert set(ways) == expected and min(ways.values()) > 400
+
+
+def test_class_weights_have_mean_one_and_their_powers():
+    assert class_weights([900, 100], "none").tolist() == [1, 1]
+    root, balanced = class_weights([900, 100], "root"), class_weights([900, 100], "balanced")
+    assert root[1] / root[0] == pytest.approx(3) and balanced[1] / balanced[0] == pytest.approx(9)
+    assert root.mean() == pytest.approx(1) and balanced.mean() == pytest.approx(1)
+
+
+def test_a_class_without_pixels_weighs_one():
+    weights = class_weights([900, 0, 100], "balanced")
+    assert weights[1] == 1 and weights[[0, 2]].mean() == pytest.approx(1)
+
+
+def test_the_loss_is_that_of_torch():
+    logits, weights = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 1.0, 1.5])
+    targets = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
+    targets[0, :2] = IGNORE_INDEX
+    total, weight = weighted_cross_entropy(logits, targets, weights)
+    expected = torch.nn.functional.cross_entropy(logits, targets.long(), weights, ignore_index=IGNORE_INDEX)
+    assert torch.allclose(total / weight, expected)
+
+
+def test_pixels_without_a_label_teach_nothing():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    targets = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
+    targets[0, 0, 0] = 1
+    total, _ = weighted_cross_entropy(logits, targets, torch.ones(3))
+    total.backward()
+    assert logits.grad[..., 0, 0].abs().sum() > 0 and logits.grad[..., 1:, :].abs().sum() == 0
+
+
+def test_the_tally_counts_as_numpy_does():
+    tally = Tally(3, CPU)
+    expected = np.zeros((3, 3), int)
+    for _ in range(2):
+        logits, targets = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 5, 5), dtype=torch.uint8)
+        targets[0, 0] = IGNORE_INDEX
+        tally.add(logits, targets, torch.tensor(6.0), torch.tensor(4.0))
+        expected += confusion.confusion_matrix(logits.argmax(1).numpy(), targets.numpy(), 3)
+    assert (tally.matrix() == expected).all() and expected.sum() == 90
+    assert tally.figures()["loss"] == 1.5
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_to_nearly_nothing():
+    rates = [one_cycle(step, 101, 2.0) for step in range(101)]
+    assert rates[0] == pytest.approx(2 / 25) and rates[25] == pytest.approx(2) and rates[-1] == pytest.approx(2 / 1000)
+    assert (np.diff(rates[:26]) > 0).all() and (np.diff(rates[25:]) < 0).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_one_cycle_has_a_rate_for_the_shortest_training(steps):
+    assert all(0 < one_cycle(step, steps, 1.0) <= 1 for step in range(steps))
+
+
+def test_devices_are_found_by_name():
+    assert choose_device("cpu") == CPU and choose_device(" CPU ") == CPU
+    assert describe_device(CPU).startswith("CPU, ")
+    assert free_memory(CPU) > 10**8
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "0", ""])
+def test_a_device_that_is_no_name_is_refused(name):
+    with pytest.raises(InputError, match="auto, cpu, cuda or cuda:n"):
+        choose_device(name)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    with pytest.raises(ResourceError, match="cuda:1, but torch finds no GPU"):
+        choose_device("cuda:1")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_lack_of_memory_is_explained_with_what_needed_it(error):
+    with pytest.raises(ResourceError, match=r"8 chips.*free\. Halve BATCH_SIZE"), explain_memory(CPU, "8 chips"):
+        raise error
+
+
+def test_the_real_error_of_the_cpu_is_known():
+    with pytest.raises(ResourceError), explain_memory(CPU, "a giant"):
+        torch.empty(2**50)
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="shape"), explain_memory(CPU, "8 chips"):
+        raise RuntimeError("shape")
+    with contextlib.suppress(Cancelled), explain_memory(CPU, "8 chips"):
+        raise Cancelled
+
+
+def test_a_control_group_limits_the_memory(monkeypatch, tmp_path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    monkeypatch.setattr(device, "CONTROL_GROUP", Path(tmp_path))
+    assert free_memory(CPU) == 600
