@@ -114,8 +114,9 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     def shortHelpString(self) -> str:
         """The help beside the dialog: the summary, and what each parameter does."""
-        lines = [f"<p>{escape(text)}</p>" for text in self.summary().split("\n")]
-        lines += [f"<p><b>{escape(row.label)}</b><br>{escape(row.help)}</p>" for row in self.rows()]
+        lines = [f"<p>{escape(text, quote=False)}</p>" for text in self.summary().split("\n")]
+        texts = [(escape(row.label, quote=False), escape(row.help, quote=False)) for row in self.rows()]
+        lines += [f"<p><b>{label}</b><br>{text}</p>" for label, text in texts]
         return "\n".join(lines)
 
     def initAlgorithm(self, configuration: Any = None) -> None:

@@ -8,8 +8,10 @@ from typing import Any, Optional
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsFeature,
+    QgsFeatureRenderer,
     QgsFields,
     QgsProcessingFeatureSource,
+    QgsProject,
     QgsSingleSymbolRenderer,
     QgsVectorLayer,
 )
@@ -135,9 +137,21 @@ class ClassField:
             )
 
 
+def chosen_renderer(layer: QgsVectorLayer) -> Optional[QgsFeatureRenderer]:
+    """How a layer is drawn; for one that is in no project, the style that lies beside its file.
+
+    Processing opens a path without its style, so that a headless run would know no names and colours.
+    """
+    if QgsProject.instance().mapLayer(layer.id()) is None:
+        styled = layer.clone()
+        styled.loadDefaultStyle()
+        return styled.renderer().clone()
+    return layer.renderer()
+
+
 def category_styles(layer: Optional[QgsVectorLayer], name: str) -> dict[str, tuple[str, Optional[str]]]:
     """Label and "#rrggbb" for a field's values as texts; empty where the layer is not drawn by that field."""
-    renderer = layer.renderer() if layer is not None else None
+    renderer = chosen_renderer(layer) if layer is not None else None
     if not isinstance(renderer, QgsCategorizedSymbolRenderer) or renderer.classAttribute().strip('"') != name:
         return {}
     styles: dict[str, tuple[str, Optional[str]]] = {}

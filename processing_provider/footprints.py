@@ -11,6 +11,7 @@ from qgis.core import (
     QgsProcessingLayerPostProcessorInterface,
     QgsRendererCategory,
 )
+from qgis.PyQt import sip
 
 from .algorithm import tr
 
@@ -39,12 +40,14 @@ def _rgb(color: str) -> str:
     return ",".join(str(int(color[place : place + 2], 16)) for place in (1, 3, 5))
 
 
-# QGIS keeps no reference of its own until the layer is loaded.
-STYLE = FootprintStyle()
+# A context deletes its post-processors at its end and keeps no Python object alive until then.
+_kept: list[FootprintStyle] = []
 
 
 def load_footprints(source: str, context: QgsProcessingContext) -> None:
     """Ask QGIS to add the footprints to the project when the algorithm has ended; headless nothing happens."""
+    style = FootprintStyle()
+    _kept[:] = [*(earlier for earlier in _kept if not sip.isdeleted(earlier)), style]
     details = QgsProcessingContext.LayerDetails(tr("Chip footprints"), context.project(), "FOOTPRINTS")
-    details.setPostProcessor(STYLE)
+    details.setPostProcessor(style)
     context.addLayerToLoadOnCompletion(source, details)

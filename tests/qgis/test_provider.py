@@ -1,0 +1,121 @@
+"""What scripts and models depend on, and what starting QGIS costs."""
+
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from qgis.core import QgsProcessingParameterDefinition
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Ids and names are forever: a change here breaks people's scripts.
+PARAMETERS = {
+    "exportchips": "INPUT LABELS CLASS_FIELD LABEL_RASTERS LABEL_NODATA BACKGROUND BANDS CHIP_SIZE STRIDE EXTENT AREA "
+    "VALIDATION_SHARE TEST_SHARE MIN_LABELLED_SHARE EDGES BLOCK_SIZE SEED OVERWRITE OUTPUT",
+    "trainsegmenter": "CHIPS ARCHITECTURE ENCODER EPOCHS BATCH_SIZE LEARNING_RATE PATIENCE AUGMENT CLASS_WEIGHTS "
+    "ENCODER_WEIGHTS DOWNLOAD_WEIGHTS WEIGHT_DECAY MIXED_PRECISION DEVICE SEED OUTPUT REPORT",
+    "segmentraster": "INPUT MODEL EXTENT AREA BANDS TILE_SIZE HALO BATCH_SIZE DEVICE OUTPUT PROBABILITIES",
+    "status": "",
+}
+OUTPUTS = {
+    "exportchips": "OUTPUT FOOTPRINTS CHIPS_COUNT TRAINING_CHIPS VALIDATION_CHIPS TEST_CHIPS",
+    "trainsegmenter": "OUTPUT REPORT BEST_EPOCH VALIDATION_OVERALL_ACCURACY VALIDATION_MEAN_IOU TEST_OVERALL_ACCURACY "
+    "TEST_MEAN_IOU",
+    "segmentraster": "OUTPUT PROBABILITIES",
+    "status": "PYTHON PYTHON_VERSION TORCH TORCHVISION GPU GPU_MEMORY MEMORY MISSING READY",
+}
+
+
+def test_the_algorithms_are_those_that_scripts_know(provider):
+    assert provider.id() == "terrazzo"
+    assert {algorithm.name() for algorithm in provider.algorithms()} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_and_outputs_keep_their_names(provider, name):
+    algorithm = provider.algorithm(name)
+    assert [row.name() for row in algorithm.parameterDefinitions()] == PARAMETERS[name].split()
+    assert sorted(row.name() for row in algorithm.outputDefinitions()) == sorted(OUTPUTS[name].split())
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_algorithm_and_parameter_explains_itself(provider, name):
+    algorithm = provider.algorithm(name)
+    assert (ROOT / "resources" / "icons" / f"{name}.svg").is_file() and not algorithm.icon().isNull()
+    assert algorithm.shortDescription() and algorithm.tags() and algorithm.group()
+    for row in algorithm.parameterDefinitions():
+        assert row.help() and row.description() in algorithm.shortHelpString(), row.name()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_defaults_ranges_and_choices_are_those_of_the_config(provider, name):
+    algorithm = provider.algorithm(name)
+    destinations = [row.name() for row in algorithm.parameterDefinitions() if row.isDestination()]
+    for spec in algorithm.CONFIG.__dataclass_fields__.values():
+        row = algorithm.parameterDefinition(spec.name.upper())
+        if row is None or spec.name.upper() in destinations or not spec.metadata:
+            continue
+        assert row.defaultValue() == spec.default, spec.name
+        if spec.metadata["choices"]:
+            assert row.options() == list(spec.metadata["choices"])
+        elif spec.metadata["high"] is not None:
+            assert (row.minimum(), row.maximum()) == (spec.metadata["low"], spec.metadata["high"])
+
+
+def test_settings_for_experts_are_folded_away(provider):
+    advanced = QgsProcessingParameterDefinition.Flag.FlagAdvanced
+    rows = provider.algorithm("trainsegmenter").parameterDefinitions()
+    assert {row.name() for row in rows if row.flags() & advanced} == {
+        "DOWNLOAD_WEIGHTS", "WEIGHT_DECAY", "MIXED_PRECISION", "DEVICE", "SEED",
+    }  # fmt: skip
+
+
+def test_metadata_says_what_the_plugin_needs():
+    parser = ConfigParser(interpolation=None)
+    parser.read(ROOT / "metadata.txt", encoding="utf-8")
+    general = parser["general"]
+    assert general["name"] == "Terrazzo" and general["hasProcessingProvider"] == "yes"
+    assert (general["qgisMinimumVersion"], general["qgisMaximumVersion"]) == ("3.22", "4.99")
+    for dependency in ("3.10", "PyTorch", "torchvision", "segmentation-models-pytorch", "timm", "safetensors"):
+        assert dependency in general["about"]
+    assert (ROOT / general["icon"]).is_file()
+
+
+def test_starting_the_plugin_imports_nothing_slow(provider):
+    code = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('anyname', r'{ROOT / '__init__.py'}', "
+        f"submodule_search_locations=[r'{ROOT}'])\n"
+        "module = importlib.util.module_from_spec(spec); sys.modules['anyname'] = module\n"
+        "spec.loader.exec_module(module)\n"
+        "from qgis.core import QgsApplication\n"
+        "app = QgsApplication([], False); app.initQgis()\n"
+        "before = set(sys.modules)\n"
+        "plugin = module.classFactory(None); plugin.initProcessing()\n"
+        "assert QgsApplication.processingRegistry().algorithmById('terrazzo:exportchips') is not None\n"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))\n"
+        "plugin.unload(); assert QgsApplication.processingRegistry().providerById('terrazzo') is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "anyname" in loaded
+    assert not loaded & {"torch", "torchvision", "numpy", "timm", "matplotlib", "segmentation_models_pytorch"}
+
+
+def test_the_desktop_gets_an_options_page_and_gives_it_back(provider, monkeypatch):
+    from qgis.core import QgsSettings
+    from terrazzo.plugin.gui.options import OptionsFactory
+    from terrazzo.processing_provider.algorithm import PYTHON_SETTING, python_setting
+
+    page = OptionsFactory().createWidget(None)
+    try:
+        page.python.setFilePath("/no/such/python")
+        page.check()
+        assert "There is no Python /no/such/python" in page.answer.text()
+        page.apply()
+        assert python_setting() == "/no/such/python"
+    finally:
+        QgsSettings().remove(PYTHON_SETTING)
