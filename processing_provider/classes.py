@@ -142,7 +142,8 @@ def chosen_renderer(layer: QgsVectorLayer) -> Optional[QgsFeatureRenderer]:
 
     Processing opens a path without its style, so that a headless run would know no names and colours.
     """
-    if QgsProject.instance().mapLayer(layer.id()) is None:
+    plain = not isinstance(layer.renderer(), QgsCategorizedSymbolRenderer)
+    if plain and QgsProject.instance().mapLayer(layer.id()) is None:
         styled = layer.clone()
         styled.loadDefaultStyle()
         return styled.renderer().clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import shutil
@@ -15,6 +14,8 @@ from typing import IO
 
 # Said by Qt and PyQt on every start; nothing that anyone could act on.
 NOISE = re.compile(r"QStandardPaths: |setapi\(\) is deprecated|propagateSizeHints")
+# "0...10...20" in front of what an algorithm says; a number that belongs to a sentence is followed by a space.
+PROGRESS = re.compile(r"^(?:\.|\d{1,2}(?=[^\d\s]|$)|100 - done\.)*")
 RULE = "-" * 16
 
 
@@ -42,8 +43,11 @@ class QgisProcess:
             raise StepFailed("There is no qgis_process on this machine.", 127)
         (profile / "plugins").mkdir()
         (profile / "plugins" / "terrazzo").symlink_to(plugin, target_is_directory=True)
+        # QGIS takes the first python3 in PATH for its own: that must not be a virtual environment or pyenv's.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self.environment = {
-            **os.environ,
+            **inherited,
+            "PATH": f"{Path(self.program).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "QT_QPA_PLATFORM": "offscreen",
             "QGIS_CUSTOM_CONFIG_PATH": str(profile / "settings"),
             "QGIS_PLUGINPATH": str(profile / "plugins"),
@@ -78,17 +82,19 @@ class QgisProcess:
 
 
 def show_progress(stream: IO[bytes]) -> str:
-    """Show what stands between the lists of inputs and results as it comes; returns everything."""
-    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    text, shown = "", 0
-    while chunk := os.read(stream.fileno(), 65536):
-        text += decode(chunk)
-        middle = text.partition(f"Inputs\n{RULE}\n\n")[2].partition("\n\n")[2].partition(f"\n{RULE}\nResults")[0]
-        middle = re.sub(r"\n-*\Z", "", middle)  # perhaps the start of the results
-        print(middle[shown:], end="", flush=True)
-        shown = max(shown, len(middle))
-    print(flush=True)
-    return text
+    """Show the lines between the lists of inputs and results as they come; returns everything."""
+    lines: list[str] = []
+    showing = False
+    for raw in stream:
+        line = raw.decode("utf-8", "replace").rstrip()
+        lines.append(line)
+        if line == RULE:
+            showing = False
+        elif showing and PROGRESS.sub("", line):
+            print(PROGRESS.sub("", line), flush=True)
+        elif line == "" and lines[-3:-1] != ["Inputs", RULE]:
+            showing = "Results" not in lines
+    return "\n".join(lines)
 
 
 def show_complaints(stream: IO[bytes]) -> None:
