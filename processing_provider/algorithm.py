@@ -177,13 +177,10 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 class WorkerAlgorithm(TerrazzoAlgorithm):
     """An algorithm whose job runs in the worker, a Python of its own."""
 
-    def prepareAlgorithm(
-        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> bool:
-        """As above, and make sure that there is a Python that can do the job."""
-        with in_words():
-            self._python = require_python(python_setting()).path
-        return super().prepareAlgorithm(parameters, context, feedback)
+    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings, once there is a Python that can do the job."""
+        self._python = require_python(python_setting()).path
+        return self.settings(parameters, context)
 
     def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """The result of the job."""

@@ -72,7 +72,7 @@ class SegmentRaster(WorkerAlgorithm):
         """The settings, once the file proves to be a model."""
         from ..plugin.engine.models.header import read_header
 
-        settings = self.settings(parameters, context)
+        settings = super().read(parameters, context)
         image = raster_layer(self, parameters, "INPUT", context)
         header = read_header(settings["model"] or "")
         bands = settings["bands"]

@@ -97,7 +97,7 @@ class TrainSegmenter(WorkerAlgorithm):
         """The settings, once the folder proves to be a dataset."""
         from ..plugin.engine.chips.dataset import read_info
 
-        settings = self.settings(parameters, context)
+        settings = super().read(parameters, context)
         read_info(settings["chips"] or "")
         return settings
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,11 @@ def qgis_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]
 def leftovers(folder: Path) -> list[str]:
     """What lies in a folder, hidden things included."""
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python with nothing but its standard library."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return str(folder / "bin" / "python")

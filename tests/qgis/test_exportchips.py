@@ -216,7 +216,7 @@ def test_bad_input_is_refused_in_words_and_leaves_nothing(run, scene, land, tmp_
 def test_polygons_elsewhere_are_an_error_that_names_both_places(run, scene, tmp_path):
     layer = polygon_layer([("a", 5000, 0, 5100, 100)])
     with pytest.raises(
-        QgsProcessingException, match="do not overlap the raster: they lie at x 405000 to 405100.*EPSG:32633"
+        QgsProcessingException, match=r"do not overlap the raster: they lie at x 405000 to 405100.*EPSG:32633"
     ):
         run("exportchips", INPUT=[scene[0]], LABELS=layer, CLASS_FIELD="class", CHIP_SIZE=64,
             OUTPUT=str(tmp_path / "chips"))  # fmt: skip

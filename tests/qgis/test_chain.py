@@ -1,0 +1,211 @@
+"""From layers to a styled map through the worker: headless, as a saved model, and when things go wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BOTTOM, LEFT, Listener, leftovers
+from osgeo import gdal
+from qgis.core import (
+    QgsPalettedRasterRenderer,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingModelAlgorithm,
+    QgsRasterLayer,
+    QgsVectorFileWriter,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "resources" / "models" / "chips_to_map.model3"
+QUICK = {"ENCODER": "mobilenet_v3_small", "EPOCHS": 1, "DEVICE": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def chain(qgis_process, worker_python, scene, tmp_path_factory):
+    """What the three steps give when `qgis_process` runs them one after the other."""
+    folder = tmp_path_factory.mktemp("chain")
+    chips = qgis_process("terrazzo:exportchips", INPUT=scene[0], LABEL_RASTERS=scene[1], CHIP_SIZE=64,
+                         OUTPUT=folder / "chips")  # fmt: skip
+    model = qgis_process("terrazzo:trainsegmenter", CHIPS=chips["OUTPUT"], **QUICK,
+                         OUTPUT=folder / "model.safetensors", REPORT=folder / "report.html")  # fmt: skip
+    mapped = qgis_process("terrazzo:segmentraster", INPUT=scene[0], MODEL=model["OUTPUT"], DEVICE="cpu",
+                          OUTPUT=folder / "map.tif", PROBABILITIES=folder / "probabilities.tif")  # fmt: skip
+    return {"chips": chips, "model": model, "map": mapped}
+
+
+def test_headless_steps_give_all_their_outputs(chain):
+    assert chain["chips"]["CHIPS_COUNT"] == 20
+    assert chain["model"]["BEST_EPOCH"] == 1
+    assert 0 < chain["model"]["TEST_OVERALL_ACCURACY"] <= 1
+    assert 0 < chain["model"]["VALIDATION_MEAN_IOU"] <= 1
+    for path in (chain["model"]["OUTPUT"], chain["model"]["REPORT"], chain["map"]["OUTPUT"]):
+        assert Path(path).is_file(), path
+    probabilities = gdal.Open(chain["map"]["PROBABILITIES"])
+    assert probabilities.RasterCount == 3
+
+
+def test_the_map_opens_in_the_names_and_colours_of_the_labels(chain, provider):
+    layer = QgsRasterLayer(chain["map"]["OUTPUT"], "map")
+    assert (layer.width(), layer.height()) == (320, 256)
+    assert isinstance(layer.renderer(), QgsPalettedRasterRenderer)
+    shown = {entry.value: (entry.label, entry.color.name()) for entry in layer.renderer().classes()}
+    assert {1: ("water", "#3366cc"), 2: ("field", "#cccc33"), 3: ("forest", "#116622")}.items() <= shown.items()
+
+
+def test_the_same_chain_runs_as_a_saved_model(provider, worker_python, scene, land, tmp_path):
+    model = QgsProcessingModelAlgorithm()
+    assert model.fromFile(str(MODEL))
+    valid, problems = model.validate()
+    assert valid, problems
+    child = model.childAlgorithm("train")
+    child.addParameterSources("ENCODER", [_static("mobilenet_v3_small")])
+    model.setChildAlgorithm(child)
+    parameters = {"IMAGE": scene[0], "MAP_IMAGE": scene[0], "LABELS": land, "CLASS_FIELD": "class", "CHIP_SIZE": 64,
+                  "EPOCHS": 1, "map:Class raster": str(tmp_path / "map.tif"),
+                  "train:Model file": str(tmp_path / "model.safetensors"),
+                  "train:Training report": str(tmp_path / "report.html")}  # fmt: skip
+    found, fine = model.create().run(parameters, QgsProcessingContext(), Listener())
+    assert fine
+    assert found["map:Class raster"] == str(tmp_path / "map.tif")
+    assert QgsRasterLayer(found["map:Class raster"], "map").isValid()
+    assert {"map.tif", "model.safetensors", "report.html"} <= set(leftovers(tmp_path))
+
+
+def _static(value):
+    from qgis.core import QgsProcessingModelChildParameterSource
+
+    return QgsProcessingModelChildParameterSource.fromStaticValue(value)
+
+
+def test_the_saved_model_runs_headless(qgis_process, worker_python, scene, land, tmp_path):
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = "GPKG"
+    QgsVectorFileWriter.writeAsVectorFormatV3(land, str(tmp_path / "land.gpkg"), land.transformContext(), options)
+    found = qgis_process(str(MODEL), IMAGE=scene[0], MAP_IMAGE=scene[0], LABELS=tmp_path / "land.gpkg",
+                         CLASS_FIELD="class", CHIP_SIZE=64, EPOCHS=1,
+                         **{"map:Class raster": tmp_path / "map.tif",
+                            "train:Model file": tmp_path / "model.safetensors"},
+                         )  # fmt: skip
+    assert found["map:Class raster"] == str(tmp_path / "map.tif")
+    assert Path(found["train:Model file"]).is_file()
+
+
+def test_a_map_of_a_part_covers_that_part(run, chain, scene, land, tmp_path):
+    extent = f"{LEFT},{LEFT + 100},{BOTTOM},{BOTTOM + 50} [EPSG:32633]"
+    found = run("segmentraster", INPUT=scene[0], MODEL=chain["model"]["OUTPUT"], EXTENT=extent, AREA=land,
+                OUTPUT=str(tmp_path / "map.tif"))  # fmt: skip
+    layer = QgsRasterLayer(found["OUTPUT"], "map")
+    assert layer.extent().toString(0) == f"{LEFT:.0f},{BOTTOM:.0f} : {LEFT + 100:.0f},{BOTTOM + 50:.0f}"
+    assert found["PROBABILITIES"] is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "change", "words"),
+    [
+        ("trainsegmenter", {"CHIPS": "/no/such/folder"}, "is no chip dataset"),
+        ("trainsegmenter", {"ENCODER_WEIGHTS": "/no/such.pth"}, "There is no weights file /no/such.pth"),
+        ("trainsegmenter", {"OUTPUT": "/proc/nothing/model.safetensors"}, "Nothing can be written"),
+        ("segmentraster", {"MODEL": "/no/model.safetensors"}, "There is no model file"),
+        ("segmentraster", {"MODEL": __file__}, "is no model file of Terrazzo"),
+        ("segmentraster", {"MODEL": "truncated"}, "is truncated"),
+        ("segmentraster", {"BANDS": "1,2"}, "BANDS names 2 bands, and the model has 3: red, green, blue"),
+        ("segmentraster", {"OUTPUT": "/proc/nothing/map.tif"}, "Nothing can be written"),
+    ],
+)
+def test_bad_input_to_the_worker_is_refused_in_words(run, chain, dataset, scene, tmp_path, algorithm, change, words):
+    output = tmp_path / "out"
+    output.mkdir()
+    given = {
+        "trainsegmenter": {"CHIPS": dataset, **QUICK, "OUTPUT": str(output / "model.safetensors")},
+        "segmentraster": {"INPUT": scene[0], "MODEL": chain["model"]["OUTPUT"], "OUTPUT": str(output / "map.tif")},
+    }[algorithm]
+    if change.get("MODEL") == "truncated":
+        change = {"MODEL": str(tmp_path / "short.safetensors")}
+        Path(change["MODEL"]).write_bytes(Path(given["MODEL"]).read_bytes()[:-1000])
+    with pytest.raises(QgsProcessingException) as error:
+        run(algorithm, **{**given, **change})
+    assert words in str(error.value)
+    assert leftovers(output) == []
+
+
+def workers() -> list[int]:
+    """The process ids of this process's workers."""
+    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if "plugin.engine.worker" in line]
+
+
+def kill_workers() -> None:
+    for worker in workers():
+        os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("algorithm", ["trainsegmenter", "segmentraster"])
+def test_a_killed_worker_gives_one_message_and_leaves_earlier_files_whole(
+    run, chain, dataset, scene, tmp_path, algorithm
+):
+    earlier = {"trainsegmenter": tmp_path / "model.safetensors", "segmentraster": tmp_path / "map.tif"}[algorithm]
+    earlier.write_text("from an earlier run")
+    given = {
+        "trainsegmenter": {"CHIPS": dataset, **{**QUICK, "EPOCHS": 50}},
+        "segmentraster": {"INPUT": scene[0], "MODEL": chain["model"]["OUTPUT"], "TILE_SIZE": 32},
+    }[algorithm]
+    killed = []
+
+    def kill(text):
+        # The first text comes before the work, the second in the middle of it.
+        if not killed and ("epoch" in text.lower() or algorithm == "segmentraster"):
+            killed.extend(workers())
+            kill_workers()
+
+    with pytest.raises(QgsProcessingException) as error:
+        run(algorithm, Listener(on_text=kill), **given, OUTPUT=str(earlier))
+    assert killed and workers() == []
+    assert "worker" in str(error.value) and "Traceback" not in str(error.value)
+    assert leftovers(tmp_path) == [earlier.name]
+    assert earlier.read_text() == "from an earlier run"
+
+
+def test_cancelling_a_training_ends_the_worker_and_leaves_nothing(
+    provider, worker_python, dataset, tmp_path, monkeypatch
+):
+    listener = Listener(on_text=lambda text: listener.cancel() if "epoch" in text.lower() else None)
+    parameters = {"CHIPS": dataset, **QUICK, "EPOCHS": 50, "OUTPUT": str(tmp_path / "model.safetensors")}
+    found, _ = provider.algorithm("trainsegmenter").create().run(parameters, QgsProcessingContext(), listener)
+    assert found == {}
+    assert workers() == [] and leftovers(tmp_path) == []
+
+
+def test_a_python_without_torch_is_named_before_any_work(run, dataset, tmp_path, monkeypatch, bare_python):
+    monkeypatch.setenv("TERRAZZO_PYTHON", bare_python)
+    with pytest.raises(QgsProcessingException, match=r"lacks .*torch") as error:
+        run("trainsegmenter", CHIPS=dataset, OUTPUT=str(tmp_path / "model.safetensors"))
+    assert 'environment.py" build' in str(error.value)
+    assert leftovers(tmp_path) == []
+
+
+def test_status_tells_what_is_there(run, worker_python):
+    found = run("status")
+    assert found["READY"] is True and found["MISSING"] == ""
+    assert found["PYTHON_VERSION"].startswith("3.") and found["TORCH"] and found["TORCHVISION"] and found["MEMORY"]
+
+
+def test_status_succeeds_where_torch_is_missing_and_says_so(run, bare_python, monkeypatch):
+    monkeypatch.setenv("TERRAZZO_PYTHON", bare_python)
+    listener = Listener()
+    found = run("status", listener)
+    assert found["READY"] is False and "torch" in found["MISSING"] and found["TORCH"] == ""
+    assert any("environment.py" in text for text in listener.warnings)
+
+
+def test_status_succeeds_where_there_is_no_python_at_all(run, monkeypatch):
+    monkeypatch.setenv("TERRAZZO_PYTHON", "/no/python")
+    found = run("status")
+    assert found["READY"] is False and "There is no Python /no/python" in found["MISSING"]
+
+
+def test_torch_was_never_imported_into_qgis(chain):
+    assert "torch" not in sys.modules
