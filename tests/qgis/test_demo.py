@@ -31,7 +31,7 @@ def test_the_scene_is_the_same_each_time_and_holds_every_class(tmp_path):
 
 def test_a_path_without_a_project_brings_the_style_beside_it(run, tmp_path):
     make_scene(tmp_path)
-    run("exportchips", INPUT=[str(tmp_path / "scene.tif")], LABELS=str(tmp_path / "labels.gpkg"), CLASS_FIELD="landcover",
-        CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))  # fmt: skip
+    run("exportchips", INPUT=[str(tmp_path / "scene.tif")], LABELS=str(tmp_path / "labels.gpkg"),
+        CLASS_FIELD="landcover", CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))  # fmt: skip
     classes = json.loads((tmp_path / "chips" / "dataset.json").read_text())["classes"]
     assert {row["name"]: row["color"] for row in classes}["water"] == "#3f7fc1"
