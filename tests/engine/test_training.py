@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.models import encoder_weights
 from plugin.engine.models.factory import create_encoder
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
@@ -161,6 +163,32 @@ def test_weights_of_an_earlier_model_are_a_start(trained, chips, tmp_path):
     reporter = Heard()
     train_quickly(chips, tmp_path, reporter, epochs=1, encoder_weights=trained[0]["model"])
     assert "206 of 206 tensors" in reporter.logs[0]
+
+
+def test_weights_are_downloaded_only_at_the_users_word(chips, tmp_path, monkeypatch):
+    reporter = Heard()
+    asked = []
+    weights = create_encoder("mobilenet_v3_small", 3).state_dict()
+    monkeypatch.setattr(train, "download_weights", lambda encoder: asked.append(encoder) or weights)
+    train_quickly(chips, tmp_path, epochs=1)
+    assert not asked
+    train_quickly(chips, tmp_path, reporter, epochs=1, download_weights=True)
+    assert asked == ["mobilenet_v3_small"] and "Downloading" in reporter.logs[0] and "206 of 206" in reporter.logs[1]
+
+
+def test_a_hub_out_of_reach_is_explained(chips, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(encoder_weights.smp.encoders, "get_encoder", fail)
+    with pytest.raises(ResourceError, match=r"resnet18.*no route to host.*DOWNLOAD_WEIGHTS"):
+        encoder_weights.download_weights("resnet18")
+
+
+def test_a_disk_without_room_for_the_model_is_refused_before_training(chips, tmp_path, monkeypatch, nothing_read):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(ResourceError, match=r"1 kB free.*MB are needed"):
+        train_quickly(chips, tmp_path)
 
 
 def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):

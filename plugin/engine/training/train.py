@@ -54,12 +54,12 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     device = choose_device(config.device, reporter)
     dataset = open_dataset(config.chips)
     splits = _labelled_splits(dataset, reporter)
-    check_writable(config.output)
-    if config.report:
-        check_writable(config.report)
     torch.manual_seed(config.seed)
     network = _make_network(config, dataset, reporter)
     parameters = count_parameters(network)
+    check_writable(config.output, needed_bytes=4 * parameters)
+    if config.report:
+        check_writable(config.report)
     reporter.log(
         f"{config.architecture} with {config.encoder}: {parameters:,} parameters, "
         f"{len(dataset.info.band_names)} bands, {len(dataset.info.classes)} classes, on {describe_device(device)}."
