@@ -204,7 +204,7 @@ def _maybe_seconds(value: Any) -> Optional[float]:
     return None if value is None else float(value)
 
 
-# event → its values and their types
+# event → its values and their types, in the order of the arguments of `Reporter`'s methods
 EVENTS: dict[str, dict[str, Any]] = {
     "progress": {"fraction": float, "text": str, "seconds_left": _maybe_seconds},
     "log": {"text": str},
@@ -223,7 +223,7 @@ def _pass_on(event: dict[str, Any], reporter: Reporter) -> None:
             raise Cancelled
         raise WorkerError(event["problem"], event["remedy"])
     if kind is not None:
-        getattr(reporter, kind)(**event)
+        getattr(reporter, kind)(*event.values())
 
 
 def _signal_words(status: int) -> str:

@@ -1,0 +1,97 @@
+"""Reading, the network and writing side by side, in memory that does not depend on the raster's size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from ..classes import IGNORE_INDEX
+from ..errors import Cancelled, InputError
+from ..events import Stage
+from .predictor import Predictor, classes, probabilities
+from .reading import Batch, TileReader
+from .tiling import Tile
+from .writer import ClassRaster, ProbabilityRaster
+
+# Batches that are read ahead of the network, and written behind it; they bound the memory.
+AHEAD, BEHIND = 2, 2
+
+
+class Mapper:
+    """The network between two threads: one reads the next batches while the other writes the last.
+
+    Args:
+        predictor: The network.
+        target: Gets the classes.
+        shares: Gets the probabilities, where wanted.
+    """
+
+    def __init__(self, predictor: Predictor, target: ClassRaster, shares: ProbabilityRaster | None) -> None:
+        self.predictor, self.target, self.shares = predictor, target, shares
+        self.pixels = np.zeros(len(target.classes), np.int64)
+
+    def run(self, reader: TileReader, batches: Iterable[list[Tile]], stage: Stage) -> np.ndarray:
+        """Map all batches; gives the (C,) pixels of each class.
+
+        Raises:
+            InputError: The raster cannot be read.
+            ResourceError: An output cannot be written.
+            Cancelled: The user asked for the end, or is gone.
+        """
+        with ThreadPoolExecutor(1, "reading") as reading, ThreadPoolExecutor(1, "writing") as writing:
+            written: deque[Future[None]] = deque()
+            try:
+                for batch in _read_ahead(reading, reader, batches):
+                    if batch.tiles:
+                        while len(written) >= BEHIND:
+                            written.popleft().result()
+                        written.append(writing.submit(self._write, batch, *self._predict(batch)))
+                    stage.advance(len(batch.tiles) + batch.skipped)
+                    if stage.reporter.orphaned():
+                        raise Cancelled  # nobody waits for the map any more
+                for future in written:
+                    future.result()
+            except BaseException:
+                reading.shutdown(wait=False, cancel_futures=True)
+                writing.shutdown(wait=False, cancel_futures=True)
+                raise
+        return self.pixels
+
+    def _predict(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        """(N, H, W) class indices of the tiles' cores, and (N, C, H, W) probabilities where wanted."""
+        rows, cols = batch.tiles[0].slices  # the same for all: they have the same sizes
+        logits = self.predictor.logits(batch.data, batch.missing)[..., rows, cols]
+        return classes(logits), probabilities(logits) if self.shares is not None else None
+
+    def _write(self, batch: Batch, indices: np.ndarray, shares: np.ndarray | None) -> None:
+        for number, (tile, wanted) in enumerate(zip(batch.tiles, batch.wanted)):
+            if wanted is not None:
+                indices[number][~wanted] = IGNORE_INDEX
+            self.pixels += np.bincount(indices[number].ravel(), minlength=256)[: len(self.pixels)]
+            self.target.write_indices(tile.core, indices[number])
+            if self.shares is not None and shares is not None:
+                if wanted is not None:
+                    shares[number][:, ~wanted] = np.nan
+                self.shares.write(tile.core, shares[number])
+
+
+def _read_ahead(executor: ThreadPoolExecutor, reader: TileReader, batches: Iterable[list[Tile]]) -> Iterator[Batch]:
+    waiting: deque[Future[Batch]] = deque()
+    for tiles in batches:
+        waiting.append(executor.submit(reader.read, tiles))
+        if len(waiting) > AHEAD:
+            yield _read(waiting.popleft(), reader)
+    while waiting:
+        yield _read(waiting.popleft(), reader)
+
+
+def _read(future: Future[Batch], reader: TileReader) -> Batch:
+    try:
+        return future.result()
+    except RuntimeError as error:  # GDAL's
+        raise InputError(
+            f"The raster {reader.raster.info.path} could not be read ({error}).", "Check that the file is whole."
+        ) from error

@@ -1,0 +1,188 @@
+"""The job behind `segmentraster`: raster + model file → class raster, and probabilities where wanted."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from osgeo import gdal
+
+from ..chips.labels import Area
+from ..classes import ClassTable
+from ..config import SegmentRasterConfig
+from ..errors import InputError, ResourceError
+from ..events import Reporter, Stage, readable_time
+from ..files import check_writable, remove_partial
+from ..models.header import ModelHeader
+from ..models.model_file import load_model
+from ..raster_io import RasterInfo, RasterReader, crs_text, spatial_reference
+from ..training.device import choose_device, describe_device, explain_memory
+from ..windows import Window, count_tiles
+from .checks import compare_with_training, match_bands, nodata_values
+from .pipeline import Mapper
+from .predictor import Predictor
+from .reading import TileReader
+from .tiling import plan_batches, plan_tiles, round_tile_size
+from .writer import ClassRaster, ProbabilityRaster
+
+# What GDAL may keep of blocks. A raster in strips is read across its whole width for each tile, so the next tile of
+# the row should find them again; beyond the limit they are read anew, and memory stays what it is.
+CACHE_BYTES, LARGEST_CACHE_BYTES = 128 * 2**20, 2**30
+# The share of its size that a written raster needs at most on the disk, by experience with DEFLATE.
+CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.5
+
+
+def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str, Any]:
+    """Map a raster with a trained network, in tiles, in memory that does not depend on the raster's size.
+
+    Returns:
+        output and probabilities (paths; the latter may be None), classes (for each value, name, pixels, area),
+        area_unit (such as "metre", of which areas are squares; None where the CRS has none), nodata_pixels, seconds.
+
+    Raises:
+        InputError: The raster, the model or a setting cannot be used, or there is nothing to map.
+        ResourceError: An output cannot be written, the device is not there, or memory is not enough.
+        Cancelled: The user asked for the end, or is gone.
+    """
+    begun = time.monotonic()
+    _check_names(config)
+    network, header = load_model(config.model)
+    every_band = RasterReader(config.input).info
+    bands = match_bands(header.band_names, every_band, config.bands, reporter)
+    raster = RasterReader(config.input, bands)
+    info = raster.info
+    _check_not_input(config, raster.dataset.GetFileList() or [])
+    area = Area(config.area, info.grid) if config.area else None
+    window = output_window(info, config.extent, area)
+    _check_space(config, window, header.classes)
+    compare_with_training(raster, window, header, reporter)
+    device = choose_device(config.device, reporter)
+    reporter.log(
+        f"Mapping {window.width} × {window.height} of {info.size_text} in {crs_text(info.crs)} with "
+        f"{header.architecture} and {header.encoder} on {describe_device(device)}."
+    )
+    tile_size = round_tile_size(min(config.tile_size, max(window.width, window.height)))
+    _limit_cache(raster, tile_size + 2 * config.halo)
+    reader = TileReader(raster, nodata_values(info, header), area)
+    batches = plan_batches(plan_tiles(window, tile_size, config.halo), config.batch_size)
+    stage = Stage(reporter, count_tiles(window, tile_size), "Mapping")
+    side = tile_size + 2 * config.halo
+    doing = f"{config.batch_size} tiles of {side} × {side} pixels in {len(bands)} bands"
+    outputs = [path for path in (config.output, config.probabilities) if path]
+    for path in outputs:
+        remove_partial(path)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(explain_memory(device, doing, "Halve TILE_SIZE or BATCH_SIZE."))
+            target = ClassRaster(config.output, info, window, header.classes, tile_size)
+            shares = None
+            if config.probabilities:
+                shares = ProbabilityRaster(config.probabilities, info, window, header.classes, tile_size)
+            mapper = Mapper(Predictor(network, header, device), target, shares)
+            pixels = mapper.run(reader, batches, stage)
+        if not pixels.any():
+            raise InputError(
+                f"{config.input} has no data in the area to map: all of its {window.width} × {window.height} pixels "
+                "are nodata or masked.",
+                "Choose another raster, extent or area; check the raster's nodata value.",
+            )
+        target.finish(pixels)
+        if shares is not None:
+            shares.close()
+            shares.publish()
+        target.publish()
+    except BaseException:
+        for path in outputs:
+            remove_partial(path)
+        raise
+    seconds = time.monotonic() - begun
+    reporter.log(f"Mapped {int(pixels.sum()):,} pixels in {readable_time(seconds)}.")
+    return {
+        "output": config.output,
+        "probabilities": config.probabilities,
+        **class_areas(info, header, pixels),
+        "nodata_pixels": window.width * window.height - int(pixels.sum()),
+        "seconds": seconds,
+    }
+
+
+def output_window(info: RasterInfo, extent: tuple[float, ...] | None, area: Area | None) -> Window:
+    """The pixels of the raster that the map covers.
+
+    Raises:
+        InputError: There are none.
+    """
+    window = info.grid.window
+    for bounds, name in ((extent, "extent"), (area.polygons.extent if area else None, "area of interest")):
+        if bounds is None:
+            continue
+        left, bottom, right, top = bounds
+        window = window.intersection(info.grid.window_of((left, bottom, right, top)))
+        if window.empty:
+            raise InputError(
+                f"The {name} {_bounds_text(bounds)} does not lie on {info.path}, which covers "
+                f"{_bounds_text(info.grid.bounds)}.",
+                f"Choose an {name} on the raster.",
+            )
+    return window
+
+
+def _bounds_text(bounds: tuple[float, ...]) -> str:
+    return f"{bounds[0]:.9g}, {bounds[1]:.9g} to {bounds[2]:.9g}, {bounds[3]:.9g}"
+
+
+def class_areas(info: RasterInfo, header: ModelHeader, pixels: np.ndarray) -> dict[str, Any]:
+    """`classes` and `area_unit` of the result; areas are None where the CRS has no lengths."""
+    reference = spatial_reference(info.crs)
+    projected = reference is not None and not reference.IsGeographic()
+    one = abs(info.grid.step_x * info.grid.step_y) if projected else None
+    return {
+        "classes": [
+            {"value": kind.value, "name": kind.name, "pixels": count, "area": None if one is None else count * one}
+            for kind, count in zip(header.classes.classes, pixels.tolist())
+        ],
+        "area_unit": reference.GetLinearUnitsName() if reference is not None and projected else None,
+    }
+
+
+def _check_names(config: SegmentRasterConfig) -> None:
+    """Refuse outputs that are no GeoTIFFs, or two of one name."""
+    for name, path in (("OUTPUT", config.output), ("PROBABILITIES", config.probabilities)):
+        if path and Path(path).suffix.lower() not in (".tif", ".tiff"):
+            raise InputError(f"{name} is {path}.", "Give it the ending .tif: maps are written as GeoTIFF.")
+    if config.probabilities and Path(config.probabilities).absolute() == Path(config.output).absolute():
+        raise InputError(f"OUTPUT and PROBABILITIES are both {config.output}.", "Give them different names.")
+
+
+def _check_not_input(config: SegmentRasterConfig, files: list[str]) -> None:
+    """Refuse to write over the raster, or over a file that it is made of."""
+    for name, path in (("OUTPUT", config.output), ("PROBABILITIES", config.probabilities)):
+        if not path or not Path(path).exists():
+            continue
+        if any(Path(file).exists() and Path(path).samefile(file) for file in files):
+            raise InputError(f"{name} {path} is the raster to be mapped.", "Give the result another name.")
+
+
+def _check_space(config: SegmentRasterConfig, window: Window, table: ClassTable) -> None:
+    size = window.width * window.height
+    needed = int(size * table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE)
+    if config.probabilities:
+        needed += int(size * len(table) * 4 * PROBABILITY_SHARE)
+        check_writable(config.probabilities, needed)
+    check_writable(config.output, needed)
+    for path in (config.output, config.probabilities):
+        if path and Path(path).is_dir():
+            raise ResourceError(f"{path} is a folder.", "Give the name of a file.")
+
+
+def _limit_cache(raster: RasterReader, rows: int) -> None:
+    """Let GDAL keep one row of tiles of a raster in strips, within limits; for one in blocks a little is enough."""
+    info = raster.info
+    needed = 0
+    if raster.dataset.GetRasterBand(1).GetBlockSize()[0] == info.grid.width:
+        needed = int(1.5 * info.grid.width * rows * raster.dataset.RasterCount * info.dtype.itemsize)
+    gdal.SetCacheMax(min(max(needed, CACHE_BYTES), LARGEST_CACHE_BYTES))
+    gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
