@@ -96,7 +96,7 @@ def test_check_finds_nothing_missing_in_the_workers_python() -> None:
 def test_check_names_what_is_missing_and_the_remedy_is_one_command(fake: str) -> None:
     answer = Path(fake).with_name("answer")
     answer.write_text('{"python": "3.9.5", "missing": ["Python 3.10 or newer", "torch"], "versions": {}}')
-    with pytest.raises(ResourceError, match="lacks Python 3.10 or newer, torch. Choose a newer Python"):
+    with pytest.raises(ResourceError, match=r"lacks Python 3.10 or newer, torch. Choose a newer Python"):
         environment.require_python(fake)
     answer.write_text('{"python": "3.11.2", "missing": ["torch", "timm"], "versions": {}}')
     with pytest.raises(ResourceError, match=f'lacks torch, timm. Install them with: "{fake}" -m pip install -r'):

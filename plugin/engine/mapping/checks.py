@@ -13,6 +13,7 @@ from ..events import Reporter
 from ..models.header import ModelHeader
 from ..raster_io import RasterInfo, RasterReader, missing_values, spatial_reference
 from ..windows import Window
+from .reading import explain_reading
 
 PIXEL_SIZE_TOLERANCE = 1.2  # the larger over the smaller
 # How far the mean of a band may be from training's, in training's standard deviations, and its spread, as a factor.
@@ -182,7 +183,8 @@ def sample_statistics(
                 width,
                 height,
             )
-            data = reader.read(window)
+            with explain_reading(reader.info.path):
+                data = reader.read(window)
             missing = missing_values(data, nodata)
             valid = reader.valid(window, missing)
             used = np.ones(data.shape, bool) if missing is None else ~missing

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from ..classes import IGNORE_INDEX
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled
 from ..events import Stage
 from .predictor import Predictor, classes, probabilities
 from .reading import Batch, TileReader
@@ -83,15 +83,6 @@ def _read_ahead(executor: ThreadPoolExecutor, reader: TileReader, batches: Itera
     for tiles in batches:
         waiting.append(executor.submit(reader.read, tiles))
         if len(waiting) > AHEAD:
-            yield _read(waiting.popleft(), reader)
+            yield waiting.popleft().result()
     while waiting:
-        yield _read(waiting.popleft(), reader)
-
-
-def _read(future: Future[Batch], reader: TileReader) -> Batch:
-    try:
-        return future.result()
-    except RuntimeError as error:  # GDAL's
-        raise InputError(
-            f"The raster {reader.raster.info.path} could not be read ({error}).", "Check that the file is whole."
-        ) from error
+        yield waiting.popleft().result()

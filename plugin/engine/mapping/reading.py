@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..chips.labels import Area
+from ..errors import InputError
 from ..raster_io import RasterReader, missing_values
+from ..windows import Window
 from .tiling import Tile
 
 # The data types that torch takes from numpy and scales on the device; all others travel as float32.
@@ -45,26 +48,57 @@ class TileReader:
             wanted = None if self.area is None else self.area.read(tile.core)
             if wanted is not None and not wanted.any():
                 continue
-            inside = tile.outer.intersection(self.raster.info.grid.window)
-            data = self.raster.read(inside)
-            missing = missing_values(data, self.nodata)
-            rows, cols = tile.core.slices_in(inside)
+            data, missing = self._read_mirrored(tile.outer)
+            rows, cols = tile.slices
             valid = self.raster.valid(tile.core, None if missing is None else missing[:, rows, cols])
             if valid is not None:
                 wanted = valid if wanted is None else wanted & valid
                 if not wanted.any():
                     continue
-            if data.dtype not in COMPACT_TYPES:
-                data = data.astype(np.float32)
-            # The mirrored surroundings show the network no edge that is not in the image.
-            top, left = inside.row_off - tile.outer.row_off, inside.col_off - tile.outer.col_off
-            bottom, right = tile.outer.row_end - inside.row_end, tile.outer.col_end - inside.col_end
-            margins = (0, 0), (top, bottom), (left, right)
             kept.append(tile)
-            images.append(np.pad(data, margins, mode="reflect"))
-            gaps.append(None if missing is None else np.pad(missing, margins, mode="reflect"))
+            images.append(data)
+            gaps.append(missing)
             masks.append(wanted)
         return Batch(kept, _stack(images), _stack_gaps(gaps, images), masks, len(tiles) - len(kept))
+
+    def _read_mirrored(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """(B, h, w) values and where they are missing; out of the raster its mirror image, to any distance.
+
+        So the network sees no edge that is not in the image, and the same mirror image whatever the tile size.
+        """
+        grid = self.raster.info.grid
+        rows, cols = (
+            mirror(window.row_off, window.row_end, grid.height),
+            mirror(window.col_off, window.col_end, grid.width),
+        )
+        top, left = int(rows.min()), int(cols.min())
+        source = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
+        with explain_reading(self.raster.info.path):
+            data = self.raster.read(source)
+        missing = missing_values(data, self.nodata)
+        if data.dtype not in COMPACT_TYPES:
+            data = data.astype(np.float32)
+        if source != window:
+            here = np.ix_(np.arange(len(data)), rows - top, cols - left)
+            data, missing = data[here], None if missing is None else missing[here]
+        return data, missing
+
+
+def mirror(start: int, end: int, size: int) -> np.ndarray:
+    """(end − start,) pixels of a row of `size` that stand for those from `start` to `end`: 2 1 | 0 1 2 3 | 2 1 0."""
+    period = max(1, 2 * (size - 1))
+    place = np.arange(start, end) % period
+    return np.minimum(place, period - place) if size > 1 else np.zeros_like(place)
+
+
+@contextmanager
+def explain_reading(path: str) -> Iterator[None]:
+    """Turn GDAL's errors inside the block into an `InputError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error) or "it breaks off or is damaged"
+        raise InputError(f"The raster {path} cannot be read ({reason}).", "Check that the file is whole.") from error
 
 
 def _stack(images: list[np.ndarray]) -> np.ndarray:

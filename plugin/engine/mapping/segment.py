@@ -15,7 +15,7 @@ from ..classes import ClassTable
 from ..config import SegmentRasterConfig
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable, remove_partial
+from ..files import check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
 from ..raster_io import RasterInfo, RasterReader, crs_text, spatial_reference
@@ -71,18 +71,14 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     stage = Stage(reporter, count_tiles(window, tile_size), "Mapping")
     side = tile_size + 2 * config.halo
     doing = f"{config.batch_size} tiles of {side} × {side} pixels in {len(bands)} bands"
-    outputs = [path for path in (config.output, config.probabilities) if path]
-    for path in outputs:
-        remove_partial(path)
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(explain_memory(device, doing, "Halve TILE_SIZE or BATCH_SIZE."))
-            target = ClassRaster(config.output, info, window, header.classes, tile_size)
-            shares = None
-            if config.probabilities:
-                shares = ProbabilityRaster(config.probabilities, info, window, header.classes, tile_size)
-            mapper = Mapper(Predictor(network, header, device), target, shares)
-            pixels = mapper.run(reader, batches, stage)
+    with ExitStack() as stack:
+        target = stack.enter_context(ClassRaster(config.output, info, window, header.classes, tile_size))
+        shares = None
+        if config.probabilities:
+            shares = ProbabilityRaster(config.probabilities, info, window, header.classes, tile_size)
+            stack.enter_context(shares)
+        with explain_memory(device, doing, "Halve TILE_SIZE or BATCH_SIZE."):
+            pixels = Mapper(Predictor(network, header, device), target, shares).run(reader, batches, stage)
         if not pixels.any():
             raise InputError(
                 f"{config.input} has no data in the area to map: all of its {window.width} × {window.height} pixels "
@@ -94,10 +90,6 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
             shares.close()
             shares.publish()
         target.publish()
-    except BaseException:
-        for path in outputs:
-            remove_partial(path)
-        raise
     seconds = time.monotonic() - begun
     reporter.log(f"Mapped {int(pixels.sum()):,} pixels in {readable_time(seconds)}.")
     return {

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from osgeo import gdal
 
 from ..classes import ClassTable
 from ..errors import ResourceError
-from ..files import partial_path, publish
+from ..files import partial_path, publish, remove_partial
 from ..raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
 from .tiling import block_size
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
+
 
 class TiledRaster:
     """A GeoTIFF on the grid of another raster, written window by window; what is never written is nodata.
 
-    To be used by one thread at a time.
+    To be used by one thread at a time, and in a `with` block, at whose end nothing is left but what was published.
 
     Args:
         path: Its final name.
@@ -97,8 +100,26 @@ class TiledRaster:
             self.dataset = None
 
     def publish(self) -> None:
-        """Give the closed file its final name."""
-        publish(self.path)
+        """Give the closed file its final name.
+
+        Raises:
+            ResourceError: Another program keeps an earlier file of that name open.
+        """
+        try:
+            publish(self.path)
+        except OSError as error:
+            raise ResourceError(
+                f"The raster {self.path} could not be replaced ({error.strerror}).",
+                "Close it in other programs, remove its layer from the project, or choose another name.",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.bands = []
+        self.dataset = None  # an open file would write its sidecar after all
+        remove_partial(self.path)
 
     def _failure(self, error: RuntimeError) -> ResourceError:
         return ResourceError(

@@ -1,0 +1,308 @@
+"""Mapping from end to end, with a network whose every decision is known."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from osgeo import gdal
+from synthetic import LEFT, TOP, listener, rectangle, write_polygons, write_raster
+from torch import nn
+
+from plugin.engine.classes import ClassTable
+from plugin.engine.config import SegmentRasterConfig
+from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.mapping import segment
+from plugin.engine.models.factory import create_model
+from plugin.engine.models.header import ModelHeader
+from plugin.engine.models.model_file import save_model
+
+CLASSES = ClassTable.from_rows([(0, "dark", "#101010"), (7, "middling", "#808080"), (9, "bright", "#ffffff")])
+NODATA = 255  # 0 is a class
+
+
+def header(bands: int, **values: Any) -> ModelHeader:
+    usual: dict[str, Any] = {
+        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
+        "band_names": tuple(f"band {number}" for number in range(1, bands + 1)), "mean": (100.0,) * bands,
+        "std": (50.0,) * bands, "classes": CLASSES, "chip_size": 64, "pixel_size": 1.0, "crs": "",
+    }  # fmt: skip
+    return ModelHeader(**{**usual, **values})
+
+
+class Threshold(nn.Module):
+    """First band below 60: class 0; above 160: class 2; else class 1. Remembers the batches it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(images.shape))
+        value = images[:, 0] * 50 + 100
+        return torch.stack([59.5 - value, torch.zeros_like(value), value - 160.5], 1)
+
+
+class Coarse(nn.Module):
+    """Decides from means of 32 × 32 pixels and their neighbours, so a pixel's class depends on its surroundings."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = nn.functional.avg_pool2d(images[:, :1], 32)
+        around = nn.functional.avg_pool2d(means, 3, 1, 1, count_include_pad=False)
+        contrast = nn.functional.interpolate(means - around, scale_factor=32, mode="nearest")
+        return torch.cat([-contrast, torch.full_like(contrast, 0.05), contrast], 1)
+
+
+@pytest.fixture
+def threshold(monkeypatch: pytest.MonkeyPatch) -> Threshold:
+    network = Threshold()
+    monkeypatch.setattr(segment, "load_model", lambda path: (network, header(1)))
+    return network
+
+
+def map_raster(folder: Path, image: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
+    usual = {
+        "input": image,
+        "model": "m",
+        "output": str(folder / "map.tif"),
+        "tile_size": 64,
+        "halo": 32,
+        "device": "cpu",
+    }
+    return segment.segment_raster(SegmentRasterConfig(**{**usual, **settings}), reporter or listener())
+
+
+def pixels(path: Path | str) -> np.ndarray:
+    found: np.ndarray = gdal.Open(str(path)).ReadAsArray()
+    return found
+
+
+def noise(height: int = 150, width: int = 200, dtype: str = "uint8") -> np.ndarray:
+    return np.random.default_rng(0).integers(10, 250, (height, width)).astype(dtype)
+
+
+def expected(data: np.ndarray) -> np.ndarray:
+    return np.select([data < 60, data > 160], [0, 9], 7)
+
+
+def test_every_pixel_gets_the_class_value_of_its_own_place(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise()
+    result = map_raster(tmp_path, write_raster(tmp_path / "image.tif", data))
+    assert np.array_equal(pixels(tmp_path / "map.tif"), expected(data))
+    counts = [(row["value"], row["name"], row["pixels"], row["area"]) for row in result["classes"]]
+    values, numbers = np.unique(expected(data), return_counts=True)
+    assert counts == [(v, n, c, c) for v, n, c in zip(values.tolist(), CLASSES.names, numbers.tolist())]
+    assert result["area_unit"] == "metre" and result["nodata_pixels"] == 0 and result["probabilities"] is None
+    source = gdal.Open(str(tmp_path / "map.tif"))
+    assert source.GetGeoTransform() == (LEFT, 1, 0, TOP, 0, -1)
+    assert source.GetSpatialRef().GetAuthorityCode(None) == "32633"
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 90), (5, 7), (33, 31), (64, 64), (65, 129)])
+def test_a_raster_smaller_than_halo_or_tile_is_mapped_whole(
+    tmp_path: Path, threshold: Threshold, height: int, width: int
+) -> None:
+    data = noise(height, width)
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data), halo=100)
+    assert np.array_equal(pixels(tmp_path / "map.tif").reshape(height, width), expected(data))
+
+
+def test_tile_edges_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Coarse(), header(1)))
+    tones = np.random.default_rng(1).integers(20, 230, (12, 14)).repeat(32, 0).repeat(32, 1)[:350, :420]
+    image = write_raster(tmp_path / "image.tif", tones.astype(np.uint8))
+    map_raster(tmp_path, image, tile_size=64, halo=64)
+    small = pixels(tmp_path / "map.tif")
+    assert len(np.unique(small)) == 3
+    map_raster(tmp_path, image, tile_size=160, halo=64, batch_size=1)
+    assert np.array_equal(pixels(tmp_path / "map.tif"), small)
+    map_raster(tmp_path, image, tile_size=64, halo=0)
+    assert (pixels(tmp_path / "map.tif") != small).mean() > 0.01
+
+
+def test_a_part_of_a_raster_is_mapped_as_it_is_in_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Coarse(), header(1)))
+    tones = np.random.default_rng(1).integers(20, 230, (12, 14)).repeat(32, 0).repeat(32, 1)
+    image = write_raster(tmp_path / "image.tif", tones.astype(np.uint8))
+    map_raster(tmp_path, image, halo=64)
+    whole = pixels(tmp_path / "map.tif")
+    map_raster(tmp_path, image, halo=64, extent=(LEFT + 77, TOP - 201, LEFT + 300, TOP - 90))
+    assert np.array_equal(pixels(tmp_path / "map.tif"), whole[90:201, 77:300])
+
+
+def test_a_real_network_gives_nearly_the_same_map_in_other_tiles(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    save_model(tmp_path / "m.safetensors", create_model("unet", "resnet18", 3, 3), header(3))
+    image = write_raster(tmp_path / "image.tif", np.stack([noise(200, 230)] * 3))
+    maps = []
+    for tile_size, halo in ((256, 64), (96, 64), (96, 0)):
+        map_raster(tmp_path, image, tile_size=tile_size, halo=halo, model=str(tmp_path / "m.safetensors"))
+        maps.append(pixels(tmp_path / "map.tif"))
+    whole, tiled, without_halo = maps
+    assert (tiled == whole).mean() > 0.999 and (without_halo == whole).mean() < 0.99
+
+
+def test_pixels_without_data_stay_without(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise(150, 200, "int16")
+    data[20:90, 30:] = -1
+    result = map_raster(tmp_path, write_raster(tmp_path / "image.tif", data, nodata=-1))
+    found = pixels(tmp_path / "map.tif")
+    assert np.array_equal(found, np.where(data == -1, NODATA, expected(data)))
+    assert result["nodata_pixels"] == (data == -1).sum()
+    source = gdal.Open(str(tmp_path / "map.tif"))
+    assert source.GetRasterBand(1).GetNoDataValue() == NODATA
+
+
+def test_the_models_nodata_holds_where_the_raster_names_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Threshold(), header(1, nodata=-1.0, dtype="int16")))
+    data = noise(80, 80, "int16")
+    data[:10] = -1
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data))
+    assert (pixels(tmp_path / "map.tif")[:10] == NODATA).all()
+
+
+def test_tiles_without_data_never_reach_the_network(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise(128, 256)
+    data[:, 64:] = 0
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data, nodata=0))
+    assert sum(shape[0] for shape in threshold.seen) == 2
+    assert (pixels(tmp_path / "map.tif")[:, 64:] == NODATA).all()
+
+
+def test_the_area_of_interest_crops_the_map_and_blanks_what_is_outside(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise()
+    image = write_raster(tmp_path / "image.tif", data)
+    corner = rectangle(LEFT + 20, TOP - 50, LEFT + 60, TOP - 10)
+    other = rectangle(LEFT + 150, TOP - 140, LEFT + 180, TOP - 100)
+    area = write_polygons(tmp_path / "area.gpkg", [(1, corner), (1, other)], layer="area")
+    map_raster(tmp_path, image, area=area)
+    inside = np.zeros(data.shape, bool)
+    inside[10:50, 20:60] = inside[100:140, 150:180] = True
+    assert np.array_equal(pixels(tmp_path / "map.tif"), np.where(inside, expected(data), NODATA)[10:140, 20:180])
+
+
+def test_an_area_or_extent_elsewhere_is_refused_with_both_places(tmp_path: Path, threshold: Threshold) -> None:
+    image = write_raster(tmp_path / "image.tif", noise())
+    area = write_polygons(tmp_path / "area.gpkg", [(1, rectangle(0, 0, 10, 10))], layer="area")
+    with pytest.raises(InputError, match=r"area of interest 0, 0 to 10, 10 does not lie on .*400000, 5499850"):
+        map_raster(tmp_path, image, area=area)
+    with pytest.raises(InputError, match="extent 1, 2 to 3, 4"):
+        map_raster(tmp_path, image, extent=(1, 2, 3, 4))
+
+
+def test_probabilities_have_a_band_a_class_and_sum_to_one(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise()
+    data[:70, :70] = 0
+    image = write_raster(tmp_path / "image.tif", data, nodata=0)
+    map_raster(tmp_path, image, probabilities=str(tmp_path / "p.tif"))
+    source = gdal.Open(str(tmp_path / "p.tif"))
+    assert [source.GetRasterBand(band).GetDescription() for band in (1, 2, 3)] == CLASSES.names
+    shares = source.ReadAsArray()
+    valid = data != 0
+    assert np.isnan(shares[:, ~valid]).all()
+    assert np.allclose(shares[:, valid].sum(0), 1, atol=1e-5)
+    assert np.array_equal(CLASSES.values[shares[:, valid].argmax(0)], expected(data)[valid])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+def test_every_data_type_is_mapped(tmp_path: Path, threshold: Threshold, dtype: str) -> None:
+    data = noise(40, 40, dtype)
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data))
+    assert np.array_equal(pixels(tmp_path / "map.tif"), expected(data))
+
+
+def test_chosen_bands_go_to_the_network_in_their_order(tmp_path: Path, threshold: Threshold) -> None:
+    data = np.stack([noise(), np.full((150, 200), 200, np.uint8)])
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data), bands=(2,))
+    assert (pixels(tmp_path / "map.tif") == 9).all()
+
+
+def test_class_values_beyond_a_byte_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ClassTable.from_rows([(-5, "a", None), (100, "b", None), (40000, "c", None)])
+    monkeypatch.setattr(segment, "load_model", lambda path: (Threshold(), header(1, classes=table)))
+    data = noise(40, 40)
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data))
+    assert np.array_equal(pixels(tmp_path / "map.tif"), np.select([data < 60, data > 160], [-5, 40000], 100))
+
+
+def test_a_raster_without_any_data_is_refused_and_nothing_is_written(tmp_path: Path, threshold: Threshold) -> None:
+    image = write_raster(tmp_path / "image.tif", np.zeros((90, 90), np.uint8), nodata=0)
+    with pytest.raises(InputError, match="has no data in the area to map"):
+        map_raster(tmp_path, image, probabilities=str(tmp_path / "p.tif"))
+    assert {path.name for path in tmp_path.iterdir()} == {"image.tif"}
+
+
+def test_cancelling_leaves_the_earlier_map_whole_and_nothing_else(tmp_path: Path, threshold: Threshold) -> None:
+    image = write_raster(tmp_path / "image.tif", noise(500, 500))
+    (tmp_path / "map.tif").write_text("earlier")
+    with pytest.raises(Cancelled):
+        map_raster(tmp_path, image, listener(cancel_after=1), batch_size=1)
+    assert (tmp_path / "map.tif").read_text() == "earlier"
+    assert {path.name for path in tmp_path.iterdir()} == {"image.tif", "map.tif"}
+
+
+def test_a_worker_whose_qgis_is_gone_stops(tmp_path: Path, threshold: Threshold) -> None:
+    reporter = listener()
+    reporter.orphaned = lambda: True
+    with pytest.raises(Cancelled):
+        map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise()), reporter)
+
+
+def test_outputs_that_would_destroy_the_input_are_refused(tmp_path: Path, threshold: Threshold) -> None:
+    image = write_raster(tmp_path / "image.tif", noise())
+    gdal.BuildVRT(str(tmp_path / "mosaic.vrt"), [image]).FlushCache()
+    for source in (image, str(tmp_path / "mosaic.vrt")):
+        with pytest.raises(InputError, match="is the raster to be mapped"):
+            map_raster(tmp_path, source, output=image)
+    with pytest.raises(InputError, match="OUTPUT and PROBABILITIES are both"):
+        map_raster(tmp_path, image, probabilities=str(tmp_path / "map.tif"))
+    assert pixels(image).shape == (150, 200)
+
+
+def test_only_geotiffs_are_written(tmp_path: Path, threshold: Threshold) -> None:
+    with pytest.raises(InputError, match=r"Give it the ending \.tif"):
+        map_raster(tmp_path, "image.tif", output=str(tmp_path / "map.img"))
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_work(tmp_path: Path, threshold: Threshold) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="Nothing can be written to the folder"):
+        map_raster(tmp_path, write_raster(tmp_path / "i.tif", noise()), output=str(tmp_path / "file" / "map.tif"))
+    assert not threshold.seen
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # GDAL complains again when it closes
+def test_a_disk_that_fills_up_is_said_and_leaves_nothing(tmp_path: Path, threshold: Threshold) -> None:
+    image = write_raster(tmp_path / "image.tif", noise(600, 600))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(ResourceError, match="could not be written"):
+            map_raster(tmp_path, image, probabilities=str(tmp_path / "p.tif"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {"image.tif"}
+
+
+def test_a_raster_that_breaks_off_is_said(tmp_path: Path, threshold: Threshold) -> None:
+    image = tmp_path / "image.tif"
+    write_raster(image, noise(400, 400))
+    image.write_bytes(image.read_bytes()[:100_000])
+    with pytest.raises(InputError, match="cannot be read"):
+        map_raster(tmp_path, str(image))
+    assert {path.name for path in tmp_path.iterdir()} == {"image.tif"}
+
+
+def test_a_lack_of_memory_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Greedy(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+
+    monkeypatch.setattr(segment, "load_model", lambda path: (Greedy(), header(1)))
+    with pytest.raises(ResourceError, match="4 tiles of 128 × 128 pixels in 1 bands") as caught:
+        map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise()))
+    assert caught.value.remedy == "Halve TILE_SIZE or BATCH_SIZE."

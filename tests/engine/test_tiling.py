@@ -1,0 +1,42 @@
+"""Tiles cover the area once, and what the network sees around them lies on its grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugin.engine.mapping.tiling import block_size, plan_batches, plan_tiles, round_tile_size
+from plugin.engine.models.networks import STRIDE
+from plugin.engine.windows import Window
+
+areas = st.builds(Window, st.integers(0, 300), st.integers(0, 300), st.integers(1, 900), st.integers(1, 900))
+
+
+@settings(max_examples=50, deadline=None)
+@given(areas, st.integers(32, 600), st.integers(0, 100), st.integers(1, 5))
+def test_batches_cover_every_pixel_once_and_hold_tiles_of_one_size(
+    area: Window, tile_size: int, halo: int, batch_size: int
+) -> None:
+    seen = np.zeros((area.height, area.width), np.uint8)
+    tile_size = round_tile_size(tile_size)
+    for batch in plan_batches(plan_tiles(area, tile_size, halo), batch_size):
+        assert 1 <= len(batch) <= batch_size
+        assert len({(tile.slices, tile.outer[2:]) for tile in map(_with_plain_slices, batch)}) == 1
+        for tile in batch:
+            seen[tile.core.slices_in(area)] += 1
+            assert tile.outer.intersection(tile.core.expanded(halo)) == tile.core.expanded(halo)
+            assert all(number % STRIDE == 0 for number in tile.outer)
+    assert (seen == 1).all()
+
+
+class _with_plain_slices:  # slices cannot be members of a set
+    def __init__(self, tile: object) -> None:
+        self.outer = tile.outer  # type: ignore[attr-defined]
+        self.slices = str(tile.slices)  # type: ignore[attr-defined]
+
+
+def test_tiles_are_whole_blocks_so_that_none_is_compressed_twice() -> None:
+    for asked, used in ((32, 32), (100, 128), (512, 512), (513, 768), (1024, 1024), (1100, 1280)):
+        assert round_tile_size(asked) == used
+        assert used % block_size(used) == 0 and block_size(used) % 16 == 0
