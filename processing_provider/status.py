@@ -87,7 +87,7 @@ class Status(TerrazzoAlgorithm):
         outputs = {
             "PYTHON": found["python"],
             "PYTHON_VERSION": found["python_version"],
-            "TORCH": found["versions"].get(""),
+            "TORCH": found["versions"].get("torch", ""),
             "TORCHVISION": found["versions"].get("torchvision", ""),
             "GPU": ", ".join(gpu["name"] for gpu in gpus),
             "GPU_MEMORY": ", ".join(readable_size(gpu["memory"]) for gpu in gpus),

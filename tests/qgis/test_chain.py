@@ -189,7 +189,7 @@ def test_a_python_without_torch_is_named_before_any_work(run, dataset, tmp_path,
 
 def test_status_tells_what_is_there(run, worker_python):
     found = run("status")
-    assert found["READY"] is True and found["MISSING"] == ""
+    assert found["READY"] is True and not found["MISSING"]
     assert found["PYTHON_VERSION"].startswith("3.") and found["TORCH"] and found["TORCHVISION"] and found["MEMORY"]
 
 
@@ -197,7 +197,7 @@ def test_status_succeeds_where_torch_is_missing_and_says_so(run, bare_python, mo
     monkeypatch.setenv("TERRAZZO_PYTHON", bare_python)
     listener = Listener()
     found = run("status", listener)
-    assert found["READY"] is False and "torch" in found["MISSING"] and found["TORCH"] == ""
+    assert found["READY"] is False and "torch" in found["MISSING"] and not found["TORCH"]
     assert any("environment.py" in text for text in listener.warnings)
 
 
