@@ -105,6 +105,12 @@ def test_shares_in_the_chart_are_of_rows():
     assert re.findall(r">(\d+%)<", chart) == ["75%", "25%", "0%", "100%"] and ">1.2k<" in chart
 
 
+def test_share_and_count_stand_in_their_cell():
+    chart = charts.confusion_chart(np.array([[75, 25], [0, 1200]]), ["a", "b"])
+    columns = {text: float(x) for x, text in re.findall(r' x="([\d.]+)"[^>]*>(75%|75|25%|25)<', chart)}
+    assert columns["75%"] == columns["75"] < columns["25%"] == columns["25"]
+
+
 def test_the_same_figures_give_the_same_chart():
     history = [{"epoch": n, **{split: figures(np.eye(2) * n) for split in ("training", "validation")}} for n in (1, 2)]
     assert charts.curves(history, 2) == charts.curves(history, 2)

@@ -67,6 +67,16 @@ def test_the_best_epoch_is_kept(trained):
     assert result["validation"]["mean_iou"] == pytest.approx(max(scores))
 
 
+def test_a_best_epoch_before_the_last_is_what_is_saved_and_tested(chips, tmp_path, monkeypatch):
+    falling = iter([3.0, 2.0, 1.0])
+    monkeypatch.setattr(train.SegmentationTask, "score", lambda self, figures: next(falling))
+    reporter = Heard()
+    result = train_quickly(chips, tmp_path, reporter, epochs=3)
+    assert result["best_epoch"] == 1 and [record["best"] for record in reporter.epochs] == [True, False, False]
+    first, last = reporter.epochs[0]["validation"]["loss"], reporter.epochs[-1]["validation"]["loss"]
+    assert result["validation"]["loss"] == pytest.approx(first) and first != pytest.approx(last)
+
+
 def test_progress_only_grows_and_ends_at_one(trained):
     _, reporter = trained
     assert reporter.fractions == sorted(reporter.fractions) and reporter.fractions[-1] == 1

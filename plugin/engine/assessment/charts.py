@@ -94,13 +94,12 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
             text = f"{share:.0%}" if rows[row, 0] else "–"
             if classes <= 8:
                 axes.text(col + 0.5, row + 0.38, text, ha="center", va="center", color=ink, fontsize=10)
-                axes.text(
-                    col, row + 0.24, short_count(matrix[row, col]), ha="center", va="center", color=ink, fontsize=7
-                )
+                count = short_count(matrix[row, col])
+                axes.text(col + 0.5, row + 0.74, count, ha="center", va="center", color=ink, fontsize=7)
             else:
                 axes.text(col + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=7)
         # A pair of dollar signs would be read as a formula.
-        labels = [(name if len(name) <= 16 else name[:15] + "…").replace("$", r"\$") for name in names]
+        labels = [(name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$") for name in names]
         slanted = {"rotation": 40, "ha": "right"} if max(map(len, labels)) > 9 or classes > 8 else {}
         axes.set_xticks(np.arange(classes) + 0.5, labels, **slanted)
         axes.set_yticks(np.arange(classes) + 0.5, labels)

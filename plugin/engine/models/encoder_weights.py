@@ -63,8 +63,10 @@ def download_weights(encoder: str) -> dict[str, torch.Tensor]:
     Raises:
         ResourceError: The hub does not answer.
     """
+    name = ENCODER_SOURCES[encoder]
     try:
-        network = smp.encoders.get_encoder(ENCODER_SOURCES[encoder], weights="imagenet")
+        # timm's encoders have one set of weights, which smp wants asked for by True.
+        network = smp.encoders.get_encoder(name, weights=True if name.startswith("tu-") else "imagenet")
     except Exception as error:  # the hub's client raises errors of several libraries
         raise ResourceError(
             f"The pretrained weights of {encoder} could not be downloaded ({type(error).__name__}: {error}).",

@@ -15,7 +15,6 @@ import torch
 from osgeo import gdal
 
 from ..chips.dataset import ChipDataset
-from ..classes import IGNORE_INDEX
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import readable_size
@@ -65,12 +64,11 @@ class ChipReader:
         """
         images = np.empty((len(places), self.bands, self.size, self.size), self.dtype)
         masks = np.empty((len(places), self.size, self.size), np.uint8)
-        info = self.dataset.info
+        classes = self.dataset.info.classes
         for row, place in enumerate(places):
             images[row] = self._pixels(self.dataset.images[place], (self.bands, self.size, self.size))
             values = self._pixels(self.dataset.labels[place], (1, self.size, self.size))[0]
-            masks[row] = info.classes.to_indices(values)
-            masks[row][values == info.label_nodata] = IGNORE_INDEX
+            masks[row] = classes.to_indices(values)  # the value for "no label" is no class's, so it is ignored
         return torch.from_numpy(images), torch.from_numpy(masks)
 
     def _pixels(self, name: str, shape: tuple[int, int, int]) -> np.ndarray:
