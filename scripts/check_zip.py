@@ -26,7 +26,7 @@ NEEDED = (
 UNWANTED = ("tests/", "benchmarks/", "scripts/", ".ci/", "Makefile", "pyproject.toml", ".git")
 KEYS = ("name", "description", "about", "version", "author", "email", "qgisMinimumVersion", "qgisMaximumVersion",
         "hasProcessingProvider", "icon", "repository", "tracker", "tags", "category")  # fmt: skip
-TEXT_ENDINGS = (".py", ".txt", ".md", ".svg", ".qml", ".json", ".model3", ".html", ".j2", ".css", ".yml", ".toml", ".ui")
+TEXT_ENDINGS = (".py", ".txt", ".md", ".svg", ".qml", ".json", ".model3", ".html", ".j2", ".css", ".ui")
 PICTURE_ENDINGS = (".png", ".jpg")
 BANNED_MODULES = ("pickle", "cPickle", "dill", "shelve", "marshal", "joblib")
 BANNED_CALLS = ("eval", "exec", "__import__")
