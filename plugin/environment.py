@@ -58,6 +58,9 @@ def clean_environment(python: str, base: Optional[Mapping[str, str]] = None) -> 
         if not name.upper().startswith(DROPPED_PREFIXES) and name.upper() not in DROPPED
     }
     kept.update(PYTHONUNBUFFERED="1", PYTHONUTF8="1")
+    # torch's threads otherwise wait for each other in busy loops: wherever QGIS or anything else uses the cores as
+    # well, that has been seen to make training six times slower.
+    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if (Path(python).parent.parent / MARKER).exists():
         # Our own environment is whole: another NumPy in the user's folder must not get in its way. Other Pythons may
         # well have their torch there.
