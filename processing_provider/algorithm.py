@@ -138,12 +138,9 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def prepareAlgorithm(
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
-        """Read everything that belongs to layers and settings; nothing of them is needed later."""
+        """Read everything that belongs to layers and settings."""
         with in_words(), gdal_errors():
             self._settings = self._checked(self.read(parameters, context))
-            for row in self.rows():
-                if isinstance(row, Destination):
-                    self._settings[row.name.lower()] = row.value(self, parameters, context)
         return True
 
     def processAlgorithm(
@@ -154,6 +151,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         try:
             with in_words(), gdal_errors(), tempfile.TemporaryDirectory(prefix="terrazzo-") as folder:
                 settings = write_polygons(self._settings, Path(folder), reporter)
+                # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
+                settings.update(self.destinations(parameters, context))
                 return self.work(settings, context, reporter)
         except Cancelled:
             return {}
@@ -165,6 +164,11 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
             for row in self.rows()
             if isinstance(row, ValueRow) and not isinstance(row, Destination)
         }
+
+    def destinations(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The paths to write; asked for once, because a temporary one gets a new name each time."""
+        rows = (row for row in self.rows() if isinstance(row, Destination))
+        return {row.name.lower(): row.value(self, parameters, context) for row in rows}
 
     def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings, once the config takes them."""

@@ -86,11 +86,12 @@ class ExportChips(TerrazzoAlgorithm):
             Polygons("AREA", tr("Area of interest"), tr(
                 "Polygons outside of which labels do not count."), optional=True),
             Setting("VALIDATION_SHARE", tr("Validation share (0 to 0.9)"), tr(
-                "Share of the labelled ground kept for choosing the best epoch in training.")),
+                "Share of the labelled ground kept for choosing the best epoch in training."), decimals=2),
             Setting("TEST_SHARE", tr("Test share (0 to 0.9)"), tr(
-                "Share of the labelled ground kept for the final accuracy, which training never sees.")),
+                "Share of the labelled ground kept for the final accuracy, which training never sees."), decimals=2),
             Setting("MIN_LABELLED_SHARE", tr("Minimum share of labelled pixels (0 to 1)"), tr(
-                "Chips with fewer labelled pixels are left out. 0 keeps every chip with at least one."), advanced=True),
+                "Chips with fewer labelled pixels are left out. 0 keeps every chip with at least one."), advanced=True,
+                decimals=2),
             Setting("EDGES", tr("Chips at the edges"), tr(
                 "shift: the last chips are moved back inside. pad: they reach beyond the edge and are filled up with "
                 "nodata."), advanced=True),

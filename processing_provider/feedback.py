@@ -10,6 +10,9 @@ from qgis.core import QgsProcessingFeedback
 
 from ..plugin.engine.events import Reporter, readable_time
 
+# The log of the desktop is HTML, where plain spaces collapse.
+SPACE = "\u00a0"
+
 # QGIS writes every progress text into the log as well, so they are sent now and then.
 SECONDS_BETWEEN_TEXTS = 15.0
 
@@ -27,7 +30,7 @@ class FeedbackReporter(Reporter):
         self.feedback.setProgress(100 * fraction)
         stage = re.sub(r"\d+", "", text)  # "Epoch 1 of 30" and "Epoch 2 of 30" are the same
         now = time.monotonic()
-        if not text or (stage == self.stage and now - self.told < SECONDS_BETWEEN_TEXTS):
+        if not text or fraction >= 1 or (stage == self.stage and now - self.told < SECONDS_BETWEEN_TEXTS):
             return
         timed = stage == self.stage and seconds_left is not None
         self.stage, self.told = stage, now
@@ -42,8 +45,8 @@ class FeedbackReporter(Reporter):
         self.feedback.pushWarning(text)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """A line of figures under those of the epochs before."""
-        self.feedback.pushInfo(epoch_line(record))
+        """A line of figures under those of the epochs before, in the log's even spaced font."""
+        self.feedback.pushCommandInfo(epoch_line(record))
 
     def cancel_requested(self) -> bool:
         """Whether the user pressed Cancel."""
@@ -52,21 +55,23 @@ class FeedbackReporter(Reporter):
 
 def epoch_line(record: dict[str, Any]) -> str:
     """The figures of one epoch, in columns that stand under each other."""
-    epochs = record["epochs"]
-    shown = record["validation"] or record["training"]
+    epochs = str(record["epochs"])
+    validation = record["validation"]
+    figures = validation or record["training"]
     parts = [
-        f"epoch {record['epoch']:{len(str(epochs))}} of {epochs}",
-        f"loss {_number(record['training']['loss'])}",
-        f"validation: loss {_number(shown['loss'])}" if record["validation"] else "training:",
-        f"accuracy {_percent(shown['overall_accuracy'])}",
-        f"mean IoU {_percent(shown['mean_iou'])}",
+        f"epoch {record['epoch']:{SPACE}>{len(epochs)}} of {epochs}",
+        f"training loss {_number(record['training']['loss'])}",
+        *([f"validation loss {_number(validation['loss'])}"] if validation else []),
+        f"accuracy {_percent(figures['overall_accuracy'])}",
+        f"mean IoU {_percent(figures['mean_iou'])}",
+        *(["best so far"] if record["best"] else []),
     ]
-    return "   ".join(parts) + ("   best so far" if record.get("best") else "")
+    return (3 * SPACE).join(parts)
 
 
 def _number(value: Optional[float]) -> str:
-    return "     –" if value is None else f"{value:6.3f}"
+    return f"{'–' if value is None else format(value, '.3f'):{SPACE}>6}"
 
 
 def _percent(value: Optional[float]) -> str:
-    return "     –" if value is None else f"{100 * value:4.1f} %"
+    return f"{'–' if value is None else format(100 * value, '.1f'):{SPACE}>5} %"

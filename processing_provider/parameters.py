@@ -77,6 +77,8 @@ class ValueRow(Row):
 class Setting(ValueRow):
     """A number, choice, switch or text; type, default and bounds are those of the config field."""
 
+    decimals: int = 6  # that the dialog shows
+
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """A parameter of the kind that the field's type and bounds ask for."""
         spec = next(spec for spec in dataclasses.fields(config) if spec.name == self.name.lower())
@@ -96,6 +98,7 @@ class Setting(ValueRow):
         number = QgsProcessingParameterNumber(
             self.name, self.label, type=types[kind], defaultValue=spec.default, optional=bool(absent)
         )
+        number.setMetadata({"widget_wrapper": {"decimals": self.decimals}})
         if bounds.get("low") is not None:
             number.setMinimum(bounds["low"])
         if bounds.get("high") is not None:
@@ -228,7 +231,7 @@ class InputFolder(InputFile):
 
 @dataclass(frozen=True)
 class Destination(ValueRow):
-    """Something that the algorithm writes; evaluated once, because a temporary one gets a new name each time."""
+    """Something that the algorithm writes."""
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
         """Its absolute path; None where an optional one is not wanted."""

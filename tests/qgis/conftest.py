@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -34,6 +35,10 @@ class Listener(QgsProcessingFeedback):
         self.on_text = on_text
 
     def pushInfo(self, info: str) -> None:
+        self.infos.append(info)
+        self.on_text(info)
+
+    def pushCommandInfo(self, info: str) -> None:
         self.infos.append(info)
         self.on_text(info)
 
@@ -137,3 +142,10 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     return str(folder / "bin" / "python")
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_qgis() -> Iterator[None]:
+    """Objects of QGIS that wait in cycles for Python's collector would be deleted after QGIS itself, and crash."""
+    yield
+    gc.collect()

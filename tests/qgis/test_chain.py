@@ -10,10 +10,15 @@ import pytest
 from conftest import BOTTOM, LEFT, Listener, leftovers
 from osgeo import gdal
 from qgis.core import (
+    QgsApplication,
     QgsPalettedRasterRenderer,
+    QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingOutputLayerDefinition,
+    QgsProject,
     QgsRasterLayer,
     QgsVectorFileWriter,
 )
@@ -55,29 +60,26 @@ def test_the_map_opens_in_the_names_and_colours_of_the_labels(chain, provider):
     assert {1: ("water", "#3366cc"), 2: ("field", "#cccc33"), 3: ("forest", "#116622")}.items() <= shown.items()
 
 
-def test_the_same_chain_runs_as_a_saved_model(provider, worker_python, scene, land, tmp_path):
+def test_the_saved_model_is_valid(provider):
     model = QgsProcessingModelAlgorithm()
     assert model.fromFile(str(MODEL))
-    valid, problems = model.validate()
-    assert valid, problems
-    child = model.childAlgorithm("train")
-    child.addParameterSources("ENCODER", [_static("mobilenet_v3_small")])
-    model.setChildAlgorithm(child)
-    parameters = {"IMAGE": scene[0], "MAP_IMAGE": scene[0], "LABELS": land, "CLASS_FIELD": "class", "CHIP_SIZE": 64,
-                  "EPOCHS": 1, "map:Class raster": str(tmp_path / "map.tif"),
-                  "train:Model file": str(tmp_path / "model.safetensors"),
-                  "train:Training report": str(tmp_path / "report.html")}  # fmt: skip
-    found, fine = model.create().run(parameters, QgsProcessingContext(), Listener())
-    assert fine
-    assert found["map:Class raster"] == str(tmp_path / "map.tif")
-    assert QgsRasterLayer(found["map:Class raster"], "map").isValid()
-    assert {"map.tif", "model.safetensors", "report.html"} <= set(leftovers(tmp_path))
+    assert model.validate() == (True, [])
 
 
-def _static(value):
-    from qgis.core import QgsProcessingModelChildParameterSource
-
-    return QgsProcessingModelChildParameterSource.fromStaticValue(value)
+def test_steps_of_a_model_run_on_a_background_thread(provider, scene, land, tmp_path):
+    model = QgsProcessingModelAlgorithm()
+    assert model.fromFile(str(MODEL))
+    for name in ("train", "map"):
+        child = model.childAlgorithm(name)
+        child.setActive(False)
+        model.setChildAlgorithm(child)
+    export = model.childAlgorithm("export")
+    static = QgsProcessingModelChildParameterSource.fromStaticValue
+    export.addParameterSources("OUTPUT", [static(str(tmp_path / "chips"))])
+    model.setChildAlgorithm(export)
+    parameters = {"IMAGE": scene[0], "MAP_IMAGE": scene[0], "LABELS": land, "CLASS_FIELD": "class", "CHIP_SIZE": 64}
+    run_as_task(model, parameters, QgsProcessingContext())
+    assert (tmp_path / "chips" / "dataset.json").is_file()
 
 
 def test_the_saved_model_runs_headless(qgis_process, worker_python, scene, land, tmp_path):
@@ -93,10 +95,27 @@ def test_the_saved_model_runs_headless(qgis_process, worker_python, scene, land,
     assert Path(found["train:Model file"]).is_file()
 
 
-def test_a_map_of_a_part_covers_that_part(run, chain, scene, land, tmp_path):
+def run_as_task(algorithm, parameters, context):
+    """Run an algorithm as the Toolbox does: on a background thread."""
+    listener, ended = Listener(), []
+    task = QgsProcessingAlgRunnerTask(algorithm, parameters, context, listener)
+    task.executed.connect(lambda fine, results: ended.append((fine, results)))
+    QgsApplication.taskManager().addTask(task)
+    while not ended:
+        QgsApplication.processEvents()
+    assert ended[0][0], listener.warnings
+    return ended[0][1]
+
+
+def test_a_map_of_a_part_is_added_to_the_project(provider, chain, scene, land, tmp_path):
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
     extent = f"{LEFT},{LEFT + 100},{BOTTOM},{BOTTOM + 50} [EPSG:32633]"
-    found = run("segmentraster", INPUT=scene[0], MODEL=chain["model"]["OUTPUT"], EXTENT=extent, AREA=land,
-                OUTPUT=str(tmp_path / "map.tif"))  # fmt: skip
+    output = QgsProcessingOutputLayerDefinition(str(tmp_path / "map.tif"), QgsProject.instance())
+    parameters = {"INPUT": scene[0], "MODEL": chain["model"]["OUTPUT"], "EXTENT": extent, "AREA": land,
+                  "OUTPUT": output}  # fmt: skip
+    found = run_as_task(provider.algorithm("segmentraster").create(), parameters, context)
+    assert list(context.layersToLoadOnCompletion()) == [found["OUTPUT"]]
     layer = QgsRasterLayer(found["OUTPUT"], "map")
     assert layer.extent().toString(0) == f"{LEFT:.0f},{BOTTOM:.0f} : {LEFT + 100:.0f},{BOTTOM + 50:.0f}"
     assert found["PROBABILITIES"] is None
@@ -106,8 +125,6 @@ def test_a_map_of_a_part_covers_that_part(run, chain, scene, land, tmp_path):
     ("algorithm", "change", "words"),
     [
         ("trainsegmenter", {"CHIPS": "/no/such/folder"}, "is no chip dataset"),
-        ("trainsegmenter", {"ENCODER_WEIGHTS": "/no/such.pth"}, "There is no weights file /no/such.pth"),
-        ("trainsegmenter", {"OUTPUT": "/proc/nothing/model.safetensors"}, "Nothing can be written"),
         ("segmentraster", {"MODEL": "/no/model.safetensors"}, "There is no model file"),
         ("segmentraster", {"MODEL": __file__}, "is no model file of Terrazzo"),
         ("segmentraster", {"MODEL": "truncated"}, "is truncated"),
