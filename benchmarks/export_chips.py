@@ -1,7 +1,7 @@
 """How fast chips are exported, as ratios to two references timed in the same run.
 
-Makes a raster (uint8, deflate, blocks of 512) and polygons of several classes, exports 256-pixel chips at stride 256, and
-compares with
+Makes a raster (uint8, deflate, blocks of 512) and polygons of several classes, exports 256-pixel chips at stride 256,
+and compares with
 - the limit: reading the raster once and writing the same chips, as bare GDAL calls on one thread;
 - a plain script: read, rasterise and write chip by chip.
 
@@ -32,7 +32,12 @@ def make_raster(path: Path, side: int) -> None:
     """Smooth noise, so that deflate has about the work it has with an orthophoto."""
     rng = np.random.default_rng(0)
     target = gdal.GetDriverByName("GTiff").Create(
-        str(path), side, side, BANDS, gdal.GDT_Byte, ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE"]
+        str(path),
+        side,
+        side,
+        BANDS,
+        gdal.GDT_Byte,
+        ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE"],
     )
     target.SetGeoTransform((LEFT, 1, 0, TOP, 0, -1))
     target.SetSpatialRef(reference())
@@ -78,7 +83,9 @@ def terrazzo(image: str, labels: str, folder: Path) -> int:
     from plugin.engine.config import ExportChipsConfig
     from plugin.engine.events import Reporter
 
-    return export_chips(ExportChipsConfig(input=(image,), labels=labels, output=str(folder / "chips")), Reporter())["chips"]
+    return export_chips(ExportChipsConfig(input=(image,), labels=labels, output=str(folder / "chips")), Reporter())[
+        "chips"
+    ]
 
 
 def write_chip(path: Path, data: np.ndarray, col: int, row: int, options: list[str]) -> None:
@@ -146,7 +153,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/export_benchmark"))
     parser.add_argument("--way", choices=("terrazzo", "limit", "plain"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    image, labels = given.folder / f"image_{given.side}.tif", given.folder / f"labels_{given.side}_{given.polygons}.gpkg"
+    image, labels = (
+        given.folder / f"image_{given.side}.tif",
+        given.folder / f"labels_{given.side}_{given.polygons}.gpkg",
+    )
     if given.way:
         begun = time.perf_counter()
         chips = globals()[given.way](str(image), str(labels), given.folder / "out")
@@ -162,7 +172,16 @@ def main() -> None:
     for _ in range(given.runs):
         for way, results in found.items():
             shutil.rmtree(given.folder / "out", ignore_errors=True)
-            again = [sys.executable, __file__, "--way", way, "--side", str(given.side), "--polygons", str(given.polygons)]
+            again = [
+                sys.executable,
+                __file__,
+                "--way",
+                way,
+                "--side",
+                str(given.side),
+                "--polygons",
+                str(given.polygons),
+            ]
             done = subprocess.run([*again, "--folder", str(given.folder)], check=True, capture_output=True, text=True)
             results.append([float(word) for word in done.stdout.split()])
     medians = {way: np.median(results, axis=0) for way, results in found.items()}
