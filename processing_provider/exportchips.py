@@ -18,8 +18,8 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
 from .classes import ClassField
-from .footprints import load_footprints
 from .layers import bounds, chosen_extent, gdal_path, raster_classes, raster_layers, union_extent
+from .loading import load_footprints
 from .parameters import Bands, Extent, FieldOf, OutputFolder, Parameters, Polygons, Rasters, Row, Setting
 from .polygons import polygon_source
 

@@ -11,10 +11,10 @@ from qgis.core import QgsProcessingFeedback
 from ..plugin.engine.events import Reporter, readable_time
 
 # The log of the desktop is HTML, where plain spaces collapse.
-SPACE = "\u00a0"
+NO_BREAK = "\u00a0"
 
 # QGIS writes every progress text into the log as well, so they are sent now and then.
-SECONDS_BETWEEN_TEXTS = 15.0
+SECONDS_BETWEEN_TEXTS = 30.0
 
 
 class FeedbackReporter(Reporter):
@@ -59,19 +59,19 @@ def epoch_line(record: dict[str, Any]) -> str:
     validation = record["validation"]
     figures = validation or record["training"]
     parts = [
-        f"epoch {record['epoch']:{SPACE}>{len(epochs)}} of {epochs}",
-        f"training loss {_number(record['training']['loss'])}",
-        *([f"validation loss {_number(validation['loss'])}"] if validation else []),
+        f"epoch {record['epoch']:>{len(epochs)}}/{epochs}",
+        f"loss {_number(record['training']['loss'])}",
+        *([f"validation {_number(validation['loss'])}"] if validation else []),
         f"accuracy {_percent(figures['overall_accuracy'])}",
         f"mean IoU {_percent(figures['mean_iou'])}",
-        *(["best so far"] if record["best"] else []),
+        *(["best"] if record["best"] else []),
     ]
-    return (3 * SPACE).join(parts)
+    return "   ".join(parts).replace(" ", NO_BREAK)
 
 
 def _number(value: Optional[float]) -> str:
-    return f"{'–' if value is None else format(value, '.3f'):{SPACE}>6}"
+    return f"{'–' if value is None else format(value, '.3f'):>6}"
 
 
 def _percent(value: Optional[float]) -> str:
-    return f"{'–' if value is None else format(100 * value, '.1f'):{SPACE}>5} %"
+    return f"{'–' if value is None else format(100 * value, '.1f'):>5} %"

@@ -11,6 +11,7 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .layers import bounds, chosen_extent, gdal_path, raster_layer
+from .loading import show_saved_style
 from .parameters import Bands, Extent, InputFile, OutputRaster, Parameters, Polygons, Raster, Row, Setting
 from .polygons import polygon_source
 
@@ -92,4 +93,5 @@ class SegmentRaster(WorkerAlgorithm):
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Map in the worker."""
         found = self.run_worker(settings, reporter)
+        show_saved_style(found["output"], context)
         return {"OUTPUT": found["output"], "PROBABILITIES": found["probabilities"]}

@@ -1,6 +1,8 @@
-"""The footprints of the chips, added to the project and coloured by split."""
+"""How results look when QGIS adds them to the project."""
 
 from __future__ import annotations
+
+from typing import Optional
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
@@ -16,7 +18,7 @@ from qgis.PyQt import sip
 from .algorithm import tr
 
 # Told apart over any image, and by people who confuse red and green.
-COLORS = {"training": "#ffb000", "validation": "#648fff", "test": "#dc267f"}
+SPLIT_COLORS = {"training": "255,176,0", "validation": "100,143,255", "test": "220,38,127"}
 
 
 class FootprintStyle(QgsProcessingLayerPostProcessorInterface):
@@ -27,27 +29,43 @@ class FootprintStyle(QgsProcessingLayerPostProcessorInterface):
     ) -> None:
         """Style the layer, on QGIS's main thread."""
         categories = []
-        for split, color in COLORS.items():
+        for split, color in SPLIT_COLORS.items():
             symbol = QgsFillSymbol.createSimple(
-                {"color": f"{_rgb(color)},30", "outline_color": f"{_rgb(color)},255", "outline_width": "0.4"}
+                {"color": f"{color},30", "outline_color": f"{color},255", "outline_width": "0.4"}
             )
             categories.append(QgsRendererCategory(split, symbol, tr(split)))
         layer.setRenderer(QgsCategorizedSymbolRenderer("split", categories))
         layer.triggerRepaint()
 
 
-def _rgb(color: str) -> str:
-    return ",".join(str(int(color[place : place + 2], 16)) for place in (1, 3, 5))
+class SavedStyle(QgsProcessingLayerPostProcessorInterface):
+    """Draws a layer in the style that lies beside its file; Processing itself looks at the file alone."""
+
+    def postProcessLayer(
+        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        """Style the layer, on QGIS's main thread."""
+        layer.loadDefaultStyle()
+        layer.triggerRepaint()
 
 
 # A context deletes its post-processors at its end and keeps no Python object alive until then.
-_kept: list[FootprintStyle] = []
+_kept: list[QgsProcessingLayerPostProcessorInterface] = []
+
+
+def _keep(style: QgsProcessingLayerPostProcessorInterface) -> QgsProcessingLayerPostProcessorInterface:
+    _kept[:] = [*(earlier for earlier in _kept if not sip.isdeleted(earlier)), style]
+    return style
 
 
 def load_footprints(source: str, context: QgsProcessingContext) -> None:
     """Ask QGIS to add the footprints to the project when the algorithm has ended; headless nothing happens."""
-    style = FootprintStyle()
-    _kept[:] = [*(earlier for earlier in _kept if not sip.isdeleted(earlier)), style]
     details = QgsProcessingContext.LayerDetails(tr("Chip footprints"), context.project(), "FOOTPRINTS")
-    details.setPostProcessor(style)
+    details.setPostProcessor(_keep(FootprintStyle()))
     context.addLayerToLoadOnCompletion(source, details)
+
+
+def show_saved_style(path: Optional[str], context: QgsProcessingContext) -> None:
+    """If QGIS will add a raster to the project, let it do so in the style beside the file."""
+    if path and context.willLoadLayerOnCompletion(path):
+        context.layerToLoadOnCompletionDetails(path).setPostProcessor(_keep(SavedStyle()))
