@@ -103,5 +103,5 @@ class ClassTable:
 
     def free_value(self) -> int:
         """A value that no class has, for pixels without a label: 0, else 255, else one beside the classes."""
-        taken = set(self.values.tolist())
+        taken = {int(value) for value in self.values}
         return next(value for value in (0, 255, -1, max(taken) + 1) if value not in taken)

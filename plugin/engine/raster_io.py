@@ -152,8 +152,8 @@ class RasterReader:
         """(H, W) bool, true where a band has data and the raster's mask, if any, shows it; None = everywhere."""
         valid = None if missing is None else ~missing.all(axis=0)
         if self._mask is not None:
-            shown = self._mask.ReadAsArray(*window) != 0
-            valid = shown if valid is None else valid & shown
+            shown: np.ndarray = self._mask.ReadAsArray(*window) != 0
+            return shown if valid is None else np.logical_and(valid, shown)
         return valid
 
 

@@ -100,7 +100,7 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
                 axes.text(col + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=7)
         # A pair of dollar signs would be read as a formula.
         labels = [(name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$") for name in names]
-        slanted = {"rotation": 40, "ha": "right"} if max(map(len, labels)) > 9 or classes > 8 else {}
+        slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if max(map(len, labels)) > 9 or classes > 8 else {}
         axes.set_xticks(np.arange(classes) + 0.5, labels, **slanted)
         axes.set_yticks(np.arange(classes) + 0.5, labels)
         axes.set_xlabel("label says")

@@ -88,7 +88,7 @@ class Cutter:
             yield from (None for _ in unit.cols)
             return
         size = self.plan.chip_size
-        for col, row in zip(unit.cols.tolist(), unit.rows.tolist()):
+        for col, row in zip(map(int, unit.cols), map(int, unit.rows)):
             yield self._chip(unit, Window(col, row, size, size), pixels)
 
     def _read(self, unit: Unit) -> Optional[_Pixels]:

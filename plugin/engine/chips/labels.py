@@ -244,7 +244,7 @@ def polygon_values(path: str) -> list[int]:
 def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str]]]) -> ClassTable:
     """A table of `values`; names and colours come from the first of `tables` that has them."""
     rows = []
-    for value in values.tolist():
+    for value in map(int, values):
         named = [table[value] for table in tables if value in table]
         name = next((entry[0] for entry in named if entry[0]), "")
         rows.append((value, name, next((entry[1] for entry in named if entry[1]), None)))

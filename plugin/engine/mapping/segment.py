@@ -134,7 +134,7 @@ def class_areas(info: RasterInfo, header: ModelHeader, pixels: np.ndarray) -> di
     return {
         "classes": [
             {"value": kind.value, "name": kind.name, "pixels": count, "area": None if one is None else count * one}
-            for kind, count in zip(header.classes.classes, pixels.tolist())
+            for kind, count in zip(header.classes.classes, map(int, pixels))
         ],
         "area_unit": reference.GetLinearUnitsName() if reference is not None and projected else None,
     }
