@@ -150,7 +150,7 @@ class RasterReader:
 
     def valid(self, window: Window, missing: Optional[np.ndarray]) -> Optional[np.ndarray]:
         """(H, W) bool, true where a band has data and the raster's mask, if any, shows it; None = everywhere."""
-        valid = None if missing is None else ~missing.all(axis=0)
+        valid: Optional[np.ndarray] = None if missing is None else np.logical_not(missing.all(axis=0))
         if self._mask is not None:
             shown: np.ndarray = self._mask.ReadAsArray(*window) != 0
             return shown if valid is None else np.logical_and(valid, shown)
