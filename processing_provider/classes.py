@@ -11,9 +11,7 @@ from qgis.core import (
     QgsFeatureRenderer,
     QgsFields,
     QgsProcessingFeatureSource,
-    QgsProject,
     QgsSingleSymbolRenderer,
-    QgsVectorLayer,
 )
 
 from ..plugin.engine.errors import InputError
@@ -31,9 +29,8 @@ class OneClass:
     color: Optional[str]
 
     @classmethod
-    def of(cls, layer: Optional[QgsVectorLayer], name: str) -> OneClass:
-        """The class of a layer that draws all its polygons alike, or has no style that we know."""
-        renderer = layer.renderer() if layer is not None else None
+    def of(cls, renderer: Optional[QgsFeatureRenderer], name: str) -> OneClass:
+        """The class of a layer of that name; its colour, where it draws all its polygons alike."""
         alike = isinstance(renderer, QgsSingleSymbolRenderer) and renderer.symbol() is not None
         return cls(name, renderer.symbol().color().name() if alike else None)
 
@@ -71,8 +68,8 @@ class ClassField:
     numbers: dict[Any, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, layer: Optional[QgsVectorLayer], fields: QgsFields, name: str, title: str) -> ClassField:
-        """The classes in the field `name` of the layer `title`.
+    def of(cls, renderer: Optional[QgsFeatureRenderer], fields: QgsFields, name: str, title: str) -> ClassField:
+        """The classes in the field `name` of the layer `title`, which `renderer` draws.
 
         Raises:
             InputError: The layer has no such field.
@@ -82,7 +79,7 @@ class ClassField:
             there = ", ".join(fields.names()) or "none"
             raise InputError(f'The layer "{title}" has no field {name}.', f"Its fields are: {there}.")
         found = fields[place]
-        return cls(place, found.name(), found.isNumeric(), category_styles(layer, found.name()))
+        return cls(place, found.name(), found.isNumeric(), category_styles(renderer, found.name()))
 
     def attributes(self) -> list[int]:
         """The fields that `value_of` needs."""
@@ -137,22 +134,8 @@ class ClassField:
             )
 
 
-def chosen_renderer(layer: QgsVectorLayer) -> Optional[QgsFeatureRenderer]:
-    """How a layer is drawn; for one that is in no project, the style that lies beside its file.
-
-    Processing opens a path without its style, so that a headless run would know no names and colours.
-    """
-    plain = not isinstance(layer.renderer(), QgsCategorizedSymbolRenderer)
-    if plain and QgsProject.instance().mapLayer(layer.id()) is None:
-        styled = layer.clone()
-        styled.loadDefaultStyle()
-        return styled.renderer().clone()
-    return layer.renderer()
-
-
-def category_styles(layer: Optional[QgsVectorLayer], name: str) -> dict[str, tuple[str, Optional[str]]]:
+def category_styles(renderer: Optional[QgsFeatureRenderer], name: str) -> dict[str, tuple[str, Optional[str]]]:
     """Label and "#rrggbb" for a field's values as texts; empty where the layer is not drawn by that field."""
-    renderer = chosen_renderer(layer) if layer is not None else None
     if not isinstance(renderer, QgsCategorizedSymbolRenderer) or renderer.classAttribute().strip('"') != name:
         return {}
     styles: dict[str, tuple[str, Optional[str]]] = {}

@@ -17,7 +17,6 @@ from ..plugin.engine.config import ExportChipsConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
-from .classes import ClassField
 from .layers import bounds, chosen_extent, gdal_path, raster_classes, raster_layers, union_extent
 from .loading import load_footprints
 from .parameters import Bands, Extent, FieldOf, OutputFolder, Parameters, Polygons, Rasters, Row, Setting
@@ -135,11 +134,10 @@ class ExportChips(TerrazzoAlgorithm):
             )
         field = self.parameterAsString(parameters, "CLASS_FIELD", context)
         if field and labels is not None:
-            layer = self.parameterAsVectorLayer(parameters, "LABELS", context)
-            labels.classes = ClassField.of(layer, labels.source.fields(), field, labels.title)
+            labels.classify_by(field)
         settings["labels"] = labels
         settings["label_rasters"] = [gdal_path(layer) for layer in label_rasters]
-        settings["classes"] = raster_classes(label_rasters)
+        settings["classes"] = raster_classes(label_rasters, context)
         settings["area"] = polygon_source(self, parameters, "AREA", context, images[0], near)
         return settings
 

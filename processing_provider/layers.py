@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from qgis.core import (
+    QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
     QgsMapLayer,
     QgsPalettedRasterRenderer,
@@ -127,11 +128,29 @@ def crs_text(crs: QgsCoordinateReferenceSystem) -> str:
     return f"{crs.authid()} ({name})" if crs.authid() else name
 
 
-def raster_classes(layers: list[QgsRasterLayer]) -> list[list[Any]]:
+def chosen_renderer(layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Any:
+    """How somebody chose to draw a layer: in the project, or in the style beside its file; None if nobody did.
+
+    Processing opens a path without its style, so that a headless run would know no names and colours.
+    """
+    project = context.project()
+    if layer is None or (project is not None and project.mapLayer(layer.id()) is not None):
+        return layer and layer.renderer()
+    if layer.providerType() != "memory":  # whose clone would copy its features
+        styled = layer.clone()
+        _, found = styled.loadDefaultStyle()
+        if found:
+            return styled.renderer().clone()
+    # QGIS draws lots for the colour of any other renderer.
+    chosen = isinstance(layer.renderer(), (QgsCategorizedSymbolRenderer, QgsPalettedRasterRenderer))
+    return layer.renderer() if chosen else None
+
+
+def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) -> list[list[Any]]:
     """[value, name, colour] of the classes that the renderers of label rasters show; a number is no name."""
     rows: dict[int, list[Any]] = {}
     for layer in layers:
-        renderer = layer.renderer()
+        renderer = chosen_renderer(layer, context)
         if not isinstance(renderer, QgsPalettedRasterRenderer):
             continue
         for entry in renderer.classes():

@@ -11,6 +11,7 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsCsException,
     QgsFeature,
+    QgsFeatureRenderer,
     QgsFeatureRequest,
     QgsGeometry,
     QgsProcessingAlgorithm,
@@ -25,7 +26,7 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter, Stage
 from .classes import ClassField, OneClass
 from .geopackage import GeoPackage
-from .layers import crs_text, place_text
+from .layers import chosen_renderer, crs_text, place_text
 
 NAMED_FEATURES = 10
 
@@ -64,8 +65,8 @@ def polygon_source(
             f'The layer "{title}" holds no polygons (its geometry is {words}).',
             "Choose a polygon layer; points and lines can be buffered first.",
         )
-    layer = algorithm.parameterAsVectorLayer(parameters, name, context)
-    return PolygonSource(name, source, OneClass.of(layer, title), raster.crs(), extent, context)
+    renderer = chosen_renderer(algorithm.parameterAsVectorLayer(parameters, name, context), context)
+    return PolygonSource(source, OneClass.of(renderer, title), renderer, raster.crs(), extent, context)
 
 
 @dataclass
@@ -88,17 +89,17 @@ class PolygonSource:
     """Polygons of a layer, still to be written.
 
     Attributes:
-        parameter: The parameter that holds the layer.
         source: Gives the features; honours filters and "selected features only".
         classes: Tells the class of a feature.
+        renderer: How the layer is drawn, where somebody chose that.
         crs: The CRS to write in.
         extent: What the polygons must meet, in `crs`.
         context: Holds the user's choice of transformations between CRSs.
     """
 
-    parameter: str
     source: QgsProcessingFeatureSource
     classes: ClassField | OneClass
+    renderer: Optional[QgsFeatureRenderer]
     crs: QgsCoordinateReferenceSystem
     extent: QgsRectangle
     context: QgsProcessingContext
@@ -107,6 +108,14 @@ class PolygonSource:
     def title(self) -> str:
         """The layer's name."""
         return self.source.sourceName()
+
+    def classify_by(self, name: str) -> None:
+        """Take the classes from a field.
+
+        Raises:
+            InputError: The layer has no such field.
+        """
+        self.classes = ClassField.of(self.renderer, self.source.fields(), name, self.title)
 
     def write(self, path: Path, layer: str, reporter: Reporter) -> list[list[Any]]:
         """Write the polygons that meet the extent to a new GeoPackage, one by one.

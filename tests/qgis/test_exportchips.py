@@ -9,6 +9,7 @@ import processing
 import pytest
 import synthetic
 from conftest import BOTTOM, LEFT, Listener, leftovers, polygon_layer
+from osgeo import gdal
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
@@ -156,6 +157,25 @@ def test_label_rasters_bring_names_and_colours_of_the_style_first(run, scene, tm
     assert classes_of(found["OUTPUT"]) == {
         1: ("See", "#0102ff"), 2: ("field", "#aabb00"), 3: ("forest", "#116622"),
     }  # fmt: skip
+
+
+def test_a_path_of_a_label_raster_brings_the_style_beside_it(run, scene, tmp_path):
+    labels = str(tmp_path / "labels.tif")
+    gdal.GetDriverByName("GTiff").CreateCopy(labels, gdal.Open(scene[1]))
+    layer = QgsRasterLayer(labels, "labels")
+    entries = [QgsPalettedRasterRenderer.Class(1, QColor("#0102ff"), "See")]
+    layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
+    layer.saveNamedStyle(str(tmp_path / "labels.qml"))
+    found = run("exportchips", INPUT=[scene[0]], LABEL_RASTERS=[labels], CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))
+    assert classes_of(found["OUTPUT"])[1] == ("See", "#0102ff")
+
+
+def test_a_plain_layer_of_no_project_has_no_colour_of_its_own(run, scene, tmp_path):
+    # QGIS draws lots for it; the engine's palette gives the same colour each time.
+    layer = polygon_layer([("a", 30, 30, 100, 100)])
+    layer.renderer().symbol().setColor(QColor("#123456"))
+    found = run("exportchips", INPUT=[scene[0]], LABELS=layer, CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))
+    assert classes_of(found["OUTPUT"])[1][1] != "#123456"
 
 
 def test_extent_and_area_leave_the_rest_out(run, scene, land, tmp_path):
