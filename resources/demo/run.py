@@ -26,7 +26,7 @@ gdal.UseExceptions()
 
 HERE = Path(__file__).resolve().parent
 # Two cores train this in some three minutes from random weights; see benchmarks/steps.py.
-CHIP_SIZE, BLOCK_SIZE = 128, 256
+CHIP_SIZE = 128
 TRAINING = {"ARCHITECTURE": "unet", "ENCODER": "resnet18", "EPOCHS": "12"}
 
 
@@ -51,17 +51,18 @@ def main() -> int:
 def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
     """Scene → chips → model → map → picture in the folder `out`; returns 0."""
     begun = time.monotonic()
+    own = own_layers(wanted) if wanted["IMAGE"] or wanted["LABELS"] else None
     heading("Set-up")
     status = qgis.run("terrazzo:status", {})
     if status.get("READY", "").lower() not in ("true", "1"):
         raise StepFailed("The worker's Python is not complete.", 1)
-    image, labels, field = own_layers(wanted) if wanted["IMAGE"] else make_scene(out)
+    image, labels, field = own or make_scene(out)
 
     heading("Chips")
     given = {"LABELS": labels, "CLASS_FIELD": field} if field else {"LABEL_RASTERS": labels}
     chips = qgis.run(
         "terrazzo:exportchips",
-        {"INPUT": image, **given, "CHIP_SIZE": CHIP_SIZE, "BLOCK_SIZE": BLOCK_SIZE,
+        {"INPUT": image, **given, "CHIP_SIZE": CHIP_SIZE,
          "OVERWRITE": "true", "OUTPUT": out / "chips"},
     )  # fmt: skip
 
@@ -104,12 +105,12 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
 
 def own_layers(wanted: dict[str, str]) -> tuple[str, str, str]:
     """The user's image, labels and class field; the field is empty for a class raster."""
-    image, labels, field = (wanted[name] for name in ("IMAGE", "LABELS", "FIELD"))
-    image, labels = (str(Path(path).expanduser().resolve()) for path in (image, labels)) if labels else (image, "")
-    for name, path in (("IMAGE", image), ("LABELS", labels)):
-        if not path or not Path(path).exists():
+    for name in ("IMAGE", "LABELS"):
+        if not Path(wanted[name]).expanduser().is_file():
             remedy = "Give IMAGE=… LABELS=… and, for polygons, FIELD=…"
-            raise StepFailed(f'{name} is "{path}", and there is no such file. {remedy}', 2)
+            raise StepFailed(f'{name} is "{wanted[name]}", and there is no such file. {remedy}', 2)
+    image, labels = (str(Path(wanted[name]).expanduser().resolve()) for name in ("IMAGE", "LABELS"))
+    field = wanted["FIELD"]
     try:
         gdal.OpenEx(labels, gdal.OF_RASTER)
         raster = True
@@ -118,7 +119,8 @@ def own_layers(wanted: dict[str, str]) -> tuple[str, str, str]:
     if raster and not field:
         return image, labels, ""
     if not field:
-        fields = gdal.OpenEx(labels, gdal.OF_VECTOR).GetLayer(0).GetLayerDefn()
+        source = gdal.OpenEx(labels, gdal.OF_VECTOR)  # kept, because its layers die with it
+        fields = source.GetLayer(0).GetLayerDefn()
         names = ", ".join(fields.GetFieldDefn(place).GetName() for place in range(fields.GetFieldCount()))
         raise StepFailed(f"{labels} holds polygons: say with FIELD=… which field holds the class ({names}).", 2)
     return image, labels, field
