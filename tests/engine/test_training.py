@@ -231,9 +231,9 @@ def test_norms_and_biases_do_not_decay(chips, tmp_path):
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     seen = []
-    turn = train.SegmentationTask.augment
+    turn = train.SegmentationTask.turn
     monkeypatch.setattr(
-        train.SegmentationTask, "augment", lambda self, *batch: (seen.append(len(batch[0])), turn(self, *batch))[1]
+        train.SegmentationTask, "turn", lambda self, *batch: (seen.append(len(batch[0])), turn(self, *batch))[1]
     )
     train_quickly(chips, tmp_path, epochs=1)
     assert seen == [4, 4]

@@ -13,8 +13,9 @@ from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.classes import IGNORE_INDEX
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
+from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.training import device
-from plugin.engine.training.augmentation import flip_and_turn
+from plugin.engine.training.augmentation import flip_and_turn, jitter
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
 from plugin.engine.training.loop import Tally
@@ -210,3 +211,21 @@ def test_a_control_group_limits_the_memory(monkeypatch, tmp_path):
     (tmp_path / "memory.current").write_text("400\n")
     monkeypatch.setattr(device, "CONTROL_GROUP", Path(tmp_path))
     assert free_memory(CPU) == 600
+
+
+def test_jitter_changes_each_band_of_each_chip_by_itself_and_leaves_gaps(tmp_path):
+    images = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    images[:, :, 0] = 0.0  # missing values
+    seen = jitter(images, 0.3, torch.Generator().manual_seed(2))
+    assert (seen[:, :, 0] == 0).all()
+    rows = images[:, :, 1:], seen[:, :, 1:]
+    gain = rows[1].std((2, 3)) / rows[0].std((2, 3))
+    offset = (rows[1] - gain[..., None, None] * rows[0]).mean((2, 3))
+    for change in (gain - 1, offset):
+        assert change.abs().max() <= 0.3 + 1e-5 and len(change.flatten().unique()) == 12
+        assert change.min() < -0.05 and change.max() > 0.05
+
+
+def test_a_band_that_was_constant_in_training_says_nothing_later():
+    normalise = Normaliser((5.0, 0.0), (2.0, 0.0), CPU)
+    assert normalise(torch.tensor([7.0, 4.0]).reshape(1, 2, 1, 1)).flatten().tolist() == [1.0, 0.0]

@@ -178,16 +178,22 @@ class _Export:
         pixels = np.array([self.blocks[number].pixels for number in numbers])
         shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
         found = split_blocks(pixels, shares, config.seed)
-        self.index.set_splits(dict(zip(numbers, found.tolist())))
+        self.index.set_splits(dict(zip(numbers, map(int, found))))
         chips = np.array([self.blocks[number].chips for number in numbers])
         chip_counts = {split: int(chips[found == place].sum()) for place, split in enumerate(SPLITS)}
         pixel_counts = {split: pixels[found == place].sum(axis=0).tolist() for place, split in enumerate(SPLITS)}
         self._warn_of_gaps(reporter, chip_counts, pixel_counts)
         bands = BandStatistics.empty(len(plan.rasters[0].bands))
-        for number, place in zip(numbers, found.tolist()):
+        for number, place in zip(numbers, map(int, found)):
             if SPLITS[place] == "training":
                 bands.add(self.blocks[number].bands)
         seen = bands.count > 0
+        constant = [name for name, std in zip(plan.rasters[0].band_names, map(float, bands.std)) if std == 0]
+        if constant:
+            reporter.warning(
+                f"The same value stands everywhere in {', '.join(constant)}: nothing can be learned from it. "
+                "Leave it out with BANDS."
+            )
         first = plan.rasters[0]
         return DatasetInfo(
             task="segmentation",
@@ -209,10 +215,10 @@ class _Export:
                 "validation_share": config.validation_share,
                 "test_share": config.test_share,
             },
-            mean=tuple(bands.mean.tolist()),
-            std=tuple(bands.std.tolist()),
-            minimum=tuple(np.where(seen, bands.minimum, 0).tolist()),
-            maximum=tuple(np.where(seen, bands.maximum, 0).tolist()),
+            mean=tuple(map(float, bands.mean)),
+            std=tuple(map(float, bands.std)),
+            minimum=tuple(map(float, np.where(seen, bands.minimum, 0))),
+            maximum=tuple(map(float, np.where(seen, bands.maximum, 0))),
             chip_counts=chip_counts,
             pixel_counts=pixel_counts,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -53,6 +53,5 @@ class BandStatistics:
 
     @property
     def std(self) -> np.ndarray:
-        """(C,) population standard deviation; 1 for a band without variation, so that it can divide."""
-        deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
-        return np.where(deviation > 0, deviation, 1.0)
+        """(C,) population standard deviation; 0 for a band without variation."""
+        return np.sqrt(self.squares / np.maximum(self.count, 1))

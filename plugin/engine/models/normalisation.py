@@ -11,18 +11,19 @@ class Normaliser:
     """Scales each band to mean 0 and standard deviation 1 over the training chips; missing values become 0.
 
     Args:
-        mean, std: One number a band, in the raster's units. A constant band (std 0) becomes 0 where it has its mean.
+        mean, std: One number a band, in the raster's units. A constant band (std 0) is 0 everywhere,
+            for what it means to have another value was never learned.
         device: Where the batches are.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device)[:, None, None]  # (B, 1, 1)
-        spread = [value if value > 0 else 1.0 for value in std]
-        self.std = torch.tensor(spread, dtype=torch.float32, device=device)[:, None, None]
+        scale = [1 / value if value > 0 else 0.0 for value in std]
+        self.scale = torch.tensor(scale, dtype=torch.float32, device=device)[:, None, None]
 
     def __call__(self, batch: torch.Tensor, missing: torch.Tensor | None = None) -> torch.Tensor:
         """(N, B, H, W) values of any data type, and bool of that shape where they are missing → float32, same shape."""
-        values = (batch.to(torch.float32) - self.mean) / self.std
+        values = (batch.to(torch.float32) - self.mean) * self.scale
         if missing is not None:
             values = values.masked_fill(missing, 0.0)
         if batch.dtype.is_floating_point:  # NaN and infinity say nothing, even where no nodata value is set

@@ -1,4 +1,4 @@
-"""Flips and quarter turns, for each chip by itself, on the device."""
+"""Other views of the same ground, for each chip by itself, on the device."""
 
 from __future__ import annotations
 
@@ -37,3 +37,17 @@ def _upside_down(chips: torch.Tensor) -> torch.Tensor:
 
 def _swap_axes(chips: torch.Tensor) -> torch.Tensor:
     return chips.transpose(-1, -2)
+
+
+def jitter(images: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
+    """Show each band of each chip as on another day: gain 1 ± strength, offset 0 ± strength standard deviations.
+
+    Missing values stay 0.
+
+    Args:
+        images: (N, B, H, W), normalised.
+        strength: 0 to 1.
+    """
+    draws = torch.rand((2, *images.shape[:2], 1, 1), generator=generator).mul(2 * strength).sub(strength)
+    gain, offset = draws.to(images.device)
+    return torch.where(images == 0, images, images * (1 + gain) + offset)

@@ -53,10 +53,13 @@ class Task(Protocol):
 
     classes: int
 
-    def augment(
+    def turn(
         self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Show a batch in another way that means the same."""
+        """Lay stored chips in another way that means the same."""
+
+    def tint(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Show prepared chips in another light."""
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Chips as stored, (N, B, H, W) of any type → what the network takes, float32."""
@@ -139,7 +142,7 @@ def fit(
     steps = recipe.epochs * batches_an_epoch
     optimizer = make_optimizer(network, recipe)
     precision = _precision(device, recipe.mixed_precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)  # type: ignore[attr-defined]
     generator = torch.Generator().manual_seed(recipe.seed)
     stage = Stage(reporter, recipe.epochs * (STEP_COST * len(training) + len(validation)), "Training", *span)
     fitted = Fitted(_copy(network))
@@ -153,9 +156,10 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = one_cycle(step, steps, recipe.learning_rate)
             if recipe.augment:
-                images, targets = task.augment(images, targets, generator)
+                images, targets = task.turn(images, targets, generator)
+            images = task.tint(task.prepare(images), generator)
             with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
-                logits = network(task.prepare(images))  # (N, C, H, W)
+                logits = network(images)  # (N, C, H, W)
             loss, weight = task.loss(logits, targets)  # two sums over the batch
             scaler.scale(loss / weight).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimizer)

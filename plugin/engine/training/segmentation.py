@@ -8,7 +8,7 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..models.normalisation import Normaliser, missing_values
-from .augmentation import flip_and_turn
+from .augmentation import flip_and_turn, jitter
 from .losses import class_weights, weighted_cross_entropy
 
 
@@ -18,21 +18,27 @@ class SegmentationTask:
     Args:
         info: The dataset's description.
         weights: config.CLASS_WEIGHTS.
+        radiometric_jitter: See `jitter`.
         device: Where the batches are.
     """
 
-    def __init__(self, info: DatasetInfo, weights: str, device: torch.device) -> None:
+    def __init__(self, info: DatasetInfo, weights: str, radiometric_jitter: float, device: torch.device) -> None:
+        self.radiometric_jitter = radiometric_jitter
         self.classes = len(info.classes)
         self.nodata = info.nodata
         self.normalise = Normaliser(info.mean, info.std, device)
         balance = class_weights(info.pixel_counts["training"], weights)
         self.weights = torch.tensor(balance, dtype=torch.float32, device=device)
 
-    def augment(
+    def turn(
         self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Flips and quarter turns."""
         return flip_and_turn(images, targets, generator)
+
+    def tint(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Other brightness and contrast of each band."""
+        return jitter(images, self.radiometric_jitter, generator) if self.radiometric_jitter else images
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, H, W) as stored → normalised, missing values 0."""

@@ -74,8 +74,8 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
         stage = Stage(reporter, kept, "Reading chips", 0.0, READ)
         training = prepare_chips(reader, splits["training"], device, place, stage)
         validation = prepare_chips(reader, splits["validation"], device, place, stage)
-        network = network.to(device).to(memory_format=torch.channels_last)
-        task = SegmentationTask(dataset.info, config.class_weights, device)
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task = SegmentationTask(dataset.info, config.class_weights, config.radiometric_jitter, device)
         checkpoint = Path(config.output).with_suffix(".checkpoint.safetensors")
 
         def save_checkpoint(fitted: Fitted) -> None:
