@@ -116,7 +116,7 @@ class TrainSegmenterConfig(JobConfig):
     encoder: str = setting("resnet18", choices=ENCODERS)
     encoder_weights: str | None = None  # a .safetensors or .pth file
     download_weights: bool = False  # ImageNet weights of the encoder from its hub, only at the user's word
-    epochs: int = setting(30, low=1, high=100000)
+    epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips, see training/schedule.py
     batch_size: int = setting(8, low=1, high=4096)
     learning_rate: float = setting(1e-3, low=1e-8, high=10)  # the peak of the one-cycle schedule
     weight_decay: float = setting(1e-2, low=0, high=1)

@@ -20,7 +20,7 @@ from plugin.engine.training.chips import ChipReader, choose_place, in_order, pre
 from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
 from plugin.engine.training.loop import Tally
 from plugin.engine.training.losses import class_weights, weighted_cross_entropy
-from plugin.engine.training.schedule import one_cycle
+from plugin.engine.training.schedule import automatic_epochs, one_cycle
 
 CPU = torch.device("cpu")
 
@@ -229,3 +229,9 @@ def test_jitter_changes_each_band_of_each_chip_by_itself_and_leaves_gaps(tmp_pat
 def test_a_band_that_was_constant_in_training_says_nothing_later():
     normalise = Normaliser((5.0, 0.0), (2.0, 0.0), CPU)
     assert normalise(torch.tensor([7.0, 4.0]).reshape(1, 2, 1, 1)).flatten().tolist() == [1.0, 0.0]
+
+
+def test_automatic_epochs_are_few_for_many_chips_and_more_on_a_gpu():
+    assert automatic_epochs(346, 256, "cpu") == 9
+    assert automatic_epochs(12, 128, "cpu") == 60 and automatic_epochs(1_000_000, 256, "cuda") == 8
+    assert automatic_epochs(346, 256, "cuda") > automatic_epochs(346, 256, "cpu")

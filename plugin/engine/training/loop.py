@@ -31,7 +31,7 @@ class Recipe(Protocol):
     """The settings of a training, as the config classes have them."""
 
     @property
-    def epochs(self) -> int: ...  # noqa: D102
+    def epochs(self) -> int | None: ...  # noqa: D102
     @property
     def batch_size(self) -> int: ...  # noqa: D102
     @property
@@ -137,6 +137,7 @@ def fit(
         Cancelled: The user asked for the end, or nobody is there any more.
         InputError: The loss is no longer a number.
     """
+    assert recipe.epochs is not None  # "automatic" is settled by then
     begun = time.monotonic()
     batches_an_epoch = -(-len(training) // recipe.batch_size)
     steps = recipe.epochs * batches_an_epoch

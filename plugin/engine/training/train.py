@@ -29,6 +29,7 @@ from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
 from .device import choose_device, describe_device, explain_memory
 from .examples import choose_examples, predict_examples
 from .loop import Fitted, evaluate, fit
+from .schedule import automatic_epochs
 from .segmentation import SegmentationTask
 
 EXAMPLES = 6
@@ -54,6 +55,10 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     device = choose_device(config.device, reporter)
     dataset = open_dataset(config.chips)
     splits = _labelled_splits(dataset, reporter)
+    if config.epochs is None:
+        epochs = automatic_epochs(len(splits["training"]), dataset.info.chip_size, device.type)
+        config = dataclasses.replace(config, epochs=epochs)
+        reporter.log(f"EPOCHS is automatic: {epochs} for {len(splits['training'])} training chips.")
     torch.manual_seed(config.seed)
     network = _make_network(config, dataset, reporter)
     parameters = count_parameters(network)
