@@ -84,19 +84,26 @@ class Setting(ValueRow):
         spec = next(spec for spec in dataclasses.fields(config) if spec.name == self.name.lower())
         # The annotations are texts, because they are written for a later Python than QGIS may have.
         kind, _, absent = str(spec.type).partition(" | ")
+        # A setting that came after a release is optional, or models saved before would no longer be valid.
+        optional = self.optional or bool(absent)
         bounds = spec.metadata
         if bounds.get("choices"):
             choices = list(bounds["choices"])
             return QgsProcessingParameterEnum(
-                self.name, self.label, options=choices, defaultValue=spec.default, usesStaticStrings=True
+                self.name,
+                self.label,
+                options=choices,
+                defaultValue=spec.default,
+                optional=optional,
+                usesStaticStrings=True,
             )
         if kind == "bool":
-            return QgsProcessingParameterBoolean(self.name, self.label, defaultValue=spec.default)
+            return QgsProcessingParameterBoolean(self.name, self.label, defaultValue=spec.default, optional=optional)
         if kind == "str":
-            return QgsProcessingParameterString(self.name, self.label, defaultValue=spec.default, optional=bool(absent))
+            return QgsProcessingParameterString(self.name, self.label, defaultValue=spec.default, optional=optional)
         types = {"int": QgsProcessingParameterNumber.Type.Integer, "float": QgsProcessingParameterNumber.Type.Double}
         number = QgsProcessingParameterNumber(
-            self.name, self.label, type=types[kind], defaultValue=spec.default, optional=bool(absent)
+            self.name, self.label, type=types[kind], defaultValue=spec.default, optional=optional
         )
         number.setMetadata({"widget_wrapper": {"decimals": self.decimals}})
         if bounds.get("low") is not None:
