@@ -2,8 +2,9 @@
 
     python picture.py IMAGE LABELS FIELD MAP CHIPS OUTPUT.png
 
-LABELS are polygons with the class in FIELD, or a class raster (FIELD is then empty). Classes are named and coloured
-as in MAP. The white outlines are the test chips of the dataset CHIPS. Needs numpy, GDAL and matplotlib.
+LABELS are polygons with the class in FIELD, all of one class where FIELD is empty, or a class raster. Classes are
+named and coloured as in MAP. The white outlines are the test chips of the dataset CHIPS. Needs numpy, GDAL and
+matplotlib.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ def main() -> None:
     size = max(1, round(shown.RasterXSize * scale)), max(1, round(shown.RasterYSize * scale))
     classes = read_classes(shown)
     mapped = gdal.Translate("", shown, format="MEM", width=size[0], height=size[1], resampleAlg="nearest")
-    truth = burn_polygons(labels, field, classes, mapped) if field else warp_to(labels, mapped)
+    try:
+        polygons = gdal.OpenEx(labels, gdal.OF_VECTOR)
+    except RuntimeError:
+        truth = warp_to(labels, mapped)
+    else:
+        truth = burn_polygons(polygons, field, classes, mapped)
     values = mapped.ReadAsArray(), truth
     present = [value for value in classes if any((array == value).any() for array in values)]
 
@@ -87,23 +93,25 @@ def true_color(path: str, grid: gdal.Dataset) -> np.ndarray:
     return (np.clip((np.nan_to_num(data) - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
 
 
-def burn_polygons(path: str, field: str, classes: dict, grid: gdal.Dataset) -> np.ndarray:
+def burn_polygons(polygons: gdal.Dataset, field: str, classes: dict, grid: gdal.Dataset) -> np.ndarray:
     """(H, W) class values of polygons on a grid; text is looked up among the class names."""
     values = {name: value for value, (name, _) in classes.items()}
+    background = values.pop("background", None)
     nodata = next(value for value in range(-1, -1000, -1) if value not in classes)
     target = gdal.GetDriverByName("MEM").Create("", grid.RasterXSize, grid.RasterYSize, 1, gdal.GDT_Int32)
     target.SetGeoTransform(grid.GetGeoTransform())
     target.SetProjection(grid.GetProjection())
-    target.GetRasterBand(1).Fill(nodata)
-    moved = gdal.VectorTranslate("", path, format="Memory", dstSRS=grid.GetProjection())
+    target.GetRasterBand(1).Fill(nodata if background is None else background)
+    moved = gdal.VectorTranslate("", polygons, format="Memory", dstSRS=grid.GetProjection())
     layer = moved.GetLayer(0)
     layer.CreateField(ogr.FieldDefn("burnt", ogr.OFTInteger))
     for feature in layer:
-        written = feature.GetFieldAsString(field)
-        if written not in values and not written.lstrip("-").isdigit():
+        written = feature.GetFieldAsString(field) if field else next(iter(values))
+        whole = written.lstrip("-").isdigit()
+        if written not in values and not whole:
             layer.DeleteFeature(feature.GetFID())
             continue
-        feature.SetField("burnt", values.get(written, int(written) if written.lstrip("-").isdigit() else nodata))
+        feature.SetField("burnt", values[written] if written in values else int(written))
         layer.SetFeature(feature)
     gdal.RasterizeLayer(target, [1], layer, options=["ATTRIBUTE=burnt"])
     return target.ReadAsArray()

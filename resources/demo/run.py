@@ -1,8 +1,8 @@
 """The whole way through Terrazzo by qgis_process: status, exportchips, trainsegmenter, segmentraster, and a picture.
 
 Reads the environment, as `make demo` sets it:
-  IMAGE, LABELS, FIELD   your raster, your polygons with their class field, or your class raster without a field;
-                         without IMAGE, a made-up scene
+  IMAGE, LABELS, FIELD   your raster; your polygons with the field of their class, or your class raster;
+                         without these, a made-up scene
   OUT                    where everything goes (default: the folder demo of the checkout)
   EPOCHS                 how long to train
   TERRAZZO_PYTHON        the worker's Python
@@ -56,15 +56,11 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
     status = qgis.run("terrazzo:status", {})
     if status.get("READY", "").lower() not in ("true", "1"):
         raise StepFailed("The worker's Python is not complete.", 1)
-    image, labels, field = own or make_scene(out)
+    image, labels = own or make_scene(out)
 
     heading("Chips")
-    given = {"LABELS": labels, "CLASS_FIELD": field} if field else {"LABEL_RASTERS": labels}
-    chips = qgis.run(
-        "terrazzo:exportchips",
-        {"INPUT": image, **given, "CHIP_SIZE": CHIP_SIZE,
-         "OVERWRITE": "true", "OUTPUT": out / "chips"},
-    )  # fmt: skip
+    cut = {"CHIP_SIZE": CHIP_SIZE, "OVERWRITE": "true", "OUTPUT": out / "chips"}
+    chips = qgis.run("terrazzo:exportchips", {"INPUT": image, **labels, **cut})
 
     heading("Training")
     training = {**TRAINING, "EPOCHS": wanted["EPOCHS"] or TRAINING["EPOCHS"]}
@@ -75,17 +71,9 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
 
     heading("Map")
     qgis.run("terrazzo:segmentraster", {"INPUT": image, "MODEL": out / "model.safetensors", "OUTPUT": out / "map.tif"})
-    draw = [
-        wanted["TERRAZZO_PYTHON"],
-        HERE / "picture.py",
-        image,
-        labels,
-        field,
-        out / "map.tif",
-        out / "chips",
-        out / "picture.png",
-    ]
-    run([str(part) for part in draw], check=True)
+    label_path, field = labels.get("LABELS") or labels["LABEL_RASTERS"], labels.get("CLASS_FIELD", "")
+    draw = [HERE / "picture.py", image, label_path, field, out / "map.tif", out / "chips", out / "picture.png"]
+    run([wanted["TERRAZZO_PYTHON"], *map(str, draw)], check=True)
 
     heading("Result")
     print(
@@ -94,7 +82,7 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
     print(f"  overall accuracy {share(trained, 'TEST_OVERALL_ACCURACY')}, mean IoU {share(trained, 'TEST_MEAN_IOU')}")
     made = [("chips", "chips"), ("model", "model.safetensors"), ("report", "report.html"), ("map", "map.tif")]
     made = [(name, out / file) for name, file in (*made, ("picture", "picture.png"))]
-    for name, path in (("image", image), ("labels", labels), *made):
+    for name, path in (("image", image), ("labels", label_path), *made):
         print(f"  {name:8}{path}")
     print(
         f"{time.monotonic() - begun:.0f} s in all: "
@@ -103,34 +91,30 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
     return 0
 
 
-def own_layers(wanted: dict[str, str]) -> tuple[str, str, str]:
-    """The user's image, labels and class field; the field is empty for a class raster."""
+def own_layers(wanted: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The user's image, and the label parameters of exportchips."""
     for name in ("IMAGE", "LABELS"):
         if not Path(wanted[name]).expanduser().is_file():
             remedy = "Give IMAGE=… LABELS=… and, for polygons, FIELD=…"
             raise StepFailed(f'{name} is "{wanted[name]}", and there is no such file. {remedy}', 2)
     image, labels = (str(Path(wanted[name]).expanduser().resolve()) for name in ("IMAGE", "LABELS"))
-    field = wanted["FIELD"]
     try:
-        gdal.OpenEx(labels, gdal.OF_RASTER)
-        raster = True
+        source = gdal.OpenEx(labels, gdal.OF_VECTOR)
     except RuntimeError:
-        raster = False
-    if raster and not field:
-        return image, labels, ""
-    if not field:
-        source = gdal.OpenEx(labels, gdal.OF_VECTOR)  # kept, because its layers die with it
-        fields = source.GetLayer(0).GetLayerDefn()
-        names = ", ".join(fields.GetFieldDefn(place).GetName() for place in range(fields.GetFieldCount()))
-        raise StepFailed(f"{labels} holds polygons: say with FIELD=… which field holds the class ({names}).", 2)
-    return image, labels, field
+        return image, {"LABEL_RASTERS": labels}
+    if wanted["FIELD"]:
+        return image, {"LABELS": labels, "CLASS_FIELD": wanted["FIELD"]}
+    fields = source.GetLayer(0).GetLayerDefn()
+    names = ", ".join(fields.GetFieldDefn(place).GetName() for place in range(fields.GetFieldCount()))
+    print(f"All polygons are taken for one class; with FIELD=… one of these fields tells the class: {names}.")
+    return image, {"LABELS": labels}
 
 
-def make_scene(out: Path) -> tuple[str, str, str]:
-    """The made-up scene's image, polygons and class field."""
+def make_scene(out: Path) -> tuple[str, dict[str, str]]:
+    """The made-up scene's image, and the label parameters of exportchips."""
     heading("Scene")
     run([sys.executable, str(HERE / "make_scene.py"), str(out)], check=True)
-    return str(out / "scene.tif"), str(out / "labels.gpkg"), "landcover"
+    return str(out / "scene.tif"), {"LABELS": str(out / "labels.gpkg"), "CLASS_FIELD": "landcover"}
 
 
 def share(results: dict[str, str], name: str) -> str:
