@@ -65,7 +65,7 @@ class TrainSegmenter(WorkerAlgorithm):
                 "Shows each chip mirrored and in quarter turns as well. Right for images from above.")),
             Setting("RADIOMETRIC_JITTER", tr("Vary brightness and contrast (0 to 1)"), tr(
                 "Shows each band of a chip up to this share brighter or darker, and richer or poorer in contrast. For "
-                "a network that shall also work on images of another day or sensor.")),
+                "a network that shall also work on images of another day or sensor."), decimals=2),
             Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
                 "How much a rare class counts in the loss. none: as much as it has pixels. balanced: all classes the "
                 "same. root: halfway between.")),
