@@ -4,7 +4,7 @@ Reads the environment, as `make demo` sets it:
   IMAGE, LABELS, FIELD   your raster; your polygons with the field of their class, or your class raster;
                          without these, a made-up scene
   OUT                    where everything goes (default: the folder demo of the checkout)
-  EPOCHS                 how long to train
+  EPOCHS                 how long to train (without it: 12 for the made-up scene, else Terrazzo's default)
   TERRAZZO_PYTHON        the worker's Python
 The QGIS profile is a temporary one; your own is not touched.
 """
@@ -25,9 +25,9 @@ from qgis_process import QgisProcess, StepFailed
 gdal.UseExceptions()
 
 HERE = Path(__file__).resolve().parent
-# Two cores train this in some three minutes from random weights; see benchmarks/steps.py.
-CHIP_SIZE = 128
-TRAINING = {"ARCHITECTURE": "unet", "ENCODER": "resnet18", "EPOCHS": "12"}
+# For the made-up scene: two cores learn it in some three minutes from random weights. Own layers get the defaults.
+CUTTING = {"CHIP_SIZE": 128}
+TRAINING = {"ARCHITECTURE": "unet", "ENCODER": "resnet18", "EPOCHS": 12}
 
 
 def main() -> int:
@@ -59,11 +59,13 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
     image, labels = own or make_scene(out)
 
     heading("Chips")
-    cut = {"CHIP_SIZE": CHIP_SIZE, "OVERWRITE": "true", "OUTPUT": out / "chips"}
-    chips = qgis.run("terrazzo:exportchips", {"INPUT": image, **labels, **cut})
+    cutting, training = ({}, {}) if own else (CUTTING, TRAINING)
+    target = {"OVERWRITE": "true", "OUTPUT": out / "chips"}
+    chips = qgis.run("terrazzo:exportchips", {"INPUT": image, **labels, **cutting, **target})
 
     heading("Training")
-    training = {**TRAINING, "EPOCHS": wanted["EPOCHS"] or TRAINING["EPOCHS"]}
+    if wanted["EPOCHS"]:
+        training = {**training, "EPOCHS": wanted["EPOCHS"]}
     trained = qgis.run(
         "terrazzo:trainsegmenter",
         {"CHIPS": out / "chips", **training, "OUTPUT": out / "model.safetensors", "REPORT": out / "report.html"},
