@@ -262,7 +262,7 @@ def no_overlap(path: str, here: Bounds, image: RasterInfo) -> InputError:
 
 def _place(bounds: Bounds) -> str:
     left, bottom, right, top = bounds
-    return f"x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
+    return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
 
 
 def _bounds(layer: ogr.Layer) -> Bounds:
