@@ -27,7 +27,7 @@ def start(folder: Path, job: Any, code: str = "") -> subprocess.Popen[str]:
         script = (
             "import os, sys, time\nfrom plugin.engine import worker\n"
             "def job(settings, reporter):\n" + textwrap.indent(textwrap.dedent(code), "    ") + "\n"
-            "worker.JOBS['test'] = job\nos._exit(worker.main(sys.argv[1:]))"
+            "worker.JOBS['test'] = job\nstatus = worker.main(sys.argv[1:])\nsys.stdout.flush()\nos._exit(status)"
         )
         command = [sys.executable, "-c", script, str(path)]
     pipe = subprocess.PIPE
