@@ -337,3 +337,32 @@ def test_the_landcover_scenes_come_out_with_names_and_balanced_splits(shared_dat
     shares = np.array([info.pixel_counts[split] for split in ("training", "validation", "test")], float)
     assert np.abs(shares / shares.sum(axis=0) - np.array([[0.7], [0.15], [0.15]])).max() < 0.12
     assert json.loads((dataset.folder / "dataset.json").read_text())["format_version"] == 1
+
+
+def test_names_and_colours_come_from_an_attribute_table_too(tmp_path: Path) -> None:
+    mask = np.full((64, 64), 7, np.int16)
+    mask[:, 30:] = 4000
+    labels = write_raster(tmp_path / "labels.tif", mask)
+    table = gdal.RasterAttributeTable()
+    for name, kind, usage in (
+        ("Value", gdal.GFT_Integer, gdal.GFU_MinMax),
+        ("Class", gdal.GFT_String, gdal.GFU_Name),
+        ("R", gdal.GFT_Integer, gdal.GFU_Red),
+        ("G", gdal.GFT_Integer, gdal.GFU_Green),
+        ("B", gdal.GFT_Integer, gdal.GFU_Blue),
+    ):
+        table.CreateColumn(name, kind, usage)
+    for row, (value, name, color) in enumerate([(7, "moor", (1, 2, 3)), (4000, "heath", (250, 0, 9))]):
+        table.SetValueAsInt(row, 0, value)
+        table.SetValueAsString(row, 1, name)
+        for column, part in enumerate(color, start=2):
+            table.SetValueAsInt(row, column, part)
+    source = gdal.Open(labels, gdal.GA_Update)
+    source.GetRasterBand(1).SetDefaultRAT(table)
+    del source
+    image = write_raster(tmp_path / "image.tif", scene(class_mask(64, 64)))
+    classes = export(tmp_path, input=(image,), label_rasters=(labels,)).info.classes.classes
+    assert [(entry.value, entry.name, entry.color) for entry in classes] == [
+        (7, "moor", "#010203"),
+        (4000, "heath", "#fa0009"),
+    ]
