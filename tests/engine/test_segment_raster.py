@@ -303,6 +303,6 @@ def test_a_lack_of_memory_is_said_with_what_to_do(tmp_path: Path, monkeypatch: p
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr(segment, "load_model", lambda path: (Greedy(), header(1)))
-    with pytest.raises(ResourceError, match="4 tiles of 128 × 128 pixels in 1 bands") as caught:
+    with pytest.raises(ResourceError, match="tiles of 128 × 128 pixels in 1 band, 1 at a time") as caught:
         map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise()))
     assert caught.value.remedy == "Halve TILE_SIZE or BATCH_SIZE."

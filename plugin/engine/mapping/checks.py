@@ -41,7 +41,7 @@ def match_bands(
     if chosen:
         if len(chosen) != len(model):
             raise InputError(
-                f"BANDS names {_bands(len(chosen))}, and the model has {len(model)}: {wanted}.",
+                f"BANDS names {bands_text(len(chosen))}, and the model has {len(model)}: {wanted}.",
                 "Name one band of the raster for each of the model's, in that order.",
             )
         return chosen
@@ -51,13 +51,13 @@ def match_bands(
         return tuple(raster.bands[names.index(name)] for name in searched)
     if len(names) < len(model):
         raise InputError(
-            f"The model needs {_bands(len(model))} ({wanted}), and {raster.path} has {len(names)} ({there}).",
+            f"The model needs {bands_text(len(model))} ({wanted}), and {raster.path} has {len(names)} ({there}).",
             "Choose a raster with the bands that the model was trained on.",
         )
     taken = tuple(raster.bands[: len(model)])
     if len(names) > len(model):
         reporter.warning(
-            f"The raster has {_bands(len(names))} ({there}), of which the first {len(model)} are taken for the model's "
+            f"The raster has {bands_text(len(names))} ({there}), of which the first {len(model)} are taken for the model's "
             f"({wanted}). Name them in BANDS if that is not right."
         )
     elif any(name != other and not (_generic(name) or _generic(other)) for name, other in zip(names, searched)):
@@ -68,7 +68,8 @@ def match_bands(
     return taken
 
 
-def _bands(count: int) -> str:
+def bands_text(count: int) -> str:
+    """A number of bands in words."""
     return f"{count} band" if count == 1 else f"{count} bands"
 
 

@@ -21,7 +21,7 @@ from ..models.model_file import load_model
 from ..raster_io import RasterInfo, RasterReader, crs_text, spatial_reference
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
-from .checks import compare_with_training, match_bands, nodata_values
+from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .pipeline import Mapper
 from .predictor import Predictor
 from .reading import TileReader
@@ -70,7 +70,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     batches = plan_batches(plan_tiles(window, tile_size, config.halo), config.batch_size)
     stage = Stage(reporter, count_tiles(window, tile_size), "Mapping")
     side = tile_size + 2 * config.halo
-    doing = f"{config.batch_size} tiles of {side} × {side} pixels in {len(bands)} bands"
+    doing = f"tiles of {side} × {side} pixels in {bands_text(len(bands))}, {config.batch_size} at a time"
     with ExitStack() as stack:
         target = stack.enter_context(ClassRaster(config.output, info, window, header.classes, tile_size))
         shares = None
