@@ -57,8 +57,8 @@ def match_bands(
     taken = tuple(raster.bands[: len(model)])
     if len(names) > len(model):
         reporter.warning(
-            f"The raster has {bands_text(len(names))} ({there}), of which the first {len(model)} are taken for the model's "
-            f"({wanted}). Name them in BANDS if that is not right."
+            f"The raster has {bands_text(len(names))} ({there}), of which the first {len(model)} are taken for the "
+            f"model's ({wanted}). Name them in BANDS if that is not right."
         )
     elif any(name != other and not (_generic(name) or _generic(other)) for name, other in zip(names, searched)):
         reporter.warning(
