@@ -16,24 +16,24 @@ demo: qgis worker
 	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" $(PYTHON) resources/demo/run.py
 
 test: qgis worker tools
-	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" scripts/test
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" .ci/test
 
 lint: worker tools
-	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" scripts/test lint
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" .ci/test lint
 
 zip:
-	@scripts/build_zip build/terrazzo.zip
-	@$(PYTHON) scripts/check_zip.py build/terrazzo.zip
+	@.ci/build_zip build/terrazzo.zip
+	@$(PYTHON) .ci/check_zip.py build/terrazzo.zip
 
 clean:
 	rm -rf build demo .qgis-settings .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 qgis:
-	@scripts/install_qgis
+	@.ci/install_qgis
 
 worker: qgis
-	@scripts/build_worker
+	@.ci/build_worker
 
 tools: qgis worker
-	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" scripts/install_tools
+	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" .ci/install_tools

@@ -23,7 +23,7 @@ NEEDED = (
     "__init__.py", "metadata.txt", "LICENSE", "README.md", "CHANGELOG.md", "processing_provider/provider.py",
     "plugin/main.py", "plugin/requirements.txt", "plugin/environment.py", "plugin/engine/worker.py",
 )  # fmt: skip
-UNWANTED = ("tests/", "benchmarks/", "scripts/", ".ci/", "Makefile", "pyproject.toml", ".git")
+UNWANTED = ("tests/", "benchmarks/", ".ci/", "Makefile", "pyproject.toml", ".git")
 KEYS = ("name", "description", "about", "version", "author", "email", "qgisMinimumVersion", "qgisMaximumVersion",
         "hasProcessingProvider", "icon", "repository", "tracker", "tags", "category")  # fmt: skip
 TEXT_ENDINGS = (".py", ".txt", ".md", ".svg", ".qml", ".json", ".model3", ".html", ".j2", ".css", ".ui")

@@ -3,7 +3,7 @@
 Run it with QGIS's Python when a default or a parameter of an algorithm has changed
 (the seed keeps its lines in order):
 
-    QT_HASH_SEED=0 QT_QPA_PLATFORM=offscreen /usr/bin/python3 scripts/make_example_model.py
+    QT_HASH_SEED=0 QT_QPA_PLATFORM=offscreen /usr/bin/python3 .ci/make_example_model.py
 """
 
 from __future__ import annotations

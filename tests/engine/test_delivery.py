@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def check_zip():
-    spec = importlib.util.spec_from_file_location("check_zip", ROOT / "scripts" / "check_zip.py")
+    spec = importlib.util.spec_from_file_location("check_zip", ROOT / ".ci" / "check_zip.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
