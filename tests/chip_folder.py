@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from osgeo import gdal, ogr
 
 from plugin.engine.chips.dataset import DatasetInfo
 from plugin.engine.classes import ClassTable
-from plugin.engine.events import Reporter
 
 gdal.UseExceptions()
 
@@ -106,35 +105,3 @@ def _write(path: Path, data: np.ndarray) -> None:
     target = gdal.GetDriverByName("GTiff").Create(str(path), width, height, bands, code[data.dtype.name], options)
     target.WriteArray(data)
     target.FlushCache()
-
-
-class Heard(Reporter):
-    """A reporter that keeps what it is told; its attributes answer what it is asked."""
-
-    def __init__(self) -> None:
-        self.logs: list[str] = []
-        self.warnings: list[str] = []
-        self.epochs: list[dict[str, Any]] = []
-        self.fractions: list[float] = []
-        self.cancel_at = self.finish_at = self.orphaned_at = 10**9  # epochs told
-
-    def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
-        self.fractions.append(fraction)
-
-    def log(self, text: str) -> None:
-        self.logs.append(text)
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        self.epochs.append(record)
-
-    def cancel_requested(self) -> bool:
-        return len(self.epochs) >= self.cancel_at
-
-    def finish_requested(self) -> bool:
-        return len(self.epochs) >= self.finish_at
-
-    def orphaned(self) -> bool:
-        return len(self.epochs) >= self.orphaned_at

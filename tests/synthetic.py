@@ -117,32 +117,3 @@ def write_dataset(folder: Path, bands: int = 3, chip_size: int = 64, **settings:
     )
     export_chips(config, Reporter())
     return config.output
-
-
-def listener(cancel_after: Optional[int] = None) -> Any:
-    """A reporter that keeps what it hears, and asks for the end once `cancel_after` progress reports have come."""
-    from plugin.engine.events import Reporter
-
-    class Listener(Reporter):
-        def __init__(self) -> None:
-            self.logs: list[str] = []
-            self.warnings: list[str] = []
-            self.epochs: list[dict[str, Any]] = []
-            self.fractions: list[float] = []
-
-        def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
-            self.fractions.append(fraction)
-
-        def log(self, text: str) -> None:
-            self.logs.append(text)
-
-        def warning(self, text: str) -> None:
-            self.warnings.append(text)
-
-        def epoch(self, record: dict[str, Any]) -> None:
-            self.epochs.append(record)
-
-        def cancel_requested(self) -> bool:
-            return cancel_after is not None and len(self.fractions) >= cancel_after
-
-    return Listener()

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import Heard
 from osgeo import gdal, ogr
 from synthetic import (
     CLASSES,
     LEFT,
     TOP,
     class_mask,
-    listener,
     rectangle,
     scene,
     write_dataset,
@@ -30,7 +30,7 @@ from plugin.engine.errors import Cancelled, InputError, ResourceError
 def export(folder: Path, **settings: Any) -> Any:
     """Export with small chips and no log; gives the opened dataset."""
     config = ExportChipsConfig(**{"output": str(folder / "chips"), "chip_size": 64, **settings})
-    export_chips(config, listener())
+    export_chips(config, Heard())
     return open_dataset(config.output)
 
 
@@ -273,7 +273,7 @@ def test_a_cancelled_export_leaves_nothing(tmp_path: Path) -> None:
         input=(image,), label_rasters=(labels,), output=str(tmp_path / "out" / "chips"), chip_size=16
     )
     with pytest.raises(Cancelled):
-        export_chips(config, listener(cancel_after=2))
+        export_chips(config, Heard(cancel_after=2))
     assert list((tmp_path / "out").iterdir()) == []
 
 

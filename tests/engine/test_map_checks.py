@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import listener, reference, write_raster
+from heard import Heard
+from synthetic import reference, write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
@@ -32,31 +33,31 @@ def header(**values: Any) -> ModelHeader:
 
 
 def test_bands_are_matched_by_name_whatever_their_order_and_case() -> None:
-    heard = listener()
+    heard = Heard()
     assert match_bands(("red", "nir"), raster("NIR", "green", "Red"), (), heard) == (3, 1)
     assert match_bands(("band 1", "band 3"), raster("band 1", "band 2", "band 3"), (), heard) == (1, 3)
     assert not heard.warnings
 
 
 def test_chosen_bands_are_taken_as_they_are() -> None:
-    assert match_bands(("red", "nir"), raster("red", "nir", "x"), (3, 2), listener()) == (3, 2)
+    assert match_bands(("red", "nir"), raster("red", "nir", "x"), (3, 2), Heard()) == (3, 2)
     with pytest.raises(InputError, match="BANDS names 1 band, and the model has 2: red, nir"):
-        match_bands(("red", "nir"), raster("red", "nir"), (1,), listener())
+        match_bands(("red", "nir"), raster("red", "nir"), (1,), Heard())
 
 
 def test_too_few_bands_are_refused_with_both_lists() -> None:
     with pytest.raises(InputError, match=r"needs 3 bands \(red, green, nir\).*has 2 \(1 red, 2 green\)"):
-        match_bands(("red", "green", "nir"), raster("red", "green"), (), listener())
+        match_bands(("red", "green", "nir"), raster("red", "green"), (), Heard())
 
 
 def test_bands_without_names_are_taken_in_order() -> None:
-    heard = listener()
+    heard = Heard()
     assert match_bands(("red", "green"), raster("band 1", "band 2"), (), heard) == (1, 2)
     assert not heard.warnings
 
 
 def test_other_names_and_more_bands_are_warned_about() -> None:
-    heard = listener()
+    heard = Heard()
     assert match_bands(("red", "green"), raster("VV", "VH"), (), heard) == (1, 2)
     assert match_bands(("red", "green"), raster("a", "b", "c"), (), heard) == (1, 2)
     assert "called 1 VV, 2 VH, the model's red, green" in heard.warnings[0]
@@ -65,7 +66,7 @@ def test_other_names_and_more_bands_are_warned_about() -> None:
 
 def compare(folder: Path, model: ModelHeader, data: np.ndarray, **place: Any) -> list[str]:
     reader = RasterReader(write_raster(folder / "r.tif", data, **place))
-    heard = listener()
+    heard = Heard()
     compare_with_training(reader, reader.info.grid.window, model, heard)
     warnings: list[str] = heard.warnings
     return warnings

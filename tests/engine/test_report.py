@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chip_folder import Heard, write_chip_folder
+from chip_folder import write_chip_folder
+from heard import Heard
 
 from plugin.engine.assessment import charts, confusion, pictures
 from plugin.engine.assessment.report import Evaluation, Example, TrainingReport, write_report

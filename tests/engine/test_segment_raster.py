@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from heard import Heard
 from osgeo import gdal
-from synthetic import LEFT, TOP, listener, rectangle, write_polygons, write_raster
+from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
 
 from plugin.engine.classes import ClassTable
@@ -73,7 +74,7 @@ def map_raster(folder: Path, image: str, reporter: Any = None, **settings: Any) 
         "halo": 32,
         "device": "cpu",
     }
-    return segment.segment_raster(SegmentRasterConfig(**{**usual, **settings}), reporter or listener())
+    return segment.segment_raster(SegmentRasterConfig(**{**usual, **settings}), reporter or Heard())
 
 
 def pixels(path: Path | str) -> np.ndarray:
@@ -240,13 +241,13 @@ def test_cancelling_leaves_the_earlier_map_whole_and_nothing_else(tmp_path: Path
     image = write_raster(tmp_path / "image.tif", noise(500, 500))
     (tmp_path / "map.tif").write_text("earlier")
     with pytest.raises(Cancelled):
-        map_raster(tmp_path, image, listener(cancel_after=1), batch_size=1)
+        map_raster(tmp_path, image, Heard(cancel_after=1), batch_size=1)
     assert (tmp_path / "map.tif").read_text() == "earlier"
     assert {path.name for path in tmp_path.iterdir()} == {"image.tif", "map.tif"}
 
 
 def test_a_worker_whose_qgis_is_gone_stops(tmp_path: Path, threshold: Threshold) -> None:
-    reporter = listener()
+    reporter = Heard()
     reporter.orphaned = lambda: True
     with pytest.raises(Cancelled):
         map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise()), reporter)

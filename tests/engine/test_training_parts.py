@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chip_folder import Heard, write_chip_folder
+from chip_folder import write_chip_folder
+from heard import Heard
 from osgeo import gdal
 
 from plugin.engine.assessment import confusion

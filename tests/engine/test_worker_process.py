@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import listener
+from heard import Heard
 
 from plugin.engine.errors import Cancelled
 from plugin.engine.events import Reporter
@@ -65,7 +65,7 @@ def test_events_reach_the_reporter(tmp_path: Path) -> None:
         send("result", result={"model": "m"})
         """,
     )
-    heard = listener()
+    heard = Heard()
     assert run_job(python, "status", {}, heard) == {"model": "m"}
     assert (heard.fractions, heard.logs, heard.warnings, heard.epochs) == (
         [0.5], ["a line"], ["look out"], [{"epoch": 1}],
@@ -202,7 +202,7 @@ def test_a_reporter_that_fails_ends_the_worker(tmp_path: Path) -> None:
 
 def test_the_log_is_kept_where_asked_and_else_told_after_a_failure(tmp_path: Path) -> None:
     python = fake_worker(tmp_path, "print('some detail', file=sys.stderr); sys.exit(2)")
-    heard = listener()
+    heard = Heard()
     with pytest.raises(WorkerError):
         run_job(python, "status", {}, heard)
     assert heard.logs == ["some detail"]
