@@ -366,3 +366,18 @@ def test_names_and_colours_come_from_an_attribute_table_too(tmp_path: Path) -> N
         (7, "moor", "#010203"),
         (4000, "heath", "#fa0009"),
     ]
+
+
+def test_filling_that_is_not_declared_as_nodata_is_pointed_out(tmp_path: Path) -> None:
+    image, labels = write_scene(tmp_path)
+    source = gdal.Open(image, gdal.GA_Update)
+    data = source.ReadAsArray()
+    data[:, :, 128:] = 0
+    source.WriteArray(data)
+    del source
+    reporter = Heard()
+    config = ExportChipsConfig(
+        input=(image,), label_rasters=(labels,), output=str(tmp_path / "chips"), chip_size=64, block_size=64
+    )
+    export_chips(config, reporter)
+    assert any(text.startswith("12 chips of 20 show the same value everywhere (0, 0, 0)") for text in reporter.warnings)

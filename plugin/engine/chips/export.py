@@ -110,6 +110,7 @@ class _Export:
         first = plan.rasters[0]
         self.files = ChipFiles(folder, first.crs, first.band_names, cutter.nodata, scheme.classes, scheme.nodata)
         self.blocks: dict[int, Block] = {}
+        self.plain: list[str] = []  # the value of each chip that shows nothing but one value a band
 
     def write_chips(self, stage: Stage) -> None:
         """Cut every unit of the plan and write the chips that are kept."""
@@ -166,7 +167,10 @@ class _Export:
         return BandStatistics.of(chip.image, chip.excluded)
 
     def _collect(self, block: int, written: Future[BandStatistics]) -> None:
-        self.blocks[block].bands.add(written.result())
+        found = written.result()
+        self.blocks[block].bands.add(found)
+        if (found.minimum == found.maximum).all():
+            self.plain.append(", ".join(f"{value:g}" for value in found.minimum[:8]))
 
     def finish(self, reporter: Reporter) -> DatasetInfo:
         """Assign the splits and describe the dataset."""
@@ -236,6 +240,12 @@ class _Export:
             reporter.log(f"{_count(tally.without_labels, 'chip')} without enough labelled pixels left out.")
         if tally.without_data:
             reporter.log(f"{_count(tally.without_data, 'chip')} without image data left out.")
+        if self.plain:
+            reporter.warning(
+                f"{_count(len(self.plain), 'chip')} of {self.index.count} show the same value everywhere "
+                f"({max(set(self.plain), key=self.plain.count)}). Where that is filling without an image, set it as "
+                "the raster's nodata value: it would be learned and counted as ground."
+            )
 
     def _warn_of_gaps(
         self, reporter: Reporter, chip_counts: dict[str, int], pixel_counts: dict[str, list[int]]
