@@ -24,6 +24,9 @@ HEIGHT, WIDTH = 256, 320
 LEFT, BOTTOM = synthetic.LEFT, synthetic.TOP - HEIGHT
 
 
+STATUS = pytest.StashKey[int]()
+
+
 class Listener(QgsProcessingFeedback):
     """A feedback that keeps what it hears, and calls `on_text` with every text."""
 
@@ -149,3 +152,18 @@ def nothing_outlives_qgis() -> Iterator[None]:
     """Objects of QGIS that wait in cycles for Python's collector would be deleted after QGIS itself, and crash."""
     yield
     gc.collect()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember how the tests went, for `pytest_unconfigure`."""
+    session.config.stash[STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End at once with the tests' own status: Python and QGIS are known to crash now and then while they tear down."""
+    status = config.stash.get(STATUS, None)
+    if status is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
