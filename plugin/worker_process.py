@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from .engine.errors import Cancelled, EngineError
-from .engine.events import Reporter, readable_time
+from .engine.events import PROTOCOL, Reporter, readable_time
 from .engine.files import remove_partial
 from .environment import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOCOL = 1
 POLL = 0.1  # seconds between two looks at whether the user cancelled
 CANCEL_GRACE = 0.7  # seconds a worker has to end by itself after `cancel`; a busy one is then stopped
 END_GRACE = 5.0  # seconds a worker has to end after it closed its output

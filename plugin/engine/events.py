@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+# Of the job file and the lines between a worker and whoever started it.
+PROTOCOL = 1
+
 
 class Reporter:
     """Where a job reports to; this base class says nothing and never asks for the end."""

@@ -17,10 +17,9 @@ import traceback
 from typing import Any, TextIO
 
 from .errors import Cancelled, EngineError, InputError, ResourceError
-from .events import Reporter
+from .events import PROTOCOL, Reporter
 from .jobs import JOBS
 
-PROTOCOL = 1
 EXIT_RESULT, EXIT_ERROR, EXIT_CANCELLED = 0, 2, 3
 
 
