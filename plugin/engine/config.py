@@ -123,7 +123,7 @@ class TrainSegmenterConfig(JobConfig):
     class_weights: str = setting("root", choices=CLASS_WEIGHTS)
     augment: bool = True  # flips and quarter turns
     # Each band of a chip is made up to this share brighter or darker, and richer or poorer in contrast.
-    radiometric_jitter: float = setting(0.2, low=0, high=1)
+    radiometric_jitter: float = setting(0.0, low=0, high=1)
     patience: int = setting(10, low=0, high=100000)  # epochs without a better one; 0 never stops early
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
