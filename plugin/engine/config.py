@@ -17,6 +17,14 @@ ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_sm
 CLASS_WEIGHTS = ("none", "root", "balanced")
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
+TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabelled")
+COMBINATIONS = ("separate", "mosaic", "stack")
+PLACEMENTS = ("grid", "features", "bounding_boxes", "random")
+OVERLAP_RULES = ("order", "field", "smaller")
+SPLIT_METHODS = ("blocks", "areas", "rasters", "random")
+CHIP_FORMATS = ("GTiff", "PNG", "JPEG")
+COMPRESSIONS = ("none", "deflate", "lzw", "zstd")
+CHIP_FOLDERS = ("arcgis", "imagenet", "coco", "voc")
 
 Config = TypeVar("Config", bound="JobConfig")
 
@@ -78,31 +86,108 @@ def _check_bounds(name: str, value: Any, bounds: Any) -> None:
 
 @dataclass(frozen=True)
 class ExportChipsConfig(JobConfig):
-    """Layers → chip dataset. Sizes and strides in pixels of the raster, paths absolute."""
+    """Layers → chip dataset. Sizes and strides in pixels of the chips, paths absolute."""
 
     input: tuple[str, ...]
     output: str
-    # Polygons in the CRS of the first raster: a GeoPackage with the integer field "value" (see chips/labels.py).
+    task: str = setting("segmentation", choices=TASKS)
+    # separate: each raster gives chips of its own. mosaic: all are one raster, a later one on top.
+    # stack: the bands of all, on the pixels of the first.
+    combine: str = setting("separate", choices=COMBINATIONS)
+    pixel_size: float | None = setting(None, low=1e-12)  # of the chips, in CRS units; None = the first raster's
+    # Features in the CRS of the first raster: a GeoPackage, see chips/labels.py.
     labels: str | None = None
-    # One class raster for each raster of `input`, in the same order, or one for all.
+    # One label raster for each raster of `input`, in the same order, or one for all.
     label_rasters: tuple[str, ...] = ()
     # (value, name, colour) of the classes, as far as the user's layers name them.
     classes: tuple[Any, ...] = ()
-    # The value in the class rasters that means "no label"; None takes the rasters' own nodata.
-    label_nodata: int | None = None
+    # (value in the label rasters, class value or None to drop it); values that are not listed stay as they are.
+    class_map: tuple[Any, ...] = ()
+    # The value in the label rasters that means "no label"; None takes the rasters' own nodata.
+    label_nodata: float | None = setting(None)
     background: str = setting("auto", choices=BACKGROUNDS)
+    # Where features overlap: the later one, the one with the higher `priority`, or the smaller one wins.
+    overlap_rule: str = setting("order", choices=OVERLAP_RULES)
+    all_touched: bool = False  # label every pixel that a feature touches, not only those whose centre it covers
     bands: tuple[int, ...] = ()  # from 1; empty = all but alpha
     chip_size: int = setting(256, low=8, high=8192)
     stride: int | None = setting(None, low=1, high=8192)  # None = chip size
+    placement: str = setting("grid", choices=PLACEMENTS)
+    chips_per_feature: int = setting(1, low=1, high=10000)  # placement features
+    position_jitter: int = setting(0, low=0, high=8192)  # pixels from the feature's centre at most, each way
+    random_chips: int = setting(1000, low=1, high=100_000_000)  # placement random: how many places to try
+    min_distance: int | None = setting(None, low=0, high=100_000)  # between centres, pixels; None = half a chip
+    rotations: tuple[float, ...] = ()  # degrees clockwise; empty = 0 only
+    blacken: bool = False  # ground outside of the chip's own feature is made nodata
     extent: tuple[float, ...] | None = None  # bounds in the CRS of the first raster
     area: str | None = None  # polygons, a GeoPackage in the CRS of the first raster
     min_labelled_share: float = setting(0.0, low=0, high=1)
+    min_class_share: float = setting(0.0, low=0, high=1)  # of a chip's pixels; classification and multilabel
+    min_feature_share: float = setting(0.0, low=0, high=1)  # of a feature, inside the chip
+    background_share: float = setting(1.0, low=0, high=1)  # of the chips that show background only
     edges: str = setting("shift", choices=EDGES)
+    split_method: str = setting("blocks", choices=SPLIT_METHODS)
     block_size: int | None = setting(None, low=8)  # None = automatic
+    split_areas: str | None = None  # polygons, a GeoPackage in the CRS of the first raster, see chips/labels.py
+    split_names: tuple[Any, ...] = ()  # (value, name) of the areas
     validation_share: float = setting(0.15, low=0, high=0.9)
     test_share: float = setting(0.15, low=0, high=0.9)
+    folds: int | None = setting(None, low=2, high=100)  # training and validation in k folds instead
+    seed: int = setting(0, low=0, high=2**31 - 1)
+    chip_format: str = setting("GTiff", choices=CHIP_FORMATS)
+    compression: str = setting("none", choices=COMPRESSIONS)  # of GeoTIFF images
+    overwrite: bool = False
+    append: bool = False  # to the dataset that is there
+    resume: bool = False  # continue an export that was interrupted
+
+
+@dataclass(frozen=True)
+class SplitChipsConfig(JobConfig):
+    """Chip dataset → the same with other splits; no chip is cut anew."""
+
+    chips: str
+    split_method: str = setting("blocks", choices=SPLIT_METHODS)
+    block_size: int | None = setting(None, low=8)  # None = the blocks of the export
+    split_areas: str | None = None
+    split_names: tuple[Any, ...] = ()
+    validation_share: float = setting(0.15, low=0, high=0.9)
+    test_share: float = setting(0.15, low=0, high=0.9)
+    folds: int | None = setting(None, low=2, high=100)
+    seed: int = setting(0, low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class ConvertChipsConfig(JobConfig):
+    """Chip dataset → a folder as other programs have it."""
+
+    chips: str
+    output: str
+    folder_format: str = setting("arcgis", choices=CHIP_FOLDERS)
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ImportChipsConfig(JobConfig):
+    """A folder of chips from another program → chip dataset."""
+
+    input: str
+    output: str
+    folder_format: str = setting("auto", choices=("auto", *CHIP_FOLDERS))
+    split_method: str = setting("blocks", choices=SPLIT_METHODS)
+    validation_share: float = setting(0.15, low=0, high=0.9)
+    test_share: float = setting(0.15, low=0, high=0.9)
+    folds: int | None = setting(None, low=2, high=100)
     seed: int = setting(0, low=0, high=2**31 - 1)
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class InspectChipsConfig(JobConfig):
+    """Chip dataset → HTML report."""
+
+    chips: str
+    report: str
+    seed: int = setting(0, low=0, high=2**31 - 1)
 
 
 @dataclass(frozen=True)
