@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Optional
 
@@ -32,13 +33,31 @@ class BandStatistics:
             values = band[~excluded[channel]] if excluded is not None else band.ravel()
             if values.size == 0:
                 continue
-            values = values.astype(np.float64)
-            mean = values.mean()
-            found.count[channel], found.mean[channel] = values.size, mean
+            found.count[channel] = values.size
             found.minimum[channel], found.maximum[channel] = values.min(), values.max()
-            values -= mean
-            found.squares[channel] = values @ values
+            exact = values.dtype.kind in "iu" and values.dtype.itemsize <= 2  # sums of squares fit a double's 53 bits
+            values = values.astype(np.float64)
+            mean = values.sum() / values.size
+            found.mean[channel] = mean
+            if exact:
+                found.squares[channel] = max(0.0, values @ values - values.size * mean**2)
+            else:
+                values -= mean
+                found.squares[channel] = values @ values
         return found
+
+    def to_json(self) -> str:
+        """A row each for count, mean, squares, minimum and maximum; bands without a pixel have 0 everywhere."""
+        seen = self.count > 0
+        rows = (self.count, self.mean, self.squares, np.where(seen, self.minimum, 0), np.where(seen, self.maximum, 0))
+        return "[" + ",".join("[" + ",".join(f"{value:.10g}" for value in row.tolist()) + "]" for row in rows) + "]"
+
+    @classmethod
+    def from_json(cls, text: str) -> BandStatistics:
+        """Read what `to_json` wrote."""
+        count, mean, squares, minimum, maximum = np.array(json.loads(text), np.float64)
+        seen = count > 0
+        return cls(count, mean, squares, np.where(seen, minimum, np.inf), np.where(seen, maximum, -np.inf))
 
     def add(self, other: BandStatistics) -> None:
         """Count in the pixels of `other` (Chan, Golub and LeVeque 1979, pairwise update of mean and variance)."""

@@ -1,4 +1,4 @@
-"""Writes chips and their index; the counterpart of `dataset.open_dataset`."""
+"""Writes the image and label files of chips."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from osgeo import gdal, ogr
+from osgeo import gdal
 
 from ..classes import ClassTable
-from ..errors import ResourceError
+from ..errors import InputError, ResourceError
 from ..raster_io import gdal_type, spatial_reference
-from ..windows import Grid, Window
-from .dataset import CHIP_FIELDS, SPLITS
 
-# Images are read in every epoch, and hardly shrink; labels shrink to nothing.
-IMAGE_OPTIONS = ["INTERLEAVE=BAND"]
-LABEL_OPTIONS = ["COMPRESS=DEFLATE", "ZLEVEL=1"]
-FEATURES_A_TRANSACTION = 20_000
+ENDINGS = {"GTiff": "tif", "PNG": "png", "JPEG": "jpg"}
+COMPRESSION_OPTIONS = {
+    "none": [],
+    "deflate": ["COMPRESS=DEFLATE", "ZLEVEL=1"],
+    "lzw": ["COMPRESS=LZW"],
+    "zstd": ["COMPRESS=ZSTD", "ZSTD_LEVEL=1"],
+}
+# Labels shrink to nothing, whatever the images do.
+LABEL_OPTIONS = COMPRESSION_OPTIONS["deflate"]
+JPEG_QUALITY = 95
 
 
 class ChipFiles:
     """Writes the image and label files of chips; safe to use from several threads.
 
     Args:
-        folder: The dataset's folder, with `images` and `labels` in it.
+        folder: The dataset's folder; `images` and `labels` are made in it.
         crs: Of all chips, WKT; "" for none.
         band_names: Written as band descriptions.
         nodata: Of the images; None for none.
         classes: Give the label chips their colours.
-        label_nodata: Of the label chips.
+        label_nodata: Of the label chips; None for float labels, where NaN is missing.
+        chip_format: config.CHIP_FORMATS, of the images.
+        compression: config.COMPRESSIONS, of GeoTIFF images.
     """
 
     def __init__(
@@ -40,49 +46,87 @@ class ChipFiles:
         band_names: Sequence[str],
         nodata: Optional[float],
         classes: ClassTable,
-        label_nodata: int,
+        label_nodata: Optional[int],
+        chip_format: str = "GTiff",
+        compression: str = "none",
     ) -> None:
         self.folder, self.band_names, self.nodata, self.label_nodata = folder, band_names, nodata, label_nodata
         self.reference = spatial_reference(crs)
+        self.format, self.compression = chip_format, compression
+        self.ending = ENDINGS[chip_format]
+        mask_type = classes.mask_dtype(label_nodata) if len(classes) and label_nodata is not None else None
         self.colors: Optional[gdal.ColorTable] = None
-        if classes.mask_dtype(label_nodata) == np.uint8:
+        if mask_type == np.uint8:
             self.colors = gdal.ColorTable()
             for info in classes.classes:
                 self.colors.SetColorEntry(info.value, (*info.rgb, 255))
+        # A mask must come back as it went: PNG where it can hold it, never JPEG.
+        self.label_format = "PNG" if chip_format != "GTiff" and mask_type in (np.uint8, np.uint16) else "GTiff"
+        self.label_ending = ENDINGS[self.label_format]
         for name in ("images", "labels"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
 
-    def write_image(self, name: str, data: np.ndarray, transform: Sequence[float]) -> None:
-        """Write (C, H, W) data as `images/<name>`."""
-        target = self._create(f"images/{name}", data, transform, IMAGE_OPTIONS, self.nodata)
+    def write_image(self, name: str, data: np.ndarray, transform: Sequence[float]) -> str:
+        """Write (C, H, W) data; gives its path inside the folder."""
+        path = f"images/{name}.{self.ending}"
+        if self.format == "GTiff":
+            options = ["INTERLEAVE=BAND", *COMPRESSION_OPTIONS[self.compression]]
+            target = self._create(path, data, transform, options, self.nodata)
+        else:
+            target = self._memory(data, transform)
         for number, description in enumerate(self.band_names, start=1):
             target.GetRasterBand(number).SetDescription(description)
-        self._fill(target, data)
+        self._fill(target, data, path, self.format)
+        return path
 
-    def write_label(self, name: str, mask: np.ndarray, transform: Sequence[float]) -> None:
-        """Write an (H, W) mask of class values as `labels/<name>`."""
-        target = self._create(f"labels/{name}", mask[None], transform, LABEL_OPTIONS, self.label_nodata)
+    def write_label(self, name: str, mask: np.ndarray, transform: Sequence[float]) -> str:
+        """Write an (H, W) mask of class values or float32; gives its path inside the folder."""
+        path = f"labels/{name}.{self.label_ending}"
+        nodata = self.label_nodata if self.label_nodata is not None else float("nan")
+        if self.label_format == "GTiff":
+            target = self._create(path, mask[None], transform, LABEL_OPTIONS, nodata)
+        else:
+            target = self._memory(mask[None], transform)
         if self.colors is not None:
             target.GetRasterBand(1).SetColorTable(self.colors)
-        self._fill(target, mask)
+        self._fill(target, mask, path, self.label_format)
+        return path
 
     def _create(
         self, name: str, data: np.ndarray, transform: Sequence[float], options: list[str], nodata: Optional[float]
     ) -> gdal.Dataset:
         bands, height, width = data.shape
         path = str(self.folder / name)
+        # One strip a band: a chip is always read whole.
+        options = [*options, f"BLOCKYSIZE={height}"]
         target = gdal.GetDriverByName("GTiff").Create(path, width, height, bands, gdal_type(data.dtype), options)
-        target.SetGeoTransform(list(transform))
-        if self.reference is not None:
-            target.SetSpatialRef(self.reference)
+        self._place(target, transform)
         if nodata is not None:
             target.GetRasterBand(1).SetNoDataValue(nodata)  # a GeoTIFF has one for all bands
         return target
 
-    def _fill(self, target: gdal.Dataset, data: np.ndarray) -> None:
+    def _memory(self, data: np.ndarray, transform: Sequence[float]) -> gdal.Dataset:
+        bands, height, width = data.shape
+        target = gdal.GetDriverByName("MEM").Create("", width, height, bands, gdal_type(data.dtype))
+        self._place(target, transform)
+        return target
+
+    def _place(self, target: gdal.Dataset, transform: Sequence[float]) -> None:
+        target.SetGeoTransform(list(transform))
+        if self.reference is not None:
+            target.SetSpatialRef(self.reference)
+
+    def _fill(self, target: gdal.Dataset, data: np.ndarray, name: str, driver: str) -> None:
         try:
             target.WriteArray(data)
-            target.FlushCache()
+            if driver == "GTiff":
+                target.FlushCache()
+                return
+            options = [f"QUALITY={JPEG_QUALITY}"] if driver == "JPEG" else ["ZLEVEL=1"]
+            written = gdal.GetDriverByName(driver).CreateCopy(
+                str(self.folder / name), target, options=["WORLDFILE=YES", *options]
+            )
+            written.FlushCache()
         except RuntimeError as error:
             raise ResourceError(
                 f"A chip could not be written to {self.folder.parent} ({error}).",
@@ -90,60 +134,23 @@ class ChipFiles:
             ) from error
 
 
-class ChipIndex:
-    """Writes `chips.gpkg`: first one row a chip, then, when all is known, each block's split.
+def check_format(chip_format: str, bands: int, dtype: np.dtype[Any], nodata: Optional[float]) -> None:
+    """Whether chips can be stored in a format without losing what they hold.
 
-    Args:
-        path: The GeoPackage to make.
-        crs: WKT; "" for none.
-        classes: Give the names of the columns with pixel counts.
+    Raises:
+        InputError: They cannot.
     """
-
-    def __init__(self, path: Path, crs: str, classes: ClassTable) -> None:
-        # Rewritten from the start after a crash, so it need not be safe against one: much faster.
-        gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", "OFF")
-        try:
-            self.source = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
-        finally:
-            gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
-        self.layer = self.source.CreateLayer("chips", spatial_reference(crs), ogr.wkbPolygon)
-        for name, kind in CHIP_FIELDS.items():
-            self.layer.CreateField(ogr.FieldDefn(name, kind))
-        self.columns = [f"pixels_{value}" for value in classes.values.tolist()]
-        for name in self.columns:
-            self.layer.CreateField(ogr.FieldDefn(name, ogr.OFTInteger64))
-        self.definition = self.layer.GetLayerDefn()
-        self.count = 0
-        self.source.StartTransaction()
-
-    def add(self, grid: Grid, window: Window, values: dict[str, Any], pixels: np.ndarray) -> None:
-        """Add a chip's row: its window in its source's grid, `CHIP_FIELDS`, and (C,) pixels per class."""
-        feature = ogr.Feature(self.definition)
-        for name, value in values.items():
-            feature.SetField(name, value)
-        for name, value in zip(self.columns, pixels.tolist()):
-            feature.SetField(name, value)
-        left, bottom, right, top = grid.bounds_of(window)
-        ring = f"{left!r} {bottom!r},{right!r} {bottom!r},{right!r} {top!r},{left!r} {top!r},{left!r} {bottom!r}"
-        feature.SetGeometryDirectly(ogr.CreateGeometryFromWkt(f"POLYGON(({ring}))"))
-        self.layer.CreateFeature(feature)
-        self.count += 1
-        if self.count % FEATURES_A_TRANSACTION == 0:
-            self.source.CommitTransaction()
-            self.source.StartTransaction()
-
-    def set_splits(self, splits: dict[int, int]) -> None:
-        """Write the split of every chip; `splits` maps each block to its place in `SPLITS`."""
-        self.source.ExecuteSQL("CREATE TEMP TABLE block_splits (block INTEGER PRIMARY KEY, split TEXT)")
-        for block, split in splits.items():
-            self.source.ExecuteSQL(f"INSERT INTO block_splits VALUES ({block:d}, '{SPLITS[split]}')")
-        self.source.ExecuteSQL(
-            'UPDATE chips SET "split" = (SELECT "split" FROM block_splits WHERE block_splits.block = chips.block)'
+    if chip_format == "GTiff":
+        return
+    types = (np.uint8, np.uint16) if chip_format == "PNG" else (np.uint8,)
+    words = "bytes or 16 bits without sign" if chip_format == "PNG" else "bytes"
+    if bands not in (1, 3) or dtype not in types:
+        raise InputError(
+            f"{chip_format} holds 1 or 3 bands of {words}, and the images have {bands} of {dtype.name}.",
+            "Choose other BANDS, or CHIP_FORMAT GTiff.",
         )
-
-    def __enter__(self) -> ChipIndex:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.source.CommitTransaction()
-        self.layer = self.definition = self.source = None
+    if chip_format == "JPEG" and nodata is not None:
+        raise InputError(
+            f"JPEG changes pixel values a little, so that the nodata value {nodata:g} would be lost.",
+            "Choose CHIP_FORMAT GTiff or PNG.",
+        )

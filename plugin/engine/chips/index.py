@@ -1,0 +1,135 @@
+"""`chips.gpkg`, the index of a chip dataset: written chip by chip, read back as arrays, its splits rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from osgeo import gdal, ogr
+
+from ..classes import ClassTable
+from ..errors import InputError
+from ..raster_io import spatial_reference
+from .dataset import CHIP_FIELDS
+
+LAYER = "chips"
+ROWS_A_STATEMENT = 500
+# Corners of a chip, clockwise from its first pixel, as (x, y) in CRS units.
+Corners = Sequence[tuple[float, float]]
+
+
+class ChipIndex:
+    """An open index; to be used in a `with` statement, which commits what was written.
+
+    Args:
+        path: The GeoPackage; made where `crs` is given, else opened.
+        classes: Give the names of the columns with pixel counts.
+        crs: WKT of a new index; "" for none.
+    """
+
+    def __init__(self, path: Path, classes: ClassTable, crs: Optional[str] = None) -> None:
+        # Rewritten from the start after a crash, so it need not be safe against one: much faster.
+        gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", "OFF")
+        try:
+            self._open(path, crs)
+        except RuntimeError as error:
+            raise InputError(f"The index {path} cannot be used ({error}).", "Export the chips again.") from error
+        finally:
+            gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
+        self._names = {**CHIP_FIELDS, **{f"pixels_{value}": ogr.OFTInteger64 for value in classes.values.tolist()}}
+        self.definition = self.layer.GetLayerDefn()
+        for name, kind in self._names.items():
+            if self.definition.GetFieldIndex(name) < 0:
+                self.layer.CreateField(ogr.FieldDefn(name, kind))
+        self._places = {name: self.definition.GetFieldIndex(name) for name in self._names}
+        self._pixel_places = [self._places[f"pixels_{value}"] for value in classes.values.tolist()]
+        self.count = self.layer.GetFeatureCount()
+        self.source.StartTransaction()
+
+    def _open(self, path: Path, crs: Optional[str]) -> None:
+        if crs is not None:
+            self.source = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
+            self.layer = self.source.CreateLayer(LAYER, spatial_reference(crs), ogr.wkbPolygon)
+            return
+        self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE)
+        self.layer = self.source.GetLayerByName(LAYER)
+        if self.layer is None:
+            raise RuntimeError(f"no layer {LAYER}")
+
+    def add(self, corners: Corners, values: dict[str, Any], pixels: np.ndarray) -> None:
+        """Add a chip's row: its footprint, some of `CHIP_FIELDS`, and (C,) pixels per class."""
+        feature = ogr.Feature(self.definition)
+        for name, value in values.items():
+            if value is not None:
+                feature.SetField(self._places[name], value)
+        for place, value in zip(self._pixel_places, pixels.tolist()):
+            feature.SetField(place, value)
+        ring = ",".join(f"{x!r} {y!r}" for x, y in (*corners, corners[0]))
+        feature.SetGeometryDirectly(ogr.CreateGeometryFromWkt(f"POLYGON(({ring}))"))
+        self.layer.CreateFeature(feature)
+        self.count += 1
+
+    def commit(self) -> None:
+        """Make what was added last beyond a crash of this process."""
+        self.source.CommitTransaction()
+        self.source.StartTransaction()
+
+    def rows(self, names: Sequence[str], condition: str = "") -> Iterator[list[Any]]:
+        """The values of some fields of every chip, by `fid`; "fid" is a field as well.
+
+        Args:
+            condition: An SQL condition, from our own code only.
+        """
+        columns = ", ".join(f'"{name}"' for name in names)
+        where = f"WHERE {condition}" if condition else ""
+        found = self.source.ExecuteSQL(f"SELECT {columns} FROM {LAYER} {where} ORDER BY fid")
+        if found is None:
+            return
+        # GDAL gives the column of the primary key as the feature's id, not as a field.
+        numbers = [found.GetLayerDefn().GetFieldIndex(name) if name != "fid" else -1 for name in names]
+        try:
+            for feature in found:
+                yield [feature.GetField(number) if number >= 0 else feature.GetFID() for number in numbers]
+        finally:
+            self.source.ReleaseResultSet(found)
+
+    def corners(self) -> np.ndarray:
+        """(n, 4, 2) float64: the corners of every chip's footprint, by `fid`."""
+        found = np.empty((self.count, 4, 2))
+        self.layer.ResetReading()
+        for place, feature in enumerate(self.layer):
+            ring = feature.GetGeometryRef().GetGeometryRef(0)
+            found[place] = [ring.GetPoint_2D(corner) for corner in range(4)]
+        return found
+
+    def set_splits(self, fids: Iterable[int], splits: Iterable[str], folds: Iterable[Optional[int]]) -> None:
+        """Write the split and the fold of chips."""
+        execute = self.source.ExecuteSQL
+        execute("CREATE TEMP TABLE new_splits (id INTEGER PRIMARY KEY, split TEXT, fold INTEGER)")
+        rows = [
+            f"({fid:d},'{split}',{'NULL' if fold is None else int(fold)})"
+            for fid, split, fold in zip(fids, splits, folds)
+        ]
+        for begin in range(0, len(rows), ROWS_A_STATEMENT):
+            execute(f"INSERT INTO new_splits VALUES {','.join(rows[begin : begin + ROWS_A_STATEMENT])}")
+        execute(
+            f'UPDATE {LAYER} SET ("split", fold) = '
+            "(SELECT new_splits.split, new_splits.fold FROM new_splits WHERE new_splits.id = chips.fid) "
+            "WHERE fid IN (SELECT id FROM new_splits)"
+        )
+        execute("DROP TABLE new_splits")
+
+    def remove(self, condition: str) -> None:
+        """Delete the rows of an SQL condition, from our own code only."""
+        for (fid,) in list(self.rows(["fid"], condition)):
+            self.layer.DeleteFeature(fid)
+        self.count = self.layer.GetFeatureCount()
+
+    def __enter__(self) -> ChipIndex:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.source.CommitTransaction()
+        self.layer = self.definition = self.source = None
