@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..chips.dataset import DatasetInfo
-from ..errors import ResourceError
 from ..events import readable_time
-from ..files import partial_path, publish, remove_partial
 from ..models.header import ModelHeader
 from ..raster_io import crs_text
 from . import charts, confusion, pictures
-
-MISSING = "–"
+from .page import percent, write_page
 
 
 @dataclass(frozen=True)
@@ -60,19 +56,7 @@ def write_report(path: str, report: TrainingReport) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = template.get_template("training_report.html.j2").render(_content(report))
-    try:
-        partial_path(path).write_text(text, encoding="utf-8")
-        publish(path)
-    except OSError as error:
-        remove_partial(path)
-        raise ResourceError(
-            f"The report {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
-        ) from error
+    write_page(path, "training_report.html.j2", _content(report))
 
 
 def _content(report: TrainingReport) -> dict[str, Any]:
@@ -105,8 +89,6 @@ def _content(report: TrainingReport) -> dict[str, Any]:
         ],
         "settings": header.training,
         "versions": header.versions,
-        "percent": percent,
-        "decimal": decimal,
     }
 
 
@@ -166,13 +148,3 @@ def _per_class(report: TrainingReport) -> list[dict[str, Any]]:
 def _accuracy(example: Example) -> float | None:
     known = example.label < 255
     return float((example.label == example.prediction)[known].mean()) if known.any() else None
-
-
-def percent(value: float | None) -> str:
-    """A share in per cent with one decimal."""
-    return MISSING if value is None else f"{value:.1%}"
-
-
-def decimal(value: float | None) -> str:
-    """A number with three digits."""
-    return MISSING if value is None else f"{value:.3g}"

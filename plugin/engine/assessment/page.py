@@ -1,0 +1,47 @@
+"""What all reports share: one HTML file that needs nothing beside it, and how figures are written in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..errors import ResourceError
+from ..files import partial_path, publish, remove_partial
+
+MISSING = "–"
+
+
+def write_page(path: str, template: str, content: dict[str, Any]) -> None:
+    """Fill in a template of this folder and write the page.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render({"percent": percent, "decimal": decimal, **content})
+    try:
+        partial_path(path).write_text(text, encoding="utf-8")
+        publish(path)
+    except OSError as error:
+        remove_partial(path)
+        raise ResourceError(
+            f"The report {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
+        ) from error
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent with one decimal."""
+    return MISSING if value is None else f"{value:.1%}"
+
+
+def decimal(value: float | None) -> str:
+    """A number with three digits."""
+    return MISSING if value is None else f"{value:.3g}"
