@@ -1,8 +1,16 @@
-"""Windowed reading and writing of rasters with GDAL; nothing here reads a whole raster."""
+"""Windowed reading of rasters with GDAL; nothing here reads a whole raster.
+
+A source is what GDAL opens: a path, or the text of a virtual raster (see virtual.py).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -15,14 +23,20 @@ from .windows import Grid, Window
 gdal.UseExceptions()
 
 # Layers from a web map service hold pictures at one zoom level, no measured values.
-WEB_DRIVERS = ("WMS", "WMTS", "WCS")
+WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
+# A folder may hold more rasters than a process may open files (macOS: 256): the others wait closed.
+MOST_OPEN = 64
+# What GDAL should keep of a virtual raster, whose own rasters may be in strips.
+VIRTUAL_CACHE = 256 * 2**20
+# Where QGIS shows a raster that lies nowhere: a unit a pixel, downwards from the origin.
+NO_GEOTRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
 
 @dataclass(frozen=True)
 class RasterInfo:
     """What a raster is, without its pixels. `nodata` has one entry a band, in the order of `bands`."""
 
-    path: str
+    path: str  # what the raster is called for people: a path, or "a.tif + b.tif"
     grid: Grid
     bands: tuple[int, ...]  # from 1
     band_names: tuple[str, ...]
@@ -41,69 +55,144 @@ class RasterInfo:
         return f"{self.grid.width} × {self.grid.height} pixels"
 
 
-def open_raster(path: str) -> gdal.Dataset:
-    """Open a raster for reading.
+def open_raster(source: str, name: str = "") -> gdal.Dataset:
+    """Open a raster whose pixels run along the axes of its CRS; `virtual.upright` makes one of any other.
 
     Raises:
-        InputError: GDAL cannot open it, it has no bands, is complex, rotated, or comes from a map service.
+        InputError: As `open_any_raster`, or its pixels are rotated, or placed by ground control points only.
     """
-    try:
-        dataset = gdal.OpenEx(path, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
-    except RuntimeError as error:
+    dataset = open_any_raster(source, name)
+    if not is_upright(dataset):
         raise InputError(
-            f"The raster {path} cannot be opened ({error}).", "Check that the file is there and whole."
-        ) from error
-    if dataset.RasterCount == 0:
-        raise InputError(f"{path} holds no raster bands.", "Choose one of its subdatasets.")
-    driver = dataset.GetDriver().ShortName
-    if driver in WEB_DRIVERS:
-        raise InputError(
-            f"{path} is a web map ({driver}), whose pictures change with the zoom level.",
-            "Save it as a GeoTIFF at the pixel size that you want, and use that.",
+            f"The pixels of {name or source} are rotated against its CRS.", "Warp it to a north-up raster first."
         )
-    if gdal.DataTypeIsComplex(dataset.GetRasterBand(1).DataType):
-        raise InputError(f"{path} holds complex numbers.", "Derive amplitude or phase bands first.")
-    transform = dataset.GetGeoTransform()
-    if abs(transform[2]) > 1e-9 * abs(transform[1]) or abs(transform[4]) > 1e-9 * abs(transform[5]):
-        raise InputError(f"The pixels of {path} are rotated against its CRS.", "Warp it to a north-up raster first.")
     return dataset
 
 
-def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = ()) -> RasterInfo:
-    """Describe an open raster, or some of its bands; without `bands`, all but an alpha band.
+def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
+    """Open a raster for reading, however its pixels lie.
+
+    Args:
+        source: What GDAL opens.
+        name: What messages call it, if not by its path.
 
     Raises:
-        InputError: A band that the raster does not have.
+        InputError: GDAL cannot open it, it has no bands, holds nothing but complex numbers, or is a map service.
     """
+    name = name or source
+    try:
+        dataset = gdal.OpenEx(source, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
+    except RuntimeError as error:
+        raise InputError(
+            f"The raster {name} cannot be opened ({error}).", "Check that the file is there and whole."
+        ) from error
+    driver = dataset.GetDriver().ShortName
+    if driver in WEB_DRIVERS:
+        raise InputError(
+            f"{name} is a web map ({driver}), whose pictures change with the zoom level.",
+            "Save it as a GeoTIFF at the pixel size that you want, and use that.",
+        )
+    if dataset.RasterCount == 0:
+        raise _no_bands(name, dataset)
+    if all(gdal.DataTypeIsComplex(dataset.GetRasterBand(band + 1).DataType) for band in range(dataset.RasterCount)):
+        raise _complex(name, dataset, 1)
+    if dataset.GetGeoTransform(can_return_null=True) is None and not dataset.GetGCPCount():
+        return _placed_by_pixels(dataset)
+    return dataset
+
+
+def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:
+    """A raster without a place in the world where QGIS shows it; GDAL's own default would have it upside down."""
+    placed = gdal.Translate("", dataset, format="VRT")
+    placed.SetGeoTransform(NO_GEOTRANSFORM)
+    return gdal.Open(virtual_text(placed))
+
+
+def virtual_text(dataset: gdal.Dataset) -> str:
+    """The text that GDAL opens as the same virtual raster; every raster in it must be open by path or text."""
+    return str(dataset.GetMetadata("xml:VRT")[0])
+
+
+def _no_bands(name: str, dataset: gdal.Dataset) -> InputError:
+    inside = [address for address, _ in dataset.GetSubDatasets()]
+    if not inside:
+        return InputError(f"{name} holds no raster bands.", "Choose another raster.")
+    shown = ", ".join(inside[:5]) + (f" … {len(inside)} in all" if len(inside) > 5 else "")
+    return InputError(f"{name} is a container of several rasters.", f"Choose one of them: {shown}.")
+
+
+def _complex(name: str, dataset: gdal.Dataset, band: int) -> InputError:
+    kind = gdal.GetDataTypeName(dataset.GetRasterBand(band).DataType)
+    return InputError(
+        f"Band {band} of {name} holds complex numbers ({kind}).",
+        "Derive amplitude or phase bands first, or choose other bands with BANDS.",
+    )
+
+
+def is_upright(dataset: gdal.Dataset) -> bool:
+    """Whether the rows run along the x axis and the columns along y, in either direction."""
+    found = dataset.GetGeoTransform(can_return_null=True)
+    if found is None:
+        return False
+    return abs(found[2]) <= 1e-9 * abs(found[1]) and abs(found[4]) <= 1e-9 * abs(found[5])
+
+
+def grid_of(dataset: gdal.Dataset) -> Grid:
+    """The grid of an upright raster."""
+    return grid_from(dataset.GetGeoTransform(), dataset.RasterXSize, dataset.RasterYSize)
+
+
+def grid_from(transform: Sequence[float], width: int, height: int) -> Grid:
+    """The grid of GDAL's six numbers, of which those for rotation do not count."""
+    left, step_x, _, top, _, step_y = transform
+    return Grid(left, top, step_x, step_y, width, height)
+
+
+def crs_of(dataset: gdal.Dataset) -> str:
+    """The CRS of a raster, or of its ground control points, as WKT2; "" where there is none."""
+    crs = dataset.GetSpatialRef() or (dataset.GetGCPSpatialRef() if dataset.GetGCPCount() else None)
+    return crs.ExportToWkt(["FORMAT=WKT2_2019"]) if crs is not None else ""
+
+
+def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "") -> RasterInfo:
+    """Describe an open raster, or some of its bands; without `bands`, all but an alpha band.
+
+    The grid is right for upright rasters only.
+
+    Raises:
+        InputError: A band that the raster does not have, or of complex numbers.
+    """
+    name = name or dataset.GetDescription()
     count = dataset.RasterCount
     if not bands:
         kept = [band for band in range(1, count + 1) if not is_alpha(dataset, band)]
         bands = tuple(kept) or tuple(range(1, count + 1))
     wrong = [band for band in bands if not 1 <= band <= count]
     if wrong:
-        raise InputError(
-            f"Band {wrong[0]} is asked for, but {dataset.GetDescription()} has {count}.",
-            f"Choose bands from 1 to {count}.",
-        )
+        raise InputError(f"Band {wrong[0]} is asked for, but {name} has {count}.", f"Choose bands from 1 to {count}.")
     opened = [dataset.GetRasterBand(band) for band in bands]
-    codes = {band.DataType for band in opened}
-    dtype = np.result_type(*[gdal_array.GDALTypeCodeToNumericTypeCode(code) for code in codes])
-    left, step_x, _, top, _, step_y = dataset.GetGeoTransform()
-    crs = dataset.GetSpatialRef()
+    for band, number in zip(opened, bands):
+        if gdal.DataTypeIsComplex(band.DataType):
+            raise _complex(name, dataset, number)
     return RasterInfo(
-        path=dataset.GetDescription(),
-        grid=Grid(left, top, step_x, step_y, dataset.RasterXSize, dataset.RasterYSize),
+        path=name,
+        grid=grid_of(dataset),
         bands=tuple(bands),
         band_names=tuple(band_name(band, number) for band, number in zip(opened, bands)),
-        dtype=np.dtype(dtype),
+        dtype=np.result_type(*{band_dtype(band) for band in opened}),
         nodata=tuple(_nodata(band) for band in opened),
-        crs=crs.ExportToWkt(["FORMAT=WKT2_2019"]) if crs is not None else "",
+        crs=crs_of(dataset),
     )
 
 
 def is_alpha(dataset: gdal.Dataset, band: int) -> bool:
     """Whether a band (from 1) says how opaque the others are instead of holding values."""
     return dataset.GetRasterBand(band).GetColorInterpretation() == gdal.GCI_AlphaBand
+
+
+def has_mask(dataset: gdal.Dataset, band: int) -> bool:
+    """Whether an alpha band or a mask, inside of the file or beside it, says which pixels of a band to show."""
+    return bool(dataset.GetRasterBand(band).GetMaskFlags() & gdal.GMF_PER_DATASET)
 
 
 def band_name(band: gdal.Band, number: int) -> str:
@@ -116,33 +205,108 @@ def band_name(band: gdal.Band, number: int) -> str:
     return f"band {number}"
 
 
+def band_dtype(band: gdal.Band) -> np.dtype[Any]:
+    """The data type that a band is read as: its own, but 16 bits for signed bytes and 32 for floats of 16.
+
+    Older GDAL and other programs know neither, and chips are to be read by others.
+    """
+    if is_signed_byte(band):
+        return np.dtype(np.int16)
+    name = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType)).name
+    return np.dtype({"int8": "int16", "float16": "float32"}.get(name, name))
+
+
+def is_signed_byte(band: gdal.Band) -> bool:
+    """Whether a band of bytes means signed ones, as GDAL before 3.7 said it."""
+    return band.DataType == gdal.GDT_Byte and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE"
+
+
 def _nodata(band: gdal.Band) -> Optional[float]:
     value = band.GetNoDataValue()
-    return None if value is None else float(value)
+    if value is None or isinstance(value, int):  # of 64 bits: a float would not hold it
+        return value
+    if band.DataType == gdal.GDT_Float32 and abs(value) <= np.finfo(np.float32).max:
+        return float(np.float32(value))  # as its pixels have it, also when they are read as float64
+    return float(value)
+
+
+class _OpenRasters:
+    """The readers whose rasters are open; the one used longest ago is closed when there are too many."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.readers: OrderedDict[int, weakref.ref[RasterReader]] = OrderedDict()
+
+    def use(self, reader: RasterReader) -> None:
+        with self.lock:
+            self.readers[id(reader)] = weakref.ref(reader)
+            self.readers.move_to_end(id(reader))
+            while len(self.readers) > MOST_OPEN:
+                _, reference = self.readers.popitem(last=False)
+                oldest = reference()
+                if oldest is not None:
+                    oldest.close()
+
+
+_open_rasters = _OpenRasters()
 
 
 class RasterReader:
     """Reads windows of some bands of one raster, and tells which pixels hold data.
 
-    Not to be shared between threads: GDAL datasets are not.
+    To be used by one thread at a time, whichever that is. The raster is opened when it is needed.
 
     Args:
-        path: Anything GDAL opens.
+        source: A path, or the text of a virtual raster.
         bands: Band numbers from 1; empty = all but alpha.
+        name: What the raster is called for people; empty = the path.
+        numbers: Which bands those are for people, where a virtual raster has its own order.
+        mask: A raster of the same size that is 0 where there is no data; empty = the raster's own mask.
+
+    Raises:
+        InputError: As `open_raster` and `describe`.
     """
 
-    def __init__(self, path: str, bands: tuple[int, ...] = ()) -> None:
-        self.dataset = open_raster(path)
-        self.info = describe(self.dataset, bands)
-        first = self.dataset.GetRasterBand(self.info.bands[0])
-        self._mask = first.GetMaskBand() if first.GetMaskFlags() & gdal.GMF_PER_DATASET else None
+    def __init__(
+        self,
+        source: str,
+        bands: tuple[int, ...] = (),
+        name: str = "",
+        numbers: tuple[int, ...] = (),
+        mask: str = "",
+    ) -> None:
+        self.source, self.name = source, name or source
+        self._mask = RasterReader(mask, name=name) if mask else None
+        self._dataset: Optional[gdal.Dataset] = None
+        dataset = self.dataset
+        info = describe(dataset, bands, self.name)
+        self._bands = list(info.bands)
+        self._masked = has_mask(dataset, info.bands[0])
+        self._signed = [place for place, band in enumerate(info.bands) if is_signed_byte(dataset.GetRasterBand(band))]
+        self.info = dataclasses.replace(info, bands=numbers or info.bands)
 
-    def read(self, window: Window) -> np.ndarray:
-        """(C, H, W): the values of a window that lies inside the raster, in the raster's data type."""
+    @property
+    def dataset(self) -> gdal.Dataset:
+        """The open raster; keep it no longer than needed."""
+        dataset = self._dataset
+        if dataset is None:
+            dataset = self._dataset = open_raster(self.source, self.name)
+        _open_rasters.use(self)
+        return dataset
+
+    def close(self) -> None:
+        """Let the file go; the next use opens it again. A read under way in another thread ends in peace."""
+        self._dataset = None
+
+    def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
+        """(C, H, W): the values of a window that lies inside the raster, in the raster's data type, or in `out`."""
         col_off, row_off, width, height = window
-        data = self.dataset.ReadAsArray(col_off, row_off, width, height, band_list=list(self.info.bands))
-        data = data if data.ndim == 3 else data[None]
-        return data.astype(self.info.dtype, copy=False)
+        if out is None:
+            out = np.empty((len(self._bands), height, width), self.info.dtype)
+        self.dataset.ReadAsArray(col_off, row_off, width, height, buf_obj=out, band_list=self._bands)
+        for place in self._signed:
+            out[place][out[place] > 127] -= 256
+        return out
 
     def missing(self, data: np.ndarray) -> Optional[np.ndarray]:
         """(C, H, W) bool, true where a band has nodata or NaN; None where nothing is missing."""
@@ -150,32 +314,59 @@ class RasterReader:
 
     def valid(self, window: Window, missing: Optional[np.ndarray]) -> Optional[np.ndarray]:
         """(H, W) bool, true where a band has data and the raster's mask, if any, shows it; None = everywhere."""
-        valid: Optional[np.ndarray] = None if missing is None else np.logical_not(missing.all(axis=0))
+        shown = self.shown(window)
+        if missing is None:
+            return shown
+        valid: np.ndarray = np.logical_not(missing.all(axis=0))
+        return valid if shown is None else np.logical_and(valid, shown, out=valid)
+
+    def shown(self, window: Window) -> Optional[np.ndarray]:
+        """(H, W) bool, true where the raster's mask shows it; None = everywhere."""
         if self._mask is not None:
-            shown: np.ndarray = self._mask.ReadAsArray(*window) != 0
-            return shown if valid is None else np.logical_and(valid, shown)
-        return valid
+            return _unless_all(self._mask.read(window)[0] != 0)
+        if not self._masked:
+            return None
+        dataset = self.dataset  # a band does not keep its dataset alive
+        shown: np.ndarray = dataset.GetRasterBand(self._bands[0]).GetMaskBand().ReadAsArray(*window) != 0
+        return _unless_all(shown)
+
+    def cache_bytes(self, rows: int) -> int:
+        """What GDAL should keep of the raster so that windows of so many rows, side by side, read each block once."""
+        if self.source.startswith("<"):  # who knows what is below
+            return VIRTUAL_CACHE
+        if self.dataset.GetRasterBand(self._bands[0]).GetBlockSize()[0] < self.info.grid.width:
+            return 0
+        return int(1.5 * self.info.grid.width * rows * len(self._bands) * self.info.dtype.itemsize)
+
+
+def _unless_all(shown: np.ndarray) -> Optional[np.ndarray]:
+    return None if shown.all() else shown
 
 
 def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Optional[np.ndarray]:
     """(C, H, W) bool, true where a band holds its nodata value or NaN; None where no value is missing."""
-    missing = np.isnan(data) if data.dtype.kind == "f" else None
+    missing: Optional[np.ndarray] = None
+    if data.dtype.kind == "f" and data.size and np.isnan(data.min()):  # far cheaper than to mark NaN where none is
+        missing = np.isnan(data)
     for channel, value in enumerate(nodata):
-        if value is None or math.isnan(value) or not _can_hold(data.dtype, value):
+        if value is None or math.isnan(value) or not can_hold(data.dtype, value):
             continue
-        here = data[channel] == np.asarray(value).astype(data.dtype)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite there
+            here = data[channel] == np.asarray(value).astype(data.dtype)
         if not here.any():
             continue
         if missing is None:
             missing = np.zeros(data.shape, bool)
         missing[channel] |= here
-    return missing if missing is not None and missing.any() else None
+    return missing
 
 
-def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+def can_hold(dtype: np.dtype[Any], value: float) -> bool:
     """Whether pixels of a data type can be `value`: −9999 marks nothing in a raster of bytes."""
     if dtype.kind == "f":
         return True
+    if not math.isfinite(value):
+        return False
     return value == math.floor(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 

@@ -1,0 +1,328 @@
+"""The rasters of an export: each on its own, all as a mosaic, or their bands as a stack, on grids that chips fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from osgeo import gdal
+
+from ..config import ExportChipsConfig
+from ..errors import InputError
+from ..events import Reporter
+from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference
+from ..stack import StackReader
+from ..stored import Stored, look_at, same_step
+from ..virtual import View, best_resampling, grid_in, on_grid, piece_on_grid
+from ..virtual_mosaic import Piece, mosaic
+from ..windows import TOLERANCE, Grid, Window, overlap
+
+# Pixels of a mosaic's pieces may lie this far beside those of its first; they are moved, not resampled.
+MOSAIC_SLACK = 0.5
+METRES_A_DEGREE = 111_320  # of latitude
+RESAMPLED = {"near": "the nearest pixel", "bilinear": "interpolation", "average": "averaging"}
+
+
+def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterReader]:
+    """Open the rasters of an export: the readers' grids are what chips are laid on.
+
+    Every raster that is not upright, in another CRS than the first or of another pixel size than wanted is resampled
+    while it is read; the log says so.
+
+    Raises:
+        InputError: A raster cannot be opened, or those of a mosaic or stack do not go together.
+    """
+    paths = [path for source in config.input for path in _rasters_in(source)]
+    notes = _Notes()
+    if config.combine == "mosaic":
+        readers = [_open_mosaic(paths, config, notes)]
+    elif config.combine == "stack":
+        readers = [_open_stack(paths, config, notes)]
+    else:
+        readers = _open_separate(paths, config, notes)
+    first = readers[0].info
+    if not first.crs:
+        notes.add(first.path, "there is no CRS, so that coordinates are taken as they are")
+    notes.tell(reporter)
+    warning = degrees_warning(first, config.chip_size)
+    if warning:
+        reporter.warning(warning)
+    return readers
+
+
+class _Notes:
+    """What is done to which rasters, for the log: a folder may have thousands."""
+
+    SHOWN = 3
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+
+    def add(self, name: str, text: str) -> None:
+        self.names.setdefault(text, []).append(name)
+
+    def tell(self, reporter: Reporter) -> None:
+        for text, names in self.names.items():
+            shown = ", ".join(names[: self.SHOWN])
+            more = f" and {len(names) - self.SHOWN} more" if len(names) > self.SHOWN else ""
+            reporter.log(f"{shown}{more}: {text}.")
+
+
+def _rasters_in(source: str) -> list[str]:
+    """A raster, or those in a folder by name; a folder that GDAL opens as one raster is one."""
+    if not Path(source).is_dir() or gdal.IdentifyDriverEx(source, gdal.OF_RASTER) is not None:
+        return [source]
+    found = [str(path) for path in sorted(Path(source).iterdir()) if path.is_file() and _is_raster(path)]
+    if not found:
+        raise InputError(f"The folder {source} holds no rasters.", "Choose another folder, or rasters.")
+    return found
+
+
+def _is_raster(path: Path) -> bool:
+    if path.suffix.lower() in (".msk", ".ovr", ".xml"):  # beside a raster
+        return False
+    driver = gdal.IdentifyDriverEx(str(path), gdal.OF_RASTER)
+    if driver is None or not driver.GetMetadataItem("DCAP_VECTOR"):
+        return driver is not None
+    try:  # a GeoPackage may hold either
+        return gdal.OpenEx(str(path), gdal.OF_RASTER).RasterCount > 0
+    except RuntimeError:
+        return False
+
+
+# --- each on its own
+
+
+def _open_separate(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> list[RasterReader]:
+    readers: list[RasterReader] = []
+    crs, lattice = "", None
+    for path in paths:
+        stored = look_at(path, config.bands)
+        if lattice is None:
+            crs, lattice = stored.info.crs, _coarsened(stored.info, config.pixel_size)
+        if same_crs(stored.info.crs, crs):
+            grid = _coarsened(stored.info, config.pixel_size)
+        else:
+            grid = _snapped(grid_in(stored, crs), lattice)
+        view = _shown(stored, grid, crs, notes)
+        numbers = stored.info.bands
+        readers.append(RasterReader(view.source, view.bands, stored.info.path, numbers, view.mask))
+    return readers
+
+
+def _shown(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> View:
+    """The raster on a grid, with a note where that takes resampling."""
+    name, own = stored.info.path, grid_in(stored, crs)
+    resampling = best_resampling(stored, own, grid)
+    how = f"pixels of {_size(grid)} by {RESAMPLED[resampling]}"
+    if stored.by_points:
+        notes.add(name, f"placed by its ground control points, and warped to north-up {how}")
+    elif not stored.upright:
+        notes.add(name, f"rotated against its CRS, and warped to north-up {how}")
+    elif not same_crs(stored.info.crs, crs):
+        notes.add(name, f"warped from {crs_text(stored.info.crs)} into {crs_text(crs)}, {how}")
+    elif stored.shift_on(grid) is None:
+        notes.add(name, f"resampled to {how}")
+    return on_grid(stored, grid, crs, resampling)
+
+
+def _size(grid: Grid) -> str:
+    step_x, step_y = abs(grid.step_x), abs(grid.step_y)
+    return f"{step_x:.6g}" if math.isclose(step_x, step_y, rel_tol=1e-6) else f"{step_x:.6g} × {step_y:.6g}"
+
+
+def _coarsened(info: RasterInfo, pixel_size: Optional[float]) -> Grid:
+    """The grid with another pixel size from the same corner; no pixel reaches out of the raster."""
+    grid = info.grid
+    if pixel_size is None:
+        return grid
+    if same_step(grid.step_x, math.copysign(pixel_size, grid.step_x), grid.width) and same_step(
+        grid.step_y, math.copysign(pixel_size, grid.step_y), grid.height
+    ):
+        return grid
+    width = math.floor(grid.width * abs(grid.step_x) / pixel_size + TOLERANCE)
+    height = math.floor(grid.height * abs(grid.step_y) / pixel_size + TOLERANCE)
+    if min(width, height) < 1:
+        raise InputError(
+            f"PIXEL_SIZE is {pixel_size:g}, and {info.path} is only {grid.width * abs(grid.step_x):.6g} × "
+            f"{grid.height * abs(grid.step_y):.6g} large.",
+            "Give the pixel size in units of the raster's CRS.",
+        )
+    steps = math.copysign(pixel_size, grid.step_x), math.copysign(pixel_size, grid.step_y)
+    return Grid(grid.left, grid.top, *steps, width, height)
+
+
+def _snapped(grid: Grid, lattice: Grid) -> Grid:
+    """The pixels of a lattice, which goes on without end, that a grid touches."""
+    left, bottom, right, top = grid.bounds
+    cols = sorted(((left - lattice.left) / lattice.step_x, (right - lattice.left) / lattice.step_x))
+    rows = sorted(((bottom - lattice.top) / lattice.step_y, (top - lattice.top) / lattice.step_y))
+    col, end_col = math.floor(cols[0] + TOLERANCE), math.ceil(cols[1] - TOLERANCE)
+    row, end_row = math.floor(rows[0] + TOLERANCE), math.ceil(rows[1] - TOLERANCE)
+    return _part(lattice, Window(col, row, max(1, end_col - col), max(1, end_row - row)))
+
+
+def _part(grid: Grid, window: Window) -> Grid:
+    left, step_x, _, top, _, step_y = grid.geotransform(window)
+    return Grid(left, top, step_x, step_y, window.width, window.height)
+
+
+# --- a mosaic
+
+
+def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
+    """All rasters as one on the pixels of the first, a later one on top."""
+    rasters = [look_at(path, config.bands) for path in paths]
+    first = rasters[0]
+    for stored in rasters[1:]:
+        if len(stored.info.bands) != len(first.info.bands):
+            raise InputError(
+                f"{first.info.path} has {len(first.info.bands)} bands, and {stored.info.path} has "
+                f"{len(stored.info.bands)}.",
+                "Choose with BANDS those that both have.",
+            )
+    name = _joined([stored.info.path for stored in rasters])
+    crs, lattice = first.info.crs, first.info.grid
+    placed = [(stored, *_place(stored, lattice, crs)) for stored in rasters]
+    col, row = min(window.col_off for _, window, _ in placed), min(window.row_off for _, window, _ in placed)
+    end_col, end_row = max(window.col_end for _, window, _ in placed), max(window.row_end for _, window, _ in placed)
+    grid = _part(lattice, Window(col, row, end_col - col, end_row - row))
+    pieces = []
+    for stored, window, fits in placed:
+        inside = window._replace(col_off=window.col_off - col, row_off=window.row_off - row)
+        if fits and not stored.signed:
+            pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
+            continue
+        here = _part(grid, inside)
+        _shown(stored, here, crs, notes)
+        resampling = best_resampling(stored, grid_in(stored, crs), here)
+        pieces.append(piece_on_grid(stored, inside, grid, crs, resampling))
+    dtype = np.result_type(*{stored.info.dtype for stored in rasters})
+    like = dataclasses.replace(first.info, dtype=dtype)
+    whole = look_at(mosaic(pieces, grid, crs, like), (), name)
+    view = _shown(
+        dataclasses.replace(whole, categorical=any(stored.categorical for stored in rasters)),
+        _coarsened(whole.info, config.pixel_size), whole.info.crs, notes,
+    )  # fmt: skip
+    notes.add(name, f"a mosaic of {len(rasters)} rasters, {grid.width} × {grid.height} pixels")
+    return RasterReader(view.source, view.bands, name, first.info.bands, view.mask)
+
+
+def _place(stored: Stored, lattice: Grid, crs: str) -> tuple[Window, bool]:
+    """Where a raster lies on a lattice, and whether its pixels fit without resampling."""
+    shift = stored.shift_on(lattice, MOSAIC_SLACK) if same_crs(stored.info.crs, crs) else None
+    if shift is not None:
+        return Window(*shift, stored.info.grid.width, stored.info.grid.height), True
+    grid = _snapped(grid_in(stored, crs), lattice)
+    col, row = round((grid.left - lattice.left) / lattice.step_x), round((grid.top - lattice.top) / lattice.step_y)
+    return Window(col, row, grid.width, grid.height), False
+
+
+def _joined(paths: list[str]) -> str:
+    """What several rasters are called together."""
+    if len(paths) == 1:
+        return paths[0]
+    names = [Path(path).name or path for path in paths]
+    if len(names) <= 4:
+        return " + ".join(names)
+    return f"{names[0]} + {len(names) - 1} more"
+
+
+# --- a stack
+
+
+def _open_stack(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
+    """The bands of all rasters on the pixels of the first; `config.bands` are numbers of the stack."""
+    every = [look_at(path) for path in paths]
+    places = [(raster, band) for raster, stored in enumerate(every) for band in stored.info.bands]
+    bands = config.bands or tuple(range(1, len(places) + 1))
+    wrong = [band for band in bands if not 1 <= band <= len(places)]
+    name = _joined(paths)
+    if wrong:
+        raise InputError(
+            f"Band {wrong[0]} is asked for, but {name} has {len(places)} bands.",
+            f"Choose bands from 1 to {len(places)}.",
+        )
+    names = stack_names([stored.info for stored in every])
+    crs, grid = every[0].info.crs, _coarsened(every[0].info, config.pixel_size)
+    # The first one's mask counts even where none of its bands is taken: it is what the stack stands on.
+    base = _shown(every[0], grid, crs, _Notes())
+    runs: list[RasterReader] = []
+    for raster, chosen in _runs([places[band - 1] for band in bands]):
+        stored = look_at(paths[raster], chosen)
+        _check_ground(stored, grid, crs, every[0].info.path, notes)
+        view = _shown(stored, grid, crs, notes)
+        runs.append(RasterReader(view.source, view.bands, stored.info.path, (), view.mask))
+    floor = RasterReader(base.source, base.bands, every[0].info.path, (), base.mask)
+    notes.add(name, f"a stack of {len(bands)} bands: " + ", ".join(names[band - 1] for band in bands))
+    return StackReader(floor, runs, name, bands, tuple(names[band - 1] for band in bands))
+
+
+def _runs(places: list[tuple[int, int]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Bands that follow each other in one raster, as (raster, bands): they are read at once."""
+    runs: list[tuple[int, tuple[int, ...]]] = []
+    for raster, band in places:
+        if runs and runs[-1][0] == raster:
+            runs[-1] = (raster, (*runs[-1][1], band))
+        else:
+            runs.append((raster, (band,)))
+    return runs
+
+
+def _check_ground(stored: Stored, grid: Grid, crs: str, first: str, notes: _Notes) -> None:
+    here, there = grid.bounds, grid_in(stored, crs).bounds
+    if not overlap(here, there):
+        raise InputError(
+            f"{stored.info.path} does not lie on {first}, whose pixels the stack is made on.",
+            "Check that both belong together and have the right CRS.",
+        )
+    width = min(here[2], there[2]) - max(here[0], there[0])
+    height = min(here[3], there[3]) - max(here[1], there[1])
+    share = width * height / ((here[2] - here[0]) * (here[3] - here[1]))
+    if share < 0.99:
+        notes.add(stored.info.path, f"covers {share:.0%} of {first}; there is no data beyond")
+
+
+def stack_names(rasters: list[RasterInfo]) -> list[str]:
+    """Distinct names for the bands of several rasters: with the file's name where two would be alike or say nothing."""
+    plain = [name for info in rasters for name in info.band_names]
+    names: list[str] = []
+    for info in rasters:
+        stem = Path(info.path).stem or info.path
+        for number, name in zip(info.bands, info.band_names):
+            generic = name == f"band {number}"
+            if generic and len(info.bands) == 1:
+                name = stem
+            elif generic or plain.count(name) > 1:
+                name = f"{stem} {name}"
+            while name in names:
+                name += " (2)"
+            names.append(name)
+    return names
+
+
+# --- degrees
+
+
+def degrees_warning(info: RasterInfo, chip_size: int) -> str:
+    """What to know of chips whose pixels are measured in degrees; "" for other CRSs."""
+    reference = spatial_reference(info.crs)
+    if reference is None or not reference.IsGeographic():
+        return ""
+    latitude = info.grid.top + info.grid.step_y * info.grid.height / 2
+    unit = math.degrees(reference.GetAngularUnits() or math.radians(1)) * METRES_A_DEGREE
+    width = abs(info.grid.step_x) * unit * math.cos(math.radians(latitude))
+    height = abs(info.grid.step_y) * unit
+    return (
+        f"The pixels of {info.path} are {abs(info.grid.step_x):.3g} degrees wide; at latitude {latitude:.3g} that is "
+        f"about {_length(width)}, and {_length(height)} in height. A chip shows about {_length(width * chip_size)} × "
+        f"{_length(height * chip_size)}, another shape at each latitude: reproject to a metric CRS where distances, "
+        "areas or other regions matter."
+    )
+
+
+def _length(metres: float) -> str:
+    return f"{metres:.3g} m" if metres < 999.5 else f"{metres / 1000:.3g} km"

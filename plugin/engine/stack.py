@@ -1,0 +1,80 @@
+"""The bands of several rasters on one grid, read as if they were one raster."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+from osgeo import gdal
+
+from .raster_io import RasterInfo, RasterReader
+from .windows import Window
+
+
+class StackReader(RasterReader):
+    """Reads windows of bands that come from several rasters.
+
+    Nodata is each band's own. Where a raster without nodata values has no data, the stack has none: its mask is what
+    all rasters' masks show.
+
+    Args:
+        base: The raster on whose grid the stack is.
+        parts: Readers on that grid; the stack has the bands of the first, then those of the second …
+        name: What the stack is called for people.
+        numbers: The numbers of its bands for people.
+        band_names: Their names.
+    """
+
+    def __init__(
+        self,
+        base: RasterReader,
+        parts: list[RasterReader],
+        name: str,
+        numbers: tuple[int, ...],
+        band_names: tuple[str, ...],
+    ) -> None:
+        self.name, self.source = name, base.source
+        self.base, self.parts = base, parts
+        self.info = RasterInfo(
+            path=name,
+            grid=base.info.grid,
+            bands=numbers,
+            band_names=band_names,
+            dtype=np.result_type(*{part.info.dtype for part in parts}),
+            nodata=tuple(value for part in parts for value in part.info.nodata),
+            crs=base.info.crs,
+        )
+
+    @property
+    def dataset(self) -> gdal.Dataset:
+        """The raster on whose grid the stack is."""
+        return self.base.dataset
+
+    def close(self) -> None:
+        """Let all files go."""
+        for reader in (self.base, *self.parts):
+            reader.close()
+
+    def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
+        """(C, H, W): the values of a window, in the data type that holds those of all bands."""
+        if out is None:
+            out = np.empty((len(self.info.bands), window.height, window.width), self.info.dtype)
+        begin = 0
+        for part in self.parts:
+            end = begin + len(part.info.bands)
+            part.read(window, out[begin:end])
+            begin = end
+        return out
+
+    def shown(self, window: Window) -> Optional[np.ndarray]:
+        """(H, W) bool, true where the masks of all rasters show it; None = everywhere."""
+        found: Optional[np.ndarray] = None
+        for reader in (self.base, *self.parts):
+            shown = reader.shown(window)
+            if shown is not None:
+                found = shown if found is None else found & shown
+        return found
+
+    def cache_bytes(self, rows: int) -> int:
+        """What GDAL should keep of all rasters; see `RasterReader`."""
+        return sum(part.cache_bytes(rows) for part in self.parts)

@@ -1,0 +1,123 @@
+"""Several rasters as one, as text that GDAL opens like a path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+from xml.etree import ElementTree
+
+import numpy as np
+from osgeo import gdal
+
+from .raster_io import RasterInfo, can_hold, gdal_type, spatial_reference
+from .stored import Stored
+from .windows import Grid, Window
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A raster that lies on the pixels of a mosaic."""
+
+    source: str
+    window: Window  # of the mosaic, which it may reach out of
+    bands: tuple[int, ...]
+    dtype: np.dtype[Any]
+    types: tuple[str, ...]  # GDAL's name of each band's data type
+    nodata: tuple[Optional[float], ...]
+    masked: bool
+    block: tuple[int, int]
+
+    @classmethod
+    def of(cls, stored: Stored, shift: tuple[int, int]) -> Piece:
+        """The piece that a raster makes whose first pixel falls on the column and row `shift`."""
+        info = stored.info
+        window = Window(*shift, info.grid.width, info.grid.height)
+        shown = info.bands, info.dtype, stored.types, info.nodata
+        return cls(stored.source, window, *shown, stored.masked, stored.block)
+
+
+def mosaic(pieces: Sequence[Piece], grid: Grid, crs: str, like: RasterInfo) -> str:
+    """The text of a raster made of pieces, the later one on top wherever it has data.
+
+    A band's nodata value is the first that a piece has for it, NaN for floats without one. Where a band has none, a
+    mask tells what no piece covers.
+
+    Args:
+        like: Has the names of the bands, and the data type.
+    """
+    root = ElementTree.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    reference = spatial_reference(crs)
+    if reference is not None:
+        axes = ",".join(map(str, reference.GetDataAxisToSRSAxisMapping()))
+        ElementTree.SubElement(root, "SRS", dataAxisToSRSAxisMapping=axes).text = crs
+    ElementTree.SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.geotransform(grid.window)))
+    type_name = gdal.GetDataTypeName(gdal_type(like.dtype))
+    nodata = [_band_nodata(pieces, place, like.dtype) for place in range(len(like.band_names))]
+    for place, name in enumerate(like.band_names):
+        band = ElementTree.SubElement(root, "VRTRasterBand", dataType=type_name, band=str(place + 1))
+        ElementTree.SubElement(band, "Description").text = name
+        if nodata[place] is not None:
+            ElementTree.SubElement(band, "NoDataValue").text = repr(nodata[place])
+        for piece in pieces:
+            _add_values(band, piece, place)
+    if None in nodata and (any(piece.masked for piece in pieces) or not covers(grid, pieces)):
+        mask = ElementTree.SubElement(ElementTree.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        for piece in pieces:
+            source = _add_source(mask, "ComplexSource", piece, nodata.index(None), "mask,")
+            ElementTree.SubElement(source, "NODATA").text = "0"
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def covers(grid: Grid, pieces: Sequence[Piece]) -> bool:
+    """Whether the pieces leave no pixel of the grid free."""
+    inside = [piece.window.intersection(grid.window) for piece in pieces]
+    cols = np.unique([0, grid.width, *(edge for part in inside for edge in (part.col_off, part.col_end))])
+    rows = np.unique([0, grid.height, *(edge for part in inside for edge in (part.row_off, part.row_end))])
+    covered = np.zeros((len(rows) - 1, len(cols) - 1), bool)
+    for part in inside:
+        first_row, end_row = np.searchsorted(rows, (part.row_off, part.row_end))
+        first_col, end_col = np.searchsorted(cols, (part.col_off, part.col_end))
+        covered[first_row:end_row, first_col:end_col] = True
+    return bool(covered.all())
+
+
+def _band_nodata(pieces: Sequence[Piece], place: int, dtype: np.dtype[Any]) -> Optional[float]:
+    for piece in pieces:
+        value = piece.nodata[place]
+        if value is not None and can_hold(dtype, value):
+            return value
+    return math.nan if dtype.kind == "f" else None
+
+
+def _add_values(band: ElementTree.Element, piece: Piece, place: int) -> None:
+    nodata = piece.nodata[place]
+    if nodata is not None and not can_hold(piece.dtype, nodata):
+        nodata = None
+    if nodata is None and piece.dtype.kind == "f":
+        nodata = math.nan
+    kind = "SimpleSource" if nodata is None and not piece.masked else "ComplexSource"
+    source = _add_source(band, kind, piece, place)
+    if piece.masked:
+        ElementTree.SubElement(source, "UseMaskBand").text = "true"
+    if nodata is not None:
+        ElementTree.SubElement(source, "NODATA").text = repr(nodata)
+
+
+def _add_source(
+    band: ElementTree.Element, kind: str, piece: Piece, place: int, prefix: str = ""
+) -> ElementTree.Element:
+    source = ElementTree.SubElement(band, kind)
+    ElementTree.SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.source
+    ElementTree.SubElement(source, "SourceBand").text = f"{prefix}{piece.bands[place]}"
+    width, height = str(piece.window.width), str(piece.window.height)
+    # With these GDAL opens a piece only when it is read, and closes it when too many are open.
+    ElementTree.SubElement(
+        source, "SourceProperties", RasterXSize=width, RasterYSize=height, DataType=piece.types[place],
+        BlockXSize=str(piece.block[0]), BlockYSize=str(piece.block[1]),
+    )  # fmt: skip
+    ElementTree.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
+    col_off, row_off = str(piece.window.col_off), str(piece.window.row_off)
+    ElementTree.SubElement(source, "DstRect", xOff=col_off, yOff=row_off, xSize=width, ySize=height)
+    return source
