@@ -6,12 +6,14 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .algorithm import icon
+from .convertchips import ConvertChips
 from .exportchips import ExportChips
+from .importchips import ImportChips
 from .segmentraster import SegmentRaster
 from .status import Status
 from .trainsegmenter import TrainSegmenter
 
-ALGORITHMS = (ExportChips, TrainSegmenter, SegmentRaster, Status)
+ALGORITHMS = (ExportChips, ImportChips, ConvertChips, TrainSegmenter, SegmentRaster, Status)
 
 
 class TerrazzoProvider(QgsProcessingProvider):

@@ -1,0 +1,194 @@
+"""Reads the folder that ArcGIS Pro's "Export Training Data For Deep Learning" writes.
+
+`images/` and `labels/` with the same stems; `map.txt`, a line a chip; `esri_accumulated_stats.json` and
+`esri_model_definition.emd`, which name the classes and the kind of labels. Compatible by format: read from folders
+seen and from what readers of them do, with no run of ArcGIS Pro behind it.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from ...errors import InputError
+from ...events import Reporter, Stage
+from ..dataset import SPLITS
+from .foreign import ForeignChip, ForeignFolder, Named, Note, values_by_name
+from .masks import read_mask
+from .pool import in_order
+from .strangers import counted, first_of, inside, read_json, read_lines, read_xml
+
+KIND = "arcgis"
+MAP, STATISTICS, DEFINITION = "map.txt", "esri_accumulated_stats.json", "esri_model_definition.emd"
+SPLITS_FILE = "splits.csv"  # ours: a folder of ArcGIS has no splits
+MODES = {
+    "Classified_Tiles": "segmentation",
+    "Labeled_Tiles": "classification",
+    "MultiLabeled_Tiles": "multilabel",
+    "Export_Tiles": "unlabelled",
+}
+DETECTION = ("PASCAL_VOC_rectangles", "KITTI_rectangles", "RCNN_Masks")
+# In label rasters; ArcGIS has it instead of a class.
+UNLABELLED = 0
+NO_CLASS_NAMES = ("", "0", "nodata", "unclassified", "unlabelled", "unlabeled", "ignore", "class0")
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a folder is one of ArcGIS."""
+    return all((folder / name).is_file() for name in (MAP, STATISTICS, DEFINITION))
+
+
+def read(folder: Path, reporter: Reporter) -> ForeignFolder:
+    """Read what the folder says of its chips.
+
+    Raises:
+        InputError: Its labels are boxes or of an unknown kind, or a file is damaged or names places elsewhere.
+    """
+    definition, statistics = read_json(folder / DEFINITION), read_json(folder / STATISTICS)
+    mode = _mode(folder, definition, statistics)
+    task, note = MODES[mode], Note.read(folder)
+    named = note.named if note else {**_classes(statistics, "Class"), **_classes(definition, "")}
+    splits = _splits(folder)
+    remarks = [f"The labels are {mode}."]
+    chips, without, second = [], [], 0
+    for line in read_lines(folder / MAP):
+        names = _names(line)
+        second += len(names) > 2 or (task == "unlabelled" and len(names) > 1)
+        image = inside(folder, names[0], folder / MAP)
+        label: Optional[Path] = None
+        if task != "unlabelled":
+            labels = [name for name in names[1:] if name.replace("\\", "/").lower().startswith("labels/")] or names[-1:]
+            label = inside(folder, labels[0], folder / MAP) if len(names) > 1 else None
+            if label is None or not label.is_file():
+                without.append(image.name)
+                continue
+        split = splits.get(image.relative_to(folder).as_posix().lower(), "")
+        chips.append(ForeignChip(image, label, split=split))
+    if second:
+        remarks.append(f"{counted(second, 'second image')} of chips left out.")
+    warnings = [f"Chips without a label file are left out: {first_of(without)}."] if without else []
+    if task in ("classification", "multilabel"):
+        stage = Stage(reporter, len(chips), "Reading labels", 0, 0.1)
+        chips, named = _whole_labels(chips, task, named, note, stage)
+    values = {int(text): value for text, value in note.values.items()} if note and task == "segmentation" else {}
+    unlabelled: tuple[int, ...] = (UNLABELLED,)
+    if task == "segmentation" and note is None and UNLABELLED in named:
+        name, _ = named[UNLABELLED]
+        if name.lower().replace(" ", "") in NO_CLASS_NAMES:
+            del named[UNLABELLED]
+        else:
+            unlabelled = ()
+            warnings.append(f'0 is named "{name}" and taken for that class, although it also marks ground without one.')
+
+    def mask(chip: ForeignChip) -> np.ndarray:
+        return read_mask(chip.label, unlabelled, values)
+
+    return ForeignFolder(
+        kind=KIND,
+        task=task,
+        chips=tuple(chips),
+        classes=named,
+        mask=mask if task == "segmentation" else None,
+        label_nodata=note.label_nodata if note else None,
+        remarks=tuple(remarks),
+        warnings=tuple(warnings),
+    )
+
+
+def _mode(folder: Path, definition: Any, statistics: Any) -> str:
+    modes = [found.get("MetaDataMode") for found in (statistics, definition) if isinstance(found, dict)]
+    mode = next((mode for mode in modes if isinstance(mode, str) and mode), None)
+    if mode is None:  # folders of old versions
+        labels = {Path(name).suffix.lower() for line in read_lines(folder / MAP) for name in _names(line)[1:]}
+        mode = "Labeled_Tiles" if labels == {".xml"} else "Classified_Tiles" if labels else "Export_Tiles"
+    if mode in DETECTION:
+        raise InputError(
+            f"The labels of {folder} are {mode}: boxes or outlines of single objects (detection), which Terrazzo does "
+            "not train on.",
+            "Export them as Classified_Tiles, Labeled_Tiles or MultiLabeled_Tiles.",
+        )
+    if mode not in MODES:
+        raise InputError(f"The labels of {folder} are {mode}.", f"Terrazzo reads {', '.join(MODES)}.")
+    return mode
+
+
+def _classes(values: Any, prefix: str) -> Named:
+    """The classes that a file names: `Value`, `Name`, or with "Class" before them; colours of −1 are unknown."""
+    rows = values.get("Classes") if isinstance(values, dict) else None
+    found: Named = {}
+    for row in rows if isinstance(rows, list) else ():
+        if not isinstance(row, dict):
+            continue
+        value = row.get(f"{prefix}Value", row.get("Value", row.get("ClassValue")))
+        name = row.get(f"{prefix}Name", row.get("Name", row.get("ClassName")))
+        if isinstance(value, str) and re.fullmatch(r"\s*-?\d+\s*", value):
+            value = int(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+            found[int(value)] = (str(name) if name not in (None, "") else "", _color(row.get("Color")))
+    return found
+
+
+def _color(parts: Any) -> Optional[str]:
+    if not isinstance(parts, list) or len(parts) != 3 or not all(isinstance(part, (int, float)) for part in parts):
+        return None
+    if not all(0 <= part <= 255 for part in parts):
+        return None
+    return "#{:02x}{:02x}{:02x}".format(*(int(part) for part in parts))
+
+
+def _names(line: str) -> list[str]:
+    """The files of a line of `map.txt`: two spaces or a tab stand between them, and in other versions one space."""
+    parts = re.split(r"\s{2,}|\t", line)
+    return parts if len(parts) > 1 else line.split()
+
+
+def _splits(folder: Path) -> dict[str, str]:
+    """Image → split, as `convertchips` left them."""
+    path = folder / SPLITS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = {row["image"].replace("\\", "/").lower(): row["split"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
+        raise InputError(f"The file {path} is damaged ({error}).", "Mend or remove it.") from error
+    unknown = sorted({str(split) for split in rows.values()} - {*SPLITS, "none"})
+    if unknown:
+        raise InputError(f'{path} names the split "{unknown[0]}".', f"Splits are {', '.join(SPLITS)} and none.")
+    return rows
+
+
+def _whole_labels(
+    chips: list[ForeignChip], task: str, named: Named, note: Optional[Note], stage: Stage
+) -> tuple[list[ForeignChip], Named]:
+    """Read the classes of whole chips from their XML files, which hold class values or, in some, names."""
+    texts = [found for _, found in in_order(lambda chip: _label_texts(chip.label, task), chips, stage)]
+    values: dict[str, int] = dict(note.values) if note else {}
+    for value, (name, _) in named.items():
+        values.setdefault(str(value), value)
+        values.setdefault(name, value)
+    unknown = {text for row in texts for text in row if text not in values}
+    numbers = {text for text in unknown if re.fullmatch(r"-?\d+", text)}
+    values.update({text: int(text) for text in numbers})
+    free = max([0, *values.values()])
+    values.update({text: free + place for text, place in values_by_name(unknown - numbers).items()})
+    for text in unknown:
+        named = {**named, values[text]: ("" if text in numbers else text, None)}
+    found = []
+    for chip, row in zip(chips, texts):
+        classes = sorted({values[text] for text in row})
+        if classes or task == "multilabel":
+            kept = tuple(classes if task == "multilabel" else [values[row[0]]])
+            found.append(ForeignChip(chip.image, None, kept, chip.split))
+    return found, named
+
+
+def _label_texts(path: Path, task: str) -> list[str]:
+    names = [(found.text or "").strip() for found in read_xml(path).iterfind("object/name")]
+    if task == "multilabel":
+        return [part.strip() for name in names for part in name.split(",") if part.strip()]
+    return [name for name in names if name][:1]

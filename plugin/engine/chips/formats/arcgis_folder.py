@@ -1,0 +1,168 @@
+"""Writes a chip dataset as the folder that ArcGIS Pro's "Export Training Data For Deep Learning" writes.
+
+Label rasters hold class values, and 0 where there is no label: readers of such folders take 0 for that, whatever the
+class table says, and class values in XML for numbers without a sign. So classes of 0 and below get a value after the
+largest one there; `terrazzo.json` knows theirs. Features are the connected regions of a class in a chip. Which split a
+chip is in has no place there and is written to `splits.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from osgeo import gdal
+
+from ...classes import ClassInfo, ClassTable
+from ...raster_io import gdal_type, missing_values
+from ..dataset import ChipDataset
+from ..statistics import BandStatistics
+from ..writer import LABEL_OPTIONS
+from .arcgis import DEFINITION, KIND, MAP, MODES, SPLITS_FILE, STATISTICS, UNLABELLED
+from .arcgis_statistics import Statistics, to_text
+from .foreign import FolderWriter
+from .images import WORLD_FILES, copy_chip, open_image, world_file
+from .regions import regions
+
+WORLD_FILE_OF = {"tif": "tfw", "png": "pgw", "jpg": "jgw"}
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a chip adds to the figures."""
+
+    image: str
+    label: str
+    bands: BandStatistics
+    pixels: np.ndarray  # (C,)
+    areas: Sequence[Sequence[float]]  # of the features of each class
+
+
+class ArcgisWriter(FolderWriter):
+    """Writes images, labels and the four files beside them."""
+
+    KIND = KIND
+    TASKS = tuple(MODES.values())
+
+    def __init__(self, dataset: ChipDataset, folder: Path, places: np.ndarray) -> None:
+        super().__init__(dataset, folder, places)
+        self.written = written_values(self.info.classes) if self.values else []
+        table = ClassTable.from_rows(ClassInfo(value, "", "#000000") for value in self.written)
+        self.mask_dtype = table.mask_dtype(UNLABELLED) if self.values else np.dtype(np.uint8)
+        mode = next(mode for mode, task in MODES.items() if task == self.info.task)
+        self.statistics = Statistics(self.info, mode, self.written)
+        self.numbers = {int(place): number for number, place in enumerate(places)}
+        for name in ("images", "labels"):
+            (folder / name).mkdir()
+        self.map = (folder / MAP).open("w", encoding="utf-8", newline="")
+        self.splits = (folder / SPLITS_FILE).open("w", encoding="utf-8", newline="")
+        self.rows = csv.writer(self.splits)
+        self.rows.writerow(("image", "split"))
+        moved = [value for value, written in zip(self.values, self.written) if value != written]
+        if moved:
+            changes = ", ".join(
+                f"{value} ({self.names[value]}) becomes {written}"
+                for value, written in zip(self.values, self.written)
+                if value != written
+            )
+            self.remarks.append(f"In folders of ArcGIS 0 is no class, and class values are positive: {changes}.")
+
+    def write(self, place: int) -> _Written:
+        """Copy the image, write its place and its label, and count both."""
+        info = self.info
+        source = self.dataset.folder / str(self.dataset.images[place])
+        stem = f"{self.numbers[place]:09d}"
+        ending = source.suffix.lstrip(".")
+        image = f"images/{stem}.{ending}"
+        copy_chip(source, self.folder / image)
+        opened = open_image(source)
+        data: np.ndarray = opened.ReadAsArray()
+        data = data if data.ndim == 3 else data[None]
+        transform = opened.GetGeoTransform()
+        for other in WORLD_FILES:  # the one that ArcGIS looks for replaces another
+            (self.folder / image).with_suffix(other).unlink(missing_ok=True)
+        (self.folder / image).with_suffix(f".{WORLD_FILE_OF[ending]}").write_text(world_file(transform))
+        bands = BandStatistics.of(data, missing_values(data, (info.nodata,) * len(data)))
+        cell = abs(transform[1] * transform[5] - transform[2] * transform[4])
+        if info.task == "unlabelled":
+            return _Written(image, "", bands, np.empty(0, np.int64), [])
+        if info.task == "segmentation":
+            return self._write_mask(place, stem, image, bands, opened, cell)
+        shown = self.classes_of(place)
+        label = f"labels/{stem}.xml"
+        names = [self.written[self.values.index(value)] for value in shown]
+        (self.folder / label).write_bytes(_label_xml(image, data.shape, [",".join(map(str, names))] if names else []))
+        height, width = data.shape[1:]
+        there = np.array([value in shown for value in self.values])
+        areas = [[height * width * cell] if found else [] for found in there.tolist()]
+        return _Written(image, label, bands, there * height * width, areas)
+
+    def _write_mask(
+        self, place: int, stem: str, image: str, bands: BandStatistics, opened: gdal.Dataset, cell: float
+    ) -> _Written:
+        mask = open_image(self.dataset.folder / str(self.dataset.labels[place])).ReadAsArray()
+        indices = self.info.classes.to_indices(mask)
+        lookup = np.full(256, UNLABELLED, self.mask_dtype)
+        lookup[: len(self.written)] = self.written
+        label = f"labels/{stem}.tif"
+        height, width = mask.shape
+        # Without a colour table: readers would turn it into greys.
+        target = gdal.GetDriverByName("GTiff").Create(
+            str(self.folder / label), width, height, 1, gdal_type(self.mask_dtype), LABEL_OPTIONS
+        )
+        target.SetGeoTransform(opened.GetGeoTransform())
+        if opened.GetSpatialRef() is not None:
+            target.SetSpatialRef(opened.GetSpatialRef())
+        target.WriteArray(lookup[indices])
+        target.FlushCache()
+        areas: list[list[float]] = [[] for _ in self.values]
+        labelled = indices < len(self.values)
+        for region in regions(indices, labelled):
+            areas[region.value].append(region.area * cell)
+        pixels = np.bincount(indices[labelled], minlength=len(self.values)).astype(np.int64)
+        return _Written(image, label, bands, pixels, areas)
+
+    def collect(self, place: int, written: Any) -> None:
+        """A line in `map.txt` and in `splits.csv`, and the figures."""
+        self.statistics.add(written.bands, written.pixels, written.areas)
+        self.map.write(self.statistics.map_line(written.image, written.label))
+        self.rows.writerow((written.image, self.dataset.splits[place]))
+
+    def finish(self) -> None:
+        """Write the files beside the chips."""
+        self.map.close()
+        self.splits.close()
+        (self.folder / "stats.txt").write_bytes(self.statistics.stats_text().encode("utf-8"))
+        (self.folder / STATISTICS).write_text(to_text(self.statistics.accumulated()), encoding="utf-8")
+        (self.folder / DEFINITION).write_text(to_text(self.statistics.definition()), encoding="utf-8")
+        self.note(self.written)
+
+
+def written_values(classes: ClassTable) -> list[int]:
+    """What stands for each class in an ArcGIS folder: its value, or a free one where that is not above 0."""
+    values = classes.values.tolist()
+    free = max([0, *values])
+    return [value if value > 0 else free + place for place, value in enumerate(values, start=1)]
+
+
+def _label_xml(image: str, shape: tuple[int, ...], names: list[str]) -> bytes:
+    """The label of a whole chip: an object for it, whose box is the chip."""
+    bands, height, width = shape
+    root = ET.Element("annotation")
+    ET.SubElement(root, "filename").text = Path(image).name
+    ET.SubElement(ET.SubElement(root, "source"), "annotation").text = "Terrazzo"
+    size = ET.SubElement(root, "size")
+    for name, number in (("width", width), ("height", height), ("depth", bands)):
+        ET.SubElement(size, name).text = str(number)
+    for name in names:
+        found = ET.SubElement(root, "object")
+        ET.SubElement(found, "name").text = name
+        box = ET.SubElement(found, "bndbox")
+        for corner, number in (("xmin", 0), ("ymin", 0), ("xmax", width), ("ymax", height)):
+            ET.SubElement(box, corner).text = f"{number:.2f}"
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True)

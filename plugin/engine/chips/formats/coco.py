@@ -1,0 +1,252 @@
+"""COCO's object instances: images, and a JSON a split with the outline of each region of a class.
+
+Written: `images/<split>/`, `annotations/instances_<split>.json`; category ids are class values, each connected region
+of a class is an annotation, a polygon where it has no holes and run lengths where it has. Read: the same, JSON files
+beside their images, and run lengths packed as text. Where annotations overlap, the smaller one lies on top.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...events import Reporter
+from ..dataset import ChipDataset
+from .foreign import (
+    NO_CLASS,
+    SPLIT_NAMES,
+    FolderWriter,
+    ForeignChip,
+    ForeignFolder,
+    Named,
+    Note,
+    split_of,
+)
+from .images import copy_chip, open_image
+from .regions import burn, polygon_of, regions, run_lengths
+from .strangers import counted, first_of, inside, read_json
+
+KIND = "coco"
+LISTS = ("images", "annotations", "categories")
+READ_AT_ONCE = 1 << 20  # bytes
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a folder holds annotations of COCO: JSON that names the three lists; it is not parsed for that."""
+    return any(_names_the_lists(path) for path in _candidates(folder))
+
+
+def _names_the_lists(path: Path) -> bool:
+    wanted = {f'"{name}"'.encode() for name in LISTS}
+    try:
+        with path.open("rb") as file:
+            end = b""
+            while wanted and (some := file.read(READ_AT_ONCE)):
+                text = end + some
+                wanted -= {word for word in wanted if word in text}
+                end = text[-32:]
+    except OSError:
+        return False
+    return not wanted
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """JSON files where annotations lie: in `annotations`, beside folders of images, or in those."""
+    for path in sorted([*folder.glob("annotations/*.json"), *folder.glob("*.json"), *folder.glob("*/*.json")]):
+        if path.name != "terrazzo.json" and not path.name.startswith(("captions_", "person_keypoints_", "panoptic_")):
+            yield path
+
+
+def read(folder: Path, reporter: Reporter) -> ForeignFolder:
+    """Read categories, images and annotations.
+
+    Raises:
+        InputError: They are damaged, hold boxes only, contradict each other, or name places elsewhere.
+    """
+    note = Note.read(folder)
+    files = list(dict.fromkeys(_candidates(folder)))
+    instances = [path for path in files if path.name.startswith("instances_")]
+    named: Named = {}
+    chips: list[ForeignChip] = []
+    missing: list[str] = []
+    boxes = 0
+    for path in instances or files:
+        reporter.check_cancelled()
+        values = read_json(path)
+        if not isinstance(values, dict) or not all(isinstance(values.get(name), list) for name in LISTS):
+            continue
+        try:
+            _add_categories(named, values["categories"], path)
+            boxes += _add_chips(chips, missing, values, named, folder, path)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InputError(
+                f"The annotations {path} are damaged ({type(error).__name__}: {error}).", "Check the file."
+            ) from error
+    if not chips and not missing:
+        raise InputError(f"{folder} holds no annotations of COCO with images.", "Choose the folder above them.")
+    if boxes and not any(chip.label for chip in chips):
+        raise InputError(
+            f"The annotations of {folder} are boxes without outlines (detection), which Terrazzo does not train on.",
+            "Use annotations with segmentations.",
+        )
+    warnings = [f"Images that are not there are left out: {first_of(missing)}."] if missing else []
+    if boxes:
+        warnings.append(f"{counted(boxes, 'annotation')} without an outline left out.")
+    return ForeignFolder(
+        kind=KIND,
+        task="segmentation",
+        chips=tuple(chips),
+        classes=note.named if note else named,
+        mask=_mask,
+        label_nodata=note.label_nodata if note else None,
+        complete=True,
+        warnings=tuple(warnings),
+    )
+
+
+def _add_categories(named: Named, rows: list[Any], path: Path) -> None:
+    for row in rows:
+        value, name = _whole(row["id"]), str(row.get("name") or "")
+        if value in named and named[value][0] != name:
+            raise InputError(
+                f'{path} calls the category {value} "{name}", and another file "{named[value][0]}".',
+                "Import them as two datasets.",
+            )
+        color = row.get("color")
+        fine = isinstance(color, list) and len(color) == 3 and all(isinstance(part, int) for part in color)
+        rgb = [min(255, max(0, part)) for part in color] if fine else None
+        named[value] = (name, "#{:02x}{:02x}{:02x}".format(*rgb) if rgb else None)
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, bool) or int(number) != number:
+        raise ValueError(f"{number!r} is no whole number")
+    return int(number)
+
+
+def _add_chips(
+    chips: list[ForeignChip], missing: list[str], values: dict[str, Any], named: Named, folder: Path, path: Path
+) -> int:
+    """Add the images of a file with their annotations; gives how many annotations have a box only."""
+    shapes: dict[Any, list[tuple[float, int, Any]]] = {}
+    boxes = 0
+    for row in values["annotations"]:
+        shape, value = row.get("segmentation"), _whole(row["category_id"])
+        if value not in named:
+            raise InputError(f"{path} has annotations of the category {value}, which it does not name.", "Add it.")
+        if not shape:
+            boxes += 1
+            continue
+        if not isinstance(shape, (list, dict)):
+            raise ValueError("a segmentation is neither polygons nor run lengths")
+        shapes.setdefault(row["image_id"], []).append((float(row.get("area") or 0), value, shape))
+    split = split_of(path.stem.replace("instances_", "")) or split_of(path.parent.name)
+    bases = _bases(folder, path, split)
+    for row in values["images"]:
+        name = str(row["file_name"])
+        image = next((found for found in (inside(base, name, path) for base in bases) if found.is_file()), None)
+        if image is None:
+            missing.append(name)
+            continue
+        # Larger first, so that what lies upon something is drawn upon it.
+        found = sorted(shapes.get(row["id"], ()), key=lambda shape: -shape[0])
+        chips.append(ForeignChip(image, [(value, shape) for _, value, shape in found], split=split))
+    return boxes
+
+
+def _bases(folder: Path, path: Path, split: str) -> list[Path]:
+    """Folders in which the images of an annotation file may lie."""
+    own = path.stem.replace("instances_", "")
+    names = dict.fromkeys(name for name in (own, SPLIT_NAMES.get(split, ""), split, "") if "/" not in name)
+    bases = [folder / "images" / name for name in names] + [folder / name for name in names]
+    return [base for base in dict.fromkeys([*bases, path.parent]) if base.is_dir()]
+
+
+def _mask(chip: ForeignChip) -> np.ndarray:
+    image = open_image(chip.image)
+    mask = np.full((image.RasterYSize, image.RasterXSize), NO_CLASS, np.int32)
+    try:
+        burn(mask, chip.label)
+    except InputError as error:
+        raise InputError(f"{error.problem} The image is {chip.image}.", error.remedy) from error
+    return mask
+
+
+class CocoWriter(FolderWriter):
+    """Copies images and writes an annotation a region, as they come: a file of a split is never in memory."""
+
+    KIND = KIND
+    TASKS = ("segmentation",)
+
+    def __init__(self, dataset: ChipDataset, folder: Path, places: np.ndarray) -> None:
+        super().__init__(dataset, folder, places)
+        self.files: dict[str, Any] = {}
+        self.images: dict[str, list[str]] = {}
+        self.annotations = 0
+        self.begun: set[str] = set()  # splits whose list of annotations holds one
+        (folder / "annotations").mkdir()
+        for split in dict.fromkeys(dataset.splits[places].tolist()):
+            name = SPLIT_NAMES[split]
+            (folder / "images" / name).mkdir(parents=True)
+            self.files[split] = (folder / "annotations" / f"instances_{name}.json").open("w", encoding="utf-8")
+            self.files[split].write('{"annotations": [')
+            self.images[split] = []
+
+    def write(self, place: int) -> list[dict[str, Any]]:
+        """Copy a chip; gives its annotations, but for their ids."""
+        source = self.dataset.folder / str(self.dataset.images[place])
+        copy_chip(source, self.folder / "images" / SPLIT_NAMES[str(self.dataset.splits[place])] / source.name)
+        mask = open_image(self.dataset.folder / str(self.dataset.labels[place])).ReadAsArray()
+        height, width = mask.shape
+        indices = self.info.classes.to_indices(mask)
+        found = regions(indices, indices < len(self.values))
+        holed = [region for region in found if region.holes]
+        runs = iter(run_lengths(holed, height, width) if holed else ())
+        rows = []
+        for region in found:
+            shape: Any = [polygon_of(region)]
+            if region.holes:
+                shape = {"size": [height, width], "counts": next(runs)}
+            rows.append(
+                {
+                    "image_id": place + 1,
+                    "category_id": self.values[region.value],
+                    "iscrowd": 0,
+                    "area": region.area,
+                    "bbox": list(region.bounds),
+                    "segmentation": shape,
+                }
+            )
+        return rows
+
+    def collect(self, place: int, written: Any) -> None:
+        """Append the annotations of a chip to the file of its split."""
+        split = str(self.dataset.splits[place])
+        file, images = self.files[split], self.images[split]
+        for row in written:
+            self.annotations += 1
+            file.write(",\n" if split in self.begun else "\n")
+            file.write(json.dumps({"id": self.annotations, **row}))
+            self.begun.add(split)
+        size = self.info.chip_size
+        name = Path(str(self.dataset.images[place])).name
+        images.append(json.dumps({"id": place + 1, "file_name": name, "width": size, "height": size}))
+
+    def finish(self) -> None:
+        """Write images and categories, and close the files."""
+        rows = [
+            {"id": info.value, "name": info.name, "supercategory": "land", "color": list(info.rgb)}
+            for info in self.info.classes.classes
+        ]
+        for split, file in self.files.items():
+            file.write(f'\n],\n"categories": {json.dumps(rows, ensure_ascii=False)},\n"images": [\n')
+            file.write(",\n".join(self.images[split]))
+            description = json.dumps(f"Chips for {split}, written by Terrazzo")
+            file.write(f'\n],\n"info": {{"description": {description}}},\n"licenses": []\n}}\n')
+            file.close()
+        self.note(self.values)

@@ -1,0 +1,98 @@
+"""A folder a class, as ImageNet has it and most libraries read it: `train/forest/0001.jpg`, or `forest/0001.jpg`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...events import Reporter
+from ..dataset import ChipDataset
+from .foreign import SPLIT_NAMES, FolderWriter, ForeignChip, ForeignFolder, Note, file_names, split_of, values_by_name
+from .images import ENDINGS, copy_chip
+from .strangers import counted, first_of
+
+KIND = "imagenet"
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a folder holds folders of images."""
+    return any(next(_images(part), None) is not None for part in _parts(folder))
+
+
+def read(folder: Path, reporter: Reporter) -> ForeignFolder:
+    """The images of each class; the classes get the values 1 … n in the order of their names.
+
+    Raises:
+        InputError: There are no folders with images.
+    """
+    note, remarks, other = Note.read(folder), [], 0
+    parts = [part for part in _parts(folder) if next(_images(part), None) is not None]
+    splits = {part: split_of(part.name) for part in parts}
+    # A class may be called "test"; only where all folders are called after splits do they hold classes.
+    divided = bool(parts) and all(splits.values()) and all(_parts(part) for part in parts)
+    held = [("", part) for part in parts]
+    if divided:
+        held = [(splits[part], found) for part in parts for found in _parts(part)]
+    values = note.values if note else values_by_name(found.name for _, found in held)
+    chips = []
+    for split, found in held:
+        reporter.check_cancelled()
+        if found.name not in values:
+            remarks.append(f"The folder {found} is no class of the folder's terrazzo.json and left out.")
+            continue
+        images = list(_images(found))
+        other += sum(1 for path in found.rglob("*") if path.is_file()) - len(images)
+        chips += [ForeignChip(image, None, (values[found.name],), split) for image in images]
+    if not chips:
+        raise InputError(f"{folder} holds no folders of images.", "Put the images of each class into a folder.")
+    loose = [path.name for path in folder.iterdir() if path.is_file() and path.suffix.lower() in ENDINGS]
+    warnings = [f"Images outside of the class folders are left out: {first_of(sorted(loose))}."] if loose else []
+    if other:
+        remarks.append(f"{counted(other, 'other file')} left out.")
+    named = note.named if note else {value: (name, None) for name, value in values.items()}
+    return ForeignFolder(KIND, "classification", tuple(chips), named, remarks=tuple(remarks), warnings=tuple(warnings))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """The images in a folder and the folders in it, in the order of their names."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _images(path)
+        elif path.suffix.lower() in ENDINGS:
+            yield path
+
+
+class ImagenetWriter(FolderWriter):
+    """Copies each chip into the folder of its class, in the folder of its split."""
+
+    KIND = KIND
+    TASKS = ("classification",)
+
+    def __init__(self, dataset: ChipDataset, folder: Path, places: np.ndarray) -> None:
+        super().__init__(dataset, folder, places)
+        self.folders = dict(zip(self.values, file_names(self.info.classes)))
+        for split in dict.fromkeys(dataset.splits[places].tolist()):
+            # All of them, also those without a chip: readers number classes by the folders they see.
+            for name in self.folders.values():
+                (folder / SPLIT_NAMES[split] / name).mkdir(parents=True)
+
+    def write(self, place: int) -> Any:
+        """Copy a chip as it is."""
+        source = self.dataset.folder / str(self.dataset.images[place])
+        (value,) = self.classes_of(place)
+        split = SPLIT_NAMES[str(self.dataset.splits[place])]
+        copy_chip(source, self.folder / split / self.folders[value] / source.name)
+
+    def finish(self) -> None:
+        """Leave the note."""
+        self.note(self.folders.values())

@@ -1,0 +1,243 @@
+"""Images from strangers: what they are, read in the shape that a dataset wants, copied, placed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from osgeo import gdal, gdal_array
+
+from ...errors import InputError
+from ...raster_io import band_name, gdal_type, is_alpha, spatial_reference
+from .strangers import inside
+
+gdal.UseExceptions()
+
+# Drivers that read nothing but the file they are given; a VRT, say, could name any other.
+DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
+ENDINGS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".mrf")
+# The formats that a chip dataset has, and the endings of their world files.
+KEPT = {"GTiff": ".tfw", "PNG": ".pgw", "JPEG": ".jgw"}
+COLORS = ("red", "green", "blue")
+WORLD_FILES = (*KEPT.values(), ".wld")
+
+
+
+class Unreadable(InputError):
+    """A file is missing or damaged; others of its folder may be fine."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an image is, without its pixels."""
+
+    path: Path
+    driver: str
+    width: int
+    height: int
+    bands: int  # without an alpha band; a palette counts as the three it stands for
+    plain: bool  # whether the file holds these bands and nothing else
+    dtype: np.dtype[Any]
+    nodata: Optional[float]
+    names: tuple[str, ...]  # of the bands
+    transform: Optional[tuple[float, ...]]  # GDAL's six numbers
+    crs: str  # WKT2, or ""
+    size: int  # of the file, bytes
+
+    @property
+    def side(self) -> int:
+        """The side of the largest square in it, pixels."""
+        return min(self.width, self.height)
+
+
+def open_image(path: Path) -> gdal.Dataset:
+    """Open an image, with drivers that read no file but it and its own sidecars.
+
+    Raises:
+        Unreadable: It is missing, damaged or of another kind.
+        InputError: It stands for a file elsewhere.
+    """
+    drivers = list(DRIVERS)
+    if path.suffix.lower() == ".mrf":
+        _check_mrf(path)
+        drivers = ["MRF"]
+    try:
+        return gdal.OpenEx(str(path), gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=drivers)
+    except RuntimeError as error:
+        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
+
+
+def _check_mrf(path: Path) -> None:
+    """An MRF file names its data, which may lie anywhere."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")[:100_000]
+    except OSError as error:
+        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is there.") from error
+    if "<CachedSource" in text:
+        raise InputError(f"{path} stands for an image elsewhere.", "Convert it to GeoTIFF with GDAL first.")
+    for tag in ("DataFile", "IndexFile"):
+        for part in text.split(f"<{tag}")[1:]:
+            named = part.partition(">")[2].partition("<")[0].strip()
+            if named:
+                inside(path.parent, named, path)
+
+
+def look_at(path: Path) -> ImageFacts:
+    """What an image is.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    image = open_image(path)
+    numbers = _value_bands(image)
+    first = image.GetRasterBand(numbers[0])
+    if gdal.DataTypeIsComplex(first.DataType):
+        raise InputError(f"The image {path} holds complex numbers.", "Derive amplitude or phase first.")
+    codes = {image.GetRasterBand(number).DataType for number in numbers}
+    dtypes = [np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(code)) for code in codes]
+    palette = len(numbers) == 1 and first.GetColorTable() is not None
+    reference = image.GetSpatialRef()
+    nodata = first.GetNoDataValue()
+    bands = 3 if palette else len(numbers)
+    return ImageFacts(
+        path=path,
+        driver=image.GetDriver().ShortName,
+        width=image.RasterXSize,
+        height=image.RasterYSize,
+        bands=bands,
+        plain=not palette and len(numbers) == image.RasterCount,
+        dtype=np.result_type(*dtypes),
+        nodata=None if nodata is None or palette else float(nodata),
+        names=COLORS if palette else tuple(band_name(image.GetRasterBand(number), number) for number in numbers),
+        transform=image.GetGeoTransform(can_return_null=True),
+        # Thousands of chips have the same one.
+        crs="" if reference is None else sys.intern(reference.ExportToWkt(["FORMAT=WKT2_2019"])),
+        size=path.stat().st_size,
+    )
+
+
+def _value_bands(image: gdal.Dataset) -> list[int]:
+    numbers = range(1, image.RasterCount + 1)
+    return [number for number in numbers if not is_alpha(image, number)] or list(numbers)
+
+
+def read_image(path: Path, bands: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """(bands, H, W): the pixels of an image; one of grey values is repeated, a palette becomes its colours.
+
+    Raises:
+        InputError: It has another number of bands.
+        Unreadable: It is damaged.
+    """
+    image = open_image(path)
+    numbers = _value_bands(image)
+    data = read_pixels(image, numbers)
+    colors = image.GetRasterBand(numbers[0]).GetColorTable() if len(numbers) == 1 else None
+    if colors is not None:
+        table = np.zeros((256, 3), np.uint8)
+        for place in range(min(256, colors.GetCount())):
+            table[place] = colors.GetColorEntry(place)[:3]
+        data = table[np.minimum(data[0], 255)].transpose(2, 0, 1)
+    if len(data) == 1 and bands > 1:
+        data = np.repeat(data, bands, axis=0)
+    if len(data) != bands:
+        raise InputError(
+            f"The image {path} has {len(data)} bands, and most images of the folder have {bands}.",
+            "Keep images with the same bands in one folder.",
+        )
+    return data.astype(dtype, copy=False)
+
+
+def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
+    """(C, H, W): the pixels of an open image; without `bands`, of all.
+
+    Raises:
+        Unreadable: It is damaged.
+    """
+    try:
+        data: np.ndarray = image.ReadAsArray(band_list=list(bands) or None)
+    except RuntimeError as error:
+        path = image.GetDescription()
+        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
+    return data if data.ndim == 3 else data[None]
+
+
+def square(data: np.ndarray, size: int, resampling: int = gdal.GRIORA_Bilinear) -> np.ndarray:
+    """The largest square in the middle of (C, H, W) pixels, as (C, size, size)."""
+    rows, columns = middle(data.shape[1:])
+    part = data[:, rows, columns]
+    if part.shape[1] == size:
+        return np.ascontiguousarray(part)
+    source = gdal.GetDriverByName("MEM").Create("", part.shape[2], part.shape[1], len(part), gdal_type(data.dtype))
+    source.WriteArray(np.ascontiguousarray(part))
+    found: np.ndarray = source.ReadAsArray(buf_xsize=size, buf_ysize=size, resample_alg=resampling)
+    return found if found.ndim == 3 else found[None]
+
+
+def middle(shape: Sequence[int]) -> tuple[slice, slice]:
+    """(rows, columns) of the largest square in the middle of (H, W) pixels."""
+    height, width = shape
+    side = min(height, width)
+    row, column = (height - side) // 2, (width - side) // 2
+    return slice(row, row + side), slice(column, column + side)
+
+
+def square_transform(transform: Sequence[float], height: int, width: int, size: int) -> tuple[float, ...]:
+    """GDAL's six numbers for what `square` makes of an image that has `transform`."""
+    side = min(height, width)
+    row, column, scale = (height - side) // 2, (width - side) // 2, side / size
+    left, right, across, top, down, below = transform
+    return (
+        left + column * right + row * across, right * scale, across * scale,
+        top + column * down + row * below, down * scale, below * scale,
+    )  # fmt: skip
+
+
+def corners(transform: Sequence[float], size: int) -> list[tuple[float, float]]:
+    """The corners of a chip as (x, y), clockwise from its first pixel."""
+    places = ((0, 0), (size, 0), (size, size), (0, size))
+    return [
+        (
+            transform[0] + column * transform[1] + row * transform[2],
+            transform[3] + column * transform[4] + row * transform[5],
+        )
+        for column, row in places
+    ]
+
+
+def turn(transform: Sequence[float]) -> float:
+    """Degrees clockwise that the rows of an image are turned, from 0 to below 360."""
+    return round(math.degrees(math.atan2(-transform[4], transform[1])), 6) % 360
+
+
+def world_file(transform: Sequence[float]) -> str:
+    """The text of a world file: six numbers, the place being the middle of the first pixel."""
+    left, right, across, top, down, below = transform
+    numbers = (right, down, across, below, left + (right + across) / 2, top + (down + below) / 2)
+    return "".join(f"{number!r}\n" for number in map(float, numbers))
+
+
+def copy_chip(source: Path, target: Path) -> None:
+    """Copy a chip of a dataset of ours byte by byte, and what says where it lies."""
+    shutil.copyfile(source, target)
+    for ending in WORLD_FILES:
+        if source.with_suffix(ending).is_file():
+            shutil.copyfile(source.with_suffix(ending), target.with_suffix(ending))
+    beside = Path(f"{source}.aux.xml")
+    if beside.is_file():
+        shutil.copyfile(beside, f"{target}.aux.xml")
+
+
+def place_image(path: Path, transform: Sequence[float], crs: str) -> None:
+    """Say where a copied image lies: in a file beside it, so that its own bytes stay as they are."""
+    image = gdal.OpenEx(str(path), gdal.OF_RASTER, allowed_drivers=list(KEPT))
+    if image.GetGeoTransform(can_return_null=True) != tuple(transform):
+        image.SetGeoTransform(list(transform))
+    reference, own = spatial_reference(crs), image.GetSpatialRef()
+    if reference is not None and (own is None or not own.IsSame(reference)):
+        image.SetSpatialRef(reference)

@@ -1,0 +1,334 @@
+"""A folder of chips from another program → chip dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from osgeo import gdal
+
+from ...classes import MAX_CLASSES, ClassTable
+from ...config import ImportChipsConfig
+from ...errors import InputError
+from ...events import Reporter, Stage
+from ...files import check_writable
+from ...raster_io import missing_values
+from ..builder import building, check_target
+from ..dataset import SPLITS, DatasetInfo
+from ..divide import SplitRule, divide
+from ..index import ChipIndex
+from ..scheme import BACKGROUND_COLOR, BACKGROUND_NAME
+from ..statistics import BandStatistics
+from ..writer import ENDINGS, ChipFiles
+from .foreign import NO_CLASS, ForeignChip, ForeignFolder
+from .images import ImageFacts, Unreadable, corners, place_image, read_image, square, turn
+from .masks import square_mask, values_in
+from .pool import file_errors, in_order
+from .readers import read_folder
+from .strangers import counted, first_of
+from .survey import Shape, survey
+
+Found = list  # list[tuple[ForeignChip, ImageFacts]]
+
+
+@dataclass(frozen=True)
+class _Chip:
+    """A chip that is written, as it goes into the index."""
+
+    corners: Sequence[tuple[float, float]]
+    values: dict[str, Any]
+    pixels: np.ndarray  # (C,)
+
+
+def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any]:
+    """Make a chip dataset of a folder from another program.
+
+    Images are copied byte by byte where they have the dataset's size, bands and one of its formats. The dataset
+    appears under its final name when it is whole; a cancelled or failed import leaves nothing.
+
+    Returns:
+        dataset (folder), chips, training, validation, test (numbers of chips), classes (number).
+
+    Raises:
+        InputError: The folder is of no known kind, or something in it cannot be used.
+        ResourceError: The folder cannot be written or its disk is full.
+        Cancelled: The user asked for the end.
+    """
+    rule = _rule(config)
+    check_target(config.output, config.overwrite)
+    with file_errors():
+        folder = read_folder(Path(config.input), config.folder_format, reporter)
+    reporter.log(f"{config.input} is a folder of {folder.kind} for {folder.task}.")
+    for remark in folder.remarks:
+        reporter.log(remark)
+    for warning in folder.warnings:
+        reporter.warning(warning)
+    found, shape = survey(folder, reporter)
+    found, classes, background = _classes(folder, found, reporter)
+    label_nodata = _label_nodata(folder, classes) if folder.task == "segmentation" else None
+    raw = shape.chip_size**2 * shape.bands * shape.dtype.itemsize
+    check_writable(config.output, sum(facts.size if shape.keeps(facts) else raw for _, facts in found))
+    with file_errors(), building(config.output) as partial:
+        job = _Import(folder, shape, classes, label_nodata, background, partial, _keeps_splits(found, rule, reporter))
+        with ChipIndex(partial / "chips.gpkg", classes, shape.ground.crs) as index:
+            job.write_chips(found, index, Stage(reporter, len(found), "Writing chips", 0.4, 1))
+            job.report(reporter)
+            outline = job.outline(config)
+            info = divide(index, outline, job.rule(rule, index, reporter), reporter)
+        (partial / "dataset.json").write_text(info.to_json(), encoding="utf-8")
+    counts = info.chip_counts
+    return {"dataset": config.output, "chips": sum(counts.values()), **counts, "classes": len(classes)}
+
+
+def _rule(config: ImportChipsConfig) -> SplitRule:
+    """How chips are divided that the folder does not divide."""
+    if config.split_method in ("areas", "rasters"):
+        raise InputError(
+            f"SPLIT_METHOD is {config.split_method}, and a folder of chips knows of none.",
+            "Choose blocks or random; “Split chips” can divide the dataset by areas afterwards.",
+        )
+    return SplitRule.of(config)
+
+
+def _keeps_splits(found: Found, rule: SplitRule, reporter: Reporter) -> bool:
+    """Whether the folder's own splits hold: every chip has one, and there is more than one."""
+    splits = {chip.split for chip, _ in found}
+    if "" not in splits and len(splits) > 1:
+        reporter.log("The splits are those of the folder.")
+        return True
+    if splits - {""}:
+        missing = "" in splits
+        reporter.log(
+            "The folder divides only some of its chips, so that all are divided anew."
+            if missing
+            else f"All chips of the folder are for {splits.pop()}, so that they are divided anew."
+        )
+    return False
+
+
+def _classes(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, ClassTable, Optional[int]]:
+    """The chips whose label can be read, the classes, and the class value of ground without a label, if any.
+
+    Raises:
+        InputError: There are too few or too many classes.
+    """
+    named, values, unlabelled = {**folder.names, **folder.classes}, set(folder.classes), True
+    if folder.task == "segmentation" and not folder.complete:
+        found, seen = _labelled(folder, found, reporter)
+        unlabelled = NO_CLASS in seen
+        values |= seen - {NO_CLASS}
+    values |= {value for chip, _ in found for value in chip.classes}
+    background: Optional[int] = None
+    if folder.task == "segmentation" and len(values) == 1 and unlabelled:
+        # As `exportchips` does: else nothing could be learned.
+        background = next(value for value in (0, 255, max(values) + 1) if value not in values)
+        values.add(background)
+        named[background] = (BACKGROUND_NAME, BACKGROUND_COLOR)
+        reporter.log('The labels hold one class: ground without a label is the class "background".')
+    if len(values) < 2 and folder.task in ("segmentation", "classification"):
+        held = f"one class only: {min(values)}" if values else "no class"
+        raise InputError(f"The labels of the folder hold {held}.", "Label a second class.")
+    if len(values) > MAX_CLASSES:
+        raise InputError(
+            f"The labels hold {len(values)} different values, from {min(values)} to {max(values)}.",
+            f"Class labels have at most {MAX_CLASSES}; these look like something else.",
+        )
+    table = ClassTable.from_rows((value, *named.get(value, ("", None))) for value in sorted(values))
+    if len(table):
+        reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in table.classes) + ".")
+    return found, table, background
+
+
+def _label_nodata(folder: ForeignFolder, classes: ClassTable) -> int:
+    """The value for "no label" in masks: that of the dataset which the folder was made of, or a free one."""
+    given = folder.label_nodata
+    return classes.free_value() if given is None or given in classes.values else given
+
+
+def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, set[int]]:
+    """The chips whose mask can be read, and the values in all masks."""
+    read = folder.mask
+    assert read is not None
+
+    def look(item: tuple[ForeignChip, ImageFacts]) -> Optional[np.ndarray]:
+        chip, facts = item
+        try:
+            mask = read(chip)
+        except Unreadable:
+            return None
+        if mask.shape != (facts.height, facts.width):
+            raise InputError(
+                f"The label of {chip.image} has {mask.shape[1]} × {mask.shape[0]} pixels, and the image "
+                f"{facts.width} × {facts.height}.",
+                "Labels must have the size of their images.",
+            )
+        return values_in(mask)
+
+    kept, seen, damaged = [], set(), []
+    for item, values in in_order(look, found, Stage(reporter, len(found), "Looking for classes", 0.2, 0.4)):
+        if values is None:
+            damaged.append(item[0].image.name)
+            continue
+        kept.append(item)
+        seen.update(values.tolist())
+    if damaged:
+        reporter.warning(f"Chips whose label cannot be read are left out: {first_of(damaged)}.")
+    if not kept:
+        raise InputError("No label can be read.", "Check that the labels are there and whole.")
+    return kept, seen
+
+
+class _Import:
+    """An import under way: chips are read and written on threads."""
+
+    def __init__(
+        self,
+        folder: ForeignFolder,
+        shape: Shape,
+        classes: ClassTable,
+        label_nodata: Optional[int],
+        background: Optional[int],
+        target: Path,
+        keeps_splits: bool,
+    ) -> None:
+        self.folder, self.shape, self.classes = folder, shape, classes
+        self.label_nodata, self.background, self.target = label_nodata, background, target
+        self.keeps_splits = keeps_splits
+        # Compressed: what does not come as a GeoTIFF was compressed before.
+        self.files = ChipFiles(
+            target, shape.ground.crs, shape.band_names, shape.nodata, classes, label_nodata, "GTiff", "deflate"
+        )
+        self.copied = 0
+        self.damaged: list[str] = []
+
+    def write_chips(self, found: Found, index: ChipIndex, stage: Stage) -> None:
+        """Write every chip and enter it into the index.
+
+        Raises:
+            InputError: None can be read.
+        """
+        for (_, (chip, facts)), written in in_order(self._write, enumerate(found), stage):
+            if written is None:
+                self.damaged.append(chip.image.name)
+                continue
+            index.add(written.corners, written.values, written.pixels)
+            self.copied += self._kept(facts)
+        if not index.count:
+            raise InputError(f"No chip can be read: {first_of(self.damaged)}.", "Check that the files are whole.")
+
+    def report(self, reporter: Reporter) -> None:
+        """Tell what was copied and what was left out."""
+        reporter.log(f"{counted(self.copied, 'image')} copied byte by byte.")
+        if self.damaged:
+            reporter.warning(f"Chips that cannot be read are left out: {first_of(self.damaged)}.")
+
+    def _kept(self, facts: ImageFacts) -> bool:
+        return facts.driver in ENDINGS and self.shape.keeps(facts)
+
+    def _write(self, item: tuple[int, tuple[ForeignChip, ImageFacts]]) -> Optional[_Chip]:
+        """Read a chip, then write it: so a damaged one leaves nothing. Runs on a thread."""
+        number, (chip, facts) = item
+        shape, size = self.shape, self.shape.chip_size
+        try:
+            data = read_image(chip.image, shape.bands, shape.dtype)
+            mask = None if self.folder.mask is None else square_mask(self.folder.mask(chip), size)
+        except Unreadable:
+            return None
+        smooth = gdal.GRIORA_Bilinear if shape.nodata is None else gdal.GRIORA_NearestNeighbour
+        data = square(data, size, smooth)
+        transform = shape.ground.transform(number, facts)
+        name = f"{number:07d}"
+        if self._kept(facts):
+            image = f"images/{name}.{ENDINGS[facts.driver]}"
+            shutil.copyfile(chip.image, self.target / image)
+            place_image(self.target / image, transform, shape.ground.crs)
+        else:
+            image = self.files.write_image(name, data, transform)
+        missing = missing_values(data, (shape.nodata,) * len(data))
+        values = self._values(chip, facts, number, transform)
+        values["image"] = image
+        values["valid_share"] = 1.0 if missing is None else round(1 - float(missing.all(axis=0).mean()), 6)
+        values["statistics"] = BandStatistics.of(data, missing).to_json()
+        pixels = np.zeros(len(self.classes), np.int64)
+        if mask is not None:
+            pixels = self._write_mask(mask, name, transform, values)
+        return _Chip(corners(transform, size), values, pixels)
+
+    def _values(
+        self, chip: ForeignChip, facts: ImageFacts, number: int, transform: Sequence[float]
+    ) -> dict[str, Any]:
+        """What the index says of a chip, but for its pixels."""
+        ground = self.shape.ground
+        column, row = ground.offset(transform)
+        return {
+            "label": "",
+            "source": 0,
+            "col_off": column,
+            "row_off": row,
+            "side": facts.side,
+            "angle": turn(transform) if ground.real else 0.0,
+            "feature": -1,
+            "block": ground.block(number, transform),
+            "split": chip.split if self.keeps_splits else None,
+            "classes": ",".join(map(str, chip.classes)),
+            "labelled_share": 1.0 if chip.classes else 0.0,
+        }
+
+    def _write_mask(
+        self, mask: np.ndarray, name: str, transform: Sequence[float], values: dict[str, Any]
+    ) -> np.ndarray:
+        """Write a mask of class values; gives (C,) pixels per class."""
+        assert self.label_nodata is not None
+        if self.background is not None:
+            mask[mask == NO_CLASS] = self.background
+        indices = self.classes.to_indices(mask)
+        values["label"] = self.files.write_label(name, self.classes.to_values(indices, self.label_nodata), transform)
+        pixels = np.bincount(indices.ravel(), minlength=256)[: len(self.classes)].astype(np.int64)
+        values["labelled_share"] = round(float(pixels.sum()) / mask.size, 6)
+        shown = self.classes.values[pixels > 0]
+        values["classes"] = ",".join(map(str, shown.tolist()))
+        return pixels
+
+    def rule(self, rule: SplitRule, index: ChipIndex, reporter: Reporter) -> SplitRule:
+        """How the chips are divided: as the folder does, else by the settings, at random where they have no places."""
+        if self.keeps_splits:
+            splits = [row[0] for row in index.rows(["split"])]
+            shares = [splits.count(split) / len(splits) for split in SPLITS]
+            return SplitRule("imported", shares[1], shares[2], None, rule.seed)
+        if rule.method == "blocks" and not self.shape.ground.real:
+            reporter.log("The chips have no places, so that they are divided at random and not by blocks of ground.")
+            return dataclasses.replace(rule, method="random")
+        return rule
+
+    def outline(self, config: ImportChipsConfig) -> DatasetInfo:
+        """The description, but for what `divide` finds."""
+        shape = self.shape
+        return DatasetInfo(
+            task=self.folder.task,
+            band_names=shape.band_names,
+            bands=tuple(range(1, shape.bands + 1)),
+            dtype=shape.dtype.name,
+            nodata=shape.nodata,
+            chip_size=shape.chip_size,
+            stride=shape.chip_size,
+            crs=shape.ground.crs,
+            pixel_size=shape.ground.pixel_size,
+            classes=self.classes,
+            label_nodata=self.label_nodata,
+            sources=({"raster": config.input, "labels": self.folder.kind, "cluster": 0},),
+            split={"block_size": shape.ground.block_size},
+            mean=(),
+            std=(),
+            minimum=(),
+            maximum=(),
+            chip_counts={},
+            pixel_counts={},
+            placement={"method": "imported", "folder_format": self.folder.kind},
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        )

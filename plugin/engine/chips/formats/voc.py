@@ -1,0 +1,245 @@
+"""Pascal VOC: images, masks in a palette, lists of the chips of each split.
+
+`JPEGImages/`; `SegmentationClass/`, PNG masks whose 255 is no label, with the palette index or the colour as the
+class; `ImageSets/Segmentation/{train,val,trainval,test}.txt`; `labelmap.txt` with a name and a colour a line (as CVAT
+writes it). Classes of whole chips: `ImageSets/Main/`, and `Annotations/` with an object a class, whose box is the chip.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from osgeo import gdal
+
+from ...errors import InputError
+from ...events import Reporter, Stage
+from .foreign import NO_CLASS, ForeignChip, ForeignFolder, Named, Note, split_of, values_by_name
+from .images import ENDINGS, open_image, read_pixels
+from .masks import read_mask
+from .pool import in_order
+from .strangers import first_of, read_lines, read_xml
+
+KIND = "voc"
+VOID = 255
+VOID_COLOR = (224, 224, 192)
+IMAGES = ("JPEGImages", "images", "Images")
+MASKS = "SegmentationClass"
+LABELMAP = "labelmap.txt"
+# What the 21 values of the original stand for.
+NAMES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+Color = tuple  # (r, g, b)
+
+
+def original_palette() -> list[Color]:
+    """The 256 colours of VOC: the bits of the value, dealt out to red, green and blue from the highest down."""
+    found = []
+    for value in range(256):
+        parts = [0, 0, 0]
+        for bit in range(8):
+            parts[bit % 3] |= (value >> bit & 1) << (7 - bit // 3)
+        found.append(tuple(parts))
+    return found
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a folder is laid out as VOC is."""
+    lists = any((folder / "ImageSets" / name).is_dir() for name in ("Segmentation", "Main"))
+    return image_folder(folder) is not None and (lists or (folder / MASKS).is_dir() or (folder / LABELMAP).is_file())
+
+
+def image_folder(folder: Path) -> Optional[Path]:
+    """Where the images lie."""
+    return next((folder / name for name in IMAGES if (folder / name).is_dir()), None)
+
+
+def read(folder: Path, reporter: Reporter) -> ForeignFolder:
+    """Read the lists, the classes, and for whole chips their annotations.
+
+    Raises:
+        InputError: There are no labels, they are boxes around objects, or a file is damaged.
+    """
+    images = image_folder(folder)
+    if images is None:
+        raise InputError(f"{folder} has no folder JPEGImages.", "Choose the folder that holds it.")
+    found = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in ENDINGS}
+    if (folder / MASKS).is_dir():
+        return _read_masks(folder, found)
+    if (folder / "Annotations").is_dir():
+        return _read_annotations(folder, found, reporter)
+    raise InputError(
+        f"{folder} has neither SegmentationClass nor Annotations.", "Choose a folder of Pascal VOC with labels."
+    )
+
+
+def _splits(folder: Path, kind: str) -> dict[str, str]:
+    """Stem → split, from the lists of a kind; the list of both training and validation says nothing."""
+    found: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        path = folder / "ImageSets" / kind / f"{split}.txt"
+        for line in read_lines(path) if path.is_file() else ():
+            found[Path(line.split()[0].replace("\\", "/")).stem] = split_of(split)
+    return found
+
+
+def _read_masks(folder: Path, images: dict[str, Path]) -> ForeignFolder:
+    masks = {path.stem: path for path in sorted((folder / MASKS).iterdir()) if path.suffix.lower() in ENDINGS}
+    splits = _splits(folder, "Segmentation")
+    stems = [stem for stem in masks if stem in images and (not splits or stem in splits)]
+    chips = [ForeignChip(images[stem], masks[stem], split=splits.get(stem, "")) for stem in stems]
+    warnings = []
+    without = [stem for stem in splits if stem not in masks]
+    if without:
+        warnings.append(f"Listed chips without a mask are left out: {first_of(without)}.")
+    lost = [stem for stem in masks if stem not in images]
+    if lost:
+        warnings.append(f"Masks without an image are left out: {first_of(lost)}.")
+    if not chips:
+        raise InputError(f"{folder} holds no image with a mask.", f"Give both the same name in {MASKS} and JPEGImages.")
+    first = open_image(chips[0].label)
+    colors = _labelmap(folder)
+    if first.RasterCount >= 3:
+        return _colored(folder, chips, colors, warnings)
+    note = Note.read(folder)
+    classes, names = _palette_classes(first, colors)
+
+    def mask(chip: ForeignChip) -> np.ndarray:
+        return read_mask(chip.label, (VOID,), {})
+
+    return ForeignFolder(
+        kind=KIND,
+        task="segmentation",
+        chips=tuple(chips),
+        classes=note.named if note else classes,
+        mask=mask,
+        names=names,
+        label_nodata=note.label_nodata if note else None,
+        remarks=("The masks hold class values" + (f", named by {LABELMAP}." if colors else "."),),
+        warnings=tuple(warnings),
+    )
+
+
+def _labelmap(folder: Path) -> dict[Color, str]:
+    """Colour → name, in the order of the file: `name:r,g,b:parts:actions`."""
+    path, found = folder / LABELMAP, {}
+    for line in read_lines(path) if path.is_file() else ():
+        if line.startswith("#"):
+            continue
+        parts = line.split(":")
+        if len(parts) < 2 or not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*){2}", parts[1]):
+            raise InputError(f'The line "{line}" of {path} names no colour.', "Write name:red,green,blue::")
+        found[tuple(int(part) for part in parts[1].split(","))] = parts[0].strip()
+    return found
+
+
+def _palette_classes(mask: gdal.Dataset, colors: dict[Color, str]) -> tuple[Named, Named]:
+    """The classes that `labelmap.txt` names, and names for values that masks may show: VOC's own for its palette."""
+    table = mask.GetRasterBand(1).GetColorTable()
+    if table is None:  # grey values: the line's number is the value
+        return {value: (name, _hex(color)) for value, (color, name) in enumerate(colors.items())}, {}
+    palette = [tuple(table.GetColorEntry(value)[:3]) for value in range(min(VOID, table.GetCount()))]
+    if colors:
+        named = {palette.index(color): (name, _hex(color)) for color, name in colors.items() if color in palette}
+        return named, {}
+    original = palette[: len(NAMES)] == original_palette()[: len(NAMES)]
+    known = dict(enumerate(NAMES)) if original else {}
+    return {}, {value: (known.get(value, ""), _hex(color)) for value, color in enumerate(palette)}
+
+
+def _colored(folder: Path, chips: list[ForeignChip], colors: dict[Color, str], warnings: list[str]) -> ForeignFolder:
+    """Masks whose colours are the classes: values are the lines of `labelmap.txt`, or those of VOC."""
+    names = colors or dict(zip(original_palette(), NAMES))
+    named = {value: (name, _hex(color)) for value, (color, name) in enumerate(names.items())}
+    ordered = sorted((_key(color), value) for value, color in enumerate(names))
+    keys, values = np.array(ordered, np.int64).T
+
+    def mask(chip: ForeignChip) -> np.ndarray:
+        data = read_pixels(open_image(chip.label))
+        if len(data) < 3:
+            raise InputError(f"The mask {chip.label} has one band, and others colours.", "Convert it.")
+        pixels = (data[0].astype(np.int64) << 16) | (data[1].astype(np.int64) << 8) | data[2]
+        place = np.minimum(np.searchsorted(keys, pixels), len(keys) - 1)
+        known = keys[place] == pixels
+        strange = ~known & (pixels != _key(VOID_COLOR))
+        if strange.any():
+            number = int(pixels[strange][0])
+            raise InputError(
+                f"The mask {chip.label} shows the colour {number >> 16},{number >> 8 & 255},{number & 255}, which "
+                f"{LABELMAP if colors else 'Pascal VOC'} does not name.",
+                f"Name every colour in {folder / LABELMAP}, a line each: name:red,green,blue::",
+            )
+        return np.where(known, values[place], NO_CLASS).astype(np.int32)
+
+    return ForeignFolder(
+        kind=KIND,
+        task="segmentation",
+        chips=tuple(chips),
+        classes=named if colors else {},
+        mask=mask,
+        names=named,
+        remarks=("The colours of the masks are the classes.",),
+        warnings=tuple(warnings),
+    )
+
+
+def _key(color: Color) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def _hex(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter) -> ForeignFolder:
+    """Classes of whole chips: the names of the objects of each annotation."""
+    labels = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
+    splits = _splits(folder, "Main")
+    stems = [stem for stem in labels if stem in images and (not splits or stem in splits)]
+    if not stems:
+        raise InputError(f"{folder} holds no image with an annotation.", "Give both the same name.")
+    stage = Stage(reporter, len(stems), "Reading annotations", 0, 0.1)
+    texts = [names for _, names in in_order(lambda stem: _object_names(labels[stem]), stems, stage)]
+    note = Note.read(folder)
+    lines = [name for name in _labelmap(folder).values() if name != NAMES[0]]
+    values = note.values if note else {name: value for value, name in enumerate(lines, start=1)}
+    unknown = values_by_name({name for row in texts for name in row} - set(values))
+    free = max([0, *values.values()])
+    values = {**values, **{name: free + value for name, value in unknown.items()}}
+    several = any(len(row) != 1 for row in texts) or (note is not None and note.task == "multilabel")
+    chips = [
+        ForeignChip(images[stem], None, tuple(sorted({values[name] for name in row})), splits.get(stem, ""))
+        for stem, row in zip(stems, texts)
+    ]
+    named = {value: (name, None) for name, value in values.items()}
+    return ForeignFolder(
+        KIND, "multilabel" if several else "classification", tuple(chips), {**named, **(note.named if note else {})}
+    )
+
+
+def _object_names(path: Path) -> list[str]:
+    """The names of the objects of an annotation, each once.
+
+    Raises:
+        InputError: An object is less than the whole image.
+    """
+    root = read_xml(path)
+    try:
+        width, height = (float(root.findtext(f"size/{name}", "0")) for name in ("width", "height"))
+        for box in root.iterfind("object/bndbox"):
+            left, top, right, bottom = (float(box.findtext(name, "0")) for name in ("xmin", "ymin", "xmax", "ymax"))
+            if right - left < width - 2 or bottom - top < height - 2:
+                raise InputError(
+                    f"{path} has boxes around objects (detection), which Terrazzo does not train on.",
+                    "Use masks in SegmentationClass, or annotations with a class for the whole image.",
+                )
+    except ValueError as error:
+        raise InputError(f"The annotation {path} is damaged ({error}).", "Check the file.") from error
+    names: Iterable[Any] = (found.text for found in root.iterfind("object/name"))
+    return list(dict.fromkeys(str(name).strip() for name in names if name and str(name).strip()))

@@ -1,0 +1,106 @@
+"""A folder of chips from another program → chip dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingContext,
+    QgsProcessingOutputDefinition,
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputVectorLayer,
+)
+
+from ..plugin.engine.config import ImportChipsConfig
+from ..plugin.engine.events import Reporter
+from .algorithm import TerrazzoAlgorithm, tr
+from .loading import load_footprints
+from .parameters import InputFolder, OutputFolder, Row, Setting
+
+
+class ImportChips(TerrazzoAlgorithm):
+    """Reads chips of ArcGIS, ImageNet, COCO or Pascal VOC."""
+
+    CONFIG = ImportChipsConfig
+    GROUP = ("chips", "Chips")
+
+    def name(self) -> str:
+        """The id in scripts; it stays."""
+        return "importchips"
+
+    def displayName(self) -> str:
+        """The name in the Toolbox."""
+        return tr("Import chips of other programs")
+
+    def tags(self) -> list[str]:
+        """Words by which it is found."""
+        return [
+            "chips", "import", "convert", "photographs", "scenes", "ArcGIS", "Classified Tiles", "ImageNet", "COCO",
+            "Pascal VOC", "dataset",
+        ]  # fmt: skip
+
+    def summary(self) -> str:
+        """What it does."""
+        return tr(
+            "Makes a chip dataset of a folder from elsewhere: training data exported by ArcGIS Pro, a folder of images "
+            "for each class (ImageNet), COCO annotations with outlines, or Pascal VOC.\n"
+            "Images that have one size are copied as they are; those of another one are cut to the square in their "
+            "middle and resampled. Places and splits are kept where the folder has them."
+        )
+
+    def rows(self) -> list[Row]:
+        """The parameters."""
+        return [
+            InputFolder("INPUT", tr("Folder of chips"), tr(
+                "The folder that holds map.txt (ArcGIS), the annotations (COCO), JPEGImages (Pascal VOC), or the "
+                "folders of the classes or splits (ImageNet).")),
+            Setting("FOLDER_FORMAT", tr("Format"), tr("auto finds it out by what is in the folder.")),
+            Setting("SPLIT_METHOD", tr("Division into splits"), tr(
+                "For folders without splits. blocks: by square blocks of ground, so that no ground is in two splits; "
+                "chips without a place are divided at random. random: each chip by itself. A folder's own splits "
+                "hold; areas and rasters are not known here.")),
+            Setting("VALIDATION_SHARE", tr("Validation share (0 to 0.9)"), tr(
+                "Share of the chips kept for choosing the best epoch in training, where the folder has no splits."),
+                decimals=2),
+            Setting("TEST_SHARE", tr("Test share (0 to 0.9)"), tr(
+                "Share of the chips kept for the final accuracy, where the folder has no splits."), decimals=2),
+            Setting("FOLDS", tr("Folds (empty: none)"), tr(
+                "Divides what is not for testing into so many folds for cross-validation, where the folder has no "
+                "splits."), advanced=True),
+            Setting("SEED", tr("Seed"), tr("The same seed divides the same chips in the same way."), advanced=True),
+            Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
+                "Without this an existing dataset is an error. A folder that holds anything else is never touched."),
+                advanced=True),
+            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write.")),
+        ]  # fmt: skip
+
+    def outputs(self) -> list[QgsProcessingOutputDefinition]:
+        """The footprints, and how many chips there are."""
+        return [
+            QgsProcessingOutputVectorLayer(
+                "FOOTPRINTS", tr("Chip footprints"), QgsProcessing.SourceType.TypeVectorPolygon
+            ),
+            QgsProcessingOutputNumber("CHIPS_COUNT", tr("Chips")),
+            QgsProcessingOutputNumber("TRAINING_CHIPS", tr("Training chips")),
+            QgsProcessingOutputNumber("VALIDATION_CHIPS", tr("Validation chips")),
+            QgsProcessingOutputNumber("TEST_CHIPS", tr("Test chips")),
+        ]
+
+    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
+        """Import, and show the footprints."""
+        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
+        from ..plugin.engine.chips.formats.importing import import_chips
+
+        found = import_chips(ImportChipsConfig.from_json(settings), reporter)
+        footprints = f"{Path(found['dataset']) / 'chips.gpkg'}|layername=chips"
+        load_footprints(footprints, context)
+        return {
+            "OUTPUT": found["dataset"],
+            "FOOTPRINTS": footprints,
+            "CHIPS_COUNT": found["chips"],
+            "TRAINING_CHIPS": found["training"],
+            "VALIDATION_CHIPS": found["validation"],
+            "TEST_CHIPS": found["test"],
+        }
