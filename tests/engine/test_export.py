@@ -227,7 +227,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "polygons elsewhere": ({"label_rasters": (), "labels": "away.gpkg"}, "do not overlap"),
     "a chip larger than the raster": ({"chip_size": 512}, "larger than the raster.*256 or less"),
     "no labels": ({"label_rasters": ()}, "No labels are given"),
-    "two kinds of labels": ({"labels": "away.gpkg"}, "Both polygons and label rasters"),
+    "two kinds of labels": ({"labels": "away.gpkg"}, "Both features and label rasters"),
     "fewer label rasters than rasters": (
         {"input": ("image.tif",) * 3, "label_rasters": ("labels.tif",) * 2},
         "2 label",
@@ -336,7 +336,7 @@ def test_the_landcover_scenes_come_out_with_names_and_balanced_splits(shared_dat
     assert info.classes.names == ["building", "land", "road", "vegetation", "water"]
     shares = np.array([info.pixel_counts[split] for split in ("training", "validation", "test")], float)
     assert np.abs(shares / shares.sum(axis=0) - np.array([[0.7], [0.15], [0.15]])).max() < 0.12
-    assert json.loads((dataset.folder / "dataset.json").read_text())["format_version"] == 1
+    assert json.loads((dataset.folder / "dataset.json").read_text())["format_version"] == 2
 
 
 def test_names_and_colours_come_from_an_attribute_table_too(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugin.engine.chips.split import split_blocks
+from plugin.engine.chips.split import deal_groups
 
 SHARES = (0.7, 0.15, 0.15)
 
@@ -12,32 +12,32 @@ SHARES = (0.7, 0.15, 0.15)
 def test_every_class_keeps_about_its_share_in_every_split() -> None:
     rng = np.random.default_rng(3)
     pixels = rng.integers(0, 1000, (200, 4)) * (rng.random((200, 4)) < 0.4)
-    found = split_blocks(pixels, SHARES, seed=0)
+    found = deal_groups(pixels, SHARES, seed=0)
     totals = np.array([pixels[found == split].sum(axis=0) for split in range(3)])
     assert np.abs(totals / totals.sum(axis=0) - np.array(SHARES)[:, None]).max() < 0.03
 
 
 def test_the_seed_decides_and_repeats() -> None:
     pixels = np.random.default_rng(0).integers(1, 100, (40, 3))
-    assert (split_blocks(pixels, SHARES, 1) == split_blocks(pixels, SHARES, 1)).all()
-    assert (split_blocks(pixels, SHARES, 1) != split_blocks(pixels, SHARES, 2)).any()
+    assert (deal_groups(pixels, SHARES, 1) == deal_groups(pixels, SHARES, 1)).all()
+    assert (deal_groups(pixels, SHARES, 1) != deal_groups(pixels, SHARES, 2)).any()
 
 
 def test_a_class_in_one_block_goes_to_training() -> None:
     pixels = np.zeros((30, 2), int)
     pixels[:, 0] = 100
     pixels[17, 1] = 5
-    assert split_blocks(pixels, SHARES, 0)[17] == 0
+    assert deal_groups(pixels, SHARES, 0)[17] == 0
 
 
 @given(st.integers(1, 30), st.integers(0, 5))
 def test_no_wanted_split_is_empty_while_there_are_blocks(blocks: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 9, (blocks, 3))
-    found = split_blocks(pixels, SHARES, seed)
+    found = deal_groups(pixels, SHARES, seed)
     assert len(set(found.tolist())) == min(3, blocks)
     assert 0 in found
 
 
 def test_a_split_with_no_share_gets_nothing() -> None:
     pixels = np.ones((50, 2), int)
-    assert 2 not in split_blocks(pixels, (0.8, 0.2, 0.0), 0)
+    assert 2 not in deal_groups(pixels, (0.8, 0.2, 0.0), 0)

@@ -1,4 +1,4 @@
-"""Cuts units of reading into chips: which are kept, what they hold, and what their block adds up to."""
+"""Cuts units of reading into chips: what they show, what their labels are, and which are kept."""
 
 from __future__ import annotations
 
@@ -7,33 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
+from osgeo import gdal
 
+from ..config import ExportChipsConfig
 from ..raster_io import RasterInfo, RasterReader
 from ..windows import Window
-from .labels import Area, LabelSource
+from .features import LABEL_LAYER, Area, FeatureFile
+from .labelling import Label, labelling_for
+from .labels import LabelSource
+from .placement import NO_FEATURE
 from .plan import Plan, Unit
+from .sampling import is_slice, positions, sample_image, sample_nearest
 from .scheme import LabelScheme
-from .statistics import BandStatistics
 
-
-@dataclass(frozen=True)
-class Chip:
-    """One chip, cut and ready to be written.
-
-    `window` is the full chip, which may reach out of its block; `part` is what of it lies inside. The arrays cover
-    `part` only: `image` is (C, h, w), `mask` (h, w) class values, `excluded` (C, h, w) is true where the image holds
-    no data, or None.
-    """
-
-    unit: Unit
-    window: Window
-    part: Window
-    image: np.ndarray
-    mask: np.ndarray
-    excluded: Optional[np.ndarray]
-    pixels: np.ndarray  # (classes,)
-    valid_share: float
-    labelled_share: float
+# Features whose size is remembered.
+KNOWN_FEATURES = 100_000
 
 
 @dataclass
@@ -42,57 +30,76 @@ class Tally:
 
     without_data: int = 0
     without_labels: int = 0
+    background_only: int = 0
 
 
-@dataclass
-class _Pixels:
-    """The pixels of one unit; arrays of (H, W), the image of (C, H, W)."""
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of one unit; arrays of (H, W), the image and what is missing of (C, H, W)."""
 
     image: np.ndarray
-    missing: Optional[np.ndarray]  # (C, H, W)
-    valid: Optional[np.ndarray]
-    labelled: np.ndarray
-    indices: np.ndarray
-    mask: np.ndarray
+    missing: Optional[np.ndarray]
+    valid: Optional[np.ndarray]  # None = everywhere
+    mask: np.ndarray  # as `Labelling.mask` gives it
+    ids: Optional[np.ndarray]  # of the features on top, where small parts of them do not count
 
 
-@dataclass
+@dataclass(frozen=True)
+class Chip:
+    """One chip that is kept; its image is made by `Cutter.image_of`, which may run on another thread."""
+
+    unit: Unit
+    place: int  # among the unit's spots
+    pixels: Pixels
+    window: Window  # the pixels of the raster under it; it may reach out of its block
+    part: Window  # the pixels of the raster under it that its block has
+    mask: Optional[np.ndarray]  # (size, size) as stored; None where the task has no masks
+    own: Optional[np.ndarray]  # (h, w) of `part`, true on its own feature; None where all counts
+    label: Label
+    valid_share: float
+
+
 class Cutter:
     """Reads units of one plan and cuts them.
 
+    `read` may run on one other thread at a time than `cut`.
+
     Args:
-        nodata: What missing values become in the chips; None where nothing can be missing but NaN.
-        min_labelled_share: Of a chip's pixels, 0 to 1; a chip without any label is never kept.
+        readers, sources: Images and labels of each raster.
+        scheme: What labels become.
     """
 
-    plan: Plan
-    readers: list[RasterReader]
-    sources: list[LabelSource]
-    areas: list[Optional[Area]]
-    scheme: LabelScheme
-    min_labelled_share: float
-    dtype: np.dtype[Any] = field(init=False)
-    nodata: Optional[float] = field(init=False)
-    tally: Tally = field(default_factory=Tally)
+    def __init__(
+        self,
+        config: ExportChipsConfig,
+        plan: Plan,
+        readers: list[RasterReader],
+        sources: list[LabelSource],
+        scheme: LabelScheme,
+    ) -> None:
+        self.config, self.plan, self.readers, self.sources, self.scheme = config, plan, readers, sources, scheme
+        self.labelling = labelling_for(config, scheme)
+        self.dtype: np.dtype[Any] = np.result_type(*[info.dtype for info in plan.rasters])
+        self.nodata = common_nodata(plan.rasters)
+        if config.blacken and self.nodata is None:
+            self.nodata = 0.0
+        grids = [info.grid for info in plan.rasters]
+        self.areas = [Area(config.area, grid) if config.area else None for grid in grids]
+        self.tally = Tally()
+        # Files of their own for `read` and for `cut`: no two threads may use the same.
+        self._ids: list[Optional[FeatureFile]] = [None] * len(grids)
+        self._shares: list[Optional[FeatureShares]] = [None] * len(grids)
+        if config.labels and config.min_feature_share > 0:
+            rules = config.overlap_rule, config.all_touched
+            self._ids = [FeatureFile(config.labels, LABEL_LAYER, grid, *rules) for grid in grids]
+            files = [FeatureFile(config.labels, LABEL_LAYER, grid) for grid in grids]
+            self._shares = [FeatureShares(file, config.min_feature_share) for file in files]
+        self._own: list[Optional[FeatureFile]] = [None] * len(grids)
+        if config.labels and config.blacken:
+            self._own = [FeatureFile(config.labels, LABEL_LAYER, grid) for grid in grids]
 
-    def __post_init__(self) -> None:
-        self.dtype = np.result_type(*[info.dtype for info in self.plan.rasters])
-        self.nodata = common_nodata(self.plan.rasters)
-        self.mask_dtype = self.scheme.classes.mask_dtype(self.scheme.nodata)
-
-    def cut(self, unit: Unit) -> Iterator[Optional[Chip]]:
-        """Yield each chip of a unit, or None for one that is not kept."""
-        pixels = self._read(unit)
-        if pixels is None:
-            self.tally.without_labels += len(unit.cols)
-            yield from (None for _ in unit.cols)
-            return
-        size = self.plan.chip_size
-        for col, row in zip(map(int, unit.cols), map(int, unit.rows)):
-            yield self._chip(unit, Window(col, row, size, size), pixels)
-
-    def _read(self, unit: Unit) -> Optional[_Pixels]:
-        """Read labels, and the image where there are any."""
+    def read(self, unit: Unit) -> Optional[Pixels]:
+        """The pixels of a unit; None where nothing in it has a label."""
         found, labelled = self.sources[unit.source].read(unit.window)
         if self.scheme.background is not None:
             found = np.where(labelled, found, self.scheme.background)
@@ -111,41 +118,147 @@ class Cutter:
             image[missing] = self.nodata
         if valid is not None:
             labelled &= valid
-        indices = self.scheme.classes.to_indices(found)
-        mask = np.where(labelled, found, self.scheme.nodata).astype(self.mask_dtype)
-        return _Pixels(image, missing, valid, labelled, indices, mask)
+            hidden = np.broadcast_to(~valid, image.shape)
+            missing = hidden if missing is None else missing | hidden
+        file = self._ids[unit.source]
+        ids = file.burn(unit.window, NO_FEATURE, "id", gdal.GDT_Float64) if file is not None else None
+        return Pixels(image, missing, valid, self.labelling.mask(found, labelled), ids)
 
-    def _chip(self, unit: Unit, window: Window, pixels: _Pixels) -> Optional[Chip]:
+    def cut(self, unit: Unit, pixels: Optional[Pixels]) -> Iterator[Optional[Chip]]:
+        """Yield each chip of a unit, or None for one that is not kept."""
+        if pixels is None:
+            self.tally.without_labels += len(unit.spots)
+            yield from (None for _ in range(len(unit.spots)))
+            return
+        windows = unit.spots.windows().tolist()
+        for place in range(len(unit.spots)):
+            yield self._chip(unit, place, Window(*windows[place]), pixels)
+
+    def _chip(self, unit: Unit, place: int, window: Window, pixels: Pixels) -> Optional[Chip]:
+        size, spots = self.plan.chip_size, unit.spots
+        whole = size * size
         part = window.intersection(unit.window)
-        here = part.slices_in(unit.window)
-        whole = window.width * window.height
-        valid_share = part.width * part.height / whole
-        if pixels.valid is not None:
-            valid_share = float(np.count_nonzero(pixels.valid[here])) / whole
-        counts = np.bincount(pixels.indices[here][pixels.labelled[here]], minlength=256)[: len(self.scheme.classes)]
-        labelled_share = float(counts.sum()) / whole
+        plain = is_slice(spots, place, size)
+        rows, cols = part.slices_in(unit.window)
+        own = self._own_ground(unit, place, part)
+        mask = self._counted_mask(unit, pixels, rows, cols, own)
+        valid = None if pixels.valid is None else pixels.valid[rows, cols]
+        if not plain:
+            at = positions(spots, place, part, size)
+            mask = sample_nearest(mask, *at, self.no_label)
+            shown = np.ones((part.height, part.width), bool) if valid is None else valid
+            valid = sample_nearest(shown, *at, 0)
+        valid_share = (part.width * part.height if valid is None else float(np.count_nonzero(valid))) / whole
         if valid_share == 0:
             self.tally.without_data += 1
             return None
-        if labelled_share == 0 or labelled_share < self.min_labelled_share:
+        label = self.labelling.judge(mask, whole, float(spots.values[place]))
+        if label is None:
             self.tally.without_labels += 1
             return None
-        rows, cols = here
-        image = pixels.image[:, rows, cols]
-        excluded = None if pixels.missing is None else pixels.missing[:, rows, cols]
-        if pixels.valid is not None:
-            hidden = np.broadcast_to(~pixels.valid[here], image.shape)
+        if self._is_spare_background(unit, place, label):
+            self.tally.background_only += 1
+            return None
+        stored = (
+            self._padded(mask[None], window, part, plain, self.no_label)[0] if self.labelling.writes_masks else None
+        )
+        return Chip(unit, place, pixels, window, part, stored, own, label, valid_share)
+
+    @property
+    def no_label(self) -> float:
+        """What marks pixels without a label in masks, as they are stored."""
+        if self.scheme.nodata is not None:
+            return self.scheme.nodata
+        return float("nan") if self.config.task == "regression" else 0
+
+    def image_of(self, chip: Chip) -> tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]:
+        """A chip's image as it is stored, (C, size, size), then for its statistics some pixels, (C, h, w), and which
+        of them to leave out, the same size or None."""
+        spots, size = chip.unit.spots, self.plan.chip_size
+        rows, cols = chip.part.slices_in(chip.unit.window)
+        image = chip.pixels.image[:, rows, cols]
+        excluded = None if chip.pixels.missing is None else chip.pixels.missing[:, rows, cols]
+        if chip.own is not None:
+            hidden = np.broadcast_to(~chip.own, image.shape)
             excluded = hidden if excluded is None else excluded | hidden
-        return Chip(unit, window, part, image, pixels.mask[here], excluded, counts, valid_share, labelled_share)
+            image = np.where(hidden, np.asarray(self.nodata or 0).astype(image.dtype), image)
+        if is_slice(spots, chip.place, size):
+            return self._padded(image, chip.window, chip.part, True, self.nodata or 0), image, excluded
+        sampled, missing = sample_image(image, excluded, spots, chip.place, chip.part, size)
+        sampled[missing] = self.nodata or 0
+        return sampled, sampled, missing
+
+    def _padded(self, data: np.ndarray, window: Window, part: Window, plain: bool, fill: float) -> np.ndarray:
+        """(C, h, w) of `part` filled up to the whole window; sampled chips are whole already."""
+        if not plain or (part.width == window.width and part.height == window.height):
+            return data
+        above, left = part.row_off - window.row_off, part.col_off - window.col_off
+        below, right = window.row_end - part.row_end, window.col_end - part.col_end
+        return np.pad(data, ((0, 0), (above, below), (left, right)), constant_values=fill)
+
+    def _own_ground(self, unit: Unit, place: int, part: Window) -> Optional[np.ndarray]:
+        """(h, w) bool, true on the chip's own feature, where the surroundings are to be blackened."""
+        file, number = self._own[unit.source], int(unit.spots.features[place])
+        if file is None or number == NO_FEATURE:
+            return None
+        return file.burn(part, 0, only=number) == 1
+
+    def _counted_mask(
+        self, unit: Unit, pixels: Pixels, rows: slice, cols: slice, own: Optional[np.ndarray]
+    ) -> np.ndarray:
+        """The chip's part of the mask, without what does not count in this chip."""
+        mask = pixels.mask[rows, cols]
+        if own is not None:
+            mask = np.where(own, mask, np.asarray(self.no_label, mask.dtype))
+        shares = self._shares[unit.source]
+        if shares is not None and pixels.ids is not None:
+            small = shares.small(pixels.ids, rows, cols)
+            if small is not None:
+                absent = self.scheme.background if self.scheme.background is not None else self.no_label
+                mask = np.where(small, np.asarray(absent, mask.dtype), mask)
+        return mask
+
+    def _is_spare_background(self, unit: Unit, place: int, label: Label) -> bool:
+        """Whether a chip shows background only and is one of those to leave out; the seed decides."""
+        if self.config.background_share >= 1 or label.classes != str(self.scheme.background):
+            return False
+        at = int(unit.spots.x[place]) & 0xFFFFFFFF, int(unit.spots.y[place]) & 0xFFFFFFFF
+        draw = np.random.default_rng([self.config.seed, unit.source, *at]).random()
+        return bool(draw >= self.config.background_share)
 
 
 @dataclass
-class Block:
-    """What is known of a spatial block; it decides about the block's split and the dataset's statistics."""
+class FeatureShares:
+    """Tells which features have too small a part of themselves in a chip to count there.
 
-    pixels: np.ndarray  # (classes,)
-    bands: BandStatistics
-    chips: int = 0
+    Args:
+        file: The features.
+        least: The share of a feature's area that must be inside, 0 to 1.
+    """
+
+    file: FeatureFile
+    least: float
+    known: dict[int, float] = field(default_factory=dict)  # pixels of features that were met
+
+    def small(self, ids: np.ndarray, rows: slice, cols: slice) -> Optional[np.ndarray]:
+        """(h, w) bool, true on features of which less than `least` is in the chip; None where there are none."""
+        here = ids[rows, cols]
+        present, counts = np.unique(here, return_counts=True)
+        present, counts = present[present >= 0], counts[present >= 0]
+        pixels = self._pixels(present.astype(np.int64))
+        few = present[counts < self.least * pixels]
+        return np.isin(here, few) if len(few) else None
+
+    def _pixels(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) how many pixels features cover; at least 1."""
+        unknown = np.array([number for number in numbers.tolist() if number not in self.known], np.int64)
+        if len(self.known) > KNOWN_FEATURES:
+            self.known.clear()
+            unknown = numbers
+        if len(unknown):
+            pixel = abs(self.file.grid.step_x * self.file.grid.step_y)
+            self.known.update(zip(unknown.tolist(), np.maximum(1, self.file.areas(unknown) / pixel).tolist()))
+        return np.array([self.known[number] for number in numbers.tolist()])
 
 
 def common_nodata(rasters: tuple[RasterInfo, ...]) -> Optional[float]:

@@ -2,129 +2,204 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
 from ..config import ExportChipsConfig
-from ..errors import InputError, ResourceError
+from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import check_writable, partial_path, remove_partial
-from ..raster_io import RasterReader, crs_text
-from .cutting import Block, Chip, Cutter
-from .dataset import SPLITS, DatasetInfo
-from .labels import Area
-from .plan import Plan, make_plan
-from .scheme import LabelScheme, find_scheme, open_labels
-from .split import split_blocks
+from ..raster_io import crs_text
+from .append import Join, check_joins, join_folder
+from .builder import building, check_target, publish_folder
+from .cutting import Chip, Cutter, Pixels
+from .dataset import DatasetInfo, read_info
+from .divide import SplitRule, divide
+from .index import ChipIndex
+from .journal import Journal, Progress, fingerprint_of
+from .outline import outline_of
+from .placement import corners_of
+from .plan import Plan, Unit, make_plan
+from .scheme import find_scheme, open_labels
+from .sources import open_sources
 from .statistics import BandStatistics
-from .writer import ChipFiles, ChipIndex
+from .writer import ChipFiles, check_format
 
-# Chips that wait for a writer; bounds the memory, whatever the disk's speed.
+# Chips that wait for a writer, and the bytes of them; bounds the memory, whatever the disk's speed.
 WAITING_CHIPS = 64
+WAITING_BYTES = 100_000_000
 
 
 def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any]:
     """Cut image and label chips from rasters and write them as a chip dataset.
 
-    The dataset appears under its final name when it is whole; a cancelled or failed export leaves nothing.
+    The dataset appears under its final name when it is whole; a cancelled or failed export leaves nothing, or, with
+    `resume`, a hidden folder to go on from.
 
     Returns:
-        dataset (folder), chips, training, validation, test (numbers of chips), classes (number), block_size (pixels).
+        dataset (folder), chips, training, validation, test (numbers of chips), left_out (chips in no split), classes
+        (number), block_size (pixels; None without blocks).
 
     Raises:
         InputError: The layers do not go together or cannot be used.
         ResourceError: The folder cannot be written or its disk is full.
         Cancelled: The user asked for the end.
     """
-    readers = [RasterReader(path, config.bands) for path in config.input]
+    rule = SplitRule.of(config)
+    _check_settings(config)
+    earlier = read_info(config.output) if config.append and Path(config.output).exists() else None
+    check_target(config.output, config.overwrite or earlier is not None)
+    readers = open_sources(config, reporter)
     plan = make_plan(config, tuple(reader.info for reader in readers))
     sources = open_labels(config, plan)
-    areas = [Area(config.area, info.grid) if config.area else None for info in plan.rasters]
-    _check_target(config)
     first = plan.rasters[0]
     reporter.log(f"{_count(len(readers), 'raster')}; the first has {first.size_text} in {crs_text(first.crs)}.")
     scheme = find_scheme(config, plan, sources, reporter)
-    cutter = Cutter(plan, readers, sources, areas, scheme, config.min_labelled_share)
+    join = Join()
+    if earlier is not None:
+        join, scheme, sources = check_joins(config, earlier, plan, scheme, sources)
+    cutter = Cutter(config, plan, readers, sources, scheme)
+    if earlier is not None:
+        cutter.nodata = earlier.nodata
+    check_format(config.chip_format, len(first.bands), cutter.dtype, cutter.nodata)
+    outline = outline_of(config, plan, cutter, earlier)
     planned = plan.count_chips()
+    if not planned:
+        raise InputError(
+            "There is no place for a chip: no feature lies in the part of the rasters to export."
+            if config.placement in ("features", "bounding_boxes")
+            else "There is no place for a chip in the part of the rasters to export.",
+            "Check EXTENT, PLACEMENT and the layers.",
+        )
     check_writable(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
-    remove_partial(config.output)
-    partial = partial_path(config.output)
-    partial.mkdir()
-    try:
-        with ChipIndex(partial / "chips.gpkg", first.crs, scheme.classes) as index:
-            export = _Export(config, plan, cutter, scheme, index, partial)
+    progress = _prepare(config, reporter)
+    finish = publish_folder if earlier is None else join_folder
+    with building(config.output, config.resume, finish) as partial:
+        if earlier is not None and not progress.units:
+            shutil.copy2(Path(config.output) / "chips.gpkg", partial / "chips.gpkg")
+        new = earlier is None and not progress.units
+        with ChipIndex(partial / "chips.gpkg", outline.classes, first.crs if new else None) as index:
+            index.remove(f"fid > {progress.chips}") if progress.units else None
+            export = _Export(config, plan, cutter, outline, index, partial, join, progress)
             export.write_chips(Stage(reporter, planned, "Writing chips"))
-            info = export.finish(reporter)
+            export.report_left_out(reporter)
+            info = divide(index, outline, rule, reporter)
+        export.journal.remove()
         (partial / "dataset.json").write_text(info.to_json(), encoding="utf-8")
-        _publish(partial, Path(config.output))
-    except RuntimeError as error:  # GDAL's own words, when a file turns out broken or the disk fills up
-        remove_partial(config.output)
-        raise ResourceError(
-            f"Reading or writing failed ({error}).", "Check that the rasters are whole and the disk has room."
-        ) from error
-    except BaseException:
-        remove_partial(config.output)
-        raise
-    counts = info.chip_counts
-    reporter.log(", ".join(f"{_count(counts[split], 'chip')} for {split}" for split in SPLITS) + ".")
+    return result_of(config.output, info)
+
+
+def result_of(folder: str, info: DatasetInfo) -> dict[str, Any]:
+    """What a job that made or changed a dataset tells of it."""
     return {
-        "dataset": config.output,
-        "chips": sum(counts.values()),
-        **counts,
-        "classes": len(scheme.classes),
-        "block_size": plan.block_size,
+        "dataset": folder,
+        "chips": sum(info.chip_counts.values()) + info.split.get("left_out", 0),
+        **info.chip_counts,
+        "left_out": info.split.get("left_out", 0),
+        "classes": len(info.classes),
+        "block_size": info.split.get("block_size"),
     }
 
 
-def _check_target(config: ExportChipsConfig) -> None:
-    """An existing dataset is replaced only when asked; any other folder with something in it never is."""
-    folder = Path(config.output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / "dataset.json").is_file():
-            raise InputError(f"{folder} exists and is no chip dataset.", "Choose a new or an empty folder.")
-        if not config.overwrite:
-            raise InputError(f"The chip dataset {folder} exists.", "Choose another folder, or set OVERWRITE.")
-    check_writable(config.output)
+def _check_settings(config: ExportChipsConfig) -> None:
+    """What single settings cannot tell.
+
+    Raises:
+        InputError: Some do not go together.
+    """
+    around_features = config.placement in ("features", "bounding_boxes")
+    if config.blacken and not around_features:
+        raise InputError(
+            f"BLACKEN is set, and PLACEMENT is {config.placement}: such chips have no feature of their own.",
+            "Set PLACEMENT to features or bounding_boxes, or BLACKEN to false.",
+        )
+    if config.append and config.overwrite:
+        raise InputError("APPEND and OVERWRITE are both set.", "Choose one: adding to the dataset or replacing it.")
+    if config.min_feature_share > 0 and not config.labels:
+        raise InputError("MIN_FEATURE_SHARE is set, and no features are given.", "Give LABELS, or leave it at 0.")
+
+
+def _prepare(config: ExportChipsConfig, reporter: Reporter) -> Progress:
+    """What an interrupted export has left to go on from, or nothing; leftovers of other settings are removed."""
+    fresh = Progress(fingerprint_of(config))
+    if not config.resume:
+        return fresh
+    partial = partial_path(config.output)
+    found = Journal(partial, fresh.fingerprint).earlier() if (partial / "chips.gpkg").exists() else None
+    if found is not None:
+        reporter.log(f"Goes on with an interrupted export, of which {_count(found.chips, 'chip')} are there.")
+        return found
+    if partial.exists():
+        reporter.log("Settings or layers have changed since the interrupted export: it begins anew.")
+        remove_partial(config.output)
+    return fresh
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What writing a chip found out about it."""
+
+    image: str  # paths in the dataset
+    label: str
+    statistics: BandStatistics
+    target: Optional[BandStatistics]
 
 
 class _Export:
-    """An export under way: chips are cut here and written on threads, while each block's figures add up."""
+    """An export under way: a thread reads ahead, this one cuts, and others write."""
 
     def __init__(
         self,
         config: ExportChipsConfig,
         plan: Plan,
         cutter: Cutter,
-        scheme: LabelScheme,
+        outline: DatasetInfo,
         index: ChipIndex,
         folder: Path,
+        join: Join,
+        progress: Progress,
     ) -> None:
-        self.config, self.plan, self.cutter, self.scheme, self.index = config, plan, cutter, scheme, index
-        first = plan.rasters[0]
-        self.files = ChipFiles(folder, first.crs, first.band_names, cutter.nodata, scheme.classes, scheme.nodata)
-        self.blocks: dict[int, Block] = {}
-        self.plain: list[str] = []  # the value of each chip that shows nothing but one value a band
+        self.config, self.plan, self.cutter, self.index, self.join = config, plan, cutter, index, join
+        self.progress = progress
+        self.journal = Journal(folder, progress.fingerprint)
+        self.files = ChipFiles(
+            folder, outline.crs, outline.band_names, outline.nodata, outline.classes, outline.label_nodata,
+            config.chip_format, config.compression,
+        )  # fmt: skip
+        self.plain = Counter(progress.plain)
+        for name, count in progress.left_out.items():
+            setattr(cutter.tally, name, count)
+        chip_bytes = plan.chip_size**2 * len(outline.band_names) * cutter.dtype.itemsize
+        self.most_waiting = int(min(WAITING_CHIPS, max(4, WAITING_BYTES // chip_bytes)))
 
     def write_chips(self, stage: Stage) -> None:
         """Cut every unit of the plan and write the chips that are kept."""
-        waiting: deque[tuple[int, Future[BandStatistics]]] = deque()
+        waiting: deque[tuple[Chip, np.ndarray, Future[_Written]]] = deque()
+        number = self.join.first_number + max(0, self.progress.chips - self.join.chips)
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as writers:
             try:
-                for unit in self.plan.units():
-                    for chip in self.cutter.cut(unit):
+                for done, unit, pixels in self._units(stage):
+                    corners = unit.spots.corners(self.plan.rasters[unit.source].grid)
+                    for chip in self.cutter.cut(unit, pixels):
                         if chip is not None:
-                            name = self._register(chip)
-                            waiting.append((unit.block, writers.submit(self._write, name, chip)))
-                        while len(waiting) > WAITING_CHIPS:
+                            square = corners[chip.place]
+                            waiting.append((chip, square, writers.submit(self._write, f"{number:07d}", chip, square)))
+                            number += 1
+                        while len(waiting) > self.most_waiting:
                             self._collect(*waiting.popleft())
                         stage.advance()
+                    if self.journal.due():
+                        while waiting:
+                            self._collect(*waiting.popleft())
+                        self._note(done)
                 while waiting:
                     self._collect(*waiting.popleft())
                     stage.advance(0)
@@ -132,136 +207,91 @@ class _Export:
                 writers.shutdown(cancel_futures=True)
                 raise
 
-    def _register(self, chip: Chip) -> str:
-        """Enter a chip into the index and its block; gives its file name."""
-        name = f"{self.index.count:07d}.tif"
+    def _units(self, stage: Stage) -> Iterator[tuple[int, Unit, Optional[Pixels]]]:
+        """(units done with this one, unit, its pixels), read one ahead on a thread; without those done earlier."""
+        with ThreadPoolExecutor(max_workers=1) as reading:
+            ahead: Optional[tuple[int, Unit, Future[Optional[Pixels]]]] = None
+            for number, unit in enumerate(self.plan.units(), start=1):
+                if number <= self.progress.units:
+                    stage.advance(len(unit.spots))
+                    continue
+                following = (number, unit, reading.submit(self.cutter.read, unit))
+                if ahead is not None:
+                    yield ahead[0], ahead[1], ahead[2].result()
+                ahead = following
+            if ahead is not None:
+                yield ahead[0], ahead[1], ahead[2].result()
+
+    def _write(self, name: str, chip: Chip, corners: np.ndarray) -> _Written:
+        """Write a chip's files; runs on a thread, in GDAL and numpy for the most part."""
+        stored, shown, excluded = self.cutter.image_of(chip)
+        across, down = (corners[1] - corners[0]) / self.plan.chip_size, (corners[3] - corners[0]) / self.plan.chip_size
+        transform = (corners[0, 0], across[0], down[0], corners[0, 1], across[1], down[1])
+        image = self.files.write_image(name, stored, transform)
+        label, target = "", None
+        if chip.mask is not None:
+            label = self.files.write_label(name, chip.mask, transform)
+            if self.config.task == "regression":
+                target = BandStatistics.of(chip.mask[None], ~np.isfinite(chip.mask)[None])
+        return _Written(image, label, BandStatistics.of(shown, excluded), target)
+
+    def _collect(self, chip: Chip, corners: np.ndarray, future: Future[_Written]) -> None:
+        """Enter a written chip into the index."""
+        written, spots, place = future.result(), chip.unit.spots, chip.place
+        found = written.statistics
+        if (found.minimum == found.maximum).all():
+            self.plain[", ".join(f"{value:g}" for value in found.minimum[:8])] += 1
         values = {
-            "image": f"images/{name}",
-            "label": f"labels/{name}",
-            "source": chip.unit.source,
+            "image": written.image,
+            "label": written.label,
+            "source": chip.unit.source + self.join.sources,
             "col_off": chip.window.col_off,
             "row_off": chip.window.row_off,
-            "block": chip.unit.block,
+            "side": int(spots.sides[place]),
+            "angle": float(spots.angles[place]),
+            "feature": int(spots.features[place]),
+            "block": chip.unit.block + self.join.blocks,
+            "classes": chip.label.classes,
             "valid_share": round(chip.valid_share, 6),
-            "labelled_share": round(chip.labelled_share, 6),
+            "labelled_share": round(chip.label.labelled_share, 6),
+            "statistics": found.to_json(),
+            "target": written.target.to_json() if written.target is not None else None,
         }
-        self.index.add(self.plan.rasters[chip.unit.source].grid, chip.part, values, chip.pixels)
-        block = self.blocks.get(chip.unit.block)
-        if block is None:
-            block = Block(np.zeros_like(chip.pixels), BandStatistics.empty(len(chip.image)))
-            self.blocks[chip.unit.block] = block
-        block.pixels += chip.pixels
-        block.chips += 1
-        return name
+        if chip.part != chip.window and spots.angles[place] % 360 == 0:  # the ground that it shows
+            corners = corners_of(self.plan.rasters[chip.unit.source].grid, chip.part)
+        self.index.add(corners.tolist(), values, chip.label.pixels)
 
-    def _write(self, name: str, chip: Chip) -> BandStatistics:
-        """Write a chip's two files, padded to the chip size; runs on a thread, in GDAL and numpy for the most part."""
-        image, mask = chip.image, chip.mask
-        below, right = chip.window.height - chip.part.height, chip.window.width - chip.part.width
-        if below or right:
-            image = np.pad(image, ((0, 0), (0, below), (0, right)), constant_values=self.cutter.nodata or 0)
-            mask = np.pad(mask, ((0, below), (0, right)), constant_values=self.scheme.nodata)
-        transform = self.plan.rasters[chip.unit.source].grid.geotransform(chip.window)
-        self.files.write_image(name, image, transform)
-        self.files.write_label(name, mask, transform)
-        return BandStatistics.of(chip.image, chip.excluded)
-
-    def _collect(self, block: int, written: Future[BandStatistics]) -> None:
-        found = written.result()
-        self.blocks[block].bands.add(found)
-        if (found.minimum == found.maximum).all():
-            self.plain.append(", ".join(f"{value:g}" for value in found.minimum[:8]))
-
-    def finish(self, reporter: Reporter) -> DatasetInfo:
-        """Assign the splits and describe the dataset."""
-        if not self.blocks:
-            raise self._nothing_kept()
-        self._report_left_out(reporter)
-        config, plan, scheme = self.config, self.plan, self.scheme
-        numbers = sorted(self.blocks)
-        pixels = np.array([self.blocks[number].pixels for number in numbers])
-        shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
-        found = split_blocks(pixels, shares, config.seed)
-        self.index.set_splits(dict(zip(numbers, map(int, found))))
-        chips = np.array([self.blocks[number].chips for number in numbers])
-        chip_counts = {split: int(chips[found == place].sum()) for place, split in enumerate(SPLITS)}
-        pixel_counts = {split: pixels[found == place].sum(axis=0).tolist() for place, split in enumerate(SPLITS)}
-        self._warn_of_gaps(reporter, chip_counts, pixel_counts)
-        bands = BandStatistics.empty(len(plan.rasters[0].bands))
-        for number, place in zip(numbers, map(int, found)):
-            if SPLITS[place] == "training":
-                bands.add(self.blocks[number].bands)
-        seen = bands.count > 0
-        constant = [name for name, std in zip(plan.rasters[0].band_names, map(float, bands.std)) if std == 0]
-        if constant:
-            reporter.warning(
-                f"The same value stands everywhere in {', '.join(constant)}: nothing can be learned from it. "
-                "Leave it out with BANDS."
+    def _note(self, units: int) -> None:
+        """Write down how far the export has come, once all of it is in the index."""
+        self.index.commit()
+        if self.config.resume:
+            progress = Progress(
+                self.progress.fingerprint, units, self.index.count, asdict(self.cutter.tally), dict(self.plain)
             )
-        first = plan.rasters[0]
-        return DatasetInfo(
-            task="segmentation",
-            band_names=first.band_names,
-            bands=first.bands,
-            dtype=self.cutter.dtype.name,
-            nodata=self.cutter.nodata,
-            chip_size=plan.chip_size,
-            stride=plan.stride,
-            crs=first.crs,
-            pixel_size=first.pixel_size,
-            classes=scheme.classes,
-            label_nodata=scheme.nodata,
-            sources=self._sources(),
-            split={
-                "method": "blocks",
-                "seed": config.seed,
-                "block_size": plan.block_size,
-                "validation_share": config.validation_share,
-                "test_share": config.test_share,
-            },
-            mean=tuple(map(float, bands.mean)),
-            std=tuple(map(float, bands.std)),
-            minimum=tuple(map(float, np.where(seen, bands.minimum, 0))),
-            maximum=tuple(map(float, np.where(seen, bands.maximum, 0))),
-            chip_counts=chip_counts,
-            pixel_counts=pixel_counts,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        )
+            self.journal.note(progress)
 
-    def _sources(self) -> tuple[dict[str, Any], ...]:
-        labels = self.config.label_rasters or ("polygons",)
-        return tuple(
-            {"raster": info.path, "labels": labels[place % len(labels)]} for place, info in enumerate(self.plan.rasters)
-        )
+    def report_left_out(self, reporter: Reporter) -> None:
+        """Tell which chips were left out, and which look like filling.
 
-    def _report_left_out(self, reporter: Reporter) -> None:
+        Raises:
+            InputError: No chip was kept.
+        """
         tally = self.cutter.tally
+        if self.index.count == self.join.chips:
+            raise self._nothing_kept()
         if tally.without_labels:
-            reporter.log(f"{_count(tally.without_labels, 'chip')} without enough labelled pixels left out.")
+            reporter.log(f"{_count(tally.without_labels, 'chip')} without enough labels left out.")
         if tally.without_data:
             reporter.log(f"{_count(tally.without_data, 'chip')} without image data left out.")
+        if tally.background_only:
+            reporter.log(f"{_count(tally.background_only, 'chip')} with background only left out.")
         if self.plain:
+            value, _ = self.plain.most_common(1)[0]
             reporter.warning(
-                f"{_count(len(self.plain), 'chip')} of {self.index.count} show the same value everywhere "
-                f"({max(set(self.plain), key=self.plain.count)}). Where that is filling without an image, set it as "
+                f"{_count(sum(self.plain.values()), 'chip')} of {self.index.count} show the same value everywhere "
+                f"({value}). Where that is filling without an image, set it as "
                 "the raster's nodata value: it would be learned and counted as ground."
             )
-
-    def _warn_of_gaps(
-        self, reporter: Reporter, chip_counts: dict[str, int], pixel_counts: dict[str, list[int]]
-    ) -> None:
-        """Warn of splits without chips, and of classes that a split does not show."""
-        config = self.config
-        wanted = {"training": 1.0, "validation": config.validation_share, "test": config.test_share}
-        for split in (split for split in SPLITS if wanted[split] > 0):
-            absent = [name for name, count in zip(self.scheme.classes.names, pixel_counts[split]) if count == 0]
-            if chip_counts[split] == 0:
-                reporter.warning(
-                    f"No chips are left for {split}: the labels lie in {_count(len(self.blocks), 'block')} of "
-                    f"{self.plan.block_size} pixels. Use a smaller CHIP_SIZE or BLOCK_SIZE, or label more ground."
-                )
-            elif absent:
-                reporter.warning(f"No {split} chip shows {', '.join(absent)}: too few blocks hold it.")
 
     def _nothing_kept(self) -> InputError:
         tally = self.cutter.tally
@@ -271,25 +301,11 @@ class _Export:
                 "Check the raster, its nodata value and the chosen bands.",
             )
         return InputError(
-            f"None of {tally.without_labels + tally.without_data} chips has enough labelled pixels with image data "
-            f"(MIN_LABELLED_SHARE is {self.config.min_labelled_share:g}).",
-            "Check that labels and image overlap and hold data there, or lower MIN_LABELLED_SHARE.",
+            f"None of {sum(asdict(tally).values())} chips has enough labelled pixels with image data "
+            f"(MIN_LABELLED_SHARE is {self.config.min_labelled_share:g}, MIN_CLASS_SHARE "
+            f"{self.config.min_class_share:g}).",
+            "Check that labels and image overlap and hold data there, or lower these shares.",
         )
-
-
-def _publish(partial: Path, final: Path) -> None:
-    """Give a finished dataset its name; an earlier one of that name goes only once the new one stands there."""
-    if not final.exists():
-        partial.replace(final)
-        return
-    old = final.with_name(f".{final.name}.replaced-{os.getpid()}")
-    final.replace(old)
-    try:
-        partial.replace(final)
-    except OSError:
-        old.replace(final)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _count(number: int, noun: str) -> str:

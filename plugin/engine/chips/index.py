@@ -121,6 +121,10 @@ class ChipIndex:
         )
         execute("DROP TABLE new_splits")
 
+    def forget_splits(self) -> None:
+        """Leave all chips without split and fold."""
+        self.source.ExecuteSQL(f'UPDATE {LAYER} SET "split" = NULL, fold = NULL')
+
     def remove(self, condition: str) -> None:
         """Delete the rows of an SQL condition, from our own code only."""
         for (fid,) in list(self.rows(["fid"], condition)):

@@ -1,4 +1,4 @@
-"""Labels from polygons or class rasters, on the image's grid, window by window."""
+"""Labels from label rasters on the image's grid, window by window; what labels of any kind have in common."""
 
 from __future__ import annotations
 
@@ -6,90 +6,53 @@ from collections.abc import Iterable
 from typing import Optional, Protocol
 
 import numpy as np
-from osgeo import gdal, ogr, osr
+from osgeo import gdal, osr
 
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
 from ..raster_io import RasterInfo, crs_text, open_raster, same_crs, spatial_reference
 from ..windows import TOLERANCE, Bounds, Grid, Window, overlap
 
-LABEL_LAYER = "labels"
-VALUE_FIELD = "value"
-AREA_LAYER = "area"
-
 
 class LabelSource(Protocol):
-    """Gives the class value of every pixel of a window."""
+    """Gives the label of every pixel of a window."""
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) class values of any integer type, or float32; and (H, W) bool, true where there is a label."""
+
+
+class NoLabels:
+    """Ground that nobody has labelled, all of which counts."""
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) zeros, and (H, W) true."""
+        shape = (window.height, window.width)
+        return np.zeros(shape, np.uint8), np.ones(shape, bool)
+
+
+class MappedLabels:
+    """Labels of another source with some class values made others, or dropped.
+
+    Args:
+        source: Gives the labels.
+        mapping: Value → class value, or None for no label; other values stay.
+    """
+
+    def __init__(self, source: LabelSource, mapping: dict[int, Optional[int]]) -> None:
+        self.source = source
+        self.known = np.array(sorted(mapping), np.int64)
+        self.become = np.array([mapping[value] or 0 for value in sorted(mapping)], np.int64)
+        self.dropped = np.array([mapping[value] is None for value in sorted(mapping)])
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) int32 class values, and (H, W) bool, true where there is a label."""
-
-
-class PolygonFile:
-    """Polygons of a GeoPackage layer with a spatial index, burnt into windows of a raster's grid.
-
-    Args:
-        path: A GeoPackage.
-        layer: Its layer, in the CRS of the raster.
-        grid: The raster's pixels.
-    """
-
-    def __init__(self, path: str, layer: str, grid: Grid) -> None:
-        self.source = gdal.OpenEx(path, gdal.OF_VECTOR)
-        opened = self.source.GetLayerByName(layer)
-        if opened is None:
-            raise InputError(f"{path} has no layer {layer}.", "Give a GeoPackage with that layer.")
-        self.layer, self.grid = layer, grid
-        self.extent: Bounds = _bounds(opened)
-        self.count = opened.GetFeatureCount()
-        self._geometry, self._fid = opened.GetGeometryColumn() or "geom", opened.GetFIDColumn() or "fid"
-        self._reference = opened.GetSpatialRef()
-
-    def burn(self, window: Window, fill: int, options: list[str], dtype: int = gdal.GDT_Int32) -> np.ndarray:
-        """(H, W): `fill` where no polygon is, else what `options` of GDAL's rasterize say; a later feature wins."""
-        target = gdal.GetDriverByName("MEM").Create("", window.width, window.height, 1, dtype)
-        target.SetGeoTransform(self.grid.geotransform(window))
-        if self._reference is not None:
-            target.SetSpatialRef(self._reference)
-        target.GetRasterBand(1).Fill(fill)
-        left, bottom, right, top = self.grid.bounds_of(window)
-        # The index gives features in any order; overlaps need the layer's own.
-        query = (
-            f'SELECT * FROM "{self.layer}" WHERE "{self._fid}" IN '
-            f'(SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
-            f"WHERE maxx >= {left!r} AND minx <= {right!r} AND maxy >= {bottom!r} AND miny <= {top!r}) "
-            f'ORDER BY "{self._fid}"'
+        values, labelled = self.source.read(window)
+        place = np.minimum(np.searchsorted(self.known, values), len(self.known) - 1)
+        listed = self.known[place] == values
+        return (
+            np.where(listed, self.become[place], values).astype(np.int32),
+            labelled & ~(listed & self.dropped[place]),
         )
-        found = self.source.ExecuteSQL(query)
-        if found is not None:
-            gdal.RasterizeLayer(target, [1], found, burn_values=[1], options=options)
-            self.source.ReleaseResultSet(found)
-        return target.GetRasterBand(1).ReadAsArray()
-
-
-class PolygonLabels:
-    """Labels from polygons with an integer field `value`."""
-
-    UNLABELLED = -(2**31)
-
-    def __init__(self, path: str, grid: Grid) -> None:
-        self.polygons = PolygonFile(path, LABEL_LAYER, grid)
-
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) int32 class values, and (H, W) bool, true where a polygon is."""
-        values = self.polygons.burn(window, self.UNLABELLED, [f"ATTRIBUTE={VALUE_FIELD}"])
-        return values, values != self.UNLABELLED
-
-
-class Area:
-    """The area of interest: polygons outside of which labels do not count."""
-
-    def __init__(self, path: str, grid: Grid) -> None:
-        self.polygons = PolygonFile(path, AREA_LAYER, grid)
-
-    def read(self, window: Window) -> np.ndarray:
-        """(H, W) bool, true inside."""
-        return self.polygons.burn(window, 0, [], gdal.GDT_Byte) == 1
 
 
 class RasterLabels:
@@ -104,7 +67,9 @@ class RasterLabels:
         InputError: It does not overlap the image, or its CRS is unknown while the image's is known.
     """
 
-    def __init__(self, path: str, image: RasterInfo, nodata: Optional[int]) -> None:
+    RESAMPLING = "near"
+
+    def __init__(self, path: str, image: RasterInfo, nodata: Optional[float]) -> None:
         self.path = path
         self.dataset = open_raster(path)
         self.nodata = nodata if nodata is not None else self.dataset.GetRasterBand(1).GetNoDataValue()
@@ -121,22 +86,21 @@ class RasterLabels:
         )
         if aligned:
             self.shift = round(shift[0]), round(shift[1])
-            self.alpha = False
+            self.alpha = 0
         else:
-            self.dataset = _on_grid(self.dataset, crs, image)
-            self.shift, self.alpha = (0, 0), True
+            self.dataset = _on_grid(self.dataset, crs, image, self.RESAMPLING, self.nodata)
+            self.shift, self.alpha = (0, 0), self.dataset.RasterCount
         self.window = Window(*self.shift, self.dataset.RasterXSize, self.dataset.RasterYSize)
         here = _in_crs(grid.bounds, crs, image.crs)
         if not overlap(here, image.grid.bounds):
             raise no_overlap(path, here, image)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) int32 class values, and (H, W) bool, true where there is a label."""
-        values = np.zeros((window.height, window.width), np.int32)
-        labelled = np.zeros(values.shape, bool)
+        """(H, W) labels, and (H, W) bool, true where there is one."""
+        labelled = np.zeros((window.height, window.width), bool)
         inside = self.window.intersection(window)
         if inside.empty:
-            return values, labelled
+            return np.zeros(labelled.shape, np.uint8), labelled
         place = inside.slices_in(window)
         own = (inside.col_off - self.shift[0], inside.row_off - self.shift[1], inside.width, inside.height)
         found = self.dataset.GetRasterBand(1).ReadAsArray(*own)
@@ -146,14 +110,17 @@ class RasterLabels:
         if self.nodata is not None:
             known &= found != self.nodata
         if self.alpha:
-            known &= self.dataset.GetRasterBand(2).ReadAsArray(*own) != 0
-        values[place] = self._whole(found, known)
-        labelled[place] = known
+            known &= self.dataset.GetRasterBand(self.alpha).ReadAsArray(*own) != 0
+        found = self._values(found, known)
+        if inside == window:
+            return found, known
+        values = np.zeros(labelled.shape, found.dtype)
+        values[place], labelled[place] = found, known
         return values, labelled
 
-    def _whole(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def _values(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
         if found.dtype.kind in "iu" and found.dtype.itemsize <= 2:
-            return found.astype(np.int32)
+            return found
         if found.dtype.kind == "f":
             found = np.where(known, found, 0)
             fractional = found != np.rint(found)
@@ -170,8 +137,19 @@ class RasterLabels:
         return np.where(known, found, 0).astype(np.int32)
 
 
-def _on_grid(dataset: gdal.Dataset, crs: str, image: RasterInfo) -> gdal.Dataset:
-    """A virtual raster of the labels on the image's grid; its second band tells where labels are."""
+class RasterTargets(RasterLabels):
+    """Continuous labels from a raster, resampled linearly where its grid is not the image's."""
+
+    RESAMPLING = "bilinear"
+
+    def _values(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(known, found, np.nan).astype(np.float32)
+
+
+def _on_grid(
+    dataset: gdal.Dataset, crs: str, image: RasterInfo, resampling: str, nodata: Optional[float]
+) -> gdal.Dataset:
+    """A virtual raster of the labels on the image's grid; its last band tells where labels are."""
     grid = image.grid
     if grid.step_y > 0 or grid.step_x < 0:  # GDAL's warp writes north-up only
         raise InputError(
@@ -180,8 +158,8 @@ def _on_grid(dataset: gdal.Dataset, crs: str, image: RasterInfo) -> gdal.Dataset
             "Warp the image to a north-up raster first.",
         )
     return gdal.Warp(
-        "", dataset, format="VRT", srcSRS=crs or image.crs or None, dstSRS=image.crs or None, resampleAlg="near",
-        outputBounds=grid.bounds, width=grid.width, height=grid.height, dstAlpha=True,
+        "", dataset, format="VRT", srcSRS=crs or image.crs or None, dstSRS=image.crs or None, resampleAlg=resampling,
+        outputBounds=grid.bounds, width=grid.width, height=grid.height, dstAlpha=True, srcNodata=nodata,
         overviewLevel="NONE",  # overviews may be averaged, and an average is no class
     )  # fmt: skip
 
@@ -231,16 +209,6 @@ def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:
     return {value: (names.get(value, ""), colors.get(value)) for value in {*names, *colors}}
 
 
-def polygon_values(path: str) -> list[int]:
-    """The class values of a label GeoPackage, ascending."""
-    source = gdal.OpenEx(path, gdal.OF_VECTOR)
-    found = source.ExecuteSQL(f'SELECT DISTINCT "{VALUE_FIELD}" FROM "{LABEL_LAYER}" ORDER BY 1')
-    values = [int(feature.GetField(0)) for feature in found] if found is not None else []
-    if found is not None:
-        source.ReleaseResultSet(found)
-    return values
-
-
 def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str]]]) -> ClassTable:
     """A table of `values`; names and colours come from the first of `tables` that has them."""
     rows = []
@@ -263,13 +231,6 @@ def no_overlap(path: str, here: Bounds, image: RasterInfo) -> InputError:
 def _place(bounds: Bounds) -> str:
     left, bottom, right, top = bounds
     return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
-
-
-def _bounds(layer: ogr.Layer) -> Bounds:
-    if layer.GetFeatureCount() == 0:
-        return (0.0, 0.0, 0.0, 0.0)
-    left, right, bottom, top = layer.GetExtent()
-    return (left, bottom, right, top)
 
 
 def _in_crs(bounds: Bounds, crs: str, target: str) -> Bounds:

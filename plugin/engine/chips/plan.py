@@ -1,7 +1,8 @@
-"""Where the chips lie: rasters are cut into spatial blocks, and blocks into chips.
+"""Where the chips lie: rasters are cut into spatial blocks, and a layout places chips in each.
 
-The block is the unit of everything: no chip crosses a block's edge, so that splits made of whole blocks share no
-ground, whatever the stride; a block's pixels are read and its labels rasterised once for all its chips.
+The block is the unit of everything: chips of a grid and random ones cross no block's edge, so that splits made of
+whole blocks share no ground, whatever the stride; a block's pixels are read and its labels burnt once for all its
+chips, in pieces where it is large.
 """
 
 from __future__ import annotations
@@ -9,14 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Protocol
 
 import numpy as np
 
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..raster_io import RasterInfo, crs_text, same_crs
-from ..windows import TOLERANCE, Grid, Window, offsets, overlap, union
+from ..windows import TOLERANCE, Grid, Window, overlap, union
+from .features import LABEL_LAYER, FeatureFile
+from .placement import (
+    Spots,
+    bounding_side,
+    box_spots,
+    feature_spots,
+    grid_spots,
+    moved_inside,
+    random_spots,
+)
 
 # A unit of reading takes at most this much memory for its image, unless a single chip is larger.
 UNIT_BYTES = 48_000_000
@@ -32,8 +43,93 @@ class Unit:
     source: int  # place among the rasters
     block: int
     window: Window  # all pixels that its chips need, inside the raster
-    cols: np.ndarray  # (n,) first column of each chip
-    rows: np.ndarray  # (n,) first row
+    spots: Spots
+
+
+class Layout(Protocol):
+    """Places chips in a block of a raster."""
+
+    def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
+        """The chips of a block that is `inside`, part of the raster's `area`."""
+
+    def limit(self, inside: Window, area: Window) -> Window:
+        """Where the block's chips may take pixels from."""
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Chips on a grid in every block."""
+
+    size: int
+    stride: int
+    edges: str
+    angles: tuple[float, ...]
+
+    def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
+        """The chips of a block."""
+        return grid_spots(inside, self.size, self.stride, self.edges, self.angles)
+
+    def limit(self, inside: Window, area: Window) -> Window:
+        """The block: what chips miss beyond its edge is filled up."""
+        return inside
+
+
+@dataclass(frozen=True)
+class RandomLayout:
+    """Chips at random places in every block."""
+
+    size: int
+    density: float  # chips a pixel
+    distance: float
+    angles: tuple[float, ...]
+    seed: int
+
+    def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
+        """The chips of a block, by its area."""
+        rng = np.random.default_rng([self.seed, source, block])
+        count = int(self.density * inside.width * inside.height + rng.random())
+        # Two chips in neighbouring blocks are a chip apart anyhow.
+        margin = max(0, math.ceil((self.distance - self.size) / 2))
+        return random_spots(inside.expanded(-margin), count, self.size, self.distance, self.angles, rng)
+
+    def limit(self, inside: Window, area: Window) -> Window:
+        """The block."""
+        return inside
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """Chips around the features whose middle is in the block; they may reach into the next one."""
+
+    files: tuple[FeatureFile, ...]  # one for each raster
+    size: int
+    each: int
+    jitter: int
+    boxes: bool  # squares around the features' bounds instead of chips of one size
+    edges: str
+    angles: tuple[float, ...]
+    seed: int
+
+    def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
+        """The chips of a block."""
+        file = self.files[source]
+        features = file.features(inside)
+        if self.boxes:
+            found = box_spots(features, file.grid, self.size, self.angles)
+            middle = np.arange(len(features.ids)).repeat(len(self.angles))
+        else:
+            rng = np.random.default_rng([self.seed, source, block])
+            found = feature_spots(features, file.grid, self.size, self.each, self.jitter, self.angles, rng)
+            middle = np.arange(len(features.ids)).repeat(len(self.angles) * self.each)
+        x = ((features.left + features.right) / 2 - file.grid.left) / file.grid.step_x
+        y = ((features.bottom + features.top) / 2 - file.grid.top) / file.grid.step_y
+        here = (x >= inside.col_off) & (x < inside.col_end) & (y >= inside.row_off) & (y < inside.row_end)
+        found = found.select(here[middle])
+        return moved_inside(found, area) if self.edges == "shift" else found
+
+    def limit(self, inside: Window, area: Window) -> Window:
+        """All of the raster that is exported."""
+        return area
 
 
 @dataclass(frozen=True)
@@ -44,8 +140,8 @@ class Plan:
     areas: tuple[Window, ...]  # the part of each raster that is exported
     chip_size: int
     stride: int
-    block_size: int  # pixels of the first raster
-    edges: str
+    block_size: Optional[int]  # pixels of the first raster; None = one block for all that shares ground
+    layout: Layout
     clusters: tuple[tuple[int, ...], ...]  # rasters that share ground, or single ones
 
     def units(self) -> Iterator[Unit]:
@@ -59,7 +155,11 @@ class Plan:
 
     def count_chips(self) -> int:
         """How many chips `units` holds."""
-        return sum(len(unit.cols) for unit in self.units())
+        return sum(len(unit.spots) for unit in self.units())
+
+    def cluster_of(self, source: int) -> int:
+        """The number of the cluster that a raster is in."""
+        return next((number for number, cluster in enumerate(self.clusters) if source in cluster), -1)
 
     def _block_edges(self, cluster: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """CRS coordinates of the block edges: columns along x, rows in the direction of the first raster's rows."""
@@ -81,28 +181,48 @@ class Plan:
         columns = _pixel_ranges(x, grid.left, grid.step_x, area.col_off, area.col_end)
         rows = _pixel_ranges(y, grid.top, grid.step_y, area.row_off, area.row_end)
         info = self.rasters[source]
-        side = max(self.chip_size, math.isqrt(UNIT_BYTES // (len(info.bands) * info.dtype.itemsize)))
+        side = math.isqrt(UNIT_BYTES // (len(info.bands) * info.dtype.itemsize))
         for place_y, (row, row_end) in enumerate(rows):
-            row_offs = offsets(row, row_end, self.chip_size, self.stride, self.edges)
             for place_x, (col, col_end) in enumerate(columns):
-                col_offs = offsets(col, col_end, self.chip_size, self.stride, self.edges)
                 block = first + place_y * len(columns) + place_x
-                for some_rows in _groups(row_offs, self.chip_size, side):
-                    for some_cols in _groups(col_offs, self.chip_size, side):
-                        end_col = min(int(some_cols[-1]) + self.chip_size, col_end)
-                        end_row = min(int(some_rows[-1]) + self.chip_size, row_end)
-                        window = Window(
-                            int(some_cols[0]),
-                            int(some_rows[0]),
-                            end_col - int(some_cols[0]),
-                            end_row - int(some_rows[0]),
-                        )
-                        chips = np.meshgrid(some_cols, some_rows)
-                        yield Unit(source, block, window, chips[0].ravel(), chips[1].ravel())
+                inside = Window(col, row, col_end - col, row_end - row)
+                if inside.empty:
+                    continue
+                spots = self.layout.spots(source, inside, area, block)
+                limit = self.layout.limit(inside, area)
+                for group, window in _pieces(spots, side):
+                    window = window.intersection(limit)
+                    if not window.empty:
+                        yield Unit(source, block, window, group)
 
 
-def _cuts(length: float, block: int, chip: int) -> list[float]:
+def _pieces(spots: Spots, side: int) -> Iterator[tuple[Spots, Window]]:
+    """Groups of chips with the window around each: at most `side` pixels wide, or a single chip.
+
+    Chips that are few and far between are read one by one.
+    """
+    if not len(spots):
+        return
+    windows = spots.windows()
+    cell = max(1, side - int(windows[:, 2:].max()) + 1)
+    cells = (windows[:, :2] - windows[:, :2].min(axis=0)) // cell
+    order = np.lexsort((windows[:, 0], windows[:, 1], cells[:, 0], cells[:, 1]))
+    keys = cells[order, 1] * (int(cells[:, 0].max()) + 1) + cells[order, 0]
+    for group in np.split(order, np.flatnonzero(np.diff(keys)) + 1):
+        some = windows[group]
+        low, high = some[:, :2].min(axis=0), (some[:, :2] + some[:, 2:]).max(axis=0)
+        whole = Window(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
+        if 2 * int((some[:, 2] * some[:, 3]).sum()) < whole.width * whole.height:
+            for place, window in zip(group, some.tolist()):
+                yield spots.select(np.array([place])), Window(*window)
+        else:
+            yield spots.select(group), whole
+
+
+def _cuts(length: float, block: Optional[int], chip: int) -> list[float]:
     """Block edges from 0 to `length`, all in pixels; a rest too short for a chip joins the block before it."""
+    if block is None:
+        return [0.0, length]
     cuts = [float(cut) for cut in range(0, max(1, math.ceil(length - TOLERANCE)), block)]
     if len(cuts) > 1 and length - cuts[-1] < chip - TOLERANCE:
         cuts.pop()
@@ -121,45 +241,66 @@ def _pixel_ranges(edges: np.ndarray, origin: float, step: float, low: int, high:
     return [(int(start), int(max(start, end))) for start, end in zip(first, last)]
 
 
-def _groups(offs: np.ndarray, size: int, side: int) -> Iterator[np.ndarray]:
-    """Cut ascending chip offsets into runs that span at most `side` pixels."""
-    begin = 0
-    for place in range(1, len(offs) + 1):
-        if place == len(offs) or offs[place] + size - offs[begin] > side:
-            yield offs[begin:place]
-            begin = place
-
-
 def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> Plan:
     """Check that the rasters go together and lay out blocks and chips.
 
     Raises:
-        InputError: Rasters differ in CRS, number of bands or pixel size, the extent misses one, or no chip fits.
+        InputError: Rasters differ in CRS, number of bands or pixel size, the extent misses one, no chip fits, or the
+            placement lacks what it needs.
     """
     _check_alike(rasters)
     areas = tuple(_area(info, config.extent) for info in rasters)
-    size = config.chip_size
-    largest = max(areas, key=lambda area: min(area.width, area.height))
-    if config.edges == "shift" and min(largest.width, largest.height) < size:
+    size, angles = config.chip_size, config.rotations or (0.0,)
+    need = max(math.ceil(float(bounding_side(np.array(size), np.array(angle))) - 1e-6) for angle in angles)
+    _check_size(config, areas, need)
+    block = config.block_size
+    if config.split_method != "blocks":
+        block = None
+    elif block is None:
+        block = _automatic_block(areas, size, need if config.placement == "grid" else 2 * need)
+    elif block < need:
+        turned = f", which the rotations make {need} pixels wide" if need > size else ""
         raise InputError(
-            f"A chip of {size} × {size} pixels is larger than the raster, or the part of it to export "
-            f"({largest.width} × {largest.height} pixels).",
-            f"Set CHIP_SIZE to {max(8, _power_of_two(min(largest.width, largest.height)))} or less, or EDGES to pad.",
+            f"BLOCK_SIZE is {block} pixels, less than a chip ({size}{turned}).",
+            f"Set it to {need} or more, or leave it empty.",
         )
+    clusters = _clusters([info.grid for info in rasters], areas)
     stride = config.stride or size
-    if config.test_share + config.validation_share >= 1:
+    return Plan(rasters, areas, size, stride, block, _layout(config, rasters, areas, angles), clusters)
+
+
+def _layout(
+    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], angles: tuple[float, ...]
+) -> Layout:
+    if config.placement == "grid":
+        return GridLayout(config.chip_size, config.stride or config.chip_size, config.edges, angles)
+    if config.placement == "random":
+        distance = config.chip_size / 2 if config.min_distance is None else config.min_distance
+        density = config.random_chips / max(1, sum(area.width * area.height for area in areas))
+        return RandomLayout(config.chip_size, density, distance, angles, config.seed)
+    if not config.labels:
         raise InputError(
-            f"VALIDATION_SHARE {config.validation_share:g} and TEST_SHARE {config.test_share:g} leave "
-            "nothing for training.",
-            "Let them sum to less than 1.",
+            f"PLACEMENT is {config.placement}, and no features are given to place chips at.",
+            "Give a vector layer as LABELS, or set PLACEMENT to grid or random.",
         )
-    block = config.block_size or _automatic_block(areas, size)
-    if block < size:
+    files = tuple(FeatureFile(config.labels, LABEL_LAYER, info.grid) for info in rasters)
+    return FeatureLayout(
+        files, config.chip_size, config.chips_per_feature, config.position_jitter,
+        config.placement == "bounding_boxes", config.edges, angles, config.seed,
+    )  # fmt: skip
+
+
+def _check_size(config: ExportChipsConfig, areas: tuple[Window, ...], need: int) -> None:
+    if config.edges == "pad" and config.placement == "grid":
+        return
+    largest = max(areas, key=lambda area: min(area.width, area.height))
+    least = min(largest.width, largest.height)
+    if config.placement != "bounding_boxes" and least < need:
         raise InputError(
-            f"BLOCK_SIZE is {block} pixels, less than a chip ({size}).", f"Set it to {size} or more, or leave it empty."
+            f"A chip of {config.chip_size} × {config.chip_size} pixels is larger than the raster, or the part of it "
+            f"to export ({largest.width} × {largest.height} pixels).",
+            f"Set CHIP_SIZE to {max(8, _power_of_two(least))} or less, or EDGES to pad.",
         )
-    grids = [info.grid for info in rasters]
-    return Plan(rasters, areas, size, stride, block, config.edges, _clusters(grids, areas))
 
 
 def _check_alike(rasters: tuple[RasterInfo, ...]) -> None:
@@ -190,9 +331,11 @@ def _area(info: RasterInfo, extent: Optional[tuple[float, ...]]) -> Window:
     return info.grid.window_of((left, bottom, right, top))
 
 
-def _automatic_block(areas: tuple[Window, ...], size: int) -> int:
+def _automatic_block(areas: tuple[Window, ...], size: int, least: int) -> int:
+    """A multiple of the chip size, and room for a chip in any case."""
     chips = sum(area.width * area.height for area in areas) / size**2
-    return size * min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS))))
+    side = min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS))))
+    return size * max(side, math.ceil(least / size))
 
 
 def _power_of_two(number: int) -> int:

@@ -13,14 +13,17 @@ from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..windows import Window, overlap, tiles
+from .dataset import CLASS_TASKS
+from .features import LABEL_LAYER, FeatureFile, FeatureLabels, FeatureTargets, feature_values
 from .labels import (
     LabelSource,
-    PolygonLabels,
+    MappedLabels,
+    NoLabels,
     RasterLabels,
+    RasterTargets,
     discover_classes,
     merge_classes,
     no_overlap,
-    polygon_values,
     raster_classes,
 )
 from .plan import Plan
@@ -34,7 +37,7 @@ class LabelScheme:
     """What labels become in the chips."""
 
     classes: ClassTable
-    nodata: int
+    nodata: Optional[int]  # of the masks of classes
     background: Optional[int]  # the class value of ground without a label; None leaves it unlabelled
 
 
@@ -44,16 +47,17 @@ def open_labels(config: ExportChipsConfig, plan: Plan) -> list[LabelSource]:
     Raises:
         InputError: None or two kinds are given, their number does not fit, or they do not overlap the rasters.
     """
+    if config.task == "unlabelled":
+        return [NoLabels() for _ in plan.rasters]
     if bool(config.labels) == bool(config.label_rasters):
         raise InputError(
-            "Both polygons and label rasters are given." if config.labels else "No labels are given.",
-            "Give either LABELS or LABEL_RASTERS.",
+            "Both features and label rasters are given." if config.labels else "No labels are given.",
+            "Give either LABELS or LABEL_RASTERS, or set TASK to unlabelled.",
         )
     if config.labels:
-        polygons = [PolygonLabels(config.labels, info.grid) for info in plan.rasters]
-        if not any(overlap(found.polygons.extent, found.polygons.grid.bounds) for found in polygons):
-            raise no_overlap(config.labels, polygons[0].polygons.extent, plan.rasters[0])
-        return list(polygons)
+        files = open_features(config, plan)
+        kind = FeatureTargets if config.task == "regression" else FeatureLabels
+        return [kind(file) for file in files]
     paths, count = config.label_rasters, len(plan.rasters)
     if len(paths) not in (1, count):
         raise InputError(
@@ -62,25 +66,48 @@ def open_labels(config: ExportChipsConfig, plan: Plan) -> list[LabelSource]:
         )
     if len(paths) == 1:
         paths = paths * count
-    return [RasterLabels(path, info, config.label_nodata) for path, info in zip(paths, plan.rasters)]
+    if config.task == "regression":
+        return [RasterTargets(path, info, config.label_nodata) for path, info in zip(paths, plan.rasters)]
+    mapping = {int(value): None if become is None else int(become) for value, become in config.class_map}
+    found = [RasterLabels(path, info, config.label_nodata) for path, info in zip(paths, plan.rasters)]
+    return [MappedLabels(source, mapping) for source in found] if mapping else list(found)
+
+
+def open_features(config: ExportChipsConfig, plan: Plan) -> list[FeatureFile]:
+    """Open the label features for each raster.
+
+    Raises:
+        InputError: They overlap no raster.
+    """
+    assert config.labels is not None
+    files = [
+        FeatureFile(config.labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched)
+        for info in plan.rasters
+    ]
+    if not any(overlap(file.extent, file.grid.bounds) for file in files):
+        raise no_overlap(config.labels, files[0].extent, plan.rasters[0])
+    return files
 
 
 def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource], reporter: Reporter) -> LabelScheme:
     """Find the classes there are, and decide what ground without a label becomes."""
+    if config.task not in CLASS_TASKS:
+        return LabelScheme(ClassTable(()), None, None)
     given = {int(row[0]): (str(row[1] or ""), row[2] or None) for row in config.classes}
-    nodata: Optional[int] = None
     own: dict[int, tuple[str, Optional[str]]] = {}
+    nodata: Optional[int] = None
     if config.labels:
-        values = np.array(polygon_values(config.labels), np.int64)
+        values = np.array(feature_values(config.labels), np.int64)
     else:
         for path in reversed(config.label_rasters):
             own.update(raster_classes(path))
+        for value, become in config.class_map:  # what a value was called is not what its new class is called
+            own.pop(int(value), None)
+            own.pop(become, None)
         windows = [list(tiles(area, DISCOVERY_TILE)) for area in plan.areas]
         stage = Stage(reporter, sum(map(len, windows)), "Looking for classes", 0, 0)
         values = discover_classes([(source, _counted(parts, stage)) for source, parts in zip(sources, windows)])
-        nodatas = {source.nodata for source in sources if isinstance(source, RasterLabels)} - {None}
-        whole = [value for value in nodatas if float(value).is_integer() and abs(value) < 2**31]
-        nodata = int(whole[0]) if whole else None
+        nodata = _common_nodata(sources)
     if len(values) == 0:
         raise InputError(
             "No pixel of the rasters has a label.", "Check where the labels lie and which value means no label."
@@ -103,6 +130,14 @@ def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource
         nodata = classes.free_value()
     reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in classes.classes) + ".")
     return LabelScheme(classes, nodata, background)
+
+
+def _common_nodata(sources: list[LabelSource]) -> Optional[int]:
+    """A whole number that the label rasters have for "no label"; None where there is none."""
+    plain = [source.source if isinstance(source, MappedLabels) else source for source in sources]
+    found = {source.nodata for source in plain if isinstance(source, RasterLabels)} - {None}
+    whole = [value for value in found if float(value).is_integer() and abs(value) < 2**31]
+    return int(whole[0]) if whole else None
 
 
 def _counted(windows: list[Window], stage: Stage) -> Iterator[Window]:

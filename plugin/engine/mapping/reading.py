@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chips.labels import Area
+from ..chips.features import Area
 from ..errors import InputError
 from ..raster_io import RasterReader, missing_values
 from ..windows import Window

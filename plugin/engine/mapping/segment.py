@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from osgeo import gdal
 
-from ..chips.labels import Area
+from ..chips.features import Area
 from ..classes import ClassTable
 from ..config import SegmentRasterConfig
 from ..errors import InputError, ResourceError

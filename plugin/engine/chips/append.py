@@ -1,0 +1,120 @@
+"""Adds chips to a dataset that is there: whether they go together, and how the new folder joins the old."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from ..classes import ClassTable
+from ..config import ExportChipsConfig
+from ..errors import InputError
+from ..raster_io import crs_text, same_crs
+from .cutting import common_nodata
+from .dataset import DatasetInfo
+from .index import ChipIndex
+from .labels import LabelSource, MappedLabels
+from .plan import Plan
+from .scheme import LabelScheme
+
+
+@dataclass(frozen=True)
+class Join:
+    """Where numbers of new chips begin; all 0 in a new dataset."""
+
+    chips: int = 0  # rows in the earlier index
+    first_number: int = 0  # of the new files
+    sources: int = 0
+    blocks: int = 0
+
+
+def check_joins(
+    config: ExportChipsConfig, earlier: DatasetInfo, plan: Plan, scheme: LabelScheme, sources: list[LabelSource]
+) -> tuple[Join, LabelScheme, list[LabelSource]]:
+    """Check that new chips fit a dataset; its classes and their values become those of the new labels.
+
+    Raises:
+        InputError: They differ in what a network must rely on.
+    """
+    first = plan.rasters[0]
+    if not same_crs(earlier.crs, first.crs):
+        raise InputError(
+            f"The dataset {config.output} is in {crs_text(earlier.crs)}, and {first.path} in {crs_text(first.crs)}.",
+            "Reproject the raster, or export it to a dataset of its own.",
+        )
+    dtype = np.result_type(*[info.dtype for info in plan.rasters]).name
+    for words, old, new in (
+        ("is for", earlier.task, config.task),
+        ("has chips of", f"{earlier.chip_size} pixels", f"{plan.chip_size} pixels"),
+        ("has the bands", ", ".join(earlier.band_names), ", ".join(first.band_names)),
+        ("holds", earlier.dtype, dtype),
+    ):
+        if old != new:
+            raise InputError(
+                f"The dataset {config.output} {words} {old}, and the new chips would have {new}.",
+                "Export them with the same settings, or to a dataset of their own.",
+            )
+    if abs(earlier.pixel_size - first.pixel_size) > 0.01 * earlier.pixel_size:
+        raise InputError(
+            f"The pixels of the dataset {config.output} are {earlier.pixel_size:g} units wide, those of {first.path} "
+            f"{first.pixel_size:g}.",
+            f"Set PIXEL_SIZE to {earlier.pixel_size:g}.",
+        )
+    if earlier.nodata is None and common_nodata(plan.rasters) is not None:
+        raise InputError(
+            f"The dataset {config.output} has no nodata value, and {first.path} has {common_nodata(plan.rasters):g}.",
+            "Export it to a dataset of its own.",
+        )
+    mapping = _same_classes(config.output, earlier.classes, scheme)
+    background = scheme.background if scheme.background is None else mapping.get(scheme.background, scheme.background)
+    joined = LabelScheme(earlier.classes, earlier.label_nodata, background)
+    if any(old != new for old, new in mapping.items()):
+        sources = [MappedLabels(source, mapping) for source in sources]
+    return _join(config.output, earlier), joined, sources
+
+
+def _same_classes(folder: str, old: ClassTable, scheme: LabelScheme) -> dict[int, Optional[int]]:
+    """New class value → the dataset's, by name first, then by value."""
+    by_name = {info.name: info.value for info in old.classes}
+    values = {info.value for info in old.classes}
+    mapping: dict[int, Optional[int]] = {}
+    for info in scheme.classes.classes:
+        if info.name in by_name:
+            mapping[info.value] = by_name[info.name]
+        elif info.value in values and info.name == f"class {info.value}":
+            mapping[info.value] = info.value
+        else:
+            raise InputError(
+                f'The dataset {folder} has no class "{info.name}" (its classes: {", ".join(old.names)}).',
+                "Map it to one of them with the class table, or leave it out.",
+            )
+    return mapping
+
+
+def _join(folder: str, earlier: DatasetInfo) -> Join:
+    with ChipIndex(Path(folder) / "chips.gpkg", earlier.classes) as index:
+        rows: list[Any] = list(index.rows(["image", "block"]))
+    numbers = [int(stem) for stem in (Path(image).stem for image, _ in rows) if stem.isdecimal()]
+    return Join(
+        chips=len(rows),
+        first_number=1 + max(numbers, default=len(rows) - 1),
+        sources=len(earlier.sources),
+        blocks=1 + max((block or 0 for _, block in rows), default=-1),
+    )
+
+
+def join_folder(partial: Path, final: Path) -> None:
+    """Move new chips into a dataset, then the index that names them, then its description.
+
+    What a crash leaves half done is a dataset still: files that no index names do no harm.
+    """
+    for name in ("images", "labels"):
+        (final / name).mkdir(exist_ok=True)
+        for entry in (partial / name).iterdir():
+            entry.replace(final / name / entry.name)
+    for name in ("chips.gpkg", "dataset.json"):
+        (partial / name).replace(final / name)
+    shutil.rmtree(partial)

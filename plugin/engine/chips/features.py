@@ -1,0 +1,184 @@
+"""Features as labels and areas: vectors from a GeoPackage, burnt into windows of a raster's grid.
+
+The file is in the CRS of the images: layer `labels` with the field `value` (whole numbers for classes, any for
+regression) and, where the user ranks them, `priority`; layer `area`; layer `areas` with the integer field `value`. A
+feature's id is its place in the user's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+from osgeo import gdal, ogr
+
+from ..errors import InputError
+from ..windows import Bounds, Grid, Window
+
+LABEL_LAYER, VALUE_FIELD, PRIORITY_FIELD = "labels", "value", "priority"
+AREA_LAYER = "area"
+AREAS_LAYER = "areas"
+# config.OVERLAP_RULES → in which order features are burnt; the last one wins.
+BURN_ORDERS = {"order": "", "field": f'"{PRIORITY_FIELD}", ', "smaller": "ST_Area({geometry}) DESC, "}
+# What `FeatureFile.burn` burns: 1, the field, or the feature's id.
+COLUMNS = {"": "1", "value": f'"{VALUE_FIELD}"', "id": 'CAST("{fid}" AS INTEGER)'}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Some features of a layer; arrays of n, bounds in CRS units."""
+
+    ids: np.ndarray
+    values: np.ndarray
+    left: np.ndarray
+    bottom: np.ndarray
+    right: np.ndarray
+    top: np.ndarray
+
+
+class FeatureFile:
+    """Features of a GeoPackage layer with a spatial index, burnt into windows of a raster's grid.
+
+    Not to be shared between threads that use it at once.
+
+    Args:
+        path: A GeoPackage.
+        layer: Its layer, in the CRS of the raster.
+        grid: The raster's pixels.
+        overlap_rule: config.OVERLAP_RULES.
+        all_touched: Burn every pixel that a feature touches, not only those whose centre it covers.
+    """
+
+    def __init__(
+        self, path: str, layer: str, grid: Grid, overlap_rule: str = "order", all_touched: bool = False
+    ) -> None:
+        self.source = gdal.OpenEx(path, gdal.OF_VECTOR)
+        opened = self.source.GetLayerByName(layer)
+        if opened is None:
+            raise InputError(f"{path} has no layer {layer}.", "Give a GeoPackage with that layer.")
+        self.layer, self.grid = layer, grid
+        self.extent: Bounds = _bounds(opened)
+        self.count = opened.GetFeatureCount()
+        self._geometry, self._fid = opened.GetGeometryColumn() or "geom", opened.GetFIDColumn() or "fid"
+        self._order = BURN_ORDERS[overlap_rule].format(geometry=f'"{self._geometry}"') + f'"{self._fid}"'
+        self._options = ["ALL_TOUCHED=TRUE"] if all_touched else []
+        self._reference = opened.GetSpatialRef()
+
+    def burn(
+        self, window: Window, fill: float, attribute: str = "", dtype: int = gdal.GDT_Byte, only: Optional[int] = None
+    ) -> np.ndarray:
+        """(H, W): `fill` where no feature is, else its `attribute`, or 1 without one; `only` burns one feature."""
+        target = gdal.GetDriverByName("MEM").Create("", window.width, window.height, 1, dtype)
+        target.SetGeoTransform(self.grid.geotransform(window))
+        if self._reference is not None:
+            target.SetSpatialRef(self._reference)
+        if fill:
+            target.GetRasterBand(1).Fill(fill)
+        condition = self._near(window) if only is None else f'"{self._fid}" = {only:d}'
+        # The index gives features in any order; overlaps need the order of the rule.
+        query = (
+            f'SELECT "{self._geometry}", {COLUMNS[attribute].format(fid=self._fid)} AS burnt '
+            f'FROM "{self.layer}" WHERE {condition} ORDER BY {self._order}'
+        )
+        found = self.source.ExecuteSQL(query)
+        if found is not None:
+            gdal.RasterizeLayer(target, [1], found, burn_values=[1], options=["ATTRIBUTE=burnt", *self._options])
+            self.source.ReleaseResultSet(found)
+        return target.GetRasterBand(1).ReadAsArray()
+
+    def features(self, window: Window) -> Features:
+        """The features whose bounds meet a window."""
+        names = ("ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY")
+        columns = ", ".join(f'{name}("{self._geometry}") AS b{place}' for place, name in enumerate(names))
+        found = self.source.ExecuteSQL(
+            f'SELECT CAST("{self._fid}" AS INTEGER) AS id, "{VALUE_FIELD}" AS value, {columns} FROM "{self.layer}" '
+            f'WHERE {self._near(window)} ORDER BY "{self._fid}"'
+        )
+        rows = [[feature.GetField(place) for place in range(6)] for feature in found] if found is not None else []
+        if found is not None:
+            self.source.ReleaseResultSet(found)
+        table = np.array(rows, np.float64).reshape(-1, 6)
+        return Features(table[:, 0].astype(np.int64), *table[:, 1:].T)
+
+    def areas(self, ids: np.ndarray) -> np.ndarray:
+        """(n,) the areas of features, in squared CRS units; 0 for points and lines."""
+        found = self.source.ExecuteSQL(
+            f'SELECT CAST("{self._fid}" AS INTEGER) AS id, ST_Area("{self._geometry}") AS area FROM "{self.layer}" '
+            f'WHERE "{self._fid}" IN ({",".join(map(str, ids.tolist()))})'
+        )
+        areas = {feature.GetField(0): feature.GetField(1) or 0.0 for feature in found}
+        self.source.ReleaseResultSet(found)
+        return np.array([areas.get(number, 0.0) for number in ids.tolist()])
+
+    def _near(self, window: Window) -> str:
+        left, bottom, right, top = self.grid.bounds_of(window)
+        return (
+            f'"{self._fid}" IN (SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
+            f"WHERE maxx >= {left!r} AND minx <= {right!r} AND maxy >= {bottom!r} AND miny <= {top!r})"
+        )
+
+
+class FeatureLabels:
+    """Class labels from features with an integer field `value`."""
+
+    def __init__(self, file: FeatureFile) -> None:
+        self.file = file
+        low, high = _value_range(file)
+        # Bytes where they suffice: everything after this is several times faster on them.
+        small = low >= 0 and high <= 254
+        self.fill, self.dtype = (255, gdal.GDT_Byte) if small else (-(2**31), gdal.GDT_Int32)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) class values, and (H, W) bool, true where a feature is."""
+        values = self.file.burn(window, self.fill, "value", self.dtype)
+        return values, values != self.fill
+
+
+class FeatureTargets:
+    """Continuous labels from features with a numeric field `value`."""
+
+    def __init__(self, file: FeatureFile) -> None:
+        self.file = file
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) float32, and (H, W) bool, true where a feature is."""
+        values = self.file.burn(window, float("nan"), "value", gdal.GDT_Float32)
+        return values, np.isfinite(values)
+
+
+class Area:
+    """The area of interest: polygons outside of which labels do not count."""
+
+    def __init__(self, path: str, grid: Grid, layer: str = AREA_LAYER) -> None:
+        self.polygons = FeatureFile(path, layer, grid)
+
+    def read(self, window: Window) -> np.ndarray:
+        """(H, W) bool, true inside."""
+        return self.polygons.burn(window, 0) == 1
+
+
+def _value_range(file: FeatureFile) -> tuple[float, float]:
+    found = file.source.ExecuteSQL(
+        f'SELECT MIN("{VALUE_FIELD}") AS low, MAX("{VALUE_FIELD}") AS high FROM "{file.layer}"'
+    )
+    low, high = next(((row.GetField(0), row.GetField(1)) for row in found), (None, None))
+    file.source.ReleaseResultSet(found)
+    return (low or 0), (high or 0)
+
+
+def feature_values(path: str) -> list[int]:
+    """The class values of a label GeoPackage, ascending."""
+    source = gdal.OpenEx(path, gdal.OF_VECTOR)
+    found = source.ExecuteSQL(f'SELECT DISTINCT "{VALUE_FIELD}" FROM "{LABEL_LAYER}" ORDER BY 1')
+    values = [int(feature.GetField(0)) for feature in found] if found is not None else []
+    if found is not None:
+        source.ReleaseResultSet(found)
+    return values
+
+
+def _bounds(layer: ogr.Layer) -> Bounds:
+    if layer.GetFeatureCount() == 0:
+        return (0.0, 0.0, 0.0, 0.0)
+    left, right, bottom, top = layer.GetExtent()
+    return (left, bottom, right, top)
