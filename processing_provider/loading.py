@@ -20,6 +20,9 @@ from .algorithm import tr
 # Told apart over any image, and by people who confuse red and green.
 SPLIT_COLORS = {"training": "255,176,0", "validation": "100,143,255", "test": "220,38,127"}
 
+# Bright enough to be seen over any image.
+OUTLINE_COLORS = ("#ff3b30", "#ffd60a", "#00c7ff", "#ff2dd4", "#34ff5b", "#ff9500", "#b18cff", "#ffffff")
+
 
 class FootprintStyle(QgsProcessingLayerPostProcessorInterface):
     """Draws chips as outlines in the colour of their split."""
@@ -35,6 +38,29 @@ class FootprintStyle(QgsProcessingLayerPostProcessorInterface):
             )
             categories.append(QgsRendererCategory(split, symbol, tr(split)))
         layer.setRenderer(QgsCategorizedSymbolRenderer("split", categories))
+        layer.triggerRepaint()
+
+
+class OutlineStyle(QgsProcessingLayerPostProcessorInterface):
+    """Draws polygons as outlines over the image, in a colour for each value of a field."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__()
+        self.field = field
+
+    def postProcessLayer(
+        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        """Style the layer, on QGIS's main thread."""
+        place = layer.fields().indexFromName(self.field)
+        if place < 0 or not layer.isSpatial():
+            return
+        categories = []
+        for number, value in enumerate(sorted(layer.uniqueValues(place))):
+            color = OUTLINE_COLORS[number % len(OUTLINE_COLORS)]
+            symbol = QgsFillSymbol.createSimple({"style": "no", "outline_color": color, "outline_width": "0.7"})
+            categories.append(QgsRendererCategory(value, symbol, str(value)))
+        layer.setRenderer(QgsCategorizedSymbolRenderer(self.field, categories))
         layer.triggerRepaint()
 
 
@@ -69,3 +95,9 @@ def show_saved_style(path: Optional[str], context: QgsProcessingContext) -> None
     """If QGIS will add a raster to the project, let it do so in the style beside the file."""
     if path and context.willLoadLayerOnCompletion(path):
         context.layerToLoadOnCompletionDetails(path).setPostProcessor(_keep(SavedStyle()))
+
+
+def show_outlines(path: Optional[str], field: str, context: QgsProcessingContext) -> None:
+    """If QGIS will add a layer of polygons to the project, let it draw outlines by the values of a field."""
+    if path and context.willLoadLayerOnCompletion(path):
+        context.layerToLoadOnCompletionDetails(path).setPostProcessor(_keep(OutlineStyle(field)))

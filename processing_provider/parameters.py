@@ -29,6 +29,7 @@ from qgis.core import (
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
+    QgsProcessingParameterVectorDestination,
 )
 
 from ..plugin.engine.config import JobConfig
@@ -275,6 +276,22 @@ class OutputRaster(Destination):
         """A raster destination; an optional one is not made by default."""
         return QgsProcessingParameterRasterDestination(
             self.name, self.label, optional=self.optional, createByDefault=not self.optional
+        )
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """Its absolute path; None where an optional one is not wanted."""
+        return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
+
+
+@dataclass(frozen=True)
+class OutputVector(Destination):
+    """A layer of polygons to write."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A vector destination; an optional one is made by default in the dialog."""
+        kind = QgsProcessing.SourceType.TypeVectorPolygon
+        return QgsProcessingParameterVectorDestination(
+            self.name, self.label, type=kind, optional=self.optional, createByDefault=True
         )
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:

@@ -9,11 +9,12 @@ from .algorithm import icon
 from .convertchips import ConvertChips
 from .exportchips import ExportChips
 from .importchips import ImportChips
+from .inspectchips import InspectChips
 from .segmentraster import SegmentRaster
 from .status import Status
 from .trainsegmenter import TrainSegmenter
 
-ALGORITHMS = (ExportChips, ImportChips, ConvertChips, TrainSegmenter, SegmentRaster, Status)
+ALGORITHMS = (ExportChips, ImportChips, ConvertChips, InspectChips, TrainSegmenter, SegmentRaster, Status)
 
 
 class TerrazzoProvider(QgsProcessingProvider):
@@ -34,6 +35,14 @@ class TerrazzoProvider(QgsProcessingProvider):
     def icon(self) -> QIcon:
         """The icon in the Toolbox."""
         return icon("terrazzo")
+
+    def supportedOutputVectorLayerExtensions(self) -> list[str]:
+        """What the dialogs offer; each is one file, so that it appears whole or not at all."""
+        return ["gpkg", "geojson", "csv"]
+
+    def defaultVectorFileExtension(self, hasGeometry: bool = True) -> str:
+        """Of temporary layers."""
+        return "gpkg"
 
     def loadAlgorithms(self) -> None:
         """Register each algorithm."""

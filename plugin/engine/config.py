@@ -183,10 +183,13 @@ class ImportChipsConfig(JobConfig):
 
 @dataclass(frozen=True)
 class InspectChipsConfig(JobConfig):
-    """Chip dataset → HTML report."""
+    """Chip dataset → HTML report, and a layer of the chips to look at."""
 
     chips: str
     report: str
+    suspects: str | None = None  # a vector file, see assessment/suspects_file.py
+    max_chips: int | None = setting(None, low=1)  # to read; None = all
+    # Draws the chips to read, those to show, and the pixels of histograms.
     seed: int = setting(0, low=0, high=2**31 - 1)
 
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .config import SegmentRasterConfig, StatusConfig, TrainSegmenterConfig
+from .config import InspectChipsConfig, SegmentRasterConfig, StatusConfig, TrainSegmenterConfig
 from .events import Reporter
+
+
+def _inspect_chips(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    config = InspectChipsConfig.from_json(settings)
+    from .assessment.inspection import inspect_chips
+
+    return inspect_chips(config, reporter)
 
 
 def _train_segmenter(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
@@ -31,6 +38,7 @@ def _status(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 JOBS: dict[str, Callable[[dict[str, Any], Reporter], dict[str, Any]]] = {
+    "inspectchips": _inspect_chips,
     "trainsegmenter": _train_segmenter,
     "segmentraster": _segment_raster,
     "status": _status,

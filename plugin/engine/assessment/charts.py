@@ -41,7 +41,7 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> str:
             _curve(axes, history, key, best_epoch)
             axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
         panels[0].legend(frameon=False, fontsize=8.5)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: int) -> None:
@@ -108,7 +108,7 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def short_count(count: float) -> str:
@@ -119,7 +119,8 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as text that stands in an HTML page."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,0 +1,142 @@
+"""Chips as small pictures for a page: the image, and beside it the mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..chips.dataset import MASK_TASKS, ChipDataset
+from ..errors import InputError
+from ..raster_io import missing_values
+from . import pictures
+from .measures import PixelSample, read_chip
+
+SIDE = 128  # pixels of a picture at most
+# Chips as small as this are kept as they are, as PNG.
+SMALL = 64
+# Pictures a class, and in all: more classes get fewer each.
+A_CLASS, IN_ALL, AT_LEAST = 12, 240, 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A chip to show: its picture and its mask as data addresses, and what to call it."""
+
+    image: str
+    mask: str  # "" without one
+    alt: str
+    caption: str
+    note: str
+
+
+class ChipPictures:
+    """Makes pictures of chips, all stretched alike, so that they can be compared.
+
+    Args:
+        dataset: The dataset.
+        sample, showing: Pixels that the stretch is taken from, of chips that show something, (n,) bool.
+        target_range: Regression: what the colour ramp goes from and to.
+    """
+
+    def __init__(
+        self, dataset: ChipDataset, sample: PixelSample, showing: np.ndarray, target_range: tuple[float, float]
+    ) -> None:
+        self.dataset, self.target_range = dataset, target_range
+        info = dataset.info
+        self.bands = pictures.visible_bands(info.band_names)
+        chosen = sample.read & showing[sample.chips]
+        values = sample.values[self.bands][:, chosen if chosen.any() else sample.read]
+        missing = missing_values(values, (info.nodata,) * len(self.bands))
+        self.limits = np.zeros((3, 2))
+        for row, band in enumerate(values):
+            known = band.ravel() if missing is None else band[~missing[row]]
+            self.limits[row] = np.percentile(known, pictures.STRETCH) if known.size else (0, 1)
+
+    def show(self, chip: int, note: str = "") -> Shown | None:
+        """The pictures of a chip; None where it cannot be read."""
+        info, folder = self.dataset.info, self.dataset.folder
+        shape = (len(info.band_names), info.chip_size, info.chip_size)
+        try:
+            image = read_chip(folder / self.dataset.images[chip], shape)
+            mask = None
+            if info.task in MASK_TASKS and self.dataset.labels[chip]:
+                mask = read_chip(folder / self.dataset.labels[chip], (1, *shape[1:]))[0]
+        except InputError:
+            return None
+        picture = pictures.between(_smaller(image[self.bands], info.nodata), self.limits, info.nodata)
+        name, split = str(self.dataset.images[chip]), str(self.dataset.splits[chip])
+        classes = self.classes_of(chip)
+        return Shown(
+            pictures.png(picture) if info.chip_size <= SMALL else pictures.jpeg(picture),
+            "" if mask is None else pictures.png(self._mask(mask)),
+            ", ".join(part for part in (f"Chip {name}", split, classes) if part),
+            f"{name.partition('/')[2] or name} · {split}",
+            note or classes,
+        )
+
+    def classes_of(self, chip: int) -> str:
+        """What a chip shows, in words: "forest 80%, water 20%"."""
+        info = self.dataset.info
+        names = info.classes.names
+        if info.task != "segmentation":
+            return ", ".join(name for name, there in zip(names, self.dataset.shown[chip]) if there)
+        counts = self.dataset.pixels[chip]
+        total = max(int(counts.sum()), 1)
+        largest = [index for index in np.argsort(-counts, kind="stable")[:3].tolist() if counts[index]]
+        return ", ".join(f"{names[index]} {_share(counts[index] / total)}" for index in largest)
+
+    def _mask(self, mask: np.ndarray) -> np.ndarray:
+        step = _step(mask.shape[0])
+        small = mask[step // 2 :: step, step // 2 :: step]
+        if self.dataset.info.task == "regression":
+            return pictures.ramp(small, *self.target_range)
+        return pictures.colored(self.dataset.info.classes.to_indices(small), self.dataset.info.classes)
+
+
+def _share(share: float) -> str:
+    return "under 1%" if share < 0.01 else f"{share:.0%}"
+
+
+def _step(size: int) -> int:
+    return max(1, -(-size // SIDE))
+
+
+def _smaller(shown: np.ndarray, nodata: float | None) -> np.ndarray:
+    """(3, H, W) → (3, h, w) of at most `SIDE`: means of squares of pixels; missing pixels are left out of them."""
+    step = _step(shown.shape[1])
+    if step == 1:
+        return shown
+    size = shown.shape[1] // step
+    missing = missing_values(shown, (nodata,) * len(shown))
+    squares: Any = shown[:, : size * step, : size * step].astype(np.float64)
+    if missing is not None:
+        squares[missing[:, : size * step, : size * step]] = np.nan
+    squares = squares.reshape(len(shown), size, step, size, step)
+    known = ~np.isnan(squares)
+    sums, counts = np.where(known, squares, 0).sum(axis=(2, 4)), known.sum(axis=(2, 4))
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def typical_chips(dataset: ChipDataset, usable: np.ndarray, seed: int) -> list[tuple[int, np.ndarray]]:
+    """For each class, the places of chips that show much of it; for -1, where there are no classes, of any.
+
+    Args:
+        usable: (n,) bool, chips that may be shown.
+        seed: Draws them.
+    """
+    rng = np.random.default_rng(seed)
+    classes = len(dataset.info.classes)
+    if classes == 0:
+        chips = np.flatnonzero(usable)
+        return [(-1, np.sort(rng.choice(chips, min(len(chips), 2 * A_CLASS), replace=False)))]
+    most = int(np.clip(IN_ALL // classes, AT_LEAST, A_CLASS))
+    found = []
+    for index in range(min(classes, IN_ALL // AT_LEAST)):
+        chips = np.flatnonzero(usable & dataset.shown[:, index])
+        if dataset.info.task == "segmentation":
+            largest_first = np.argsort(-dataset.pixels[chips, index], kind="stable")
+            chips = chips[largest_first[: max(most, len(chips) // 2)]]
+        found.append((index, np.sort(rng.choice(chips, min(len(chips), most), replace=False))))
+    return found

@@ -1,0 +1,209 @@
+"""Finds chips that show the same picture, without comparing each with all others.
+
+Exact copies have the same hash. Near ones have fingerprints (see looks.py) that differ in a few bits: the fingerprints
+are sorted several times, each time turned by some bits, and each is compared with the few after it (Charikar 2002,
+"Similarity estimation techniques from rounding algorithms"). What comes out is then looked at pixel by pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..chips.dataset import MASK_TASKS, SPLITS, ChipDataset
+from ..errors import InputError
+from ..events import Stage
+from ..raster_io import missing_values
+from . import ground, looks
+from .chip_table import ChipTable
+from .measures import Measures, read_chip, threads
+
+# Of a million random fingerprints, some hundred pairs differ in no more bits than this by chance.
+LIKE_BITS = 8
+# Sorted orders of the fingerprints, and how many that follow each is compared with. With these, more than 99 of 100
+# pairs that differ in 4 bits are found among a million.
+ORDERS, FOLLOWERS = 16, 8
+# Pairs that are looked at pixel by pixel at most; the likest come first.
+COMPARED_PAIRS = 20_000
+# Pictures with less contrast than this (1 = that of all training pixels) have nothing to be recognised by.
+LEAST_CONTRAST = 0.01
+BITS = 64
+_ONES = np.array([bin(number).count("1") for number in range(1 << 16)], np.uint8)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Which chips show the same picture.
+
+    All arrays have a row a chip; `first` is the place of the first chip of a group, and of itself for a chip alone.
+    """
+
+    first: np.ndarray  # (n,) int64
+    exact: np.ndarray  # (n,) bool: another chip of the group is the same to the last bit
+    contradicting: np.ndarray  # (n,) bool: labelled otherwise than another chip with the same picture
+    leaking: np.ndarray  # (n,) bool: a chip of an earlier split shows the same picture
+    across_folds: np.ndarray  # (n,) bool: a chip of another fold shows the same picture
+    unchecked: int  # like pairs that were not looked at, because there were too many
+
+    @property
+    def surplus(self) -> np.ndarray:
+        """(n,) bool: chips that repeat an earlier one."""
+        found: np.ndarray = self.first != np.arange(len(self.first))
+        return found
+
+    def groups(self) -> list[np.ndarray]:
+        """The groups of two chips or more, by the place of their first chip."""
+        order = np.argsort(self.first, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(self.first[order])) + 1)
+        return [part for part in parts if len(part) > 1]
+
+
+def find_duplicates(dataset: ChipDataset, table: ChipTable, measures: Measures, stage: Stage) -> Duplicates:
+    """Find them among the chips that were read and show anything.
+
+    Args:
+        stage: Advances by 2 steps.
+    """
+    count = len(dataset.images)
+    # Black chips are alike, and have a heading of their own.
+    shows = np.flatnonzero(measures.read & ~table.bands.constant & (table.bands.contrast > LEAST_CONTRAST))
+    first = np.arange(count)
+    first[shows] = shows[_firsts(measures.image_hashes[shows])]
+    exact = np.bincount(first, minlength=count)[first] > 1
+    single = shows[first[shows] == shows]
+    pairs = single[like_pairs(measures.fingerprints[single], stage)]
+    # Overlapping chips of one split are alike on purpose.
+    apart = dataset.splits[pairs[:, 0]] != dataset.splits[pairs[:, 1]]
+    pairs = pairs[apart | ~ground.near_each_other(table, pairs)]
+    stage.advance()
+    groups = _Groups(count)
+    for begin in range(0, min(len(pairs), COMPARED_PAIRS), 256):
+        _join_same(groups, dataset, table, pairs[begin : begin + 256], stage)
+    stage.advance()
+    roots = np.array([groups.root(chip) for chip in range(count)]) if len(pairs) else np.arange(count)
+    first = roots[first]
+    return _compare_groups(dataset, measures, first, exact, max(0, len(pairs) - COMPARED_PAIRS))
+
+
+def _firsts(values: np.ndarray) -> np.ndarray:
+    """(n,) for each value, the place where it occurs first."""
+    _, where, back = np.unique(values, return_index=True, return_inverse=True)
+    found: np.ndarray = where[back]
+    return found
+
+
+def like_pairs(fingerprints: np.ndarray, stage: Stage) -> np.ndarray:
+    """(p, 2) pairs i < j of fingerprints that differ in at most `LIKE_BITS` bits, the likest first.
+
+    Args:
+        fingerprints: (n,) uint64.
+        stage: Asked whether to go on.
+    """
+    count = len(fingerprints)
+    found = np.zeros(0, np.int64)
+    for order in range(ORDERS):
+        stage.advance(0)
+        shift = np.uint64(order * BITS // ORDERS)
+        rest = np.uint64(BITS) - shift
+        turned = fingerprints if order == 0 else (fingerprints << shift) | (fingerprints >> rest)
+        places = np.argsort(turned, kind="stable")
+        lined = fingerprints[places]
+        for ahead in range(1, min(FOLLOWERS, count - 1) + 1):
+            like = np.flatnonzero(differing_bits(lined[:-ahead], lined[ahead:]) <= LIKE_BITS)
+            one, other = places[like], places[like + ahead]
+            found = np.append(found, np.minimum(one, other) * count + np.maximum(one, other))
+        found = np.unique(found)
+    pairs = np.stack([found // max(count, 1), found % max(count, 1)], axis=1)
+    bits = differing_bits(fingerprints[pairs[:, 0]], fingerprints[pairs[:, 1]])
+    likest: np.ndarray = pairs[np.argsort(bits, kind="stable")]
+    return likest
+
+
+def differing_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(n,) how many bits of two (n,) uint64 arrays differ."""
+    words = np.ascontiguousarray(one ^ other).view(np.uint16).reshape(-1, 4)
+    found: np.ndarray = _ONES[words].sum(axis=1)
+    return found
+
+
+class _Groups:
+    """Which of n things belong together; the root of a group is its first thing."""
+
+    def __init__(self, count: int) -> None:
+        self.parents = list(range(count))
+
+    def root(self, thing: int) -> int:
+        while self.parents[thing] != thing:
+            self.parents[thing] = self.parents[self.parents[thing]]
+            thing = self.parents[thing]
+        return thing
+
+    def join(self, one: int, other: int) -> None:
+        one, other = self.root(one), self.root(other)
+        self.parents[max(one, other)] = min(one, other)
+
+
+def _join_same(groups: _Groups, dataset: ChipDataset, table: ChipTable, pairs: np.ndarray, stage: Stage) -> None:
+    """Join the chips of those pairs that prove to show the same."""
+    pairs = np.array([pair for pair in pairs.tolist() if groups.root(pair[0]) != groups.root(pair[1])], np.int64)
+    if len(pairs) == 0:
+        return
+    chips = np.unique(pairs)
+    with threads() as pool:
+        shown = dict(zip(chips.tolist(), pool.map(_picture_of(dataset, table), chips.tolist())))
+    for one, other in pairs.tolist():
+        stage.advance(0)
+        pictures = shown[one], shown[other]
+        if pictures[0] is not None and pictures[1] is not None and looks.same_picture(*pictures):
+            groups.join(one, other)
+
+
+def _picture_of(dataset: ChipDataset, table: ChipTable) -> Callable[[int], np.ndarray | None]:
+    info = dataset.info
+    shape = (len(info.band_names), info.chip_size, info.chip_size)
+
+    def picture(chip: int) -> np.ndarray | None:
+        try:
+            image = read_chip(dataset.folder / dataset.images[chip], shape)
+        except InputError:
+            return None  # it was there a moment ago
+        missing = missing_values(image, (info.nodata,) * shape[0])
+        return looks.grey(image, missing, table.bands.mean, table.bands.std, looks.COMPARED_SIDE)
+
+    return picture
+
+
+def _compare_groups(
+    dataset: ChipDataset, measures: Measures, first: np.ndarray, exact: np.ndarray, unchecked: int
+) -> Duplicates:
+    count = len(first)
+    ranks = np.full(count, len(SPLITS))  # of a chip in no split: later than all, and it leaks nothing
+    for rank, split in enumerate(SPLITS):
+        ranks[dataset.splits == split] = rank
+    earliest = np.full(count, len(SPLITS))
+    np.minimum.at(earliest, first, ranks)
+    leaking = (ranks < len(SPLITS)) & (ranks > earliest[first])
+    contradicting, across = np.zeros(count, bool), np.zeros(count, bool)
+    found = Duplicates(first, exact, contradicting, leaking, across, unchecked)
+    for group in found.groups():
+        folds = dataset.folds[group]
+        across[group[1:]] = len(set(folds[folds > 0].tolist())) > 1
+        labels = _labels(dataset, measures, group)
+        if dataset.info.task in MASK_TASKS:
+            # Masks of near copies may differ at the edges, those of exact ones may not.
+            images = measures.image_hashes[group].tolist()
+            both = list(zip(images, labels))
+            several = {image for image in images if len({pair for pair in both if pair[0] == image}) > 1}
+            contradicting[group] = [image in several for image in images]
+        elif len(set(labels)) > 1:
+            contradicting[group] = True
+    return found
+
+
+def _labels(dataset: ChipDataset, measures: Measures, chips: np.ndarray) -> list[object]:
+    """Something for each chip that is the same where its label is."""
+    if dataset.info.task in MASK_TASKS:
+        return list(measures.label_hashes[chips].tolist())
+    return [row.tobytes() for row in dataset.shown[chips]]

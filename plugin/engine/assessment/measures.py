@@ -1,0 +1,286 @@
+"""What the pixels of chips say: each chip is read once, by threads, and only a few numbers of it are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from osgeo import gdal
+
+from ..chips.dataset import MASK_TASKS, ChipDataset
+from ..chips.statistics import BandStatistics
+from ..classes import IGNORE_INDEX
+from ..errors import InputError
+from ..events import Stage
+from ..raster_io import missing_values
+from ..status import cpu_threads
+from . import looks
+from .chip_table import ChipTable, add_target
+
+THREADS = min(8, cpu_threads())
+# A thread takes so many bytes of chips in one go, and this many at most.
+BATCH_BYTES, BATCH_CHIPS = 4_000_000, 16
+# The pixels that histograms are made of, over all bands, and the chips they come from at most.
+SAMPLED_VALUES, SAMPLED_CHIPS = 6_000_000, 4096
+# A class with so few pixels in a chip may be a slip.
+STRAY_PIXELS = 3
+# No other driver: a file that only looks like a chip could make GDAL read elsewhere.
+DRIVERS = ["GTiff", "PNG", "JPEG"]
+
+
+@dataclass
+class PixelSample:
+    """The same pixels of a number of chips: S chips, K pixels of each."""
+
+    chips: np.ndarray  # (S,) places in the dataset
+    positions: np.ndarray  # (K,) places in a flattened band
+    values: np.ndarray  # (B, S, K) as stored
+    classes: np.ndarray  # (S, K) uint8 class indices; IGNORE_INDEX without one
+    targets: np.ndarray  # (S, K) float32 values of regression masks; (S, 0) for other tasks
+    read: np.ndarray  # (S,) bool, false where a chip could not be read
+
+
+@dataclass
+class Measures:
+    """What the pixels of n chips say; a chip that was not read has `read` false and zeros elsewhere."""
+
+    read: np.ndarray  # (n,) bool
+    image_hashes: np.ndarray  # (n,) uint64: alike where images are the same to the last bit
+    label_hashes: np.ndarray  # (n,) uint64, the same of masks
+    fingerprints: np.ndarray  # (n,) uint64, see looks.py
+    black: np.ndarray  # (n,) float32: share of pixels that hold 0 in every band although 0 is not nodata
+    unknown: np.ndarray  # (n,) int64: pixels of the mask whose value is neither a class nor "no label"
+    miscounted: np.ndarray  # (n,) bool: the mask has other pixels per class than the index says
+    stray: dict[int, list[tuple[int, int]]]  # chip → class index, pixels
+    problems: dict[int, str]  # chip → why it cannot be read
+    sample: PixelSample
+
+    @classmethod
+    def empty(cls, count: int, sample: PixelSample) -> Measures:
+        """Measures of no chip yet."""
+        return cls(
+            read=np.zeros(count, bool),
+            image_hashes=np.zeros(count, np.uint64),
+            label_hashes=np.zeros(count, np.uint64),
+            fingerprints=np.zeros(count, np.uint64),
+            black=np.zeros(count, np.float32),
+            unknown=np.zeros(count, np.int64),
+            miscounted=np.zeros(count, bool),
+            stray={},
+            problems={},
+            sample=sample,
+        )
+
+
+@dataclass
+class _Measured:
+    """What the pixels of one chip say."""
+
+    image_hash: int = 0
+    label_hash: int = 0
+    fingerprint: int = 0
+    black: float = 0.0
+    unknown: int = 0
+    miscounted: bool = False
+    stray: list[tuple[int, int]] = field(default_factory=list)
+    statistics: BandStatistics | None = None
+    target: BandStatistics | None = None
+    valid: float = 1.0
+    labelled: float = 0.0
+
+
+def measure(dataset: ChipDataset, table: ChipTable, chips: np.ndarray, seed: int, stage: Stage) -> Measures:
+    """Read chips and measure them; what the index does not say is added to `table`.
+
+    Args:
+        chips: (m,) places of the chips to read, ascending.
+        seed: Draws the pixels for histograms.
+        stage: Advances by the number of chips.
+    """
+    reader = _Reader(dataset, table, draw_pixels(dataset, chips, seed))
+    found = Measures.empty(len(dataset.images), reader.sample)
+    for chip, measured in reader.read_all(chips):
+        if isinstance(measured, str):
+            found.problems[chip] = measured
+        else:
+            _keep(found, table, dataset, chip, measured)
+        stage.advance()
+    return found
+
+
+def _keep(found: Measures, table: ChipTable, dataset: ChipDataset, chip: int, measured: _Measured) -> None:
+    found.read[chip] = True
+    found.image_hashes[chip], found.label_hashes[chip] = measured.image_hash, measured.label_hash
+    found.fingerprints[chip] = measured.fingerprint
+    found.black[chip], found.unknown[chip] = measured.black, measured.unknown
+    found.miscounted[chip] = measured.miscounted
+    if measured.stray:
+        found.stray[chip] = measured.stray
+    if measured.statistics is not None:
+        table.bands.add(chip, str(dataset.splits[chip]), measured.statistics)
+    if np.isnan(table.valid[chip]):
+        table.valid[chip] = measured.valid
+    if np.isnan(table.labelled[chip]):
+        table.labelled[chip] = measured.labelled
+    if measured.target is not None:
+        add_target(table, chip, measured.target)
+
+
+def draw_pixels(dataset: ChipDataset, chips: np.ndarray, seed: int) -> PixelSample:
+    """Choose the pixels for histograms: so many that memory does not grow with the number of chips or bands."""
+    rng = np.random.default_rng(seed)
+    bands, size = len(dataset.info.band_names), dataset.info.chip_size
+    count = min(len(chips), max(1, min(SAMPLED_CHIPS, SAMPLED_VALUES // bands)))
+    drawn = np.sort(rng.choice(chips, count, replace=False))
+    pixels = int(np.clip(SAMPLED_VALUES // (count * bands), 1, size * size))
+    positions = np.sort(rng.choice(size * size, pixels, replace=False))
+    targets = pixels if dataset.info.task == "regression" else 0
+    return PixelSample(
+        drawn,
+        positions,
+        np.zeros((bands, count, pixels), dataset.info.dtype),
+        np.full((count, pixels), IGNORE_INDEX, np.uint8),
+        np.full((count, targets), np.nan, np.float32),
+        np.zeros(count, bool),
+    )
+
+
+def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """(B, H, W): all bands of a chip as stored.
+
+    Raises:
+        InputError: The file is missing, damaged, or of another shape.
+    """
+    try:
+        data: np.ndarray = gdal.OpenEx(str(path), gdal.OF_RASTER, allowed_drivers=DRIVERS).ReadAsArray()
+    except (RuntimeError, AttributeError) as error:
+        raise InputError(f"The chip {path} cannot be read ({error}).", "Export the chips again.") from error
+    data = data if data.ndim == 3 else data[None]
+    if data.shape != shape:
+        raise InputError(
+            f"The chip {path} has {data.shape[0]} bands of {data.shape[2]} × {data.shape[1]} pixels, "
+            f"and its dataset says {shape[0]} of {shape[2]} × {shape[1]}.",
+            "Export the chips again.",
+        )
+    return data
+
+
+def threads() -> ThreadPoolExecutor:
+    """Threads that read chips."""
+    # Without this GDAL lists the whole folder for every file it opens, and a folder may hold a million.
+    return ThreadPoolExecutor(
+        THREADS,
+        thread_name_prefix="chips",
+        initializer=gdal.SetThreadLocalConfigOption,
+        initargs=("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR"),
+    )
+
+
+class _Reader:
+    """Reads and measures chips; its methods are safe to call from several threads."""
+
+    def __init__(self, dataset: ChipDataset, table: ChipTable, sample: PixelSample) -> None:
+        self.dataset, self.table, self.sample = dataset, table, sample
+        info = dataset.info
+        self.size, self.bands = info.chip_size, len(info.band_names)
+        self.nodata = (info.nodata,) * self.bands
+        self.sampled = {chip: row for row, chip in enumerate(sample.chips.tolist())}
+
+    def read_all(self, chips: np.ndarray) -> Iterator[tuple[int, _Measured | str]]:
+        """Each chip with its measures, or with why it cannot be read."""
+        chip_bytes = self.size**2 * (self.bands * np.dtype(self.dataset.info.dtype).itemsize + 1)
+        step = int(np.clip(BATCH_BYTES // chip_bytes, 1, BATCH_CHIPS))
+        batches = iter([chips[begin : begin + step] for begin in range(0, len(chips), step)])
+        pool = threads()
+        pending: deque[Future[list[tuple[int, _Measured | str]]]] = deque()
+        try:
+            while True:
+                while len(pending) < THREADS + 1 and (batch := next(batches, None)) is not None:
+                    pending.append(pool.submit(self._batch, batch.tolist()))
+                if not pending:
+                    return
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batch(self, chips: Sequence[int]) -> list[tuple[int, _Measured | str]]:
+        found: list[tuple[int, _Measured | str]] = []
+        for chip in chips:
+            try:
+                found.append((chip, self._chip(chip)))
+            except InputError as error:
+                found.append((chip, error.problem))
+        return found
+
+    def _chip(self, chip: int) -> _Measured:
+        measured = _Measured()
+        image = read_chip(self.dataset.folder / self.dataset.images[chip], (self.bands, self.size, self.size))
+        missing = missing_values(image, self.nodata)
+        bands = self.table.bands
+        if not bands.known[chip]:
+            measured.statistics = BandStatistics.of(image, missing)
+        measured.valid = 1.0 if missing is None else 1 - float(missing.all(axis=0).mean())
+        measured.image_hash = _hash(image)
+        measured.fingerprint = looks.fingerprint(looks.grey(image, missing, bands.mean, bands.std, looks.SIDE))
+        if self.dataset.info.nodata != 0:
+            measured.black = 1 - np.count_nonzero(image.any(axis=0)) / self.size**2
+        row = self.sampled.get(chip)
+        if row is not None:
+            self.sample.values[:, row] = image.reshape(self.bands, -1)[:, self.sample.positions]
+            self.sample.read[row] = True
+        if self.dataset.info.task in MASK_TASKS:
+            if not self.dataset.labels[chip]:
+                raise InputError(f"The chip {self.dataset.images[chip]} has no mask.", "Export the chips again.")
+            path = self.dataset.folder / self.dataset.labels[chip]
+            mask = read_chip(path, (1, self.size, self.size))[0]
+            measured.label_hash = _hash(mask)
+            (self._classes if self.dataset.info.task == "segmentation" else self._target)(measured, chip, row, mask)
+        return measured
+
+    def _classes(self, measured: _Measured, chip: int, row: int | None, mask: np.ndarray) -> None:
+        info = self.dataset.info
+        indices = info.classes.to_indices(mask)
+        counts = np.bincount(indices.ravel(), minlength=256)
+        measured.unknown = int(counts[IGNORE_INDEX] - np.count_nonzero(mask == info.label_nodata))
+        pixels = counts[: len(info.classes)]
+        measured.labelled = float(pixels.sum()) / indices.size
+        measured.miscounted = not np.array_equal(pixels, self.dataset.pixels[chip])
+        few = np.flatnonzero((pixels > 0) & (pixels <= STRAY_PIXELS))
+        measured.stray = [(int(index), int(pixels[index])) for index in few if is_stray(indices, int(index))]
+        if row is not None:
+            self.sample.classes[row] = indices.ravel()[self.sample.positions]
+
+    def _target(self, measured: _Measured, chip: int, row: int | None, mask: np.ndarray) -> None:
+        unknown = np.isnan(mask)
+        measured.labelled = 1 - float(unknown.mean())
+        if self.table.target_pixels[chip] < 0:
+            measured.target = BandStatistics.of(mask[None], unknown[None])
+        if row is not None:
+            self.sample.targets[row] = mask.ravel()[self.sample.positions]
+
+
+def is_stray(indices: np.ndarray, index: int) -> bool:
+    """Whether the pixels of a class lie among labels of other classes, cut off by no edge of the chip or its labels.
+
+    Args:
+        indices: (H, W) class indices.
+        index: The class.
+    """
+    height, width = indices.shape
+    for row, col in np.argwhere(indices == index).tolist():
+        if not (0 < row < height - 1 and 0 < col < width - 1):
+            return False
+        if (indices[row - 1 : row + 2, col - 1 : col + 2] == IGNORE_INDEX).any():
+            return False
+    return True
+
+
+def _hash(data: np.ndarray) -> int:
+    whole: Any = np.ascontiguousarray(data)
+    return int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "little")
