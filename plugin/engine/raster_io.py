@@ -190,9 +190,14 @@ def is_alpha(dataset: gdal.Dataset, band: int) -> bool:
     return dataset.GetRasterBand(band).GetColorInterpretation() == gdal.GCI_AlphaBand
 
 
-def has_mask(dataset: gdal.Dataset, band: int) -> bool:
-    """Whether an alpha band or a mask, inside of the file or beside it, says which pixels of a band to show."""
-    return bool(dataset.GetRasterBand(band).GetMaskFlags() & gdal.GMF_PER_DATASET)
+def mask_name(dataset: gdal.Dataset, band: int) -> str:
+    """What says which pixels of a band to show: "mask" for GDAL's own, the number of an alpha band, or "".
+
+    GDAL takes an alpha band for a mask only as the second or fourth of as many bands of 8 or 16 bits.
+    """
+    if dataset.GetRasterBand(band).GetMaskFlags() & gdal.GMF_PER_DATASET:
+        return "mask"
+    return next((str(number) for number in range(dataset.RasterCount, 0, -1) if is_alpha(dataset, number)), "")
 
 
 def band_name(band: gdal.Band, number: int) -> str:
@@ -225,8 +230,6 @@ def _nodata(band: gdal.Band) -> Optional[float]:
     value = band.GetNoDataValue()
     if value is None or isinstance(value, int):  # of 64 bits: a float would not hold it
         return value
-    if band.DataType == gdal.GDT_Float32 and abs(value) <= np.finfo(np.float32).max:
-        return float(np.float32(value))  # as its pixels have it, also when they are read as float64
     return float(value)
 
 
@@ -281,7 +284,7 @@ class RasterReader:
         dataset = self.dataset
         info = describe(dataset, bands, self.name)
         self._bands = list(info.bands)
-        self._masked = has_mask(dataset, info.bands[0])
+        self._mask_name = mask_name(dataset, info.bands[0])
         self._signed = [place for place, band in enumerate(info.bands) if is_signed_byte(dataset.GetRasterBand(band))]
         self.info = dataclasses.replace(info, bands=numbers or info.bands)
 
@@ -324,11 +327,12 @@ class RasterReader:
         """(H, W) bool, true where the raster's mask shows it; None = everywhere."""
         if self._mask is not None:
             return _unless_all(self._mask.read(window)[0] != 0)
-        if not self._masked:
+        if not self._mask_name:
             return None
         dataset = self.dataset  # a band does not keep its dataset alive
-        shown: np.ndarray = dataset.GetRasterBand(self._bands[0]).GetMaskBand().ReadAsArray(*window) != 0
-        return _unless_all(shown)
+        own = self._mask_name == "mask"
+        band = dataset.GetRasterBand(self._bands[0] if own else int(self._mask_name))
+        return _unless_all((band.GetMaskBand() if own else band).ReadAsArray(*window) != 0)
 
     def cache_bytes(self, rows: int) -> int:
         """What GDAL should keep of the raster so that windows of so many rows, side by side, read each block once."""
@@ -353,6 +357,9 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
             continue
         with np.errstate(over="ignore"):  # beyond float32 is infinite there
             here = data[channel] == np.asarray(value).astype(data.dtype)
+            rounded = float(np.float32(value)) if data.dtype == np.float64 else value
+        if rounded != value:  # pixels that were float32 before
+            here |= data[channel] == rounded
         if not here.any():
             continue
         if missing is None:

@@ -10,7 +10,16 @@ from typing import Optional
 from osgeo import gdal
 
 from .errors import InputError
-from .raster_io import RasterInfo, describe, grid_from, has_mask, is_signed_byte, is_upright, open_any_raster
+from .raster_io import (
+    RasterInfo,
+    describe,
+    grid_from,
+    is_signed_byte,
+    is_upright,
+    mask_name,
+    open_any_raster,
+    virtual_text,
+)
 from .windows import TOLERANCE, Grid
 
 
@@ -26,7 +35,7 @@ class Stored:
     info: RasterInfo
     upright: bool
     by_points: bool  # placed by ground control points
-    masked: bool  # by an alpha band or a mask
+    mask: str  # as `raster_io.mask_name` has it
     categorical: bool  # numbers without order, as those of a colour table
     signed: bool  # signed bytes of GDAL before 3.7
     whole: bool  # the wanted bands are all there is
@@ -81,7 +90,7 @@ def look_at(source: str, bands: tuple[int, ...] = (), name: str = "") -> Stored:
         info=info,
         upright=upright,
         by_points=dataset.GetGeoTransform(can_return_null=True) is None,
-        masked=has_mask(dataset, info.bands[0]),
+        mask=mask_name(dataset, info.bands[0]),
         categorical=any(_is_categorical(band) for band in opened),
         signed=any(is_signed_byte(band) for band in opened),
         whole=info.bands == tuple(range(1, dataset.RasterCount + 1)),
@@ -93,6 +102,32 @@ def look_at(source: str, bands: tuple[int, ...] = (), name: str = "") -> Stored:
 def open_stored(stored: Stored) -> gdal.Dataset:
     """Open the raster again."""
     return open_any_raster(stored.source, stored.info.path)
+
+
+def plain_text(stored: Stored) -> str:
+    """The wanted bands and a mask that GDAL knows as such, but no alpha band, which GDAL does not always take for one.
+
+    Raises:
+        InputError: The bands are signed bytes as GDAL before 3.7 had them; virtual rasters would forget the signs.
+    """
+    if stored.signed:
+        raise InputError(
+            f"{stored.info.path} holds signed bytes, which cannot be resampled.", "Save it as Int16 first."
+        )
+    if stored.whole and not stored.mask.isdigit():
+        return stored.source
+    options = [text for band in stored.info.bands for text in ("-b", str(band))]
+    return _translated(stored, [*options, "-mask", stored.mask or "none"])
+
+
+def mask_text(stored: Stored, place: int) -> str:
+    """A raster of one band: 0 where another raster's wanted band at `place` has no data."""
+    band = stored.mask if stored.mask.isdigit() else f"mask,{stored.info.bands[place]}"
+    return _translated(stored, ["-b", band, "-mask", "none", "-a_nodata", "none", "-colorinterp", "undefined"])
+
+
+def _translated(stored: Stored, options: list[str]) -> str:
+    return virtual_text(gdal.Translate("", open_stored(stored), options=["-of", "VRT", "-q", *options]))
 
 
 def _north_up_grid(dataset: gdal.Dataset, name: str) -> Grid:

@@ -17,7 +17,7 @@ from osgeo import gdal
 
 from .errors import InputError
 from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs, virtual_text
-from .stored import Stored, open_stored
+from .stored import Stored, mask_text, open_stored, plain_text
 from .virtual_mosaic import Piece, mosaic
 from .windows import TOLERANCE, Grid, Window
 
@@ -57,13 +57,15 @@ def on_grid(stored: Stored, grid: Grid, crs: str, resampling: str) -> View:
         if shift is not None and not stored.signed:
             return View(mosaic([Piece.of(stored, shift)], grid, crs, stored.info), _count(stored))
     dtype, nodata = stored.info.dtype, own_nodata(stored)
-    source = _warp(_plain(stored), stored, grid, crs, resampling, dtype, nodata)
+    source = _warp(plain_text(stored), stored, grid, crs, resampling, dtype, nodata)
     lacking = [place for place, value in enumerate(nodata) if value is None]
     covered = same_crs(stored.info.crs, crs) and stored.upright and _inside(grid, stored.info.grid)
-    if not stored.masked and (covered or not lacking):
+    if not stored.mask and (covered or not lacking):
         return View(source, _count(stored))
-    number = stored.info.bands[lacking[0] if lacking else 0]
-    mask = _warp(_mask_of(stored, number), stored, grid, crs, resampling, np.dtype(np.uint8), (None,))
+    place = lacking[0] if lacking else 0
+    # Interpolated, a mask would reach out by half a pixel.
+    shown = NEAREST if resampling == BILINEAR else resampling
+    mask = _warp(mask_text(stored, place), stored, grid, crs, shown, np.dtype(np.uint8), (None,))
     return View(source, _count(stored), mask)
 
 
@@ -79,7 +81,7 @@ def piece_on_grid(stored: Stored, window: Window, grid: Grid, crs: str, resampli
         name, value = ROOM.get(dtype.name, ("float64", math.nan))
         dtype, nodata = np.dtype(name), (value,) * len(nodata)
     part = grid_from(grid.geotransform(window), window.width, window.height)
-    source = _warp(_plain(stored), stored, part, crs, resampling, dtype, nodata)
+    source = _warp(plain_text(stored), stored, part, crs, resampling, dtype, nodata)
     types = (gdal.GetDataTypeName(gdal_type(dtype)),) * len(nodata)
     return Piece(source, window, _count(stored), dtype, types, nodata, masked=False, block=WARP_BLOCK)
 
@@ -138,27 +140,6 @@ def _inside(grid: Grid, other: Grid) -> bool:
     )
 
 
-def _plain(stored: Stored) -> str:
-    """The raster's wanted bands and its mask, without an alpha band: GDAL takes that for a mask of bytes only."""
-    if stored.signed:
-        raise InputError(
-            f"{stored.info.path} holds signed bytes, which cannot be resampled.", "Save it as Int16 first."
-        )
-    if stored.whole:
-        return stored.source
-    options = [text for band in stored.info.bands for text in ("-b", str(band))]
-    return _translated(stored, [*options, "-mask", "mask" if stored.masked else "none"])
-
-
-def _mask_of(stored: Stored, band: int) -> str:
-    """A raster of one band: 255 where another raster's band has data, else 0."""
-    return _translated(stored, ["-b", f"mask,{band}", "-mask", "none", "-a_nodata", "none"])
-
-
-def _translated(stored: Stored, options: list[str]) -> str:
-    return virtual_text(gdal.Translate("", open_stored(stored), options=["-of", "VRT", "-q", *options]))
-
-
 def _warp(
     source: str,
     stored: Stored,
@@ -178,7 +159,7 @@ def _warp(
         options["dstNodata"] = " ".join(map(repr, known))
         own = own_nodata(stored)
         # With a nodata value of its own GDAL would not look at the mask.
-        if None not in own and not stored.masked:
+        if None not in own and not stored.mask:
             options["srcNodata"] = " ".join(map(repr, own))
     try:
         made = gdal.Warp(
@@ -186,9 +167,11 @@ def _warp(
             dstSRS=crs or stored.info.crs or None,
             outputBounds=(left, bottom, right, top), width=grid.width, height=grid.height,
             outputType=gdal_type(dtype), workingType=gdal.GDT_Unknown, resampleAlg=resampling,
-            errorThreshold=PLACE_ERROR, overviewLevel="NONE", dstAlpha=False, srcAlpha=False,
+            errorThreshold=PLACE_ERROR, overviewLevel="NONE", options=["-nosrcalpha"],
             # Each band has missing values of its own.
-            warpOptions=["UNIFIED_SRC_NODATA=NO"], **options,
+            # The scale is told, since GDAL guesses another for each block it warps.
+            warpOptions=["UNIFIED_SRC_NODATA=NO", *(["XSCALE=1", "YSCALE=1"] if resampling == BILINEAR else [])],
+            **options,
         )  # fmt: skip
     except RuntimeError as error:
         raise _no_way(stored, crs, error) from error

@@ -12,7 +12,7 @@ import numpy as np
 from osgeo import gdal
 
 from .raster_io import RasterInfo, can_hold, gdal_type, spatial_reference
-from .stored import Stored
+from .stored import Stored, plain_text
 from .windows import Grid, Window
 
 
@@ -34,8 +34,9 @@ class Piece:
         """The piece that a raster makes whose first pixel falls on the column and row `shift`."""
         info = stored.info
         window = Window(*shift, info.grid.width, info.grid.height)
-        shown = info.bands, info.dtype, stored.types, info.nodata
-        return cls(stored.source, window, *shown, stored.masked, stored.block)
+        source = plain_text(stored)
+        bands = info.bands if source == stored.source else tuple(range(1, len(info.bands) + 1))
+        return cls(source, window, bands, info.dtype, stored.types, info.nodata, bool(stored.mask), stored.block)
 
 
 def mosaic(pieces: Sequence[Piece], grid: Grid, crs: str, like: RasterInfo) -> str:
