@@ -135,12 +135,15 @@ class ArcgisWriter(FolderWriter):
 
     def finish(self) -> None:
         """Write the files beside the chips."""
-        self.map.close()
-        self.splits.close()
         (self.folder / "stats.txt").write_bytes(self.statistics.stats_text().encode("utf-8"))
         (self.folder / STATISTICS).write_text(to_text(self.statistics.accumulated()), encoding="utf-8")
         (self.folder / DEFINITION).write_text(to_text(self.statistics.definition()), encoding="utf-8")
         self.note(self.written)
+
+    def close(self) -> None:
+        """Close the lists."""
+        self.map.close()
+        self.splits.close()
 
 
 def written_values(classes: ClassTable) -> list[int]:

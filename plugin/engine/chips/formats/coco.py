@@ -238,7 +238,7 @@ class CocoWriter(FolderWriter):
         images.append(json.dumps({"id": place + 1, "file_name": name, "width": size, "height": size}))
 
     def finish(self) -> None:
-        """Write images and categories, and close the files."""
+        """Write images and categories."""
         rows = [
             {"id": info.value, "name": info.name, "supercategory": "land", "color": list(info.rgb)}
             for info in self.info.classes.classes
@@ -248,5 +248,9 @@ class CocoWriter(FolderWriter):
             file.write(",\n".join(self.images[split]))
             description = json.dumps(f"Chips for {split}, written by Terrazzo")
             file.write(f'\n],\n"info": {{"description": {description}}},\n"licenses": []\n}}\n')
-            file.close()
         self.note(self.values)
+
+    def close(self) -> None:
+        """Close the files of the splits."""
+        for file in self.files.values():
+            file.close()

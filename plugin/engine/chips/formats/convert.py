@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,13 @@ def convert_chips(config: ConvertChipsConfig, reporter: Reporter) -> dict[str, A
     with file_errors():
         sizes = [(dataset.folder / str(dataset.images[place])).stat().st_size for place in sample]
     check_writable(config.output, int(np.mean(sizes) * len(places)))
-    with file_errors(), building(config.output) as partial:
-        writer = kind(dataset, partial, places)
+    with file_errors(), building(config.output) as partial, closing(kind(dataset, partial, places)) as writer:
         for remark in writer.remarks:
             reporter.log(remark)
         stage = Stage(reporter, len(places), "Writing chips")
-        for place, written in in_order(writer.write, places.tolist(), stage):
-            writer.collect(place, written)
+        with closing(in_order(writer.write, places.tolist(), stage)) as chips:
+            for place, written in chips:
+                writer.collect(place, written)
         writer.finish()
     reporter.log(f"{counted(len(places), 'chip')} written as a folder of {config.folder_format}.")
     return {"folder": config.output, "chips": len(places)}
@@ -79,9 +80,7 @@ def _places(dataset: ChipDataset, kind: type[FolderWriter], reporter: Reporter) 
     outside = dataset.splits == NO_SPLIT
     if kind is ArcgisWriter or not outside.any():
         return np.arange(len(dataset.images))
-    reporter.log(
-        f"{counted(int(outside.sum()), 'chip')} of no split left out: they share ground with other splits'."
-    )
+    reporter.log(f"{counted(int(outside.sum()), 'chip')} of no split left out: they share ground with other splits'.")
     if outside.all():
         raise InputError("No chip of the dataset belongs to a split.", "Divide it with “Split chips” first.")
     return np.flatnonzero(~outside)

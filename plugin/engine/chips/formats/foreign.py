@@ -137,6 +137,9 @@ class FolderWriter:
     def finish(self) -> None:
         """Write what stands beside the chips."""
 
+    def close(self) -> None:
+        """Close the files that are open, also after a failure: on Windows they could not be removed."""
+
     def classes_of(self, place: int) -> list[int]:
         """The class values that a chip shows, or its class."""
         return [value for value, there in zip(self.values, self.dataset.shown[place].tolist()) if there]

@@ -28,7 +28,6 @@ COLORS = ("red", "green", "blue")
 WORLD_FILES = (*KEPT.values(), ".wld")
 
 
-
 class Unreadable(InputError):
     """A file is missing or damaged; others of its folder may be fine."""
 
@@ -223,7 +222,7 @@ def world_file(transform: Sequence[float]) -> str:
 
 
 def copy_chip(source: Path, target: Path) -> None:
-    """Copy a chip of a dataset of ours byte by byte, and what says where it lies."""
+    """Copy a chip of a dataset of ours byte for byte, and what says where it lies."""
     shutil.copyfile(source, target)
     for ending in WORLD_FILES:
         if source.with_suffix(ending).is_file():

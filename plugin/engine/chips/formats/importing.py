@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -49,7 +50,7 @@ class _Chip:
 def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any]:
     """Make a chip dataset of a folder from another program.
 
-    Images are copied byte by byte where they have the dataset's size, bands and one of its formats. The dataset
+    Images are copied byte for byte where they have the dataset's size, bands and one of its formats. The dataset
     appears under its final name when it is whole; a cancelled or failed import leaves nothing.
 
     Returns:
@@ -213,18 +214,19 @@ class _Import:
         Raises:
             InputError: None can be read.
         """
-        for (_, (chip, facts)), written in in_order(self._write, enumerate(found), stage):
-            if written is None:
-                self.damaged.append(chip.image.name)
-                continue
-            index.add(written.corners, written.values, written.pixels)
-            self.copied += self._kept(facts)
+        with closing(in_order(self._write, enumerate(found), stage)) as chips:
+            for (_, (chip, facts)), written in chips:
+                if written is None:
+                    self.damaged.append(chip.image.name)
+                    continue
+                index.add(written.corners, written.values, written.pixels)
+                self.copied += self._kept(facts)
         if not index.count:
             raise InputError(f"No chip can be read: {first_of(self.damaged)}.", "Check that the files are whole.")
 
     def report(self, reporter: Reporter) -> None:
         """Tell what was copied and what was left out."""
-        reporter.log(f"{counted(self.copied, 'image')} copied byte by byte.")
+        reporter.log(f"{counted(self.copied, 'image')} copied byte for byte.")
         if self.damaged:
             reporter.warning(f"Chips that cannot be read are left out: {first_of(self.damaged)}.")
 
@@ -260,9 +262,7 @@ class _Import:
             pixels = self._write_mask(mask, name, transform, values)
         return _Chip(corners(transform, size), values, pixels)
 
-    def _values(
-        self, chip: ForeignChip, facts: ImageFacts, number: int, transform: Sequence[float]
-    ) -> dict[str, Any]:
+    def _values(self, chip: ForeignChip, facts: ImageFacts, number: int, transform: Sequence[float]) -> dict[str, Any]:
         """What the index says of a chip, but for its pixels."""
         ground = self.shape.ground
         column, row = ground.offset(transform)

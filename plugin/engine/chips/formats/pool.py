@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -19,8 +19,12 @@ Result = TypeVar("Result")
 WAITING = 64
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], stage: Stage) -> Iterator[tuple[Item, Result]]:
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], stage: Stage
+) -> Generator[tuple[Item, Result], None, None]:
     """Each item with what `function` makes of it on one of some threads; counts a step of `stage` for each.
+
+    Whoever may leave the loop early where threads write closes it, so that none goes on.
 
     Raises:
         Cancelled: The user asked for the end; and whatever `function` raises.

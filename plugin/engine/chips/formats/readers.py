@@ -36,8 +36,11 @@ def read_folder(folder: Path, folder_format: str, reporter: Reporter) -> Foreign
         raise InputError(f"{folder} is a chip dataset of Terrazzo already.", "Use it as it is.")
     kinds = list(READERS) if folder_format == "auto" else [folder_format]
     for kind in kinds:
-        if READERS[kind].recognise(folder):
-            return READERS[kind].read(folder, reporter)
+        if not READERS[kind].recognise(folder):
+            continue
+        if kind == "imagenet" and folder_format == "auto":
+            _check_no_rest(folder)
+        return READERS[kind].read(folder, reporter)
     if folder_format != "auto":
         raise InputError(
             f"{folder} is no folder of {folder_format}: that has {NEEDED[folder_format]}.", "Choose another."
@@ -46,3 +49,12 @@ def read_folder(folder: Path, folder_format: str, reporter: Reporter) -> Foreign
     raise InputError(
         f"{folder} is no folder of chips that Terrazzo knows. It looked for {looked}.", "Choose another folder."
     )
+
+
+def _check_no_rest(folder: Path) -> None:
+    """Folders "images" and "labels" are no classes but an export of ArcGIS that was interrupted."""
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        raise InputError(
+            f"{folder} has images and labels, and lacks {NEEDED['arcgis']}.",
+            "Export them again in ArcGIS, or set FOLDER_FORMAT where the folder comes from elsewhere.",
+        )

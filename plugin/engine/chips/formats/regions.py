@@ -16,6 +16,8 @@ from ...raster_io import gdal_type
 gdal.UseExceptions()
 ogr.UseExceptions()
 
+# GDAL 3.11 made one driver of two.
+MEMORY = "Memory" if int(gdal.VersionInfo()) < 3110000 else "MEM"
 PIXELS = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # x and y are columns and rows, from the upper left corner
 
 
@@ -56,7 +58,7 @@ class _Shapes:
     """A layer in memory with one whole-number field; keeps its source alive."""
 
     def __init__(self) -> None:
-        self.source = ogr.GetDriverByName("Memory").CreateDataSource("")
+        self.source = ogr.GetDriverByName(MEMORY).CreateDataSource("")
         self.layer = self.source.CreateLayer("regions", _pixel_reference(), ogr.wkbPolygon)
         self.layer.CreateField(ogr.FieldDefn("value", ogr.OFTInteger))
 
