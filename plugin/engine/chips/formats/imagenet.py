@@ -89,9 +89,14 @@ class ImagenetWriter(FolderWriter):
     def write(self, place: int) -> Any:
         """Copy a chip as it is."""
         source = self.dataset.folder / str(self.dataset.images[place])
-        (value,) = self.classes_of(place)
+        values = self.classes_of(place)
+        if len(values) != 1:
+            raise InputError(
+                f"The chip {source} has {len(values)} classes, and a folder for each class needs one.",
+                "Export the chips again.",
+            )
         split = SPLIT_NAMES[str(self.dataset.splits[place])]
-        copy_chip(source, self.folder / split / self.folders[value] / source.name)
+        copy_chip(source, self.folder / split / self.folders[values[0]] / source.name)
 
     def finish(self) -> None:
         """Leave the note."""

@@ -14,7 +14,7 @@ from typing import Any, Optional
 import numpy as np
 from osgeo import gdal
 
-from ...classes import MAX_CLASSES, ClassTable
+from ...classes import ClassTable
 from ...config import ImportChipsConfig
 from ...errors import InputError
 from ...events import Reporter, Stage
@@ -23,19 +23,18 @@ from ...raster_io import missing_values
 from ..builder import building, check_target
 from ..dataset import SPLITS, DatasetInfo
 from ..divide import SplitRule, divide
+from ..export import result_of
 from ..index import ChipIndex
-from ..scheme import BACKGROUND_COLOR, BACKGROUND_NAME
 from ..statistics import BandStatistics
 from ..writer import ENDINGS, ChipFiles
+from .class_table import Found, find_classes, label_nodata_of
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
 from .images import ImageFacts, Unreadable, corners, place_image, read_image, square, turn
-from .masks import square_mask, values_in
+from .masks import square_mask
 from .pool import file_errors, in_order
 from .readers import read_folder
 from .strangers import counted, first_of
 from .survey import Shape, survey
-
-Found = list  # list[tuple[ForeignChip, ImageFacts]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any
     appears under its final name when it is whole; a cancelled or failed import leaves nothing.
 
     Returns:
-        dataset (folder), chips, training, validation, test (numbers of chips), classes (number).
+        dataset (folder), chips, training, validation, test (numbers of chips), left_out (chips in no split), classes
+        (number), block_size (pixels; None without blocks).
 
     Raises:
         InputError: The folder is of no known kind, or something in it cannot be used.
@@ -71,8 +71,8 @@ def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any
     for warning in folder.warnings:
         reporter.warning(warning)
     found, shape = survey(folder, reporter)
-    found, classes, background = _classes(folder, found, reporter)
-    label_nodata = _label_nodata(folder, classes) if folder.task == "segmentation" else None
+    found, classes, background = find_classes(folder, found, reporter)
+    label_nodata = label_nodata_of(folder, classes) if folder.task == "segmentation" else None
     raw = shape.chip_size**2 * shape.bands * shape.dtype.itemsize
     check_writable(config.output, sum(facts.size if shape.keeps(facts) else raw for _, facts in found))
     with file_errors(), building(config.output) as partial:
@@ -83,8 +83,7 @@ def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any
             outline = job.outline(config)
             info = divide(index, outline, job.rule(rule, index, reporter), reporter)
         (partial / "dataset.json").write_text(info.to_json(), encoding="utf-8")
-    counts = info.chip_counts
-    return {"dataset": config.output, "chips": sum(counts.values()), **counts, "classes": len(classes)}
+    return result_of(config.output, info)
 
 
 def _rule(config: ImportChipsConfig) -> SplitRule:
@@ -111,78 +110,6 @@ def _keeps_splits(found: Found, rule: SplitRule, reporter: Reporter) -> bool:
             else f"All chips of the folder are for {splits.pop()}, so that they are divided anew."
         )
     return False
-
-
-def _classes(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, ClassTable, Optional[int]]:
-    """The chips whose label can be read, the classes, and the class value of ground without a label, if any.
-
-    Raises:
-        InputError: There are too few or too many classes.
-    """
-    named, values, unlabelled = {**folder.names, **folder.classes}, set(folder.classes), True
-    if folder.task == "segmentation" and not folder.complete:
-        found, seen = _labelled(folder, found, reporter)
-        unlabelled = NO_CLASS in seen
-        values |= seen - {NO_CLASS}
-    values |= {value for chip, _ in found for value in chip.classes}
-    background: Optional[int] = None
-    if folder.task == "segmentation" and len(values) == 1 and unlabelled:
-        # As `exportchips` does: else nothing could be learned.
-        background = next(value for value in (0, 255, max(values) + 1) if value not in values)
-        values.add(background)
-        named[background] = (BACKGROUND_NAME, BACKGROUND_COLOR)
-        reporter.log('The labels hold one class: ground without a label is the class "background".')
-    if len(values) < 2 and folder.task in ("segmentation", "classification"):
-        held = f"one class only: {min(values)}" if values else "no class"
-        raise InputError(f"The labels of the folder hold {held}.", "Label a second class.")
-    if len(values) > MAX_CLASSES:
-        raise InputError(
-            f"The labels hold {len(values)} different values, from {min(values)} to {max(values)}.",
-            f"Class labels have at most {MAX_CLASSES}; these look like something else.",
-        )
-    table = ClassTable.from_rows((value, *named.get(value, ("", None))) for value in sorted(values))
-    if len(table):
-        reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in table.classes) + ".")
-    return found, table, background
-
-
-def _label_nodata(folder: ForeignFolder, classes: ClassTable) -> int:
-    """The value for "no label" in masks: that of the dataset which the folder was made of, or a free one."""
-    given = folder.label_nodata
-    return classes.free_value() if given is None or given in classes.values else given
-
-
-def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, set[int]]:
-    """The chips whose mask can be read, and the values in all masks."""
-    read = folder.mask
-    assert read is not None
-
-    def look(item: tuple[ForeignChip, ImageFacts]) -> Optional[np.ndarray]:
-        chip, facts = item
-        try:
-            mask = read(chip)
-        except Unreadable:
-            return None
-        if mask.shape != (facts.height, facts.width):
-            raise InputError(
-                f"The label of {chip.image} has {mask.shape[1]} × {mask.shape[0]} pixels, and the image "
-                f"{facts.width} × {facts.height}.",
-                "Labels must have the size of their images.",
-            )
-        return values_in(mask)
-
-    kept, seen, damaged = [], set(), []
-    for item, values in in_order(look, found, Stage(reporter, len(found), "Looking for classes", 0.2, 0.4)):
-        if values is None:
-            damaged.append(item[0].image.name)
-            continue
-        kept.append(item)
-        seen.update(values.tolist())
-    if damaged:
-        reporter.warning(f"Chips whose label cannot be read are left out: {first_of(damaged)}.")
-    if not kept:
-        raise InputError("No label can be read.", "Check that the labels are there and whole.")
-    return kept, seen
 
 
 class _Import:
