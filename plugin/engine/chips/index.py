@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from osgeo import gdal, ogr
+from osgeo import gdal, ogr, osr
 
 from ..classes import ClassTable
 from ..errors import InputError
@@ -51,7 +51,7 @@ class ChipIndex:
     def _open(self, path: Path, crs: Optional[str]) -> None:
         if crs is not None:
             self.source = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
-            self.layer = self.source.CreateLayer(LAYER, spatial_reference(crs), ogr.wkbPolygon)
+            self.layer = self.source.CreateLayer(LAYER, spatial_reference(crs) or _no_crs(), ogr.wkbPolygon)
             return
         self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE)
         self.layer = self.source.GetLayerByName(LAYER)
@@ -137,3 +137,10 @@ class ChipIndex:
     def __exit__(self, *error: object) -> None:
         self.source.CommitTransaction()
         self.layer = self.definition = self.source = None
+
+
+def _no_crs() -> osr.SpatialReference:
+    """What GeoPackage has for coordinates of no CRS; without it they would count as degrees."""
+    reference = osr.SpatialReference()
+    reference.SetLocalCS("Undefined Cartesian SRS")
+    return reference
