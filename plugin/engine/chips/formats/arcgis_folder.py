@@ -22,7 +22,7 @@ from ...classes import ClassInfo, ClassTable
 from ...raster_io import gdal_type, missing_values
 from ..dataset import ChipDataset
 from ..statistics import BandStatistics
-from ..writer import LABEL_OPTIONS
+from ..writer import COMPRESSION_OPTIONS
 from .arcgis import DEFINITION, KIND, MAP, MODES, SPLITS_FILE, STATISTICS, UNLABELLED
 from .arcgis_statistics import Statistics, to_text
 from .foreign import FolderWriter
@@ -113,7 +113,7 @@ class ArcgisWriter(FolderWriter):
         height, width = mask.shape
         # Without a colour table: readers would turn it into greys.
         target = gdal.GetDriverByName("GTiff").Create(
-            str(self.folder / label), width, height, 1, gdal_type(self.mask_dtype), LABEL_OPTIONS
+            str(self.folder / label), width, height, 1, gdal_type(self.mask_dtype), COMPRESSION_OPTIONS["deflate"]
         )
         target.SetGeoTransform(opened.GetGeoTransform())
         if opened.GetSpatialRef() is not None:
