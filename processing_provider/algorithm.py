@@ -6,6 +6,7 @@ An algorithm file declares, always in this order: name, displayName, tags, summa
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -31,9 +32,9 @@ from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
 from ..plugin.environment import require_python
 from ..plugin.worker_process import run_job
+from .features import FeatureSource
 from .feedback import FeedbackReporter
 from .parameters import Destination, Parameters, Row, ValueRow
-from .polygons import PolygonSource
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 PYTHON_SETTING = "terrazzo/python"
@@ -75,7 +76,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         return []
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings of the job, but for its destinations; a `PolygonSource` stands for a file to be written.
+        """The settings of the job, but for its destinations; a `FeatureSource` stands for a file to be written.
 
         Raises:
             EngineError: Something given cannot be used.
@@ -150,7 +151,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         reporter = FeedbackReporter(feedback)
         try:
             with in_words(), gdal_errors(), tempfile.TemporaryDirectory(prefix="terrazzo-") as folder:
-                settings = write_polygons(self._settings, Path(folder), reporter)
+                settings = write_features(self._settings, Path(folder), reporter)
                 # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
                 settings.update(self.destinations(parameters, context))
                 return self.work(settings, context, reporter)
@@ -159,6 +160,11 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings that parameters hold as they stand, without destinations."""
+        fields = {spec.name for spec in dataclasses.fields(self.CONFIG)}
+        return {name: value for name, value in self.values(parameters, context).items() if name in fields}
+
+    def values(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """What parameters hold as it stands, by their names in lower case: settings, and what `read` makes such of."""
         return {
             row.name.lower(): row.value(self, parameters, context)
             for row in self.rows()
@@ -172,7 +178,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings, once the config takes them."""
-        plain = {name: "" if isinstance(value, PolygonSource) else value for name, value in settings.items()}
+        plain = {name: "" if isinstance(value, FeatureSource) else value for name, value in settings.items()}
         destinations = {row.name.lower(): "" for row in self.rows() if isinstance(row, Destination)}
         self.CONFIG.from_json({**plain, **destinations})
         return settings
@@ -192,17 +198,13 @@ class WorkerAlgorithm(TerrazzoAlgorithm):
         return run_job(self._python, self.name(), config.to_json(), reporter)
 
 
-def write_polygons(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """The settings with a file for each `PolygonSource`; the classes of the labels become the setting `classes`."""
-    settings = dict(settings)
-    for name, source in settings.items():
-        if isinstance(source, PolygonSource):
-            path = folder / f"{name}.gpkg"
-            classes = source.write(path, name, reporter)
-            settings[name] = str(path)
-            if name == "labels":
-                settings["classes"] = classes
-    return settings
+def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """The settings with a file for each `FeatureSource`, and what follows from its features."""
+    written: dict[str, Any] = {}
+    for source in settings.values():
+        if isinstance(source, FeatureSource):
+            written.update(source.write(folder, reporter))
+    return {**settings, **written}
 
 
 @contextmanager

@@ -1,155 +1,320 @@
-"""From what a polygon layer says of its classes to class values, names and colours."""
+"""From what a vector layer says of its features to the values that the engine burns."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
+from math import isfinite
 from typing import Any, Optional
 
-from qgis.core import (
-    QgsCategorizedSymbolRenderer,
-    QgsFeature,
-    QgsFeatureRenderer,
-    QgsFields,
-    QgsProcessingFeatureSource,
-    QgsSingleSymbolRenderer,
-)
+from qgis.core import QgsFeature, QgsField, QgsFields, QgsProcessingFeatureSource, QgsSingleSymbolRenderer
 
 from ..plugin.engine.errors import InputError
+from .class_styles import FieldStyles, LayerStyle, absent, value_text
+from .class_table import HIGHEST, LOWEST, ClassMapping
 
 # The engine holds class indices in a byte, one of which means "no label".
 MAX_CLASSES = 254
-LOWEST, HIGHEST = -(2**31) + 1, 2**31 - 1
+NAMES_SHOWN = 3
+
+
+class Values:
+    """What features are worth, where nothing tells them apart: 1.
+
+    Attributes:
+        fractional: Whether values are any numbers, not whole ones.
+        missing: Why a feature without a value has none, in words.
+    """
+
+    fractional = False
+    missing = "no class given"
+
+    def attributes(self) -> list[int]:
+        """The places of the fields that `value_of` needs."""
+        return []
+
+    def prepare(self, source: QgsProcessingFeatureSource) -> None:
+        """Look at the whole layer first, where that is needed."""
+
+    def value_of(self, feature: QgsFeature) -> Optional[float]:
+        """The value of a feature; None leaves it out."""
+        return 1
+
+    def dropped(self) -> int:
+        """How many of the features without a value the user wanted to be without one."""
+        return 0
+
+    def settings(self) -> dict[str, Any]:
+        """What the job has to know of the values met."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What the user should know of the values, for the log."""
+        return []
 
 
 @dataclass(frozen=True)
-class OneClass:
-    """All polygons are one class, named and coloured like their layer."""
+class OneClass(Values):
+    """All features are one class, named and coloured like their layer."""
 
     name: str
     color: Optional[str]
 
     @classmethod
-    def of(cls, renderer: Optional[QgsFeatureRenderer], name: str) -> OneClass:
-        """The class of a layer of that name; its colour, where it draws all its polygons alike."""
+    def of(cls, style: LayerStyle, name: str) -> OneClass:
+        """The class of a layer of that name; its colour, where it draws all its features alike."""
+        renderer = style.renderer
         alike = isinstance(renderer, QgsSingleSymbolRenderer) and renderer.symbol() is not None
         return cls(name, renderer.symbol().color().name() if alike else None)
 
-    def attributes(self) -> list[int]:
-        """The fields that `value_of` needs."""
-        return []
-
-    def prepare(self, source: QgsProcessingFeatureSource) -> None:
-        """Nothing is needed."""
-
-    def value_of(self, feature: QgsFeature) -> int:
-        """The value of the class."""
-        return 1
-
-    def rows(self) -> list[list[Any]]:
-        """[value, name, colour or None]."""
-        return [[1, self.name, self.color]]
+    def settings(self) -> dict[str, Any]:
+        """The class."""
+        return {"classes": [[1, self.name, self.color]]}
 
 
 @dataclass
-class ClassField:
-    """The class of a polygon stands in a field: whole numbers, or texts, which get the values 1…n by their order.
+class ClassField(Values):
+    """The class of a feature stands in a field: whole numbers, or texts, which get the values 1…n by their order.
 
     Attributes:
         place: The field's place.
         name: The field's name.
-        styles: Name and colour of a field value, as far as the layer's categories tell.
-        numbers: The class value of a field value, as far as known.
+        numeric: Whether it holds numbers.
+        styles: What is known of its values.
+        mapping: The user's class table.
+        known: The class value of a field value, as far as met; None where the class table drops it.
+        unlisted: The texts that the class table does not list.
+        left: How many features the class table dropped.
     """
 
     place: int
     name: str
     numeric: bool
-    styles: dict[Any, tuple[str, Optional[str]]]
-    numbers: dict[Any, int] = field(default_factory=dict)
+    styles: FieldStyles
+    mapping: ClassMapping
+    known: dict[Any, Optional[int]] = field(default_factory=dict)
+    unlisted: list[str] = field(default_factory=list)
+    left: int = 0
 
     @classmethod
-    def of(cls, renderer: Optional[QgsFeatureRenderer], fields: QgsFields, name: str, title: str) -> ClassField:
-        """The classes in the field `name` of the layer `title`, which `renderer` draws.
+    def of(cls, style: LayerStyle, fields: QgsFields, name: str, title: str, mapping: ClassMapping) -> ClassField:
+        """The classes in the field `name` of the layer `title`.
 
         Raises:
-            InputError: The layer has no such field.
+            InputError: The layer has no such field, or the class table does not fit it.
         """
-        place = fields.lookupField(name)
-        if place < 0:
-            there = ", ".join(fields.names()) or "none"
-            raise InputError(f'The layer "{title}" has no field {name}.', f"Its fields are: {there}.")
-        found = fields[place]
-        return cls(place, found.name(), found.isNumeric(), category_styles(renderer, found.name()))
+        place, found = find_field(fields, name, title)
+        made = cls(place, found.name(), found.isNumeric(), style.field(found.name()), mapping)
+        made._listed()
+        return made
 
     def attributes(self) -> list[int]:
-        """The fields that `value_of` needs."""
+        """The class field."""
         return [self.place]
 
     def prepare(self, source: QgsProcessingFeatureSource) -> None:
-        """Number the texts of the whole layer, so that a class has one value wherever its polygons lie.
+        """Number the texts of the whole layer, so that a class has one value wherever its features lie.
 
         Raises:
             InputError: There are more texts than there can be classes.
         """
         if self.numeric:
             return
-        names = sorted({str(value) for value in source.uniqueValues(self.place) if not _absent(value)})
-        self._check_count(len(names))
-        self.numbers = {name: value for value, name in enumerate(names, 1)}
+        listed = self._listed()
+        # NULL, an empty text, and one too many.
+        texts = field_texts(source, self.place, limit=len(listed) + MAX_CLASSES + 3)
+        taken = {row.value for row in self.mapping.rows}
+        free = (number for number in count(1) if number not in taken)
+        for text in texts:
+            row = listed.get(text.strip())
+            if row is None:
+                self.unlisted.append(text)
+            self.known[text] = next(free) if row is None else row.value
+        self._check_count()
 
     def value_of(self, feature: QgsFeature) -> Optional[int]:
-        """The class value of a feature; None where the field is empty.
+        """The class value of a feature; None where the field is empty or the class table drops it.
 
         Raises:
             InputError: A number is not whole or too large, or there are too many classes.
         """
         given = feature[self.place]
-        if _absent(given):
-            return None
-        if not self.numeric:
-            return self.numbers[str(given)]
-        if given not in self.numbers:
-            if not LOWEST <= given <= HIGHEST or given != int(given):  # NaN is in no range
-                raise InputError(
-                    f"The class field {self.name} holds {given:.15g} (feature id {feature.id()}).",
-                    "Class values are whole numbers of 32 bits; choose another field, or convert it.",
-                )
-            self.numbers[given] = int(given)
-            self._check_count(len(self.numbers))
-        return self.numbers[given]
+        if given not in self.known:
+            if absent(given):
+                return None
+            if not self.numeric:
+                given = str(given)  # dates and the like
+            else:
+                self._meet(given, feature.id())
+        value = self.known[given]
+        if value is None:
+            self.left += 1
+        return value
 
-    def rows(self) -> list[list[Any]]:
-        """[value, name, colour or None] of the classes met; names of numbers are left to the engine."""
+    def dropped(self) -> int:
+        """The features that the class table dropped."""
+        return self.left
+
+    def settings(self) -> dict[str, Any]:
+        """The classes met; names of plain numbers are left to the engine."""
+        gathered: dict[int, list[str]] = {}
+        for given, value in self.known.items():
+            if value is not None:
+                gathered.setdefault(value, []).append(value_text(given))
+        styles = self.styles.of(text for texts in gathered.values() for text in texts)
         rows = []
-        for given, value in sorted(self.numbers.items(), key=lambda item: item[1]):
-            label, color = self.styles.get(str(value if self.numeric else given), ("", None))
-            rows.append([value, label or ("" if self.numeric else given), color])
-        return rows
+        for value, texts in sorted(gathered.items()):
+            name, color = self.mapping.style_of(value)
+            names = [styles[text][0] or ("" if self.numeric else text) for text in texts]
+            colors = [styles[text][1] for text in texts if styles[text][1]]
+            rows.append([value, name or _together(names), color or next(iter(colors), None)])
+        return {"classes": rows}
 
-    def _check_count(self, count: int) -> None:
-        if count > MAX_CLASSES:
+    def notes(self) -> list[str]:
+        """What the class table does not list, and how much it dropped."""
+        found = []
+        if self.unlisted and self.mapping.rows:
+            numbered = ", ".join(f"{text} {self.known[text]}" for text in self.unlisted)
+            found.append(f"Values of {self.name} that are not in {self.mapping.title} were numbered: {numbered}.")
+        if self.left:
+            features = f"{self.left} feature{'' if self.left == 1 else 's'}"
+            found.append(f"{features} left out, because {self.mapping.title} gives them no class.")
+        return found
+
+    def _listed(self) -> dict[Any, Any]:
+        return self.mapping.by_number() if self.numeric else self.mapping.by_text()
+
+    def _meet(self, given: float, number: int) -> None:
+        """Take up a number not met before."""
+        row = self._listed().get(given)
+        if row is None and (not LOWEST <= given <= HIGHEST or given != int(given)):  # NaN is in no range
+            raise InputError(
+                f"The class field {self.name} holds {given:.15g} (feature id {number}).",
+                "Class values are whole numbers of 32 bits; choose another field, or convert it.",
+            )
+        self.known[given] = int(given) if row is None else row.value
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if len(set(self.known.values()) - {None}) > MAX_CLASSES:
             raise InputError(
                 f"The class field {self.name} holds more than {MAX_CLASSES} different values.",
                 "Choose a field of classes; names or numbers of single features cannot be learned.",
             )
 
 
-def category_styles(renderer: Optional[QgsFeatureRenderer], name: str) -> dict[str, tuple[str, Optional[str]]]:
-    """Label and "#rrggbb" for a field's values as texts; empty where the layer is not drawn by that field."""
-    if not isinstance(renderer, QgsCategorizedSymbolRenderer) or renderer.classAttribute().strip('"') != name:
-        return {}
-    styles: dict[str, tuple[str, Optional[str]]] = {}
-    for category in renderer.categories():
-        color = category.symbol().color().name() if category.symbol() is not None else None
-        # A category may gather several values. They stay classes of their own, so they cannot share its label.
-        together = category.value() if isinstance(category.value(), list) else None
-        for value in together if together is not None else [category.value()]:
-            text = f"{value:.15g}" if isinstance(value, float) else str(value)
-            label = "" if together is not None or category.label() == text else category.label()
-            styles[text] = (label, color)
-    return styles
+@dataclass(frozen=True)
+class NumberField(Values):
+    """The value of a feature is a number of a field, such as a height.
+
+    Attributes:
+        place: The field's place.
+        name: The field's name.
+    """
+
+    place: int
+    name: str
+
+    fractional = True
+    missing = "no value given"
+
+    @classmethod
+    def of(cls, fields: QgsFields, name: str, title: str) -> NumberField:
+        """The numbers in the field `name` of the layer `title`.
+
+        Raises:
+            InputError: The layer has no such field, or it holds no numbers.
+        """
+        place, found = find_field(fields, name, title)
+        if not found.isNumeric():
+            raise InputError(
+                f'The field {name} of the layer "{title}" holds no numbers ({found.typeName()}).',
+                "Choose a field of numbers, or convert it.",
+            )
+        return cls(place, found.name())
+
+    def attributes(self) -> list[int]:
+        """The field."""
+        return [self.place]
+
+    def value_of(self, feature: QgsFeature) -> Optional[float]:
+        """The number; None where there is none."""
+        given = feature[self.place]
+        return float(given) if not absent(given) and isfinite(given) else None
 
 
-def _absent(value: Any) -> bool:
-    """Whether a field is empty: NULL is a QVariant in some versions of QGIS and None in others."""
-    return value is None or (hasattr(value, "isNull") and value.isNull()) or value == ""
+@dataclass
+class Areas(Values):
+    """Areas that go to one split as a whole: one for each text of a field, or for each feature.
+
+    Attributes:
+        place: The field's place; None makes each feature an area.
+        numbers: The number of an area.
+    """
+
+    place: Optional[int] = None
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    missing = "no area given"
+
+    @classmethod
+    def of(cls, fields: QgsFields, name: str, title: str) -> Areas:
+        """The areas in the field `name` of the layer `title`; without a name each feature is one.
+
+        Raises:
+            InputError: The layer has no such field.
+        """
+        return cls(find_field(fields, name, title)[0] if name else None)
+
+    def attributes(self) -> list[int]:
+        """The field."""
+        return [] if self.place is None else [self.place]
+
+    def value_of(self, feature: QgsFeature) -> Optional[int]:
+        """The area's number; None where the field is empty."""
+        given = feature.id() if self.place is None else feature[self.place]
+        if absent(given):
+            return None
+        return self.numbers.setdefault(value_text(given).strip(), len(self.numbers) + 1)
+
+    def settings(self) -> dict[str, Any]:
+        """What the areas are called.
+
+        Raises:
+            InputError: Some are called by the names of splits, and others are not.
+        """
+        from ..plugin.engine.chips.divide import SPLIT_WORDS  # numpy is not needed to show the algorithm
+
+        others = [name for name in self.numbers if name.lower() not in SPLIT_WORDS]
+        if others and len(others) < len(self.numbers):
+            splits = ", ".join(name for name in self.numbers if name not in others)
+            raise InputError(
+                f"SPLIT_FIELD names splits ({splits}) and other areas ({_together(others)}).",
+                "Give every area its split, or areas of any names, which Terrazzo deals out.",
+            )
+        return {"split_names": [[number, name] for name, number in self.numbers.items()]}
+
+
+def find_field(fields: QgsFields, name: str, title: str) -> tuple[int, QgsField]:
+    """The place of a field and the field.
+
+    Raises:
+        InputError: The layer `title` has none of that name.
+    """
+    place = fields.lookupField(name)
+    if place < 0:
+        there = ", ".join(fields.names()) or "none"
+        raise InputError(f'The layer "{title}" has no field {name}.', f"Its fields are: {there}.")
+    return place, fields[place]
+
+
+def field_texts(source: QgsProcessingFeatureSource, place: int, limit: int) -> list[str]:
+    """The different values of a field as texts, sorted, without empty ones; not many more than `limit`."""
+    return sorted({str(value) for value in source.uniqueValues(place, limit) if not absent(value)})
+
+
+def _together(names: Iterable[str]) -> str:
+    """One name for what was merged; "" where nothing has one."""
+    known = list(dict.fromkeys(name for name in names if name))
+    return ", ".join(known[:NAMES_SHOWN]) + (", …" if len(known) > NAMES_SHOWN else "")

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from qgis.core import (
-    QgsProcessing,
-    QgsProcessingContext,
-    QgsProcessingOutputDefinition,
-    QgsProcessingOutputNumber,
-    QgsProcessingOutputVectorLayer,
-)
+from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import ExportChipsConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
-from .layers import bounds, chosen_extent, gdal_path, raster_classes, raster_layers, union_extent
-from .loading import load_footprints
-from .parameters import Bands, Extent, FieldOf, OutputFolder, Parameters, Polygons, Rasters, Row, Setting
-from .polygons import polygon_source
+from .class_table import COLUMNS
+from .features import feature_source
+from .labels import LabelRasters, check_labels, class_mapping, label_features
+from .layer_parameters import Extent, Features, FieldOf, NumberFieldOf, Polygons, Rasters
+from .layers import Images, bounds, chosen_extent, raster_layers
+from .list_parameters import Angles, Bands, Table
+from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
+from .splitting import split_areas, split_outputs, split_results, split_rows
 
 
 class ExportChips(TerrazzoAlgorithm):
@@ -44,8 +41,8 @@ class ExportChips(TerrazzoAlgorithm):
     def summary(self) -> str:
         """What it does."""
         return tr(
-            "Cuts chips (small images and their class masks) from rasters and labels, ready for training. "
-            "Labels are polygons with a class field, or class rasters.\n"
+            "Cuts chips (small images and their labels) from rasters, ready for training. Labels are polygons, lines "
+            "or points with a class or a number, or label rasters.\n"
             "The chips are divided into training, validation and test by square blocks of ground, so that no pixel of "
             "ground is in two of them and the accuracies found in training are honest.\n"
             "The footprints of the chips are added to the project, coloured by split."
@@ -53,26 +50,52 @@ class ExportChips(TerrazzoAlgorithm):
 
     def rows(self) -> list[Row]:
         """The parameters."""
+        return [*self._image_rows(), *self._label_rows(), *self._chip_rows(), *self._rare_rows(),
+                *split_rows(tr("automatic")), *self._output_rows()]  # fmt: skip
+
+    def _image_rows(self) -> list[Row]:
         return [
             Rasters("INPUT", tr("Images"), tr(
-                "The rasters to cut chips from: any that GDAL opens, with any number of bands. Several must have the "
-                "same CRS, pixel size and bands.")),
-            Polygons("LABELS", tr("Label polygons"), tr(
-                "Polygons that say what is where, in any CRS. Where polygons overlap, the later one wins. Names and "
-                "colours of the classes come from the layer's categories where it has them. Give either these or label "
-                "rasters."), optional=True),
+                "The rasters to cut chips from: any that GDAL opens, with any number of bands. Give either these or a "
+                "folder of images."), optional=True),
+            InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
+                "A folder instead: all rasters in it, in the order of their names."), optional=True, advanced=True),
+            Setting("COMBINE", tr("Several images are"), tr(
+                "separate: each gives chips of its own; they need the same bands. mosaic: one large image, in which a "
+                "later raster lies on top; chips cross the seams. stack: bands of the same ground, such as an "
+                "orthophoto and a surface model, brought to the pixels of the first."), optional=True),
+            Setting("PIXEL_SIZE", tr("Pixel size of the chips (map units; empty: that of the first image)"), tr(
+                "Images of another pixel size are resampled to this one."), advanced=True, decimals=10),
+        ]  # fmt: skip
+
+    def _label_rows(self) -> list[Row]:
+        return [
+            Setting("TASK", tr("Task"), tr(
+                "What the network shall learn. segmentation: the class of each pixel. classification: one class for "
+                "the whole chip, that of its feature or of most of its pixels. multilabel: all classes that a chip "
+                "shows. regression: a number for each pixel, such as a height. unlabelled: images only."),
+                optional=True),
+            Features("LABELS", tr("Label features"), tr(
+                "Polygons, lines or points that say what is where, in any CRS. Names and colours of the classes come "
+                "from the layer's style where it has them. Give either these or label rasters."), optional=True),
             FieldOf("CLASS_FIELD", tr("Class field"), tr(
-                "The field of the label polygons that holds the class: whole numbers or texts. Without it all polygons "
+                "The field of the label features that holds the class: whole numbers or texts. Without it all features "
                 "are one class, and what they leave free is the other."), optional=True, parent="LABELS"),
+            NumberFieldOf("VALUE_FIELD", tr("Value field (for regression)"), tr(
+                "The field of the label features that holds the numbers to learn."), optional=True, parent="LABELS"),
             Rasters("LABEL_RASTERS", tr("Label rasters"), tr(
-                "Class rasters instead of polygons: one for each image in the same order, or one for all. Another CRS "
-                "or pixel size is brought to the image's by nearest neighbour."), optional=True),
-            Setting("LABEL_NODATA", tr("Label value that means “no label”"), tr(
-                "The value in the label rasters that is no class. Without it their own nodata value counts."),
+                "Rasters of classes, or of numbers for regression, instead of features: one for each image in the "
+                "same order, or one for all. Another CRS or pixel size is brought to the image's."), optional=True),
+            InputFolder("LABEL_FOLDER", tr("Folder of label rasters"), tr(
+                "A folder instead: each image's labels have its name, with any ending."), optional=True,
                 advanced=True),
-            Setting("BACKGROUND", tr("Ground outside the label polygons"), tr(
-                "auto: a class of its own where all polygons are one class, else unlabelled. ignore: unlabelled, so it "
+            Setting("BACKGROUND", tr("Ground outside the label features"), tr(
+                "auto: a class of its own where all features are one class, else unlabelled. ignore: unlabelled, so it "
                 "is neither learned nor tested. class: a class of its own, named background.")),
+        ]  # fmt: skip
+
+    def _chip_rows(self) -> list[Row]:
+        return [
             Bands("BANDS", tr("Bands, such as 1-3,5 (empty: all)"), tr(
                 "The bands to use, by number from 1, in the order wanted. Empty takes all but an alpha band.")),
             Setting("CHIP_SIZE", tr("Chip size (pixels)"), tr(
@@ -81,22 +104,86 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("STRIDE", tr("Stride (pixels; empty: chip size)"), tr(
                 "How far one chip begins after the last. Less than the chip size makes them overlap: more chips, and "
                 "each place seen in several surroundings.")),
+            Setting("PLACEMENT", tr("Chips lie"), tr(
+                "grid: side by side over the whole image. features: around the middle of each label feature. "
+                "bounding_boxes: as the square around each label feature, brought to the chip size. random: anywhere."),
+                optional=True),
             Extent("EXTENT", tr("Extent"), tr("Cut chips only inside this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Polygons outside of which labels do not count."), optional=True),
-            Setting("VALIDATION_SHARE", tr("Validation share (0 to 0.9)"), tr(
-                "Share of the labelled ground kept for choosing the best epoch in training."), decimals=2),
-            Setting("TEST_SHARE", tr("Test share (0 to 0.9)"), tr(
-                "Share of the labelled ground kept for the final accuracy, which training never sees."), decimals=2),
+        ]  # fmt: skip
+
+    def _rare_rows(self) -> list[Row]:
+        return [
+            Setting("LABEL_NODATA", tr("Label value that means “no label”"), tr(
+                "The value in the label rasters that is no class. Without it their own nodata value counts."),
+                advanced=True),
+            Table("CLASS_TABLE", tr("Class table"), tr(
+                "Which class a value of the labels becomes, what it is called and its colour (#rrggbb). Values with "
+                "the same class are merged; an empty class drops the value; values that are not listed stay as they "
+                "are."), headers=(tr("value in the layer"), tr("class value"), tr("name"), tr("colour")),
+                advanced=True),
+            InputFile("CLASS_FILE", tr("Class table as a file"), tr(
+                "The same as a .csv file with the header {}, or as a .json list of objects with these keys.").format(
+                ",".join(COLUMNS)), filter=tr("Class tables") + " (*.csv *.json)", optional=True, advanced=True),
+            Number("BUFFER", tr("Buffer around points and lines (map units)"), tr(
+                "How far labels reach around points and lines, in units of the first image's CRS; mind that those may "
+                "be degrees. 0 labels the pixels that they touch."), optional=True, advanced=True),
+            Setting("OVERLAP_RULE", tr("Where label features overlap"), tr(
+                "order: the later one in the layer wins. field: the one with the higher priority. smaller: the one "
+                "with the smaller area."), optional=True, advanced=True),
+            NumberFieldOf("PRIORITY_FIELD", tr("Priority field"), tr(
+                "The field of the label features for the rule “field”; one without a priority loses to all others."),
+                optional=True, parent="LABELS", advanced=True),
+            Setting("ALL_TOUCHED", tr("Label every pixel that a feature touches"), tr(
+                "Without this a polygon labels the pixels whose centre it covers. Good for narrow features."),
+                optional=True, advanced=True),
+            Setting("CHIPS_PER_FEATURE", tr("Chips per feature"), tr(
+                "For chips around features: how many each feature gets."), optional=True, advanced=True),
+            Setting("POSITION_JITTER", tr("Position jitter (pixels)"), tr(
+                "For chips around features: how far a chip may be moved from its feature, in each direction, so that "
+                "the network does not learn that the middle matters."), optional=True, advanced=True),
+            Setting("RANDOM_CHIPS", tr("Random chips"), tr(
+                "For random chips: how many places to try."), optional=True, advanced=True),
+            Setting("MIN_DISTANCE", tr("Minimum distance of random chips (pixels; empty: half a chip)"), tr(
+                "For random chips: how far their centres are apart at least."), advanced=True),
+            Angles("ROTATIONS", tr("Rotations, such as 0,90,180 (degrees; empty: none)"), tr(
+                "Cuts each chip once for each of these angles, clockwise. Angles other than quarter turns resample the "
+                "image."), advanced=True),
+            Setting("BLACKEN", tr("Blacken the surroundings"), tr(
+                "For chips around features: ground outside of the chip's own feature becomes nodata."),
+                optional=True, advanced=True),
             Setting("MIN_LABELLED_SHARE", tr("Minimum share of labelled pixels (0 to 1)"), tr(
                 "Chips with fewer labelled pixels are left out. 0 keeps every chip with at least one."), advanced=True,
+                decimals=2),
+            Setting("MIN_CLASS_SHARE", tr("Minimum share of the class (0 to 1)"), tr(
+                "For classification and multilabel: how much of a chip a class must cover to be the chip's."),
+                optional=True, advanced=True, decimals=2),
+            Setting("MIN_FEATURE_SHARE", tr("Minimum share of a feature (0 to 1)"), tr(
+                "How much of a label feature must lie inside a chip to count there; slivers at the chip's edge are "
+                "then no labels."), optional=True, advanced=True, decimals=2),
+            Setting("BACKGROUND_SHARE", tr("Share of background chips to keep (0 to 1)"), tr(
+                "Of the chips that show nothing but background, so many are kept."), optional=True, advanced=True,
                 decimals=2),
             Setting("EDGES", tr("Chips at the edges"), tr(
                 "shift: the last chips are moved back inside. pad: they reach beyond the edge and are filled up with "
                 "nodata."), advanced=True),
-            Setting("BLOCK_SIZE", tr("Size of the split's blocks (pixels; empty: automatic)"), tr(
-                "Side of the squares of ground that go to training, validation or test as a whole."), advanced=True),
-            Setting("SEED", tr("Seed"), tr("The same seed divides the same blocks in the same way."), advanced=True),
+        ]  # fmt: skip
+
+    def _output_rows(self) -> list[Row]:
+        return [
+            Setting("CHIP_FORMAT", tr("Format of the images"), tr(
+                "GTiff keeps everything: any number of bands, any type, the place on the ground. PNG and JPEG are for "
+                "one or three bands; JPEG loses detail, and takes bytes only. Masks are never lossy."), optional=True,
+                advanced=True),
+            Setting("COMPRESSION", tr("Compression of GeoTIFF images"), tr(
+                "Smaller files, but slower to write and to train from."), optional=True, advanced=True),
+            Setting("APPEND", tr("Add to the dataset in that folder"), tr(
+                "The new chips join those that are there, which keep their splits. Bands, chip size and classes must "
+                "be the same."), optional=True, advanced=True),
+            Setting("RESUME", tr("Go on with an interrupted export"), tr(
+                "Keeps what an export has written when it is cancelled or killed, and goes on from there when it is "
+                "started again with the same settings."), optional=True, advanced=True),
             Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
                 "Without this an existing dataset is an error. A folder that holds anything else is never touched."),
                 advanced=True),
@@ -105,55 +192,44 @@ class ExportChips(TerrazzoAlgorithm):
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
         """The footprints, and how many chips there are."""
-        return [
-            QgsProcessingOutputVectorLayer(
-                "FOOTPRINTS", tr("Chip footprints"), QgsProcessing.SourceType.TypeVectorPolygon
-            ),
-            QgsProcessingOutputNumber("CHIPS_COUNT", tr("Chips")),
-            QgsProcessingOutputNumber("TRAINING_CHIPS", tr("Training chips")),
-            QgsProcessingOutputNumber("VALIDATION_CHIPS", tr("Validation chips")),
-            QgsProcessingOutputNumber("TEST_CHIPS", tr("Test chips")),
-        ]
+        return split_outputs()
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, with the label layers as sources."""
+        """The settings, with the layers of features as sources."""
+        values = self.values(parameters, context)
         settings = self.settings(parameters, context)
-        images = raster_layers(self, parameters, "INPUT", context)
-        if not images:
-            raise InputError("No image is given.", "Choose one or more rasters as INPUT.")
-        settings["input"] = [gdal_path(layer) for layer in images]
-        extent = chosen_extent(self, parameters, "EXTENT", context, images[0])
+        given = {row.name for row in self.rows() if row.given(parameters)}
+        check_labels(values, [name for name in ("LABELS", "LABEL_RASTERS", "LABEL_FOLDER") if name in given])
+        mapping = class_mapping(values)
+        images = self._images(parameters, context, values["input_folder"])
+        settings["input"] = images.paths
+        extent = chosen_extent(self, parameters, "EXTENT", context, images.crs)
         settings["extent"] = None if extent is None else bounds(extent)
-        near = union_extent(images) if extent is None else extent
-        labels = polygon_source(self, parameters, "LABELS", context, images[0], near)
-        label_rasters = raster_layers(self, parameters, "LABEL_RASTERS", context)
-        if (labels is None) == (not label_rasters):
-            raise InputError(
-                "No labels are given." if labels is None else "Label polygons and label rasters are given.",
-                "Choose either polygons as LABELS or class rasters as LABEL_RASTERS.",
-            )
-        field = self.parameterAsString(parameters, "CLASS_FIELD", context)
-        if field and labels is not None:
-            labels.classify_by(field)
-        settings["labels"] = labels
-        settings["label_rasters"] = [gdal_path(layer) for layer in label_rasters]
-        settings["classes"] = raster_classes(label_rasters, context)
-        settings["area"] = polygon_source(self, parameters, "AREA", context, images[0], near)
+        near = images.extent if extent is None else extent
+        settings["labels"] = label_features(self, parameters, context, values, images, near, mapping)
+        rasters = LabelRasters.of(self, parameters, context, values["label_folder"], images)
+        settings.update(rasters.settings(context, mapping, values["task"]))
+        settings["area"] = feature_source(self, parameters, "AREA", context, images.crs, near)
+        method = values["split_method"]
+        settings["split_areas"] = split_areas(self, parameters, context, method, images.crs, near)
         return settings
+
+    def _images(self, parameters: Parameters, context: QgsProcessingContext, folder: str) -> Images:
+        layers = raster_layers(self, parameters, "INPUT", context)
+        if layers and folder:
+            raise InputError("INPUT and INPUT_FOLDER are given.", "Choose one of them.")
+        if layers:
+            return Images.of_layers(layers, context)
+        if not folder:
+            raise InputError("No image is given.", "Choose one or more rasters as INPUT.")
+        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
+        from ..plugin.engine.chips.sources import rasters_in
+
+        return Images.of_files(rasters_in(folder), context)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Export, and show the footprints."""
-        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
         from ..plugin.engine.chips.export import export_chips
 
         found = export_chips(ExportChipsConfig.from_json(settings), reporter)
-        footprints = f"{Path(found['dataset']) / 'chips.gpkg'}|layername=chips"
-        load_footprints(footprints, context)
-        return {
-            "OUTPUT": found["dataset"],
-            "FOOTPRINTS": footprints,
-            "CHIPS_COUNT": found["chips"],
-            "TRAINING_CHIPS": found["training"],
-            "VALIDATION_CHIPS": found["validation"],
-            "TEST_CHIPS": found["test"],
-        }
+        return {"OUTPUT": found["dataset"], **split_results(found, context)}

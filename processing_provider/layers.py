@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from qgis.core import (
-    QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
     QgsMapLayer,
-    QgsPalettedRasterRenderer,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
+    QgsProviderRegistry,
     QgsRasterLayer,
     QgsRectangle,
 )
@@ -21,6 +23,7 @@ from ..plugin.engine.errors import InputError
 
 # What QGIS appends to a GDAL source when the user set options for opening it.
 OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
+MAP_SERVICES = ("wms", "arcgismapserver")
 
 
 def raster_layer(
@@ -74,6 +77,11 @@ def gdal_path(layer: QgsRasterLayer) -> str:
     Raises:
         InputError: The layer does not come from GDAL.
     """
+    if layer.providerType() in MAP_SERVICES:
+        raise InputError(
+            f'The raster layer "{layer.name()}" is a map service: its pixels change with the zoom level.',
+            'Save it as a GeoTIFF at the pixel size that you want ("Export", "Save As…") and use that.',
+        )
     if layer.providerType() != "gdal":
         raise InputError(
             f'The raster layer "{layer.name()}" comes from the provider {layer.providerType()}, not from a file.',
@@ -85,12 +93,82 @@ def gdal_path(layer: QgsRasterLayer) -> str:
     return str(path.absolute()) if path.exists() else source
 
 
-def union_extent(layers: list[QgsRasterLayer]) -> QgsRectangle:
-    """The rectangle around all rasters, in their common CRS."""
-    extent = QgsRectangle(layers[0].extent())
-    for layer in layers[1:]:
-        extent.combineExtentWith(layer.extent())
+@dataclass(frozen=True)
+class Images:
+    """The rasters of an export.
+
+    Attributes:
+        paths: What GDAL opens.
+        crs: The CRS of the first.
+        extent: The rectangle around all, in that CRS.
+    """
+
+    paths: list[str]
+    crs: QgsCoordinateReferenceSystem
+    extent: QgsRectangle
+
+    @classmethod
+    def of_layers(cls, layers: list[QgsRasterLayer], context: QgsProcessingContext) -> Images:
+        """Raster layers of QGIS."""
+        grounds = [(layer.crs(), layer.extent()) for layer in layers]
+        paths = [gdal_path(layer) for layer in layers]
+        return cls(paths, layers[0].crs(), _around(paths, grounds, context))
+
+    @classmethod
+    def of_files(cls, paths: list[str], context: QgsProcessingContext) -> Images:
+        """Files; a folder may have thousands, and a layer for each would take long.
+
+        Raises:
+            InputError: One cannot be opened.
+        """
+        grounds = []
+        for path in paths:
+            provider = QgsProviderRegistry.instance().createProvider("gdal", path)
+            if provider is None or not provider.isValid():
+                raise InputError(f"The raster {path} cannot be opened.", "Check that it is whole, or take it away.")
+            grounds.append((provider.crs(), provider.extent()))
+        return cls(paths, grounds[0][0], _around(paths, grounds, context))
+
+
+def _around(
+    paths: list[str], grounds: list[tuple[QgsCoordinateReferenceSystem, QgsRectangle]], context: QgsProcessingContext
+) -> QgsRectangle:
+    """The rectangle around all, in the CRS of the first."""
+    crs, extent = grounds[0][0], QgsRectangle(grounds[0][1])
+    for path, (own, rectangle) in zip(paths, grounds):
+        if own != crs and own.isValid() and crs.isValid():
+            try:
+                transform = QgsCoordinateTransform(own, crs, context.transformContext())
+                rectangle = transform.transformBoundingBox(rectangle)
+            except QgsCsException as error:
+                raise InputError(
+                    f"The raster {path} lies in {crs_text(own)}, which cannot be brought to {crs_text(crs)} ({error}).",
+                    "Choose rasters of the same part of the world.",
+                ) from error
+        extent.combineExtentWith(rectangle)
     return extent
+
+
+def label_partners(images: list[str], labels: list[str], folder: str) -> list[str]:
+    """For each image the label raster with its name, whatever the ending.
+
+    Raises:
+        InputError: An image has none or several.
+    """
+    found: dict[str, list[str]] = {}
+    for path in labels:
+        found.setdefault(Path(path).stem, []).append(path)
+    partners = []
+    for path in images:
+        named = found.get(Path(path).stem, [])
+        if len(named) != 1:
+            raise InputError(
+                f"LABEL_FOLDER ({folder}) holds {len(named) or 'no'} label raster{'s' if named else ''} called "
+                f"{Path(path).stem} for the image {path}.",
+                "Give each image one label raster of the same name.",
+            )
+        partners.append(named[0])
+    return partners
 
 
 def chosen_extent(
@@ -98,12 +176,12 @@ def chosen_extent(
     parameters: dict,
     name: str,
     context: QgsProcessingContext,
-    raster: QgsRasterLayer,
+    crs: QgsCoordinateReferenceSystem,
 ) -> Optional[QgsRectangle]:
-    """The extent that a parameter holds, in the CRS of `raster`; None where it is not given."""
+    """The extent that a parameter holds, in `crs`; None where it is not given."""
     if parameters.get(name) in (None, ""):
         return None
-    rectangle = algorithm.parameterAsExtent(parameters, name, context, raster.crs())
+    rectangle = algorithm.parameterAsExtent(parameters, name, context, crs)
     if rectangle.isEmpty():
         raise InputError(f"{name} ({parameters[name]}) is empty.", "Give xmin,xmax,ymin,ymax, or leave it out.")
     return rectangle
@@ -126,43 +204,3 @@ def crs_text(crs: QgsCoordinateReferenceSystem) -> str:
         return "an unknown CRS"
     name = crs.description() or "without a name"
     return f"{crs.authid()} ({name})" if crs.authid() else name
-
-
-def chosen_renderer(layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Any:
-    """How somebody chose to draw a layer: in the project, or in the style beside its file; None if nobody did.
-
-    Processing opens a path without its style, so that a headless run would know no names and colours.
-    """
-    project = context.project()
-    if layer is None or (project is not None and project.mapLayer(layer.id()) is not None):
-        return layer and layer.renderer()
-    if layer.providerType() != "memory":  # whose clone would copy its features
-        styled = layer.clone()
-        _, found = styled.loadDefaultStyle()
-        if found:
-            return styled.renderer().clone()
-    # QGIS draws lots for the colour of any other renderer.
-    chosen = isinstance(layer.renderer(), (QgsCategorizedSymbolRenderer, QgsPalettedRasterRenderer))
-    return layer.renderer() if chosen else None
-
-
-def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) -> list[list[Any]]:
-    """[value, name, colour] of the classes that the renderers of label rasters show; a number is no name."""
-    rows: dict[int, list[Any]] = {}
-    for layer in layers:
-        renderer = chosen_renderer(layer, context)
-        if not isinstance(renderer, QgsPalettedRasterRenderer):
-            continue
-        for entry in renderer.classes():
-            if float(entry.value).is_integer():
-                name = "" if _is_number(entry.label) else entry.label
-                rows.setdefault(int(entry.value), [int(entry.value), name, entry.color.name()])
-    return [rows[value] for value in sorted(rows)]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return not text
-    return True

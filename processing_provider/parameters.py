@@ -18,22 +18,16 @@ from qgis.core import (
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
-    QgsProcessingParameterExtent,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
-    QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
-    QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
 )
 
 from ..plugin.engine.config import JobConfig
-from ..plugin.engine.errors import InputError
 
 Parameters = dict
 
@@ -130,86 +124,22 @@ class Setting(ValueRow):
 
 
 @dataclass(frozen=True)
-class Bands(ValueRow):
-    """Band numbers as people write them: "1-3,5"."""
+class Number(ValueRow):
+    """A number that is no setting of the job, because what is read from layers depends on it alone."""
+
+    default: float = 0.0
+    low: float = 0.0
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A text."""
-        return QgsProcessingParameterString(self.name, self.label, optional=True)
-
-    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """The numbers, in the order given."""
-        return band_numbers(algorithm.parameterAsString(parameters, self.name, context))
-
-
-def band_numbers(text: str) -> list[int]:
-    """Read "1-3,5" as [1, 2, 3, 5], and "3-1" as [3, 2, 1].
-
-    Raises:
-        InputError: The text is no such list.
-    """
-    numbers: list[int] = []
-    for part in text.replace(";", ",").replace(" ", "").split(","):
-        if not part:
-            continue
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or int(first) < 1 or (dash and int(last) < 1):
-            raise InputError(f'BANDS is "{text}".', 'Write band numbers from 1, such as "1-3,5".')
-        end = int(last) if dash else int(first)
-        step = 1 if end >= int(first) else -1
-        numbers.extend(range(int(first), end + step, step))
-    return numbers
-
-
-@dataclass(frozen=True)
-class Raster(Row):
-    """One raster layer."""
-
-    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A raster layer or the path of one."""
-        return QgsProcessingParameterRasterLayer(self.name, self.label, optional=self.optional)
-
-
-@dataclass(frozen=True)
-class Rasters(Row):
-    """Several raster layers."""
-
-    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A list of raster layers or paths."""
-        kind = QgsProcessing.SourceType.TypeRaster
-        return QgsProcessingParameterMultipleLayers(self.name, self.label, layerType=kind, optional=self.optional)
-
-
-@dataclass(frozen=True)
-class Polygons(Row):
-    """The polygons of a layer, or its selected ones."""
-
-    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A feature source, so that "selected features only" and filters work."""
-        kinds = [QgsProcessing.SourceType.TypeVectorPolygon]
-        return QgsProcessingParameterFeatureSource(self.name, self.label, types=kinds, optional=self.optional)
-
-
-@dataclass(frozen=True)
-class FieldOf(Row):
-    """A field of the layer that another parameter holds."""
-
-    parent: str = ""
-
-    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A field of any type."""
-        return QgsProcessingParameterField(
-            self.name, self.label, parentLayerParameterName=self.parent, optional=self.optional
+        """A number of any kind."""
+        kind = QgsProcessingParameterNumber.Type.Double
+        return QgsProcessingParameterNumber(
+            self.name, self.label, type=kind, defaultValue=self.default, optional=True, minValue=self.low
         )
 
-
-@dataclass(frozen=True)
-class Extent(Row):
-    """A rectangle, in any CRS."""
-
-    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """An extent."""
-        return QgsProcessingParameterExtent(self.name, self.label, optional=True)
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """The number."""
+        return algorithm.parameterAsDouble(parameters, self.name, context)
 
 
 @dataclass(frozen=True)

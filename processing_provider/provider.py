@@ -11,10 +11,13 @@ from .exportchips import ExportChips
 from .importchips import ImportChips
 from .inspectchips import InspectChips
 from .segmentraster import SegmentRaster
+from .splitchips import SplitChips
 from .status import Status
 from .trainsegmenter import TrainSegmenter
 
-ALGORITHMS = (ExportChips, ImportChips, ConvertChips, InspectChips, TrainSegmenter, SegmentRaster, Status)
+ALGORITHMS = (
+    ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, TrainSegmenter, SegmentRaster, Status,
+)  # fmt: skip
 
 
 class TerrazzoProvider(QgsProcessingProvider):

@@ -10,10 +10,12 @@ from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
+from .features import feature_source
+from .layer_parameters import Extent, Polygons, Raster
 from .layers import bounds, chosen_extent, gdal_path, raster_layer
+from .list_parameters import Bands
 from .loading import show_saved_style
-from .parameters import Bands, Extent, InputFile, OutputRaster, Parameters, Polygons, Raster, Row, Setting
-from .polygons import polygon_source
+from .parameters import InputFile, OutputRaster, Parameters, Row, Setting
 
 
 class SegmentRaster(WorkerAlgorithm):
@@ -83,11 +85,11 @@ class SegmentRaster(WorkerAlgorithm):
                 f"{', '.join(header.band_names)}.",
                 "Name one band of the raster for each of the model's, or leave BANDS empty.",
             )
-        extent = chosen_extent(self, parameters, "EXTENT", context, image)
+        extent = chosen_extent(self, parameters, "EXTENT", context, image.crs())
         near = image.extent() if extent is None else extent
         settings["input"] = gdal_path(image)
         settings["extent"] = None if extent is None else bounds(extent)
-        settings["area"] = polygon_source(self, parameters, "AREA", context, image, near)
+        settings["area"] = feature_source(self, parameters, "AREA", context, image.crs(), near)
         return settings
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:

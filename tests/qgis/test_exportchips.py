@@ -111,7 +111,7 @@ def test_polygons_without_class_are_counted_in_a_warning(run, scene, tmp_path):
     listener = Listener()
     found = run("exportchips", listener, INPUT=[scene[0]], LABELS=layer, CLASS_FIELD="class", CHIP_SIZE=64,
                 OUTPUT=str(tmp_path / "chips"))  # fmt: skip
-    assert '1 polygon of "land" left out: no class given.' in listener.warnings
+    assert '1 feature of "land" left out: no class given.' in listener.warnings
     assert set(pixels_of(found["OUTPUT"])) == {1, 2}
 
 
@@ -129,7 +129,7 @@ def test_invalid_polygons_are_mended_and_hopeless_ones_named(run, scene, tmp_pat
     listener = Listener()
     found = run("exportchips", listener, INPUT=[scene[0]], LABELS=layer, CLASS_FIELD="class", CHIP_SIZE=64,
                 OUTPUT=str(tmp_path / "chips"))  # fmt: skip
-    assert any("1 polygon of" in text and "feature id 4" in text for text in listener.warnings), listener.warnings
+    assert any("1 feature of" in text and "feature id 4" in text for text in listener.warnings), listener.warnings
     assert pixels_of(found["OUTPUT"])[2] == pytest.approx(160 * 128 * 1.5, rel=0.02)
 
 
@@ -243,10 +243,10 @@ def test_polygons_elsewhere_are_an_error_that_names_both_places(run, scene, tmp_
     assert leftovers(tmp_path) == []
 
 
-def test_lines_are_refused_in_words(run, scene, tmp_path):
+def test_an_area_of_lines_is_refused_in_words(run, scene, land, tmp_path):
     layer = QgsVectorLayer("LineString?crs=EPSG:32633&field=class:string", "roads", "memory")
     with pytest.raises(QgsProcessingException, match=r'"roads" holds no polygons .its geometry is LineString'):
-        run("exportchips", INPUT=[scene[0]], LABELS=layer, OUTPUT=str(tmp_path / "chips"))
+        run("exportchips", INPUT=[scene[0]], LABELS=land, AREA=layer, OUTPUT=str(tmp_path / "chips"))
 
 
 def test_broken_numbers_are_no_classes(run, scene, tmp_path):

@@ -14,9 +14,10 @@ from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter
 from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference
+from ..resampled import ResampledReader
 from ..stack import StackReader
 from ..stored import Stored, look_at, same_step
-from ..virtual import View, best_resampling, grid_in, on_grid, piece_on_grid
+from ..virtual import best_resampling, grid_in, on_grid, piece_on_grid
 from ..virtual_mosaic import Piece, mosaic
 from ..windows import TOLERANCE, Grid, Window, overlap
 
@@ -35,7 +36,7 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
     Raises:
         InputError: A raster cannot be opened, or those of a mosaic or stack do not go together.
     """
-    paths = [path for source in config.input for path in _rasters_in(source)]
+    paths = [path for source in config.input for path in rasters_in(source)]
     notes = _Notes()
     if config.combine == "mosaic":
         readers = [_open_mosaic(paths, config, notes)]
@@ -71,7 +72,7 @@ class _Notes:
             reporter.log(f"{shown}{more}: {text}.")
 
 
-def _rasters_in(source: str) -> list[str]:
+def rasters_in(source: str) -> list[str]:
     """A raster, or those in a folder by name; a folder that GDAL opens as one raster is one."""
     if not Path(source).is_dir() or gdal.IdentifyDriverEx(source, gdal.OF_RASTER) is not None:
         return [source]
@@ -107,16 +108,25 @@ def _open_separate(paths: list[str], config: ExportChipsConfig, notes: _Notes) -
             grid = _coarsened(stored.info, config.pixel_size)
         else:
             grid = _snapped(grid_in(stored, crs), lattice)
-        view = _shown(stored, grid, crs, notes)
-        numbers = stored.info.bands
-        readers.append(RasterReader(view.source, view.bands, stored.info.path, numbers, view.mask))
+        readers.append(_reader(stored, grid, crs, notes))
     return readers
 
 
-def _shown(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> View:
+def _reader(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> RasterReader:
     """The raster on a grid, with a note where that takes resampling."""
-    name, own = stored.info.path, grid_in(stored, crs)
-    resampling = best_resampling(stored, own, grid)
+    name, numbers = stored.info.path, stored.info.bands
+    resampling = _noted_resampling(stored, grid, crs, notes)
+    own = stored.info.grid
+    along = stored.upright and own.step_x * grid.step_x > 0 and own.step_y * grid.step_y > 0
+    if along and same_crs(stored.info.crs, crs) and stored.shift_on(grid) is None:
+        return ResampledReader(RasterReader(stored.source, numbers, name), grid, resampling)
+    view = on_grid(stored, grid, crs, resampling)
+    return RasterReader(view.source, view.bands, name, numbers, view.mask)
+
+
+def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> str:
+    """How the raster's values are to be found on a grid; a note says so where they have to."""
+    name, resampling = stored.info.path, best_resampling(stored, grid_in(stored, crs), grid)
     how = f"pixels of {_size(grid)} by {RESAMPLED[resampling]}"
     if stored.by_points:
         notes.add(name, f"placed by its ground control points, and warped to north-up {how}")
@@ -126,7 +136,7 @@ def _shown(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> View:
         notes.add(name, f"warped from {crs_text(stored.info.crs)} into {crs_text(crs)}, {how}")
     elif stored.shift_on(grid) is None:
         notes.add(name, f"resampled to {how}")
-    return on_grid(stored, grid, crs, resampling)
+    return resampling
 
 
 def _size(grid: Grid) -> str:
@@ -196,19 +206,16 @@ def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> 
         if fits and not stored.signed:
             pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
             continue
-        here = _part(grid, inside)
-        _shown(stored, here, crs, notes)
-        resampling = best_resampling(stored, grid_in(stored, crs), here)
+        resampling = _noted_resampling(stored, _part(grid, inside), crs, notes)
         pieces.append(piece_on_grid(stored, inside, grid, crs, resampling))
     dtype = np.result_type(*{stored.info.dtype for stored in rasters})
     like = dataclasses.replace(first.info, dtype=dtype)
     whole = look_at(mosaic(pieces, grid, crs, like), (), name)
-    view = _shown(
-        dataclasses.replace(whole, categorical=any(stored.categorical for stored in rasters)),
-        _coarsened(whole.info, config.pixel_size), whole.info.crs, notes,
-    )  # fmt: skip
+    whole = dataclasses.replace(whole, categorical=any(stored.categorical for stored in rasters))
     notes.add(name, f"a mosaic of {len(rasters)} rasters, {grid.width} × {grid.height} pixels")
-    return RasterReader(view.source, view.bands, name, first.info.bands, view.mask)
+    reader = _reader(whole, _coarsened(whole.info, config.pixel_size), crs, notes)
+    reader.info = dataclasses.replace(reader.info, bands=first.info.bands)
+    return reader
 
 
 def _place(stored: Stored, lattice: Grid, crs: str) -> tuple[Window, bool]:
@@ -249,16 +256,14 @@ def _open_stack(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> R
     names = stack_names([stored.info for stored in every])
     crs, grid = every[0].info.crs, _coarsened(every[0].info, config.pixel_size)
     # The first one's mask counts even where none of its bands is taken: it is what the stack stands on.
-    base = _shown(every[0], grid, crs, _Notes())
+    base = _reader(every[0], grid, crs, _Notes())
     runs: list[RasterReader] = []
     for raster, chosen in _runs([places[band - 1] for band in bands]):
         stored = look_at(paths[raster], chosen)
         _check_ground(stored, grid, crs, every[0].info.path, notes)
-        view = _shown(stored, grid, crs, notes)
-        runs.append(RasterReader(view.source, view.bands, stored.info.path, (), view.mask))
-    floor = RasterReader(base.source, base.bands, every[0].info.path, (), base.mask)
+        runs.append(_reader(stored, grid, crs, notes))
     notes.add(name, f"a stack of {len(bands)} bands: " + ", ".join(names[band - 1] for band in bands))
-    return StackReader(floor, runs, name, bands, tuple(names[band - 1] for band in bands))
+    return StackReader(base, runs, name, bands, tuple(names[band - 1] for band in bands))
 
 
 def _runs(places: list[tuple[int, int]]) -> list[tuple[int, tuple[int, ...]]]:

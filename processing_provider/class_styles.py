@@ -1,0 +1,241 @@
+"""What layers call their classes, and how they draw them: renderers, value maps and value relations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from qgis.core import (
+    QgsCategorizedSymbolRenderer,
+    QgsExpression,
+    QgsExpressionNodeBinaryOperator,
+    QgsExpressionNodeColumnRef,
+    QgsExpressionNodeLiteral,
+    QgsFeatureRenderer,
+    QgsFeatureRequest,
+    QgsMapLayer,
+    QgsPalettedRasterRenderer,
+    QgsProcessingContext,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRuleBasedRenderer,
+    QgsSymbol,
+    QgsValueRelationFieldFormatter,
+    QgsVectorLayer,
+    QgsVectorLayerFeatureSource,
+)
+
+# Name and "#rrggbb" for the values of a field as texts.
+Styles = dict[str, tuple[str, Optional[str]]]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table in which the names of values stand; it can be read on any thread.
+
+    Attributes:
+        table: Gives its rows.
+        key, name: The places of its fields.
+    """
+
+    table: QgsVectorLayerFeatureSource
+    key: int
+    name: int
+
+    def names(self, wanted: Iterable[str]) -> dict[str, str]:
+        """What some values are called; one pass over the table, which may be long."""
+        found: dict[str, str] = {}
+        lacking = set(wanted)
+        request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
+        for row in self.table.getFeatures(request.setSubsetOfAttributes([self.key, self.name])):
+            text = value_text(row[self.key])
+            if text in lacking and not absent(row[self.name]):
+                found[text] = str(row[self.name])
+                lacking.remove(text)
+                if not lacking:
+                    break
+        return found
+
+
+@dataclass(frozen=True)
+class FieldStyles:
+    """What is known of the values of a field.
+
+    Attributes:
+        drawn: From the layer's renderer.
+        named: From the field's value map.
+        relation: The table of the field's value relation.
+    """
+
+    drawn: Styles = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
+    relation: Optional[Relation] = None
+
+    def of(self, texts: Iterable[str]) -> Styles:
+        """Name ("" where there is none) and colour of values; a label in the legend goes before other names."""
+        texts = list(texts)
+        related = self.relation.names(texts) if self.relation is not None else {}
+        found: Styles = {}
+        for text in texts:
+            label, color = self.drawn.get(text, ("", None))
+            found[text] = (label or self.named.get(text) or related.get(text, ""), color)
+        return found
+
+
+@dataclass(frozen=True)
+class LayerStyle:
+    """How somebody chose to show a vector layer.
+
+    Attributes:
+        layer: With that style; it need not be the layer of the project.
+        renderer: How it is drawn; None if nobody chose that.
+        project: Holds the tables of value relations.
+    """
+
+    layer: Optional[QgsVectorLayer]
+    renderer: Optional[QgsFeatureRenderer]
+    project: Optional[QgsProject]
+
+    @classmethod
+    def of(cls, layer: Optional[QgsVectorLayer], context: QgsProcessingContext) -> LayerStyle:
+        """The style of a layer that Processing opened."""
+        styled = styled_layer(layer, context)
+        return cls(styled, chosen_renderer(styled, layer, context), context.project())
+
+    def field(self, name: str) -> FieldStyles:
+        """What is known of the values of one of its fields."""
+        named: dict[str, str] = {}
+        relation = None
+        if self.layer is not None and self.layer.fields().lookupField(name) >= 0:
+            setup = self.layer.editorWidgetSetup(self.layer.fields().lookupField(name))
+            if setup.type() == "ValueMap":
+                named = value_map(setup.config().get("map"))
+            elif setup.type() == "ValueRelation":
+                relation = value_relation(setup.config(), self.project)
+        return FieldStyles(drawn_styles(self.renderer, name), named, relation)
+
+
+def styled_layer(layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Optional[QgsMapLayer]:
+    """A layer with its style: that of the project, or that beside its file.
+
+    Processing opens a path without its style, so that a headless run would know no names and colours.
+    """
+    project = context.project()
+    if layer is None or (project is not None and project.mapLayer(layer.id()) is not None):
+        return layer
+    if layer.providerType() != "memory":  # whose clone would copy its features
+        styled = layer.clone()
+        _, found = styled.loadDefaultStyle()
+        if found:
+            return styled
+    return layer
+
+
+def chosen_renderer(styled: Optional[QgsMapLayer], layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Any:
+    """How somebody chose to draw a layer; None if nobody did.
+
+    Args:
+        styled: What `styled_layer` makes of `layer`.
+    """
+    if styled is None:
+        return None
+    project = context.project()
+    renderer = styled.renderer()
+    if styled is not layer or (project is not None and project.mapLayer(layer.id()) is not None):
+        return renderer and renderer.clone()
+    # QGIS draws lots for the colour of any other renderer.
+    chosen = (QgsCategorizedSymbolRenderer, QgsRuleBasedRenderer, QgsPalettedRasterRenderer)
+    return renderer.clone() if isinstance(renderer, chosen) else None
+
+
+def drawn_styles(renderer: Optional[QgsFeatureRenderer], name: str) -> Styles:
+    """Label and colour of a field's values; empty where the layer is not drawn by that field."""
+    if isinstance(renderer, QgsCategorizedSymbolRenderer) and renderer.classAttribute().strip('"') == name:
+        return _category_styles(renderer)
+    if isinstance(renderer, QgsRuleBasedRenderer):
+        return _rule_styles(renderer, name)
+    return {}
+
+
+def _category_styles(renderer: QgsCategorizedSymbolRenderer) -> Styles:
+    styles: Styles = {}
+    for category in renderer.categories():
+        # A category may gather several values. They stay classes of their own, so they cannot share its label.
+        together = category.value() if isinstance(category.value(), list) else None
+        for value in together if together is not None else [category.value()]:
+            text = value_text(value)
+            label = "" if together is not None or category.label() == text else category.label()
+            styles[text] = (label, _color(category.symbol()))
+    return styles
+
+
+def _rule_styles(renderer: QgsRuleBasedRenderer, name: str) -> Styles:
+    """Of the rules that are `"field" = value` and no more."""
+    styles: Styles = {}
+    for rule in renderer.rootRule().descendants():
+        expression = QgsExpression(rule.filterExpression())
+        node = expression.rootNode()
+        if (
+            isinstance(node, QgsExpressionNodeBinaryOperator)
+            and node.op() == QgsExpressionNodeBinaryOperator.BinaryOperator.boEQ
+            and isinstance(node.opLeft(), QgsExpressionNodeColumnRef)
+            and isinstance(node.opRight(), QgsExpressionNodeLiteral)
+            and node.opLeft().name() == name
+        ):
+            text = value_text(node.opRight().value())
+            label = "" if rule.label() == text else rule.label()
+            styles.setdefault(text, (label, _color(rule.symbol())))
+    return styles
+
+
+def _color(symbol: Optional[QgsSymbol]) -> Optional[str]:
+    return symbol.color().name() if symbol is not None else None
+
+
+def value_map(given: Any) -> dict[str, str]:
+    """Value → description; QGIS stores the opposite, as one dictionary or as a list of small ones."""
+    parts = given if isinstance(given, list) else [given]
+    pairs = [pair for part in parts if isinstance(part, dict) for pair in part.items()]
+    return {value_text(value): str(name) for name, value in pairs}
+
+
+def value_relation(config: dict[str, Any], project: Optional[QgsProject]) -> Optional[Relation]:
+    """The table of a value relation; None where the project does not have it, or not its fields."""
+    table = QgsValueRelationFieldFormatter.resolveLayer(config, project) if project is not None else None
+    if table is None or not table.isValid():
+        return None
+    key, name = (table.fields().lookupField(str(config.get(part, ""))) for part in ("Key", "Value"))
+    return Relation(QgsVectorLayerFeatureSource(table), key, name) if min(key, name) >= 0 else None
+
+
+def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) -> list[list[Any]]:
+    """[value, name, colour] of the classes that the renderers of label rasters show; a number is no name."""
+    rows: dict[int, list[Any]] = {}
+    for layer in layers:
+        renderer = chosen_renderer(styled_layer(layer, context), layer, context)
+        if not isinstance(renderer, QgsPalettedRasterRenderer):
+            continue
+        for entry in renderer.classes():
+            if float(entry.value).is_integer():
+                name = "" if _is_number(entry.label) else entry.label
+                rows.setdefault(int(entry.value), [int(entry.value), name, entry.color.name()])
+    return [rows[value] for value in sorted(rows)]
+
+
+def value_text(value: Any) -> str:
+    """A field's value as text; whole numbers look alike, whatever their type."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def absent(value: Any) -> bool:
+    """Whether a field is empty: NULL is a QVariant in some versions of QGIS and None in others."""
+    return value is None or (hasattr(value, "isNull") and value.isNull()) or value == ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return not text
+    return True

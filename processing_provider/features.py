@@ -1,0 +1,270 @@
+"""Features from any vector layer, brought to where the engine can read them: a GeoPackage in the CRS of the raster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsGeometry,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingFeatureSource,
+    QgsRectangle,
+    QgsWkbTypes,
+)
+
+from ..plugin.engine.errors import InputError
+from ..plugin.engine.events import Reporter, Stage
+from .class_styles import absent
+from .classes import Values
+from .geopackage import GeoPackage
+from .layers import crs_text, place_text
+
+NAMED_FEATURES = 10
+# How many features are read between two looks at the clock and at Cancel.
+FEATURES_A_STEP = 500
+# Of a quarter of a circle around a point.
+BUFFER_SEGMENTS = 16
+
+Kind = QgsWkbTypes.GeometryType
+POLYGONS = (Kind.PolygonGeometry,)
+ANY_KIND = (Kind.PolygonGeometry, Kind.LineGeometry, Kind.PointGeometry)
+PLAIN_POLYGONS = {
+    QgsWkbTypes.Type.Polygon, QgsWkbTypes.Type.PolygonZ, QgsWkbTypes.Type.Polygon25D, QgsWkbTypes.Type.PolygonM,
+    QgsWkbTypes.Type.PolygonZM, QgsWkbTypes.Type.MultiPolygon, QgsWkbTypes.Type.MultiPolygonZ,
+    QgsWkbTypes.Type.MultiPolygon25D, QgsWkbTypes.Type.MultiPolygonM, QgsWkbTypes.Type.MultiPolygonZM,
+}  # fmt: skip
+
+
+def feature_source(
+    algorithm: QgsProcessingAlgorithm,
+    parameters: dict,
+    name: str,
+    context: QgsProcessingContext,
+    crs: QgsCoordinateReferenceSystem,
+    extent: QgsRectangle,
+    kinds: tuple[Any, ...] = POLYGONS,
+) -> Optional[FeatureSource]:
+    """The features that a parameter holds, all of the value 1; None where it is not given.
+
+    Args:
+        crs: What they are wanted in.
+        extent: What they must meet, in that CRS.
+        kinds: The geometries that will do.
+
+    Raises:
+        InputError: The layer cannot be read, or holds other geometries.
+    """
+    if parameters.get(name) in (None, ""):
+        return None
+    source = algorithm.parameterAsSource(parameters, name, context)
+    if source is None:
+        raise InputError(
+            f"{name} ({parameters[name]}) is no vector layer that QGIS can open.",
+            "Check the path and the layer's name.",
+        )
+    if QgsWkbTypes.geometryType(source.wkbType()) not in (*kinds, Kind.UnknownGeometry):
+        noun = "polygons" if kinds == POLYGONS else "places on the ground"
+        words = QgsWkbTypes.displayString(source.wkbType())
+        raise InputError(
+            f'The layer "{source.sourceName()}" holds no {noun} (its geometry is {words}).',
+            "Choose a polygon layer." if kinds == POLYGONS else "Choose a layer of polygons, lines or points.",
+        )
+    return FeatureSource(name.lower(), source, kinds, crs, extent, context)
+
+
+@dataclass
+class Skipped:
+    """What cannot be used of a layer."""
+
+    without_value: int = 0
+    broken: int = 0
+    ids: list[int] = field(default_factory=list)  # of the first broken ones
+
+    def add_broken(self, feature: QgsFeature) -> None:
+        """Count a feature of whose geometry nothing can be made."""
+        self.broken += 1
+        if len(self.ids) < NAMED_FEATURES:
+            self.ids.append(feature.id())
+
+
+@dataclass
+class FeatureSource:
+    """Features of a layer, still to be written.
+
+    Attributes:
+        setting: The setting of the job that names the file; also the name of its layer.
+        source: Gives the features; honours filters and "selected features only".
+        kinds: The geometries that will do.
+        crs: The CRS to write in.
+        extent: What the features must meet, in `crs`.
+        context: Holds the user's choice of transformations between CRSs.
+        values: Tells the value of a feature.
+        buffer: Units of `crs` around points and lines; 0 leaves them as they are.
+        rank: The place of the field that says which feature wins where they overlap.
+        layer: The name of the file's layer, where it is not the setting's.
+    """
+
+    setting: str
+    source: QgsProcessingFeatureSource
+    kinds: tuple[Any, ...]
+    crs: QgsCoordinateReferenceSystem
+    extent: QgsRectangle
+    context: QgsProcessingContext
+    values: Values = field(default_factory=Values)
+    buffer: float = 0.0
+    rank: Optional[int] = None
+    layer: str = ""
+
+    @property
+    def title(self) -> str:
+        """The layer's name."""
+        return self.source.sourceName()
+
+    def write(self, folder: Path, reporter: Reporter) -> dict[str, Any]:
+        """Write the features that meet the extent to a new GeoPackage, one by one.
+
+        Geometries are transformed and made valid; features that cannot be used are left out with a warning.
+
+        Returns:
+            The settings that follow: the file, and what its values mean.
+
+        Raises:
+            InputError: No feature meets the extent, or a value cannot be used.
+        """
+        path = folder / f"{self.setting}.gpkg"
+        transform = self._transform(reporter)
+        self.values.prepare(self.source)
+        skipped = Skipped()
+        stage = Stage(reporter, self.source.featureCount(), f'Reading the features of "{self.title}"', 0, 0)
+        unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
+        value_of, extent, rank, read = self.values.value_of, self.extent, self.rank, 0
+        ranked = rank is not None
+        with GeoPackage(path, self.layer or self.setting, self.crs, self.values.fractional, ranked) as target:
+            for feature in self.source.getFeatures(self._request(transform), unchecked):
+                read += 1
+                if read % FEATURES_A_STEP == 0:
+                    stage.advance(FEATURES_A_STEP)
+                geometry = self._shape(feature, transform)
+                if geometry is None:
+                    skipped.add_broken(feature)
+                elif geometry.boundingBoxIntersects(extent):
+                    value = value_of(feature)
+                    if value is None:
+                        skipped.without_value += 1
+                    else:
+                        target.add(feature.id(), geometry, value, _priority(feature[rank]) if ranked else None)
+        skipped.without_value -= self.values.dropped()
+        self._warn(skipped, reporter)
+        if not target.count:
+            raise self._nothing_there(skipped)
+        for text in self.values.notes():
+            reporter.log(text)
+        return {self.setting: str(path), **self.values.settings()}
+
+    def _transform(self, reporter: Reporter) -> Optional[QgsCoordinateTransform]:
+        own = self.source.sourceCrs()
+        if own == self.crs:
+            return None
+        if not own.isValid() or not self.crs.isValid():
+            lacking, other = ("The raster", f'"{self.title}"') if own.isValid() else (f'"{self.title}"', "the raster")
+            reporter.warning(f"{lacking} has no CRS: its coordinates are taken to be in that of {other}.")
+            return None
+        return QgsCoordinateTransform(own, self.crs, self.context.transformContext())
+
+    def _request(self, transform: Optional[QgsCoordinateTransform]) -> QgsFeatureRequest:
+        """Asks for the features near the extent; for all where that cannot be told in the layer's CRS."""
+        ranks = [] if self.rank is None else [self.rank]
+        request = QgsFeatureRequest().setSubsetOfAttributes([*self.values.attributes(), *ranks])
+        near = self.extent.buffered(self.buffer)
+        if transform is None:
+            return request.setFilterRect(near)
+        back = QgsCoordinateTransform(self.crs, self.source.sourceCrs(), self.context.transformContext())
+        try:
+            near = back.transformBoundingBox(near)
+        except QgsCsException:
+            return request
+        return request.setFilterRect(near) if near.isFinite() else request
+
+    def _shape(self, feature: QgsFeature, transform: Optional[QgsCoordinateTransform]) -> Optional[QgsGeometry]:
+        """The feature's geometry in the raster's CRS, valid and with straight edges; None where nothing is left."""
+        geometry = feature.geometry()
+        plain = geometry.wkbType() in PLAIN_POLYGONS
+        if not plain:
+            geometry = _straight(geometry)
+            plain = geometry.type() == Kind.PolygonGeometry
+        if plain and not geometry.isGeosValid():
+            geometry = geometry.makeValid()
+            geometry.convertGeometryCollectionToSubclass(Kind.PolygonGeometry)
+        # A polygon that is a mere line when mended was no line in the user's mind.
+        kinds = POLYGONS if plain else self.kinds
+        if geometry.isEmpty() or geometry.type() not in kinds:
+            return None
+        if transform is not None:
+            try:
+                geometry.transform(transform)
+            except QgsCsException:
+                return None
+        if self.buffer and not plain:
+            geometry = geometry.buffer(self.buffer, BUFFER_SEGMENTS)
+        return geometry if geometry.boundingBox().isFinite() else None
+
+    def _warn(self, skipped: Skipped, reporter: Reporter) -> None:
+        if skipped.without_value:
+            count = _features(skipped.without_value)
+            reporter.warning(f'{count} of "{self.title}" left out: {self.values.missing}.')
+        if skipped.broken:
+            more = ", …" if skipped.broken > len(skipped.ids) else ""
+            ids = ", ".join(str(number) for number in skipped.ids) + more
+            what = "polygon" if self.kinds == POLYGONS else "polygon, line or point"
+            reporter.warning(
+                f'{_features(skipped.broken)} of "{self.title}" left out: the geometry makes no {what} '
+                f"in the raster's CRS (feature id {ids})."
+            )
+
+    def _nothing_there(self, skipped: Skipped) -> InputError:
+        if self.source.featureCount() == 0:
+            return InputError(f'The layer "{self.title}" holds no features, or none is selected.', "Check the layer.")
+        dropped = self.values.dropped()
+        if skipped.without_value or skipped.broken or dropped:
+            return InputError(
+                f'No feature of "{self.title}" can be used: {skipped.without_value} with {self.values.missing}, '
+                f"{dropped} that the class table drops, {skipped.broken} with a broken geometry.",
+                "Check the field and the geometries.",
+            )
+        own = self.source.sourceCrs()
+        return InputError(
+            f'The features of "{self.title}" do not overlap the raster: they lie at '
+            f"{place_text(self.source.sourceExtent(), own)}, the part of the raster to work on at "
+            f"{place_text(self.extent, self.crs)}.",
+            f"Check that both belong together and that {crs_text(own)} is the right CRS of the features.",
+        )
+
+
+def _straight(geometry: QgsGeometry) -> QgsGeometry:
+    """Curves as straight pieces; of a collection its polygons, without such its lines, without such its points."""
+    if geometry.isEmpty():
+        return geometry
+    if QgsWkbTypes.isCurvedType(geometry.wkbType()):
+        geometry = QgsGeometry(geometry.constGet().segmentize())
+    if QgsWkbTypes.flatType(geometry.wkbType()) == QgsWkbTypes.Type.GeometryCollection:
+        for kind in ANY_KIND:
+            parts = QgsGeometry(geometry)
+            if parts.convertGeometryCollectionToSubclass(kind) and not parts.isEmpty():
+                return parts
+    return geometry
+
+
+def _priority(given: Any) -> Optional[float]:
+    return None if absent(given) else float(given)
+
+
+def _features(count: int) -> str:
+    return f"{count} feature{'' if count == 1 else 's'}"
