@@ -57,7 +57,16 @@ def test_a_zip_without_its_parts_is_refused_by_name(check_zip, tmp_path):
     assert "tests/conftest.py does not belong in it" in wrong
 
 
-@pytest.mark.parametrize("job", [config.ExportChipsConfig, config.TrainSegmenterConfig, config.SegmentRasterConfig])
+@pytest.mark.parametrize(
+    "job",
+    [
+        config.ExportChipsConfig,
+        config.ImportChipsConfig,
+        config.ConvertChipsConfig,
+        config.TrainSegmenterConfig,
+        config.SegmentRasterConfig,
+    ],
+)
 def test_the_guide_names_every_parameter(job):
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
     fields = {spec.name.upper() for spec in dataclasses.fields(job)} - {"CLASSES"}  # which layers give
