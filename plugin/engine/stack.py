@@ -35,6 +35,7 @@ class StackReader(RasterReader):
     ) -> None:
         self.name, self.source = name, base.source
         self.base, self.parts = base, parts
+        self._masks = list({reader.source: reader for reader in (base, *parts)}.values())
         self.info = RasterInfo(
             path=name,
             grid=base.info.grid,
@@ -69,7 +70,7 @@ class StackReader(RasterReader):
     def shown(self, window: Window) -> Optional[np.ndarray]:
         """(H, W) bool, true where the masks of all rasters show it; None = everywhere."""
         found: Optional[np.ndarray] = None
-        for reader in (self.base, *self.parts):
+        for reader in self._masks:
             shown = reader.shown(window)
             if shown is not None:
                 found = shown if found is None else found & shown

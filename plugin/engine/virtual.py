@@ -17,11 +17,11 @@ from osgeo import gdal
 
 from .errors import InputError
 from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs, virtual_text
+from .resampled import AVERAGE, BILINEAR, NEAREST
 from .stored import Stored, mask_text, open_stored, plain_text
 from .virtual_mosaic import Piece, mosaic
 from .windows import TOLERANCE, Grid, Window
 
-NEAREST, BILINEAR, AVERAGE = "near", "bilinear", "average"
 # Places found by interpolation may be off by this share of a pixel where the CRS changes.
 PLACE_ERROR = 0.02
 # Pixels that cover this many times the ground of the raster's own are averages of those.
