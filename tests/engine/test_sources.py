@@ -262,7 +262,9 @@ def test_a_mosaic_takes_rasters_in_another_crs_and_of_other_pixels(tmp_path: Pat
 def test_tiles_between_the_first_ones_pixels_are_moved_by_half_a_pixel_at_most(tmp_path: Path) -> None:
     first = write_places(tmp_path / "a.tif", (LEFT, 1, 0, TOP, 0, -1), 10, 10)
     other = write_places(tmp_path / "b.tif", (LEFT + 10.3, 1, 0, TOP + 0.2, 0, -1), 10, 10)
-    reader = one(first, other, combine="mosaic")
+    heard = Heard()
+    reader = one(first, other, combine="mosaic", heard=heard)
+    assert any("moved by less than half a pixel" in line for line in heard.logs)
     assert (reader.info.grid.width, reader.info.grid.height) == (20, 10)
     assert off(reader)[:, 10:].max() == pytest.approx(math.hypot(0.3, 0.2), abs=1e-6)
 
@@ -550,6 +552,33 @@ def test_a_raster_without_a_crs_works_and_is_spoken_of(tmp_path: Path) -> None:
     reader = one(write_raster(tmp_path / "a.tif", np.zeros((2, 4, 4), np.uint8), epsg=None), heard=heard, pixel_size=2)
     assert reader.info.crs == "" and reader.read(Window(0, 0, 2, 2)).shape == (2, 2, 2)
     assert any("there is no CRS" in line for line in heard.logs) and not heard.warnings
+
+
+def test_a_raster_without_a_crs_is_taken_to_be_in_the_first_ones(tmp_path: Path) -> None:
+    first = write_raster(tmp_path / "a.tif", np.zeros((4, 4), np.uint8))
+    other = write_raster(tmp_path / "b.tif", np.ones((4, 4), np.uint8), left=LEFT + 4, epsg=None)
+    heard = Heard()
+    reader = one(first, other, combine="mosaic", heard=heard)
+    assert any("there is no CRS, and coordinates are taken to be in EPSG:32633" in line for line in heard.logs)
+    assert reader.info.grid.width == 8 and crs_text(reader.info.crs).startswith("EPSG:32633")
+
+
+def test_a_raster_that_cannot_come_into_the_first_ones_crs_is_refused(tmp_path: Path) -> None:
+    first = write_raster(tmp_path / "a.tif", np.zeros((4, 4), np.uint8))
+    other = write_raster(tmp_path / "b.tif", np.zeros((4, 4), np.uint8), epsg=None)
+    site = osr.SpatialReference()
+    site.SetFromUserInput('LOCAL_CS["site",UNIT["metre",1]]')
+    gdal.Open(other, gdal.GA_Update).SetSpatialRef(site)
+    with pytest.raises(InputError, match=r"b.tif cannot be brought from site into EPSG:32633"):
+        opened(first, other)
+
+
+def test_a_mosaic_of_rasters_far_apart_is_warned_of(tmp_path: Path) -> None:
+    first = write_raster(tmp_path / "a.tif", np.zeros((4, 4), np.uint8))
+    other = write_raster(tmp_path / "b.tif", np.zeros((4, 4), np.uint8), left=LEFT + 10_000)
+    heard = Heard()
+    one(first, other, combine="mosaic", heard=heard)
+    assert len(heard.warnings) == 1 and "far apart" in heard.warnings[0]
 
 
 def test_the_log_names_a_few_of_many_rasters(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from ..windows import TOLERANCE, Grid, Window, overlap
 
 # Pixels of a mosaic's pieces may lie this far beside those of its first; they are moved, not resampled.
 MOSAIC_SLACK = 0.5
-METRES_A_DEGREE = 111_320  # of latitude
+# A mosaic whose rasters cover less than this share of it is mostly gaps.
+SPARSE_MOSAIC = 0.1
 RESAMPLED = {"near": "the nearest pixel", "bilinear": "interpolation", "average": "averaging"}
 
 
@@ -47,10 +48,10 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
     first = readers[0].info
     if not first.crs:
         notes.add(first.path, "there is no CRS, so that coordinates are taken as they are")
-    notes.tell(reporter)
     warning = degrees_warning(first, config.chip_size)
     if warning:
-        reporter.warning(warning)
+        notes.warnings.append(warning)
+    notes.tell(reporter)
     return readers
 
 
@@ -61,6 +62,7 @@ class _Notes:
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
+        self.warnings: list[str] = []
 
     def add(self, name: str, text: str) -> None:
         self.names.setdefault(text, []).append(name)
@@ -70,6 +72,8 @@ class _Notes:
             shown = ", ".join(names[: self.SHOWN])
             more = f" and {len(names) - self.SHOWN} more" if len(names) > self.SHOWN else ""
             reporter.log(f"{shown}{more}: {text}.")
+        for text in self.warnings:
+            reporter.warning(text)
 
 
 def rasters_in(source: str) -> list[str]:
@@ -115,6 +119,7 @@ def _open_separate(paths: list[str], config: ExportChipsConfig, notes: _Notes) -
 def _reader(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> RasterReader:
     """The raster on a grid, with a note where that takes resampling."""
     name, numbers = stored.info.path, stored.info.bands
+    _note_crs(stored, crs, notes)
     resampling = _noted_resampling(stored, grid, crs, notes)
     own = stored.info.grid
     along = stored.upright and own.step_x * grid.step_x > 0 and own.step_y * grid.step_y > 0
@@ -137,6 +142,11 @@ def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> st
     elif stored.shift_on(grid) is None:
         notes.add(name, f"resampled to {how}")
     return resampling
+
+
+def _note_crs(stored: Stored, crs: str, notes: _Notes) -> None:
+    if crs and not stored.info.crs:
+        notes.add(stored.info.path, f"there is no CRS, and coordinates are taken to be in {crs_text(crs)}")
 
 
 def _size(grid: Grid) -> str:
@@ -202,6 +212,9 @@ def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> 
     grid = _part(lattice, Window(col, row, end_col - col, end_row - row))
     pieces = []
     for stored, window, fits in placed:
+        _note_crs(stored, crs, notes)
+        if fits and stored.shift_on(lattice) is None:
+            notes.add(stored.info.path, "moved by less than half a pixel onto those of the first")
         inside = window._replace(col_off=window.col_off - col, row_off=window.row_off - row)
         if fits and not stored.signed:
             pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
@@ -213,6 +226,12 @@ def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> 
     whole = look_at(mosaic(pieces, grid, crs, like), (), name)
     whole = dataclasses.replace(whole, categorical=any(stored.categorical for stored in rasters))
     notes.add(name, f"a mosaic of {len(rasters)} rasters, {grid.width} × {grid.height} pixels")
+    share = sum(window.width * window.height for _, window, _ in placed) / (grid.width * grid.height)
+    if share < SPARSE_MOSAIC:
+        notes.warnings.append(
+            f"The rasters of the mosaic lie far apart and cover {share:.2g} of its {grid.width} × {grid.height} pixels; "
+            'with COMBINE "separate" the gaps are not searched for chips.'
+        )
     reader = _reader(whole, _coarsened(whole.info, config.pixel_size), crs, notes)
     reader.info = dataclasses.replace(reader.info, bands=first.info.bands)
     return reader
@@ -318,7 +337,7 @@ def degrees_warning(info: RasterInfo, chip_size: int) -> str:
     if reference is None or not reference.IsGeographic():
         return ""
     latitude = info.grid.top + info.grid.step_y * info.grid.height / 2
-    unit = math.degrees(reference.GetAngularUnits() or math.radians(1)) * METRES_A_DEGREE
+    unit = reference.GetAngularUnits() * reference.GetSemiMajor()  # metres a unit of latitude
     width = abs(info.grid.step_x) * unit * math.cos(math.radians(latitude))
     height = abs(info.grid.step_y) * unit
     return (
