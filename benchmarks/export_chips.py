@@ -118,7 +118,7 @@ def limit(image: str, labels: str, folder: Path) -> int:
         for col in positions(source.RasterXSize):
             name = f"{count:07d}.tif"
             write_chip(folder / "images" / name, strip[:, :, col : col + CHIP], col, row, ["INTERLEAVE=BAND"])
-            write_chip(folder / "labels" / name, empty, col, row, ["COMPRESS=DEFLATE", "ZLEVEL=1"])
+            write_chip(folder / "labels" / name, empty, col, row, ["COMPRESS=PACKBITS"])
             count += 1
     return count
 
@@ -139,7 +139,7 @@ def plain(image: str, labels: str, folder: Path) -> int:
             gdal.RasterizeLayer(mask, [1], layer, options=["ATTRIBUTE=value"])
             name = f"{count:07d}.tif"
             write_chip(folder / "images" / name, data, col, row, ["INTERLEAVE=BAND"])
-            write_chip(folder / "labels" / name, mask.ReadAsArray(), col, row, ["COMPRESS=DEFLATE", "ZLEVEL=1"])
+            write_chip(folder / "labels" / name, mask.ReadAsArray(), col, row, ["COMPRESS=PACKBITS"])
             count += 1
     return count
 

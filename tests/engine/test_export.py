@@ -237,7 +237,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a block smaller than a chip": ({"block_size": 32}, "BLOCK_SIZE is 32"),
     "shares that leave no training": ({"validation_share": 0.5, "test_share": 0.5}, "nothing for training"),
     "a missing band": ({"bands": (1, 9)}, "Band 9"),
-    "rasters in two CRSs": ({"input": ("image.tif", "degrees.tif")}, "EPSG:4326"),
 }
 
 

@@ -207,7 +207,7 @@ class Cutter:
         self, unit: Unit, pixels: Pixels, rows: slice, cols: slice, own: Optional[np.ndarray]
     ) -> np.ndarray:
         """The chip's part of the mask, without what does not count in this chip."""
-        mask = pixels.mask[rows, cols]
+        mask = np.ascontiguousarray(pixels.mask[rows, cols])
         if own is not None:
             mask = np.where(own, mask, np.asarray(self.no_label, mask.dtype))
         shares = self._shares[unit.source]

@@ -102,7 +102,7 @@ def grid_spots(inside: Window, size: int, stride: int, edges: str, angles: Seque
     for angle in angles:
         need = math.ceil(float(bounding_side(np.array(size), np.array(angle))) - 1e-6)
         # What reaches out of the raster can be filled up for upright chips, and means nothing for turned ones.
-        rule = edges if angle % 90 == 0 else "shift"
+        rule = edges if angle % 360 == 0 else "shift"
         cols = offsets(inside.col_off, inside.col_end, need, stride, rule)
         rows = offsets(inside.row_off, inside.row_end, need, stride, rule)
         across, down = np.meshgrid(cols, rows)

@@ -257,7 +257,8 @@ def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> Pla
     if config.split_method != "blocks":
         block = None
     elif block is None:
-        block = _automatic_block(areas, size, need if config.placement == "grid" else 2 * need)
+        one_place = config.placement == "grid" and (config.stride or size) >= size
+        block = _automatic_block(areas, size, need if one_place else 2 * need)
     elif block < need:
         turned = f", which the rotations make {need} pixels wide" if need > size else ""
         raise InputError(
@@ -332,7 +333,7 @@ def _area(info: RasterInfo, extent: Optional[tuple[float, ...]]) -> Window:
 
 
 def _automatic_block(areas: tuple[Window, ...], size: int, least: int) -> int:
-    """A multiple of the chip size, and room for a chip in any case."""
+    """A multiple of the chip size, at least `least`: chips that overlap, or lie anywhere, need room to do so."""
     chips = sum(area.width * area.height for area in areas) / size**2
     side = min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS))))
     return size * max(side, math.ceil(least / size))

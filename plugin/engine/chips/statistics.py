@@ -39,11 +39,11 @@ class BandStatistics:
             values = values.astype(np.float64)
             mean = values.sum() / values.size
             found.mean[channel] = mean
-            if exact:
-                found.squares[channel] = max(0.0, values @ values - values.size * mean**2)
-            else:
+            if not exact:
                 values -= mean
-                found.squares[channel] = values @ values
+            # Not a product of vectors: BLAS would wake threads of its own for it.
+            squares = np.einsum("i,i", values, values)
+            found.squares[channel] = max(0.0, squares - values.size * mean**2) if exact else squares
         return found
 
     def to_json(self) -> str:
