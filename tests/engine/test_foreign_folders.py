@@ -209,6 +209,30 @@ def test_damaged_descriptions_end_in_words(tmp_path: Path) -> None:
         bring_in(folder)
 
 
+def test_arcgis_class_values_count_before_names_and_labels_without_one_are_told(tmp_path: Path) -> None:
+    lines = [f"images\\{number}.tif  labels\\{number}.xml\n" for number in range(3)]
+    folder = write_arcgis(tmp_path / "arc", "Labeled_Tiles", lines, ((1, "2"), (2, "1")))
+    (folder / "labels").mkdir()
+    for number, names in enumerate([("1",), ("2",), ()]):
+        write_image(folder / f"images/{number}.tif", photo(number))
+        (folder / f"labels/{number}.xml").write_text(label_xml(*names))
+    heard = Heard()
+    assert bring_in(folder, heard).shown.tolist() == [[True, False], [False, True]]
+    assert any("names no class are left out: 2.tif" in text for text in heard.warnings)
+
+
+@pytest.mark.parametrize("value", [10**12, 2**31, float("inf"), "9" * 5000, None, True, [1]])
+def test_odd_class_values_end_in_words_or_are_none(tmp_path: Path, value: Any) -> None:
+    folder = write_arcgis(tmp_path / "arc", "Classified_Tiles", ["images\\0.tif  labels\\0.tif\n"], ((value, "odd"),))
+    write_image(folder / "images/0.tif", photo(0))
+    write_image(folder / "labels/0.tif", STRIPES.astype(np.uint8))
+    if isinstance(value, int) and value > 1:
+        with pytest.raises(InputError, match=f"A class has the value {value}"):
+            bring_in(folder)
+    else:
+        assert bring_in(folder).info.classes.values.tolist() == [1, 2]
+
+
 # --- ImageNet
 
 
@@ -296,6 +320,24 @@ def test_images_that_do_not_go_together_are_named(tmp_path: Path) -> None:
         bring_in(class_folders(tmp_path / "single", ("a",)))
 
 
+def test_rasters_are_no_chips_and_nan_is_no_nodata_value(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photos", ("a", "b"), "GTiff", "tif")
+    for path in folder.glob("*/*.tif"):
+        image = gdal.Open(str(path))
+        data = image.ReadAsArray().astype(np.float32)
+        data[:, 0, 0] = np.nan
+        write_image(path, data)
+        changed = gdal.Open(str(path), gdal.GA_Update)
+        changed.GetRasterBand(1).SetNoDataValue(float("nan"))
+    found = bring_in(folder)
+    assert found.info.nodata is None and np.isfinite(found.info.mean).all()
+    (share,) = {share for _, share in footprints(found, "valid_share")}
+    assert share == pytest.approx(1 - 1 / SIZE**2, abs=1e-5)
+    write_image(folder / "a/map.tif", np.zeros((1, 8, 20000), np.uint8), options=["SPARSE_OK=YES"])
+    with pytest.raises(InputError, match="has 20000 × 8 pixels, which is no chip"):
+        bring_in(folder, overwrite=True)
+
+
 # --- COCO
 
 
@@ -333,6 +375,15 @@ def test_coco_polygons_are_drawn_the_smaller_on_top(tmp_path: Path, order: Any, 
     expected[2:12, 2:22], expected[4:8, 4:8], expected[4:6, 10:12] = 1, 4, 4
     found = bring_in(folder)
     assert (mask_of(found) == expected).all() and found.info.classes.names == ["lake", "boat"]
+
+
+def test_coco_categories_that_are_never_used_are_no_classes(tmp_path: Path) -> None:
+    # As Roboflow writes them: the first category stands for the project.
+    categories = [{"id": 0, "name": "buildings-x1", "supercategory": "none"}, {"id": 1, "name": "building"}]
+    folder = coco(tmp_path / "coco", [LAKE], categories=categories)
+    write_image(folder / "train/a.jpg", photo(0), "JPEG")
+    found = bring_in(folder)
+    assert found.info.classes.names == ["background", "building"] and (mask_of(found) != 255).all()
 
 
 def test_coco_splits_come_from_the_files(tmp_path: Path) -> None:
@@ -519,8 +570,9 @@ def test_what_is_no_folder_of_chips_is_refused_in_words(tmp_path: Path) -> None:
     for method in ("areas", "rasters"):
         with pytest.raises(InputError, match=f"SPLIT_METHOD is {method}"):
             bring_in(folder, split_method=method)
-    with pytest.raises(InputError, match="is no chip dataset"):
-        bring_in(folder, output=str(folder), overwrite=True)
+    for output in (folder, folder / "chips", tmp_path):
+        with pytest.raises(InputError, match="lie in each other"):
+            bring_in(folder, output=str(output), overwrite=True)
 
 
 def test_a_cancelled_import_leaves_nothing_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ MODES = {
 DETECTION = ("PASCAL_VOC_rectangles", "KITTI_rectangles", "RCNN_Masks")
 # In label rasters; ArcGIS has it instead of a class.
 UNLABELLED = 0
+WHOLE = r"-?\d{1,10}"
 NO_CLASS_NAMES = ("", "0", "nodata", "unclassified", "unlabelled", "unlabeled", "ignore", "class0")
 
 
@@ -73,7 +74,9 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     warnings = [f"Chips without a label file are left out: {first_of(without)}."] if without else []
     if task in ("classification", "multilabel"):
         stage = Stage(reporter, len(chips), "Reading labels", 0, 0.1)
-        chips, named = _whole_labels(chips, task, named, note, stage)
+        chips, named, empty = _whole_labels(chips, task, named, note, stage)
+        if empty:
+            warnings.append(f"Chips whose label names no class are left out: {first_of(empty)}.")
     values = {int(text): value for text, value in note.values.items()} if note and task == "segmentation" else {}
     unlabelled: tuple[int, ...] = (UNLABELLED,)
     if task == "segmentation" and note is None and UNLABELLED in named:
@@ -125,9 +128,9 @@ def _classes(values: Any, prefix: str) -> Named:
             continue
         value = row.get(f"{prefix}Value", row.get("Value", row.get("ClassValue")))
         name = row.get(f"{prefix}Name", row.get("Name", row.get("ClassName")))
-        if isinstance(value, str) and re.fullmatch(r"\s*-?\d+\s*", value):
+        if isinstance(value, str) and re.fullmatch(rf"\s*{WHOLE}\s*", value):
             value = int(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0:
             found[int(value)] = (str(name) if name not in (None, "") else "", _color(row.get("Color")))
     return found
 
@@ -164,27 +167,32 @@ def _splits(folder: Path) -> dict[str, str]:
 
 def _whole_labels(
     chips: list[ForeignChip], task: str, named: Named, note: Optional[Note], stage: Stage
-) -> tuple[list[ForeignChip], Named]:
-    """Read the classes of whole chips from their XML files, which hold class values or, in some, names."""
+) -> tuple[list[ForeignChip], Named, list[str]]:
+    """Read the classes of whole chips from their XML files, which hold class values or, in some, names.
+
+    Returns:
+        Chips, classes, and the images whose label names no class.
+    """
     texts = [found for _, found in in_order(lambda chip: _label_texts(chip.label, task), chips, stage)]
     values: dict[str, int] = dict(note.values) if note else {}
-    for value, (name, _) in named.items():
+    for value in named:
         values.setdefault(str(value), value)
+    for value, (name, _) in named.items():
         values.setdefault(name, value)
     unknown = {text for row in texts for text in row if text not in values}
-    numbers = {text for text in unknown if re.fullmatch(r"-?\d+", text)}
+    numbers = {text for text in unknown if re.fullmatch(WHOLE, text)}
     values.update({text: int(text) for text in numbers})
     free = max([0, *values.values()])
     values.update({text: free + place for text, place in values_by_name(unknown - numbers).items()})
     for text in unknown:
         named = {**named, values[text]: ("" if text in numbers else text, None)}
-    found = []
+    found, empty = [], []
     for chip, row in zip(chips, texts):
-        classes = sorted({values[text] for text in row})
-        if classes or task == "multilabel":
-            kept = tuple(classes if task == "multilabel" else [values[row[0]]])
-            found.append(ForeignChip(chip.image, None, kept, chip.split))
-    return found, named
+        if row or task == "multilabel":
+            found.append(ForeignChip(chip.image, None, tuple(sorted({values[text] for text in row})), chip.split))
+        else:
+            empty.append(chip.image.name)
+    return found, named, empty
 
 
 def _label_texts(path: Path, task: str) -> list[str]:

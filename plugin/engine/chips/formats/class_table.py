@@ -16,6 +16,7 @@ from .masks import values_in
 from .pool import in_order
 from .strangers import first_of
 
+LARGEST_VALUE = 2**31 - 2  # with one more for "no label", 32 bits
 Found = list  # list[tuple[ForeignChip, ImageFacts]]
 
 
@@ -41,6 +42,9 @@ def find_classes(folder: ForeignFolder, found: Found, reporter: Reporter) -> tup
     if len(values) < 2 and folder.task in ("segmentation", "classification"):
         held = f"one class only: {min(values)}" if values else "no class"
         raise InputError(f"The labels of the folder hold {held}.", "Label a second class.")
+    far = [value for value in values if abs(value) > LARGEST_VALUE]
+    if far:
+        raise InputError(f"A class has the value {far[0]}.", f"Give it one from {-LARGEST_VALUE} to {LARGEST_VALUE}.")
     if len(values) > MAX_CLASSES:
         raise InputError(
             f"The labels hold {len(values)} different values, from {min(values)} to {max(values)}.",

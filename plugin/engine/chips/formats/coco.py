@@ -94,6 +94,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
             f"The annotations of {folder} are boxes without outlines (detection), which Terrazzo does not train on.",
             "Use annotations with segmentations.",
         )
+    used = {value for chip in chips for value, _ in chip.label}
     warnings = [f"Images that are not there are left out: {first_of(missing)}."] if missing else []
     if boxes:
         warnings.append(f"{counted(boxes, 'annotation')} without an outline left out.")
@@ -101,7 +102,8 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         kind=KIND,
         task="segmentation",
         chips=tuple(chips),
-        classes=note.named if note else named,
+        # Of others' many categories only those that are used; some tools add one that never is.
+        classes=note.named if note else {value: name for value, name in named.items() if value in used},
         mask=_mask,
         label_nodata=note.label_nodata if note else None,
         complete=True,

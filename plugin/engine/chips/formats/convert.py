@@ -19,7 +19,7 @@ from .coco import CocoWriter
 from .foreign import NOTE, FolderWriter, Note
 from .imagenet import ImagenetWriter
 from .pool import file_errors, in_order
-from .strangers import counted
+from .strangers import check_apart, counted
 from .voc_folder import VocWriter
 
 WRITERS: dict[str, type[FolderWriter]] = {
@@ -89,8 +89,7 @@ def _places(dataset: ChipDataset, kind: type[FolderWriter], reporter: Reporter) 
 def _check_target(config: ConvertChipsConfig) -> None:
     """A folder of ours is replaced only when asked; any other with something in it never is."""
     folder = Path(config.output)
-    if Path(config.chips).resolve() in (folder.resolve(), *folder.resolve().parents):
-        raise InputError(f"{folder} lies in the chip dataset.", "Choose a folder outside of it.")
+    check_apart(config.chips, config.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not folder.is_dir() or Note.read(folder) is None:
             raise InputError(

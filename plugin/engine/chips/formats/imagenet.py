@@ -29,7 +29,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     Raises:
         InputError: There are no folders with images.
     """
-    note, remarks, other = Note.read(folder), [], 0
+    note, remarks, warnings, other = Note.read(folder), [], [], 0
     parts = [part for part in _parts(folder) if next(_images(part), None) is not None]
     splits = {part: split_of(part.name) for part in parts}
     # A class may be called "test"; only where all folders are called after splits do they hold classes.
@@ -42,7 +42,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     for split, found in held:
         reporter.check_cancelled()
         if found.name not in values:
-            remarks.append(f"The folder {found} is no class of the folder's terrazzo.json and left out.")
+            warnings.append(f"The folder {found} is left out: terrazzo.json does not name it. Remove that file first.")
             continue
         images = list(_images(found))
         other += sum(1 for path in found.rglob("*") if path.is_file()) - len(images)
@@ -50,7 +50,8 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     if not chips:
         raise InputError(f"{folder} holds no folders of images.", "Put the images of each class into a folder.")
     loose = [path.name for path in folder.iterdir() if path.is_file() and path.suffix.lower() in ENDINGS]
-    warnings = [f"Images outside of the class folders are left out: {first_of(sorted(loose))}."] if loose else []
+    if loose:
+        warnings.append(f"Images outside of the class folders are left out: {first_of(sorted(loose))}.")
     if other:
         remarks.append(f"{counted(other, 'other file')} left out.")
     named = note.named if note else {value: (name, None) for name, value in values.items()}
@@ -67,7 +68,8 @@ def _images(folder: Path) -> Iterator[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            yield from _images(path)
+            if not path.is_symlink():  # which may lead round in a circle
+                yield from _images(path)
         elif path.suffix.lower() in ENDINGS:
             yield path
 

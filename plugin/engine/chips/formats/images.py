@@ -24,6 +24,7 @@ DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
 ENDINGS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".mrf")
 # The formats that a chip dataset has, and the endings of their world files.
 KEPT = {"GTiff": ".tfw", "PNG": ".pgw", "JPEG": ".jgw"}
+LARGEST_SIDE = 16384  # pixels; larger images are rasters to cut chips from
 COLORS = ("red", "green", "blue")
 WORLD_FILES = (*KEPT.values(), ".wld")
 
@@ -94,6 +95,11 @@ def look_at(path: Path) -> ImageFacts:
         InputError: It cannot be used.
     """
     image = open_image(path)
+    if max(image.RasterXSize, image.RasterYSize) > LARGEST_SIDE:
+        raise InputError(
+            f"The image {path} has {image.RasterXSize} × {image.RasterYSize} pixels, which is no chip.",
+            "Cut chips from it with “Export training chips”.",
+        )
     numbers = _value_bands(image)
     first = image.GetRasterBand(numbers[0])
     if gdal.DataTypeIsComplex(first.DataType):
@@ -112,7 +118,8 @@ def look_at(path: Path) -> ImageFacts:
         bands=bands,
         plain=not palette and len(numbers) == image.RasterCount,
         dtype=np.result_type(*dtypes),
-        nodata=None if nodata is None or palette else float(nodata),
+        # NaN counts as missing anyway.
+        nodata=None if nodata is None or palette or math.isnan(nodata) else float(nodata),
         names=COLORS if palette else tuple(band_name(image.GetRasterBand(number), number) for number in numbers),
         transform=image.GetGeoTransform(can_return_null=True),
         # Thousands of chips have the same one.

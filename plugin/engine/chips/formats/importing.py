@@ -33,7 +33,7 @@ from .images import ImageFacts, Unreadable, corners, place_image, read_image, sq
 from .masks import square_mask
 from .pool import file_errors, in_order
 from .readers import read_folder
-from .strangers import counted, first_of
+from .strangers import check_apart, counted, first_of
 from .survey import Shape, survey
 
 
@@ -62,6 +62,7 @@ def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any
         Cancelled: The user asked for the end.
     """
     rule = _rule(config)
+    check_apart(config.input, config.output)
     check_target(config.output, config.overwrite)
     with file_errors():
         folder = read_folder(Path(config.input), config.folder_format, reporter)

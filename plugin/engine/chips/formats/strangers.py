@@ -62,6 +62,17 @@ def inside(folder: Path, text: str, named_in: Path) -> Path:
     return path
 
 
+def check_apart(source: str, output: str) -> None:
+    """A folder that is written must not lie in the one that is read, nor the other way round.
+
+    Raises:
+        InputError: It does.
+    """
+    one, other = Path(source).resolve(), Path(output).resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise InputError(f"The folders {source} and {output} lie in each other.", "Choose another OUTPUT.")
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """The lines of a text file that hold something, without white space around them.
 
