@@ -18,18 +18,16 @@ import numpy as np
 from osgeo import gdal, gdal_array, osr
 
 from .errors import InputError
+from .opening import complex_error
+from .opening import open_raster as open_raster
 from .windows import Grid, Window
 
 gdal.UseExceptions()
 
-# Layers from a web map service hold pictures at one zoom level, no measured values.
-WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
 # A folder may hold more rasters than a process may open files (macOS: 256): the others wait closed.
 MOST_OPEN = 64
 # What GDAL should keep of a virtual raster, whose own rasters may be in strips.
 VIRTUAL_CACHE = 256 * 2**20
-# Where QGIS shows a raster that lies nowhere: a unit a pixel, downwards from the origin.
-NO_GEOTRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
 
 @dataclass(frozen=True)
@@ -53,88 +51,6 @@ class RasterInfo:
     def size_text(self) -> str:
         """Width × height, as people write it."""
         return f"{self.grid.width} × {self.grid.height} pixels"
-
-
-def open_raster(source: str, name: str = "") -> gdal.Dataset:
-    """Open a raster whose pixels run along the axes of its CRS; `virtual.upright` makes one of any other.
-
-    Raises:
-        InputError: As `open_any_raster`, or its pixels are rotated, or placed by ground control points only.
-    """
-    dataset = open_any_raster(source, name)
-    if not is_upright(dataset):
-        raise InputError(
-            f"The pixels of {name or source} are rotated against its CRS.", "Warp it to a north-up raster first."
-        )
-    return dataset
-
-
-def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
-    """Open a raster for reading, however its pixels lie.
-
-    Args:
-        source: What GDAL opens.
-        name: What messages call it, if not by its path.
-
-    Raises:
-        InputError: GDAL cannot open it, it has no bands, holds nothing but complex numbers, or is a map service.
-    """
-    name = name or source
-    try:
-        dataset = gdal.OpenEx(source, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
-    except RuntimeError as error:
-        raise InputError(
-            f"The raster {name} cannot be opened ({error}).", "Check that the file is there and whole."
-        ) from error
-    driver = dataset.GetDriver().ShortName
-    if driver in WEB_DRIVERS:
-        raise InputError(
-            f"{name} is a web map ({driver}), whose pictures change with the zoom level.",
-            "Save it as a GeoTIFF at the pixel size that you want, and use that.",
-        )
-    if dataset.RasterCount == 0:
-        raise _no_bands(name, dataset)
-    if all(gdal.DataTypeIsComplex(dataset.GetRasterBand(band + 1).DataType) for band in range(dataset.RasterCount)):
-        raise _complex(name, dataset, 1)
-    if dataset.GetGeoTransform(can_return_null=True) is None and not dataset.GetGCPCount():
-        return _placed_by_pixels(dataset)
-    return dataset
-
-
-def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:
-    """A raster without a place in the world where QGIS shows it; GDAL's own default would have it upside down."""
-    placed = gdal.Translate("", dataset, format="VRT")
-    placed.SetGeoTransform(NO_GEOTRANSFORM)
-    return gdal.Open(virtual_text(placed))
-
-
-def virtual_text(dataset: gdal.Dataset) -> str:
-    """The text that GDAL opens as the same virtual raster; every raster in it must be open by path or text."""
-    return str(dataset.GetMetadata("xml:VRT")[0])
-
-
-def _no_bands(name: str, dataset: gdal.Dataset) -> InputError:
-    inside = [address for address, _ in dataset.GetSubDatasets()]
-    if not inside:
-        return InputError(f"{name} holds no raster bands.", "Choose another raster.")
-    shown = ", ".join(inside[:5]) + (f" … {len(inside)} in all" if len(inside) > 5 else "")
-    return InputError(f"{name} is a container of several rasters.", f"Choose one of them: {shown}.")
-
-
-def _complex(name: str, dataset: gdal.Dataset, band: int) -> InputError:
-    kind = gdal.GetDataTypeName(dataset.GetRasterBand(band).DataType)
-    return InputError(
-        f"Band {band} of {name} holds complex numbers ({kind}).",
-        "Derive amplitude or phase bands first, or choose other bands with BANDS.",
-    )
-
-
-def is_upright(dataset: gdal.Dataset) -> bool:
-    """Whether the rows run along the x axis and the columns along y, in either direction."""
-    found = dataset.GetGeoTransform(can_return_null=True)
-    if found is None:
-        return False
-    return abs(found[2]) <= 1e-9 * abs(found[1]) and abs(found[4]) <= 1e-9 * abs(found[5])
 
 
 def grid_of(dataset: gdal.Dataset) -> Grid:
@@ -173,7 +89,7 @@ def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "")
     opened = [dataset.GetRasterBand(band) for band in bands]
     for band, number in zip(opened, bands):
         if gdal.DataTypeIsComplex(band.DataType):
-            raise _complex(name, dataset, number)
+            raise complex_error(name, dataset, number)
     return RasterInfo(
         path=name,
         grid=grid_of(dataset),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -79,3 +80,21 @@ class StackReader(RasterReader):
     def cache_bytes(self, rows: int) -> int:
         """What GDAL should keep of all rasters; see `RasterReader`."""
         return sum(part.cache_bytes(rows) for part in self.parts)
+
+
+def stack_names(rasters: list[RasterInfo]) -> list[str]:
+    """Distinct names for the bands of several rasters: with the file's name where two would be alike or say nothing."""
+    plain = [name for info in rasters for name in info.band_names]
+    names: list[str] = []
+    for info in rasters:
+        stem = Path(info.path).stem or info.path
+        for number, name in zip(info.bands, info.band_names):
+            generic = name == f"band {number}"
+            if generic and len(info.bands) == 1:
+                name = stem
+            elif generic or plain.count(name) > 1:
+                name = f"{stem} {name}"
+            while name in names:
+                name += " (2)"
+            names.append(name)
+    return names

@@ -10,16 +10,8 @@ from typing import Optional
 from osgeo import gdal
 
 from .errors import InputError
-from .raster_io import (
-    RasterInfo,
-    describe,
-    grid_from,
-    is_signed_byte,
-    is_upright,
-    mask_name,
-    open_any_raster,
-    virtual_text,
-)
+from .opening import is_upright, open_any_raster, virtual_text
+from .raster_io import RasterInfo, describe, grid_from, is_signed_byte, mask_name
 from .windows import TOLERANCE, Grid
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from osgeo import gdal
 
 from .errors import InputError
-from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs, virtual_text
+from .opening import virtual_text
+from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs
 from .resampled import AVERAGE, BILINEAR, NEAREST
 from .stored import Stored, mask_text, open_stored, plain_text
 from .virtual_mosaic import Piece, mosaic

@@ -18,6 +18,7 @@ from synthetic import write_raster
 from plugin.engine import raster_io
 from plugin.engine.block_cache import SMALLEST, limited_cache
 from plugin.engine.errors import InputError
+from plugin.engine.opening import virtual_text
 from plugin.engine.raster_io import RasterReader, crs_text, missing_values
 from plugin.engine.windows import Grid, Window
 
@@ -147,7 +148,7 @@ def test_complex_bands_are_refused_and_real_ones_beside_them_not(tmp_path: Path,
     target.SetGeoTransform((0, 1, 0, 0, 0, -1))
     target.AddBand(gdal.GDT_Float32)
     target.AddBand(code)
-    text = raster_io.virtual_text(target)
+    text = virtual_text(target)
     with pytest.raises(InputError, match=f"Band 2 of it holds complex numbers .{gdal.GetDataTypeName(code)}"):
         RasterReader(text, name="it")
     assert RasterReader(text, (1,)).read(ALL).dtype == np.float32
@@ -215,7 +216,7 @@ def test_nodata_of_float32_is_found_in_bands_that_are_read_as_float64(tmp_path: 
     single = write_raster(tmp_path / "s.tif", np.full((4, 4), -3.4e38, np.float32), nodata=-3.4e38)
     target = gdal.BuildVRT("", [single])
     target.AddBand(gdal.GDT_Float64)
-    reader = RasterReader(raster_io.virtual_text(target))
+    reader = RasterReader(virtual_text(target))
     assert reader.info.dtype == np.float64
     missing = reader.missing(reader.read(ALL))
     assert missing is not None and missing[0].all() and not missing[1].any()

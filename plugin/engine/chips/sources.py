@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..events import Reporter
 from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference
 from ..resampled import ResampledReader
-from ..stack import StackReader
+from ..stack import StackReader, stack_names
 from ..stored import Stored, look_at, same_step
 from ..virtual import best_resampling, grid_in, on_grid, piece_on_grid
 from ..virtual_mosaic import Piece, mosaic
@@ -229,8 +229,8 @@ def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> 
     share = sum(window.width * window.height for _, window, _ in placed) / (grid.width * grid.height)
     if share < SPARSE_MOSAIC:
         notes.warnings.append(
-            f"The rasters of the mosaic lie far apart and cover {share:.2g} of its {grid.width} × {grid.height} pixels; "
-            'with COMBINE "separate" the gaps are not searched for chips.'
+            f"The rasters of the mosaic lie far apart and cover {share:.2g} of its {grid.width} × {grid.height} "
+            'pixels; with COMBINE "separate" the gaps are not searched for chips.'
         )
     reader = _reader(whole, _coarsened(whole.info, config.pixel_size), crs, notes)
     reader.info = dataclasses.replace(reader.info, bands=first.info.bands)
@@ -308,24 +308,6 @@ def _check_ground(stored: Stored, grid: Grid, crs: str, first: str, notes: _Note
     share = width * height / ((here[2] - here[0]) * (here[3] - here[1]))
     if share < 0.99:
         notes.add(stored.info.path, f"covers {share:.0%} of {first}; there is no data beyond")
-
-
-def stack_names(rasters: list[RasterInfo]) -> list[str]:
-    """Distinct names for the bands of several rasters: with the file's name where two would be alike or say nothing."""
-    plain = [name for info in rasters for name in info.band_names]
-    names: list[str] = []
-    for info in rasters:
-        stem = Path(info.path).stem or info.path
-        for number, name in zip(info.bands, info.band_names):
-            generic = name == f"band {number}"
-            if generic and len(info.bands) == 1:
-                name = stem
-            elif generic or plain.count(name) > 1:
-                name = f"{stem} {name}"
-            while name in names:
-                name += " (2)"
-            names.append(name)
-    return names
 
 
 # --- degrees
