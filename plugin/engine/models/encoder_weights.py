@@ -17,7 +17,7 @@ from .factory import ENCODER_SOURCES, create_encoder
 from .input_bands import adapt_filters, first_convolution
 
 # What wraps a network leaves its name in front of the keys.
-PREFIXES = re.compile(r"^(?:(?:module|model|encoder|backbone)\.)+")
+PREFIXES = re.compile(r"^(?:(?:module|model|network|encoder|backbone)\.)+")
 # Two libraries have these networks with the same tensors in the same order under different names.
 OTHER_SPELLINGS = {
     "mobilenet_v2": lambda: timm.create_model("mobilenetv2_100"),

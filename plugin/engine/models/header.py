@@ -26,9 +26,9 @@ MAX_HEADER_BYTES = 100_000_000
 class ModelHeader:
     """What a model file says of itself."""
 
-    task: str  # "segmentation"
+    task: str  # "segmentation", "classification" (one class a chip) or "multilabel" (any number of classes a chip)
     architecture: str
-    encoder: str
+    encoder: str  # empty for classifiers
     band_names: tuple[str, ...]
     dtype: str  # numpy's name of the data type of the training rasters
     nodata: Optional[float]
@@ -38,7 +38,7 @@ class ModelHeader:
     chip_size: int  # pixels
     pixel_size: float  # CRS units
     crs: str  # WKT2
-    training: dict[str, Any] = field(default_factory=dict)  # the TrainSegmenterConfig
+    training: dict[str, Any] = field(default_factory=dict)  # the settings of the job
     history: list[dict[str, Any]] = field(default_factory=list)  # one record an epoch
     metrics: dict[str, Any] = field(default_factory=dict)  # of the best epoch, per split
     dataset_fingerprint: str = ""
@@ -46,6 +46,8 @@ class ModelHeader:
     finished: bool = True  # false in a checkpoint
     license: str = ""
     description: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)  # the shape of a teaching network, see classifier_arguments
+    threshold: Optional[float] = None  # the probability from which a class counts; None takes the likeliest
     format_version: int = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, str]:

@@ -16,14 +16,19 @@ def first_convolution(encoder: nn.Module) -> tuple[str, nn.Conv2d]:
 
 
 def set_input_bands(encoder: nn.Module, bands: int) -> None:
-    """Let an encoder take `bands` channels; where that is a change, its first filters start afresh (He et al. 2015)."""
+    """Let an encoder take `bands` channels; where that is a change, its first filters start afresh.
+
+    They are drawn with the spread of the network's own, scaled so that activations are as large as they were: not
+    every network has a norm behind its first convolution that would mend that.
+    """
     convolution = first_convolution(encoder)[1]
-    if convolution.in_channels == bands:
+    channels = convolution.in_channels
+    if channels == bands:
         return
     filters, _, height, width = convolution.weight.shape
+    spread = convolution.weight.detach().std() * (channels / bands) ** 0.5
     convolution.in_channels = bands
-    convolution.weight = nn.Parameter(torch.empty(filters, bands, height, width))
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    convolution.weight = nn.Parameter(torch.randn(filters, bands, height, width) * spread)
 
 
 def adapt_filters(weight: torch.Tensor, band_names: Sequence[str]) -> torch.Tensor:

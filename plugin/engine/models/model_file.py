@@ -14,8 +14,13 @@ from torch import nn
 from ..config import ARCHITECTURES, ENCODERS
 from ..errors import InputError, ResourceError
 from ..files import partial_path, publish, remove_partial
+from .classifier_arguments import read_arguments
+from .classifier_network import Classifier, create_classifier
+from .classifiers import CLASSIFIERS
 from .factory import create_model
 from .header import ModelHeader, read_header
+
+CLASSIFIER_TASKS = ("classification", "multilabel")
 
 
 def save_model(path: str | os.PathLike[str], network: nn.Module, header: ModelHeader) -> None:
@@ -43,7 +48,7 @@ def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], hea
 
 
 def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
-    """Read a model file, of which nothing is trusted.
+    """Read the model file of a segmentation network, of which nothing is trusted.
 
     The network is first laid out without memory and compared with the file's own table of shapes, so a header
     that claims a giant costs nothing.
@@ -55,9 +60,42 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
         InputError: The file is damaged, made by a later Terrazzo, or its weights do not fit its header.
     """
     header = read_header(path)
-    _check_header(header, path)
+    _check_task(header, path, ("segmentation",))
+    if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
+        raise _unknown(path, f"{header.architecture} with {header.encoder}")
+    _check_values(header, path)
     with torch.device("meta"):
         network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
+    _fill(network, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
+    return network, header
+
+
+def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
+    """Read the model file of a classifier, of which nothing is trusted; returns and raises as `load_model`."""
+    header = read_header(path)
+    _check_task(header, path, CLASSIFIER_TASKS)
+    if header.architecture not in CLASSIFIERS:
+        raise _unknown(path, str(header.architecture))
+    _check_values(header, path)
+    share = header.threshold
+    if not (share is None or (isinstance(share, (int, float)) and 0 <= share <= 1)):
+        raise _damaged(path, f"its threshold is {share!r}")
+    if not isinstance(header.arguments, dict) or not isinstance(header.chip_size, int):
+        raise _damaged(path, "its arguments are no table, or its chip size is no whole number")
+    try:
+        arguments = read_arguments(header.architecture, header.arguments)
+        with torch.device("meta"):
+            network = create_classifier(
+                header.architecture, len(header.band_names), len(header.classes), header.chip_size, arguments
+            )
+    except InputError as error:
+        raise _damaged(path, error.problem.rstrip(".")) from error
+    _fill(network, path, f"{header.architecture} with {_size(header)}")
+    return network, header
+
+
+def _fill(network: nn.Module, path: str, what: str) -> None:
+    """Give a network without memory the weights in a file, and make it ready to predict."""
     expected = network.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
@@ -67,31 +105,26 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
                 key for key in held if tuple(file.get_slice(key).get_shape()) != tuple(expected[key].shape)
             ]
             if wrong:
-                raise _damaged(
-                    path,
-                    f"{len(wrong)} of its tensors, such as {wrong[0]}, do not fit {header.architecture} with "
-                    f"{header.encoder}, {len(header.band_names)} bands and {len(header.classes)} classes",
-                )
+                raise _damaged(path, f"{len(wrong)} of its tensors, such as {wrong[0]}, do not fit {what}")
             tensors = {key: file.get_tensor(key) for key in expected}
     except (OSError, SafetensorError) as error:
         raise _damaged(path, str(error)) from error
     strange = [key for key, value in tensors.items() if value.dtype != expected[key].dtype]
     if strange:
         raise _damaged(path, f"the tensor {strange[0]} is of type {tensors[strange[0]].dtype}")
-    network.load_state_dict(tensors, assign=True)
-    return network.eval().requires_grad_(False), header
+    expected.update(tensors)  # what some networks look for beside the tensors stays
+    network.load_state_dict(expected, assign=True)
+    network.eval().requires_grad_(False)
 
 
-def _check_header(header: ModelHeader, path: str) -> None:
-    if header.task != "segmentation":
+def _check_task(header: ModelHeader, path: str, tasks: tuple[str, ...]) -> None:
+    if header.task not in tasks:
         raise InputError(
-            f"The model file {path} is for {header.task}, not for segmentation.", "Choose another model file."
+            f"The model file {path} is for {header.task}, not for {' or '.join(tasks)}.", "Choose another model file."
         )
-    if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
-        raise InputError(
-            f"The model file {path} asks for {header.architecture} with {header.encoder}, unknown to this Terrazzo.",
-            "Update Terrazzo, or choose another model file.",
-        )
+
+
+def _check_values(header: ModelHeader, path: str) -> None:
     numbers = (*header.mean, *header.std, header.pixel_size, header.chip_size)
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers) or header.chip_size < 1:
         raise _damaged(path, "its statistics or sizes are no numbers")
@@ -103,6 +136,17 @@ def _check_header(header: ModelHeader, path: str) -> None:
         np.dtype(header.dtype)
     except TypeError as error:
         raise _damaged(path, f"there is no data type {header.dtype}") from error
+
+
+def _size(header: ModelHeader) -> str:
+    return f"{len(header.band_names)} bands and {len(header.classes)} classes"
+
+
+def _unknown(path: str, what: str) -> InputError:
+    return InputError(
+        f"The model file {path} asks for {what}, unknown to this Terrazzo.",
+        "Update Terrazzo, or choose another model file.",
+    )
 
 
 def _damaged(path: str, reason: str) -> InputError:

@@ -1,0 +1,79 @@
+"""Pretrained weights of classifiers from the hubs of torchvision and timm; asked only where the user wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+
+from ..errors import InputError, ResourceError
+from .classifiers import find_family
+
+
+def describe_download(name: str) -> str:
+    """One sentence for the log: what `download_classifier` would fetch, how large it is, and under which licence.
+
+    Raises:
+        InputError: Nobody offers weights for this network.
+    """
+    if find_family(name).library == "timm":
+        config = timm.get_pretrained_cfg(name)
+        with torch.device("meta"):
+            count = sum(value.numel() for value in timm.create_model(name, pretrained=False).parameters())
+        megabytes = count * 4 / 1e6
+        return (
+            f"Downloading the weights {config.hf_hub_id} of timm, about {megabytes:.0f} MB, "
+            f"licence {config.license or 'not stated'}."
+        )
+    weights = _torchvision_weights(name)
+    megabytes = weights.meta.get("_file_size")
+    size = f"{megabytes:.0f} MB" if megabytes else "size not stated"
+    licence = weights.meta.get("license", "not stated by torchvision; ImageNet's terms may hold")
+    return f"Downloading the weights {weights} of torchvision, {size}, licence {licence}."
+
+
+def download_classifier(name: str) -> dict[str, torch.Tensor]:
+    """Fetch the ImageNet weights of a classifier, or take them from the hub's cache.
+
+    Raises:
+        InputError: Nobody offers weights for this network.
+        ResourceError: The hub does not answer, or what it sends is damaged.
+    """
+    weights = None if find_family(name).library == "timm" else _torchvision_weights(name)
+    try:
+        if weights is not None:
+            return dict(
+                torch.hub.load_state_dict_from_url(
+                    weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+                )
+            )
+        return _from_timm(name)
+    except Exception as error:  # the hubs' clients raise errors of several libraries
+        raise ResourceError(
+            f"The pretrained weights of {name} could not be downloaded ({type(error).__name__}: {error}).",
+            "Check the network, give a file as ENCODER_WEIGHTS, or train without DOWNLOAD_WEIGHTS.",
+        ) from error
+
+
+def _from_timm(name: str) -> dict[str, torch.Tensor]:
+    # timm itself would take a pickled file where there is no other.
+    from huggingface_hub import hf_hub_download
+
+    return load_file(hf_hub_download(timm.get_pretrained_cfg(name).hf_hub_id, "model.safetensors"))
+
+
+def _torchvision_weights(name: str) -> Any:
+    """torchvision's newest whole ImageNet weights; those of restricted use (SWAG) only where there are no others."""
+    family = find_family(name)
+    offered = list(torchvision.models.get_model_weights(name)) if family.library == "torchvision" else []
+    if not offered:
+        raise InputError(
+            f"Nobody offers pretrained weights for {name}.",
+            "Train without DOWNLOAD_WEIGHTS, or choose another ARCHITECTURE.",
+        )
+    # VGG-16 has weights without a classifier, too.
+    usual = [weights for weights in offered if weights.name.startswith("IMAGENET1K_V")]
+    return (usual or offered)[-1]

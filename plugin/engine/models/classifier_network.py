@@ -1,0 +1,277 @@
+"""Classifiers: an image goes in, one row of logits comes out.
+
+N chips, B bands, S the chip size, C classes; features are a map (N, F, h, w) of F channels where a network has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torchvision.models.maxvit import MaxVit
+
+from .classifier_arguments import TeachingArguments, check_arguments, read_arguments
+from .classifiers import find_family, padded_size
+from .input_bands import set_input_bands
+from .teaching import create_keras_cnn, create_lecture_cnn, create_mlp
+
+_TEACHING: dict[str, Callable[..., nn.Module]] = {
+    "lecture_cnn": create_lecture_cnn,
+    "keras_cnn": create_keras_cnn,
+    "mlp": create_mlp,
+}
+
+
+class Classifier(nn.Module):
+    """A network, cut in two where its features are pooled.
+
+    Its state dict is the network's own under the prefix `network.`.
+
+    Args:
+        network: As its library builds it; forward is head(features(images)).
+        pooling: The name of its first child behind the features.
+        input_size: The side that chips are padded to.
+    """
+
+    # Whether batch norms of the encoder keep the statistics they have, see `fine_tuning`.
+    norms_held = False
+    has_map = True
+
+    def __init__(self, network: nn.Module, pooling: str, input_size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.pooling = pooling
+        self.input_size = input_size
+        # The layer that gives the logits; all before it is the encoder.
+        self.output_name = _last_layer(network)
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_pre_hook(_pause_for_single_values)
+                module.register_forward_hook(_resume)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, S, S) normalised bands → (N, C) logits."""
+        return self.head(self.features(images))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, S, S) normalised bands → what the head takes, see `as_map`."""
+        images = self._padded(images)
+        for child in self._children_until_pooling():
+            images = child(images)
+        return images
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        """Features → (N, C) logits: pooling, then whatever the network has behind it."""
+        pool = getattr(self.network, "avgpool", None)
+        values = torch.flatten(pool(features) if pool else features.mean((2, 3)), 1)
+        for child in self._children_from_pooling():
+            if child is not pool:
+                values = child(values)
+        return values
+
+    def as_map(self, features: torch.Tensor) -> torch.Tensor:
+        """Features, or their gradients → (N, F, h, w) over the padded chip; only where `has_map`."""
+        assert self.has_map
+        return features
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As of any module, but norms that are held stay in evaluation mode."""
+        super().train(mode)
+        if self.norms_held:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    @property
+    def output(self) -> nn.Module:
+        """The layer that gives the logits."""
+        return self.network.get_submodule(self.output_name)
+
+    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+        down, right = (max(0, self.input_size - side) for side in images.shape[-2:])
+        return F.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
+
+    def _children_until_pooling(self) -> Iterator[nn.Module]:
+        for name, child in self.network.named_children():
+            if name == self.pooling:
+                return
+            yield from child if isinstance(child, nn.ModuleList) else (child,)
+
+    def _children_from_pooling(self) -> Iterator[nn.Module]:
+        names = [name for name, _ in self.network.named_children()]
+        for name in names[names.index(self.pooling) :]:
+            yield self.network.get_submodule(name)
+
+
+class _DenseNetClassifier(Classifier):
+    """DenseNet's last activation is no module of its own."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return F.relu(super().features(images))
+
+
+class _WholeMapClassifier(Classifier):
+    """A head that takes the map itself."""
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        for child in self._children_from_pooling():
+            features = child(features)
+        return torch.flatten(features, 1)
+
+
+class _FlatClassifier(_WholeMapClassifier):
+    """A network without a map: its features are the image."""
+
+    has_map = False
+
+
+class _TimmClassifier(Classifier):
+    """timm's networks know where their head begins."""
+
+    network: Any
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network.forward_head(features)
+        return logits
+
+
+class _VitClassifier(Classifier):
+    """A vision transformer, cut before its last block: behind it, only the class token counts, and no map is left."""
+
+    network: Any
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        patches = self.network.conv_proj(self._padded(images)).flatten(2).transpose(1, 2)  # (N, h * w, F)
+        token = self.network.class_token.expand(len(images), -1, -1)
+        encoder = self.network.encoder
+        tokens: torch.Tensor = encoder.dropout(torch.cat([token, patches], dim=1) + encoder.pos_embedding)
+        for block in list(encoder.layers)[:-1]:
+            tokens = block(tokens)
+        return tokens  # (N, 1 + h * w, F)
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        encoder = self.network.encoder
+        logits: torch.Tensor = self.network.heads(encoder.ln(encoder.layers[-1](features))[:, 0])
+        return logits
+
+    def as_map(self, features: torch.Tensor) -> torch.Tensor:
+        side = self.input_size // self.network.patch_size
+        return features[:, 1:].transpose(1, 2).reshape(len(features), -1, side, side)
+
+
+# family → how its networks are cut, and the first child behind the features
+_CUTS: dict[str, tuple[type[Classifier], str]] = {
+    "lecture CNN": (_WholeMapClassifier, "hidden"),
+    "Keras-style CNN": (_WholeMapClassifier, "hidden"),
+    "MLP": (_FlatClassifier, "hidden"),
+    "DenseNet": (_DenseNetClassifier, "classifier"),
+    "MobileNetV2": (Classifier, "classifier"),
+    "MNASNet": (Classifier, "classifier"),
+    "ShuffleNetV2": (Classifier, "fc"),
+    "SqueezeNet 1.0": (_WholeMapClassifier, "classifier"),
+    "SqueezeNet 1.1": (_WholeMapClassifier, "classifier"),
+    "ConvNeXt": (_WholeMapClassifier, "avgpool"),
+    "MaxViT": (_WholeMapClassifier, "classifier"),
+    "DPN": (_TimmClassifier, "global_pool"),
+    "EfficientNet-Lite": (_TimmClassifier, "global_pool"),
+    "ViT, patches of 32": (_VitClassifier, "heads"),
+    "ViT, patches of 16": (_VitClassifier, "heads"),
+    "ViT, patches of 14": (_VitClassifier, "heads"),
+}
+_USUAL_CUT = (Classifier, "avgpool")
+
+
+def create_classifier(
+    name: str, bands: int, classes: int, chip_size: int, arguments: TeachingArguments | None = None
+) -> Classifier:
+    """Make a classifier with random weights; nothing is ever downloaded.
+
+    Args:
+        name: One of `classifiers.CLASSIFIERS`.
+        bands: B.
+        classes: C.
+        chip_size: S, in pixels.
+        arguments: The shape of a teaching network; None takes its defaults.
+
+    Returns:
+        (N, B, S, S) normalised bands → (N, C) logits. Under `torch.device("meta")` it takes no memory.
+
+    Raises:
+        InputError: There is no such network, or the chips are too small for it.
+    """
+    family = find_family(name)
+    arguments = arguments or read_arguments(name, {})
+    check_arguments(name, arguments, bands, chip_size)
+    input_size = padded_size(name, chip_size)
+    if arguments is not None:
+        network = _TEACHING[name](arguments, bands, classes, chip_size)
+    elif family.library == "timm":
+        network = timm.create_model(name, pretrained=False, num_classes=classes)
+        set_input_bands(network, bands)
+    else:
+        network = _torchvision_network(name, classes, input_size)
+        set_input_bands(network, bands)
+    cut, pooling = _CUTS.get(family.title, _USUAL_CUT)
+    return cut(network, pooling, input_size)
+
+
+def _torchvision_network(name: str, classes: int, input_size: int) -> nn.Module:
+    if name == "maxvit_t":
+        # As torchvision has it, but with windows that fit any chip: a 32nd of its side, which is 7 at 224.
+        windows = input_size // 32 if input_size <= 512 else 7
+        network: nn.Module = MaxVit(
+            input_size=(input_size, input_size),
+            stem_channels=64,
+            partition_size=windows,
+            block_channels=[64, 128, 256, 512],
+            block_layers=[2, 2, 5, 2],
+            head_dim=32,
+            stochastic_depth_prob=0.2,
+            num_classes=classes,
+        )
+        return network
+    settings: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        settings = {"aux_logits": False, "init_weights": True}
+    elif name.startswith("vit_"):
+        settings = {"image_size": input_size}
+    with _RegNetArithmetic() if name.startswith("regnet_") else nullcontext():
+        network = torchvision.models.get_model(name, weights=None, num_classes=classes, **settings)
+    return network
+
+
+class _RegNetArithmetic(TorchFunctionMode):
+    """Lets RegNets be laid out on the meta device: torchvision does sums with tensors to find their widths."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.arange or func is torch.tensor:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
+def _last_layer(network: nn.Module) -> str:
+    """The name of the layer that gives the logits; every network has it last, of one of two kinds."""
+    return [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
+
+
+def _pause_for_single_values(module: Any, inputs: tuple[torch.Tensor]) -> None:
+    """One value a channel (a last batch of one small chip) has no spread: a batch norm uses what it gathered."""
+    values = inputs[0]
+    if module.training and values.numel() == values.shape[1]:
+        module.training = False
+        module.paused = True
+
+
+def _resume(module: Any, _inputs: Any, _output: Any) -> None:
+    if getattr(module, "paused", False):
+        module.training = True
+        module.paused = False

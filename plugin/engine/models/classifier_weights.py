@@ -1,0 +1,199 @@
+"""Pretrained weights of classifiers, under the names of torchvision, timm or a model file of Terrazzo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import InputError
+from .classifier_network import Classifier, create_classifier
+from .classifiers import FAMILIES, find_family
+from .encoder_weights import PREFIXES
+from .input_bands import adapt_filters, first_convolution
+from .timm_names import TWINS, image_std_in_timm, names_in_timm
+
+# The standard deviation of photographs (values from 0 to 1), by which most pretrained networks had them divided, as our
+# normalisation does with chips. A network that had them divided by more knows smaller values than it gets from us.
+PHOTO_STD = 0.226
+DIVIDED_BY = {"googlenet": 0.5, "inception_v3": 0.5}
+# Beside learned weights files hold counters, and tables that follow from a network's shape.
+DERIVED = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$")
+# Heads that GoogLeNet and Inception v3 had only while they learned.
+AUXILIARY = re.compile(r"^(aux1|aux2|AuxLogits)\.")
+# torchvision's files of DenseNets are older than its names for them.
+OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
+POSITIONS = re.compile(r"(pos_embedding|relative_position_bias_table)$")
+
+
+@dataclass(frozen=True)
+class _Match:
+    """What a file has of a network, under one library's names."""
+
+    found: dict[str, torch.Tensor]  # our key → the tensor in our shape, but for the first convolution
+    resized: int  # tables of positions
+    missing: list[str]  # names that the file should have, or has in another shape
+    unexpected: list[str]  # names in the file
+    divided_by: float  # see `PHOTO_STD`
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file is of this network."""
+        return not self.missing and not self.unexpected
+
+
+def load_classifier_weights(
+    classifier: Classifier, name: str, tensors: Mapping[str, torch.Tensor], band_names: Sequence[str], source: str
+) -> str:
+    """Put pretrained weights into a classifier: all but its output layer, which stays as it is.
+
+    The first convolution is adapted to the bands, and to the scale of our chips where the pretrained network was shown
+    another. Embeddings of positions are resized to the chips.
+
+    Args:
+        classifier: On the CPU.
+        name: Its name.
+        tensors: What a file holds (`encoder_weights.read_weights`), or the hub (`classifier_hub`).
+        band_names: The names of the bands that the network will see.
+        source: Where the tensors come from, for messages.
+
+    Returns:
+        One sentence for the log.
+
+    Raises:
+        InputError: Tensors are missing, have another shape, or are of another network.
+    """
+    match = _best_match(classifier, name, tensors)
+    if not match.whole:
+        wanted = len(match.found) + len(match.missing)
+        missing = _listed("missing or of another shape", match.missing)
+        unexpected = _listed("not expected", match.unexpected)
+        raise InputError(
+            f"{source} does not fit {name}: {len(match.found)} of {wanted} tensors match{missing}{unexpected}.",
+            _suggestion(name, tensors),
+        )
+    found = dict(match.found)
+    broken = next((key for key, value in found.items() if not torch.isfinite(value).all()), None)
+    if broken is not None:
+        raise InputError(f"{source} holds values that are no numbers (in {broken}).", "Choose another file.")
+    text = f"{source}: {len(found)} tensors of {name} loaded, all but the output layer"
+    key = _first_filters(classifier)
+    if key is not None:
+        filters, bands = found[key].to(torch.float32), len(band_names)
+        found[key] = adapt_filters(filters, band_names) * (PHOTO_STD / match.divided_by)
+        if filters.shape[1] != bands:
+            text += f"; the first convolution was adapted from {filters.shape[1]} channels to {bands}"
+    if match.resized:
+        text += f"; positions were resized to the chips in {match.resized} tables"
+    state = classifier.state_dict()
+    state.update(found)
+    classifier.load_state_dict(state)
+    return text + "."
+
+
+def _best_match(classifier: Classifier, name: str, tensors: Mapping[str, torch.Tensor]) -> _Match:
+    """Match a file under each library's names, and take what fits best."""
+    stripped = {OLD_DENSENET.sub(r"\1\2.", PREFIXES.sub("", key)): value for key, value in tensors.items()}
+    keys = [key for key in classifier.state_dict() if not DERIVED.search(key)]
+    own = [PREFIXES.sub("", key) for key in keys]
+    if all(key.startswith("network.") for key in tensors):  # a model file: it saw chips as ours are
+        divided_by = PHOTO_STD
+    elif find_family(name).library == "timm":
+        divided_by = image_std_in_timm(name)
+    else:
+        divided_by = DIVIDED_BY.get(name, PHOTO_STD)
+    matches = [_match(classifier, dict(zip(keys, own)), stripped, divided_by)]
+    timms = names_in_timm(name)
+    if timms is not None and not matches[0].whole:
+        timms = [key for key in timms if not DERIVED.search(key)]
+        matches.append(_match(classifier, dict(zip(keys, timms)), stripped, image_std_in_timm(TWINS[name])))
+    return max(matches, key=lambda match: len(match.found))
+
+
+def _match(
+    classifier: Classifier, names: Mapping[str, str], stripped: Mapping[str, torch.Tensor], divided_by: float
+) -> _Match:
+    state = classifier.state_dict()
+    first = _first_filters(classifier)
+    output = f"network.{classifier.output_name}."
+    found, missing, resized = {}, [], 0
+    for key, name in names.items():
+        if key.startswith(output):
+            continue
+        value = _fitted(stripped.get(name), state[key], key, key == first)
+        if value is None:
+            missing.append(name)
+        else:
+            found[key] = value
+            resized += bool(POSITIONS.search(key)) and value.shape != stripped[name].shape
+    known = set(names.values())
+    unexpected = [key for key in stripped if key not in known and not DERIVED.search(key) and not AUXILIARY.match(key)]
+    return _Match(found, resized, missing, unexpected, divided_by)
+
+
+def _fitted(value: torch.Tensor | None, want: torch.Tensor, key: str, is_first: bool) -> torch.Tensor | None:
+    """A tensor in the shape that is wanted, or None if it cannot have that."""
+    if value is None or value.is_complex() or value.shape == want.shape:
+        return None if value is None or value.is_complex() else value
+    if is_first and value.ndim == 4 and value.shape[0] == want.shape[0] and value.shape[2:] == want.shape[2:]:
+        return value
+    if POSITIONS.search(key):
+        return _resized(value, want)
+    # One library has as a 1 × 1 convolution, or as a vector, what another has as a layer or a map of one pixel.
+    if value.numel() == want.numel() and value.shape[:1] == want.shape[:1]:
+        return value.reshape(want.shape)
+    return None
+
+
+def _resized(table: torch.Tensor, want: torch.Tensor) -> torch.Tensor | None:
+    """A table of positions, for a square of another size.
+
+    Args:
+        table: (1, 1 + s², F) with a class token first, or (s², heads).
+        want: The same for another s.
+    """
+    tokens = int(table.ndim == 3)
+    if table.ndim != want.ndim or table.shape[-1] != want.shape[-1] or table.shape[:tokens] != want.shape[:tokens]:
+        return None
+    rows = table.reshape(-1, table.shape[-1])
+    side, new = (round((value.shape[-2] - tokens) ** 0.5) for value in (table, want))
+    if side**2 + tokens != len(rows):
+        return None
+    grid = rows[tokens:].to(torch.float32).T.reshape(1, -1, side, side)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=True)
+    resized = torch.cat([rows[:tokens], grid.reshape(rows.shape[1], -1).T.to(rows.dtype)])
+    return resized.reshape(want.shape)
+
+
+def _first_filters(classifier: Classifier) -> str | None:
+    """The key of the filters that see the image; an MLP has none."""
+    has = any(isinstance(module, torch.nn.Conv2d) for module in classifier.modules())
+    return f"{first_convolution(classifier)[0]}.weight" if has else None
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    names = list(names)
+    if not names:
+        return ""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return f"; {what}: {', '.join(names[:2])}{more}"
+
+
+def _suggestion(wanted: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Which network the tensors seem to be of."""
+    for family in FAMILIES:
+        if family.library == "terrazzo":
+            continue
+        for place, name in enumerate(family.members):
+            with torch.device("meta"):
+                network = create_classifier(name, 3, 2, max(family.smallest, 224))
+            match = _best_match(network, name, tensors)
+            if match.whole and name != wanted:
+                return f"They are the weights of {name}: choose that as ARCHITECTURE."
+            # The layers of a small member are those of the larger ones, mostly; laying out all of them would take long.
+            if place == 0 and len(match.found) < len(match.missing):
+                break
+    return f"Choose a file with weights of {wanted}, by the names that timm or torchvision gives them."

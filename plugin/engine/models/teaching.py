@@ -1,0 +1,98 @@
+"""Networks to learn with: their shape is a parameter. Made from the arguments in `classifier_arguments`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from .classifier_arguments import POOLING, LectureCnnArguments, TeachingArguments
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "prelu": nn.PReLU,
+}
+
+
+class TeachingNetwork(nn.Module):
+    """Features, then a classifier: fully connected layers, for chips of one size.
+
+    Args:
+        features: (N, B, S, S) → (N, F, h, w).
+        hidden: (N, F, h, w) → (N, W), the last hidden layer.
+        width: W.
+        classes: C.
+    """
+
+    def __init__(self, features: nn.Module, hidden: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.features = features
+        self.hidden = hidden
+        self.output = nn.Linear(width, classes)
+        for module in self.modules():
+            # He et al. 2015; without it, networks without batch norm fade out with depth.
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, S, S) normalised bands → (N, C) logits."""
+        logits: torch.Tensor = self.output(self.hidden(self.features(images)))
+        return logits
+
+
+def create_lecture_cnn(arguments: LectureCnnArguments, bands: int, classes: int, chip_size: int) -> TeachingNetwork:
+    """Blocks of one convolution, with batch norm throughout."""
+    features = nn.Sequential(*_blocks(arguments, bands, nn.BatchNorm2d))
+    inputs = arguments.filters[-1] * arguments.map_sizes(chip_size)[-1] ** 2
+    hidden, width = _hidden_layers(arguments, inputs, nn.BatchNorm1d)
+    return TeachingNetwork(features, hidden, width, classes)
+
+
+def create_keras_cnn(arguments: LectureCnnArguments, bands: int, classes: int, chip_size: int) -> TeachingNetwork:
+    """Blocks of two convolutions, with dropout in place of batch norm."""
+    features = nn.Sequential(*_blocks(arguments, bands, None))
+    inputs = arguments.filters[-1] * arguments.map_sizes(chip_size)[-1] ** 2
+    hidden, width = _hidden_layers(arguments, inputs, None)
+    return TeachingNetwork(features, hidden, width, classes)
+
+
+def create_mlp(arguments: TeachingArguments, bands: int, classes: int, chip_size: int) -> TeachingNetwork:
+    """Hidden layers on the bare pixels."""
+    hidden, width = _hidden_layers(arguments, bands * chip_size**2, None)
+    return TeachingNetwork(nn.Identity(), hidden, width, classes)
+
+
+def _blocks(
+    arguments: LectureCnnArguments, bands: int, norm: Callable[[int], nn.Module] | None
+) -> Sequence[nn.Sequential]:
+    """Convolutions with their norm and activation, pooling, dropout: one block for each number of filters."""
+    blocks = []
+    for filters in arguments.filters:
+        layers: list[nn.Module] = []
+        for _ in range(arguments.convolutions):
+            layers.append(nn.Conv2d(bands, filters, arguments.kernel_size, arguments.stride, arguments.margin))
+            layers += [norm(filters)] if norm else []
+            layers.append(_ACTIVATIONS[arguments.activation]())
+            bands = filters
+        layers.append(nn.MaxPool2d(POOLING))
+        layers += [nn.Dropout(arguments.block_dropout)] if arguments.block_dropout else []
+        blocks.append(nn.Sequential(*layers))
+    return blocks
+
+
+def _hidden_layers(
+    arguments: TeachingArguments, inputs: int, norm: Callable[[int], nn.Module] | None
+) -> tuple[nn.Sequential, int]:
+    """Flattened features → the last hidden layer, and its width."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width in arguments.hidden_sizes:
+        layers.append(nn.Linear(inputs, width))
+        layers += [norm(width)] if norm else []
+        layers.append(_ACTIVATIONS[arguments.activation]())
+        layers += [nn.Dropout(arguments.dropout)] if arguments.dropout else []
+        inputs = width
+    return nn.Sequential(*layers), inputs
