@@ -25,6 +25,10 @@ SPLIT_METHODS = ("blocks", "areas", "rasters", "random")
 CHIP_FORMATS = ("GTiff", "PNG", "JPEG")
 COMPRESSIONS = ("none", "deflate", "lzw", "zstd")
 CHIP_FOLDERS = ("arcgis", "imagenet", "coco", "voc")
+SCENE_EDGES = ("mirror", "leave_out")
+FEATURE_PLACEMENTS = ("auto", "features", "bounding_boxes")
+SURROUNDINGS = ("auto", "keep", "blacken")
+ACTIVATION_KINDS = ("class_activation", "feature_maps", "filters")
 
 Config = TypeVar("Config", bound="JobConfig")
 
@@ -235,6 +239,71 @@ class SegmentRasterConfig(JobConfig):
     tile_size: int = setting(1024, low=32, high=16384)
     halo: int = setting(192, low=0, high=2048)
     batch_size: int = setting(1, low=1, high=4096)
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ClassifyScenesConfig(JobConfig):
+    """Raster, or folder of photographs, + model file of a classifier → one answer a step, or a photograph."""
+
+    model: str
+    input: str | None = None  # a raster
+    input_folder: str | None = None  # photographs, also in folders in it
+    output: str | None = None  # class raster, a pixel a step
+    probabilities: str | None = None  # raster of the same pixels
+    grid: str | None = None  # polygons, one a step: .gpkg, .geojson or .csv
+    table: str | None = None  # a row a photograph, the same kinds of files
+    stride: int | None = setting(None, low=1, high=8192)  # pixels from chip to chip; None = the model's chip size
+    edges: str = setting("mirror", choices=SCENE_EDGES)  # chips that reach out of the raster
+    # Of the ground that a step stands for, so much must have data.
+    min_valid_share: float = setting(0.5, low=0, high=1)
+    # Several labels a chip: from which probability a class counts. One of two classes: from which the second one
+    # does. One of more: below which the chip gets none. None = what the model says.
+    threshold: float | None = setting(None, low=0, high=1)
+    bands: tuple[int, ...] = ()  # as in SegmentRasterConfig
+    extent: tuple[float, ...] | None = None
+    area: str | None = None
+    batch_size: int = setting(32, low=1, high=4096)  # chips
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ClassifyFeaturesConfig(JobConfig):
+    """Raster + features + model file of a classifier → an answer a feature, in a table by the features' ids."""
+
+    input: str
+    model: str
+    features: str  # a GeoPackage in the raster's CRS: layer `features`
+    output: str  # .gpkg: layer `answers`, whose ids are the features'
+    placement: str = setting("auto", choices=FEATURE_PLACEMENTS)  # auto = as the model's chips were laid out
+    surroundings: str = setting("auto", choices=SURROUNDINGS)
+    bands: tuple[int, ...] = ()
+    threshold: float | None = setting(None, low=0, high=1)
+    batch_size: int = setting(32, low=1, high=4096)
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ActivationMapsConfig(JobConfig):
+    """Raster, or folder of photographs, + model file → what the network looks at, and what it looks for."""
+
+    model: str
+    input: str | None = None
+    input_folder: str | None = None
+    output: str | None = None  # raster of feature maps or of class activation
+    picture: str | None = None  # .png of the first filters
+    pictures: str | None = None  # folder of overlays, one a photograph
+    kind: str = setting("class_activation", choices=ACTIVATION_KINDS)
+    layer: str = ""  # by its name; "" = the last of the features
+    target_class: str = ""  # value or name; "" = the likeliest of each photograph
+    channels: int = setting(16, low=1, high=4096)  # of feature maps, the first ones
+    stride: int | None = setting(None, low=1, high=8192)  # of the chips; None = half a chip
+    bands: tuple[int, ...] = ()
+    extent: tuple[float, ...] | None = None
+    area: str | None = None
+    tile_size: int = setting(512, low=32, high=16384)
+    halo: int = setting(192, low=0, high=2048)
+    batch_size: int = setting(16, low=1, high=4096)
     device: str = "auto"
 
 
