@@ -28,6 +28,8 @@ from .geopackage import GeoPackage
 from .layers import crs_text, place_text
 
 NAMED_FEATURES = 10
+# Of a layer's extent: where so much of it is wanted, all of it is read.
+MOST = 0.5
 # How many features are read between two looks at the clock and at Cancel.
 FEATURES_A_STEP = 500
 # Of a quarter of a circle around a point.
@@ -159,8 +161,10 @@ class FeatureSource:
                     value = value_of(feature)
                     if value is None:
                         skipped.without_value += 1
-                    else:
-                        target.add(feature.id(), geometry, value, _priority(feature[rank]) if ranked else None)
+                        continue
+                    priority = _priority(feature[rank]) if ranked else None
+                    feature.setGeometry(geometry)
+                    target.add(feature, value, priority)
         skipped.without_value -= self.values.dropped()
         self._warn(skipped, reporter)
         if not target.count:
@@ -180,18 +184,20 @@ class FeatureSource:
         return QgsCoordinateTransform(own, self.crs, self.context.transformContext())
 
     def _request(self, transform: Optional[QgsCoordinateTransform]) -> QgsFeatureRequest:
-        """Asks for the features near the extent; for all where that cannot be told in the layer's CRS."""
+        """Asks for the features near the extent; for all where these are most, or cannot be told in the layer's CRS."""
         ranks = [] if self.rank is None else [self.rank]
         request = QgsFeatureRequest().setSubsetOfAttributes([*self.values.attributes(), *ranks])
         near = self.extent.buffered(self.buffer)
-        if transform is None:
-            return request.setFilterRect(near)
-        back = QgsCoordinateTransform(self.crs, self.source.sourceCrs(), self.context.transformContext())
-        try:
-            near = back.transformBoundingBox(near)
-        except QgsCsException:
-            return request
-        return request.setFilterRect(near) if near.isFinite() else request
+        if transform is not None:
+            back = QgsCoordinateTransform(self.crs, self.source.sourceCrs(), self.context.transformContext())
+            try:
+                near = back.transformBoundingBox(near)
+            except QgsCsException:
+                return request
+        # A spatial index hands features out in its own order, in which they are much slower to write than in theirs.
+        whole = self.source.sourceExtent()
+        most = near.intersect(whole).area() > MOST * whole.area()
+        return request if most or not near.isFinite() else request.setFilterRect(near)
 
     def _shape(self, feature: QgsFeature, transform: Optional[QgsCoordinateTransform]) -> Optional[QgsGeometry]:
         """The feature's geometry in the raster's CRS, valid and with straight edges; None where nothing is left."""
@@ -212,6 +218,8 @@ class FeatureSource:
                 geometry.transform(transform)
             except QgsCsException:
                 return None
+        elif plain:  # and valid, hence finite
+            return geometry
         if self.buffer and not plain:
             geometry = geometry.buffer(self.buffer, BUFFER_SEGMENTS)
         return geometry if geometry.boundingBox().isFinite() else None
