@@ -55,9 +55,12 @@ class Duplicates:
 
     def groups(self) -> list[np.ndarray]:
         """The groups of two chips or more, by the place of their first chip."""
-        order = np.argsort(self.first, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(self.first[order])) + 1)
-        return [part for part in parts if len(part) > 1]
+        several = np.bincount(self.first, minlength=len(self.first))[self.first] > 1
+        chips = np.flatnonzero(several)
+        chips = chips[np.argsort(self.first[chips], kind="stable")]
+        if len(chips) == 0:
+            return []
+        return np.split(chips, np.flatnonzero(np.diff(self.first[chips])) + 1)
 
 
 def find_duplicates(dataset: ChipDataset, table: ChipTable, measures: Measures, stage: Stage) -> Duplicates:
@@ -68,7 +71,8 @@ def find_duplicates(dataset: ChipDataset, table: ChipTable, measures: Measures, 
     """
     count = len(dataset.images)
     # Black chips are alike, and have a heading of their own.
-    shows = np.flatnonzero(measures.read & ~table.bands.constant & (table.bands.contrast > LEAST_CONTRAST))
+    constant = measures.constant | table.bands.constant
+    shows = np.flatnonzero(measures.read & ~constant & (table.bands.contrast > LEAST_CONTRAST))
     first = np.arange(count)
     first[shows] = shows[_firsts(measures.image_hashes[shows])]
     exact = np.bincount(first, minlength=count)[first] > 1

@@ -164,6 +164,10 @@ def _bands(dataset: ChipDataset, table: ChipTable, nodata_share: float) -> Itera
     if flat:
         yield Finding(64, f"Bands of one value: {len(flat)} ({_some(flat)})", "Nothing can be learned from them.",
                       "Leave them out with BANDS.", "bands")  # fmt: skip
+    bare = [name for name, count in zip(names, total.count) if not count]
+    if bare and table.bands.known.any():
+        yield Finding(65, f"Bands without data: {len(bare)} ({_some(bare)})", "They are nodata everywhere.",
+                      "Leave them out with BANDS.", "bands")  # fmt: skip
     training = table.bands.splits.get("training")
     if training is None:
         return

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..chips.dataset import CLASS_TASKS, NO_SPLIT, SPLITS
-from ..classes import IGNORE_INDEX
+from ..chips.dataset import NO_SPLIT, SPLITS
+from ..classes import PALETTE
 from ..events import Reporter, Stage, readable_time
-from ..raster_io import crs_text, missing_values
-from . import inspection_charts, pictures, split_map
+from ..raster_io import crs_text
+from . import inspection_charts, split_map
 from .contact import ChipPictures, Shown, typical_chips
 from .inspection_charts import SPLIT_COLORS
+from .inspection_values import SHOWN_CLASSES, bands_content, ramp_content, target_content, target_range
 from .page import MISSING, percent, write_page
 from .shares import ClassShares, fold_shares, split_shares
 from .suspects import REASONS, Suspicion
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from .inspection import Inspection
 
 # How much the page shows of what there may be any number of.
-SHOWN_BANDS, SHOWN_CLASSES, SHOWN_SUSPECTS, LISTED_SUSPECTS, LISTED_SOURCES = 24, 60, 6, 100, 60
-LEAST_SIGNATURE_PIXELS = 50
+SHOWN_SUSPECTS, LISTED_SUSPECTS, LISTED_SOURCES = 6, 100, 60
 LEAST_VALID = 0.5  # share of data in a chip that is shown as typical
 ANGLE_STEP = 15  # degrees, where there are more angles than SHOWN_ANGLES
 SHOWN_ANGLES = 24
+FOLD_COLORS = PALETTE
 
 
 def write_inspection(path: str, inspection: Inspection, reporter: Reporter, start: float) -> None:
@@ -44,14 +45,14 @@ def write_inspection(path: str, inspection: Inspection, reporter: Reporter, star
 
 def _content(inspection: Inspection, reporter: Reporter, start: float) -> dict[str, Any]:
     dataset, info = inspection.dataset, inspection.dataset.info
-    shares, folds = split_shares(dataset), fold_shares(dataset)
+    shares = split_shares(dataset)
     showing = _showing(inspection)
     sheets = typical_chips(dataset, showing, inspection.config.seed)
     reasons = _by_reason(inspection.suspects)
     shown_suspects = {key: some[:SHOWN_SUSPECTS] for key, some in reasons.items()}
     steps = sum(len(chips) for _, chips in sheets) + sum(map(len, shown_suspects.values()))
     stage = Stage(reporter, steps, "Drawing the report", start, 1.0)
-    chip_pictures = ChipPictures(dataset, inspection.measures.sample, showing, _target_range(inspection))
+    chip_pictures = ChipPictures(dataset, inspection.measures.sample, showing, target_range(inspection))
     return {
         "title": dataset.folder.name,
         "cards": _cards(inspection, shares),
@@ -66,15 +67,15 @@ def _content(inspection: Inspection, reporter: Reporter, start: float) -> dict[s
         "class_bars": _class_bars(inspection, shares),
         "by_pixels": shares.by_pixels,
         "map": _map(inspection),
-        "bands": _bands(inspection),
-        "target": _target(inspection),
+        "bands": bands_content(inspection),
+        "target": target_content(inspection),
         "sheets": [_sheet(inspection, chip_pictures, index, chips, stage) for index, chips in sheets],
-        "ramp": _ramp(inspection),
+        "ramp": ramp_content(inspection),
         "reasons": [
             _reason(inspection, key, some, shown_suspects[key], chip_pictures, stage) for key, some in reasons.items()
         ],
         "unchecked": inspection.duplicates.unchecked,
-        "folds": _folds(folds),
+        "folds": _folds(inspection),
         "angles": _angles(inspection.table.angles),
         "sources": _sources(inspection),
         "settings": inspection.config.to_json(),
@@ -83,8 +84,9 @@ def _content(inspection: Inspection, reporter: Reporter, start: float) -> dict[s
 
 def _showing(inspection: Inspection) -> np.ndarray:
     """(n,) bool: chips that were read and show something, if there are any."""
-    table, read = inspection.table, inspection.measures.read
-    showing = read & ~table.bands.constant & ~(table.valid < LEAST_VALID)
+    table, measures = inspection.table, inspection.measures
+    read, constant = measures.read, measures.constant | table.bands.constant
+    showing = read & ~constant & ~(table.valid < LEAST_VALID)
     return showing if showing.any() else read
 
 
@@ -103,7 +105,7 @@ def _cards(inspection: Inspection, shares: ClassShares) -> list[tuple[str, str]]
         ("copies", f"{int(inspection.duplicates.surplus.sum()):,}"),
         ("leaks", f"{int(inspection.leaks.sum()):,}"),
         ("to look at", f"{len(suspicious):,}"),
-        ("without data", percent(inspection.nodata_share)),
+        ("no data", percent(inspection.nodata_share)),
     ]
 
 
@@ -113,7 +115,8 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     split = {name: value for name, value in info.split.items() if value is not None}
     words = [f"{split.pop('method', 'unknown')}"]
     words += [f"{name.replace('_', ' ')} {value:g}" for name, value in split.items() if isinstance(value, (int, float))]
-    placement = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in info.placement.items() if value)
+    placed = {name.replace("_", " "): value for name, value in info.placement.items() if value}
+    placement = ", ".join(f"{name} {_words(value)}" for name, value in placed.items())
     nodata = MISSING if info.nodata is None else f"{info.nodata:g}"
     return [
         ("Chip dataset", str(dataset.folder)),
@@ -126,6 +129,12 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("Read", f"{int(read.sum()):,} of {len(read):,} chips in {readable_time(max(1, inspection.seconds))}"),
         ("Format", f"{info.format_version}" + (f", made {info.created}" if info.created else "")),
     ]  # fmt: skip
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_words(one) for one in value)
+    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _class_rows(inspection: Inspection, shares: ClassShares) -> list[dict[str, Any]]:
@@ -159,120 +168,18 @@ def _map(inspection: Inspection) -> dict[str, Any] | None:
     # Chips of no split lie below those of the splits.
     colors = {kind: SPLIT_COLORS[kind] for kind in (NO_SPLIT, *SPLITS)}
     places = split_map.count_places(table.corners, table.sources)
-    names = [Path(str(source.get("raster", ""))).stem for source in dataset.info.sources]
     return {
-        "chart": split_map.split_map(table.corners, kinds, colors, table.sources, names, dataset.info.crs),
+        "chart": _drawn_map(inspection, kinds, colors),
         "crs": crs_text(dataset.info.crs),
+        "nominal": not dataset.info.crs,
         "left_out": max(0, places - split_map.PANELS),
     }
 
 
-def _bands(inspection: Inspection) -> dict[str, Any]:
-    dataset, table, sample = inspection.dataset, inspection.table, inspection.measures.sample
-    info, total = dataset.info, inspection.table.bands.total()
-    size = info.chip_size**2 * int(table.bands.known.sum())
-    splits = [split for split in SPLITS if split in table.bands.splits]
-    rows = []
-    for band, name in enumerate(info.band_names):
-        seen = total.count[band] > 0
-        figures = (total.minimum, total.maximum, total.mean, total.std)
-        rows.append({
-            "name": name,
-            "figures": [f"{figure[band]:.5g}" if seen else MISSING for figure in figures],
-            "means": [f"{table.bands.splits[split].mean[band]:.5g}" for split in splits],
-            "nodata": percent(1 - total.count[band] / size) if size else MISSING,
-        })  # fmt: skip
-    step = -(-len(rows) // SHOWN_BANDS)
-    chosen = list(range(0, len(rows), step))
-    return {
-        "rows": rows,
-        "splits": splits,
-        "histograms": inspection_charts.histograms(
-            [info.band_names[band] for band in chosen], [_values_by_split(inspection, band) for band in chosen]
-        ),
-        "shown": len(chosen),
-        "chips": int(sample.read.sum()),
-        "pixels": len(sample.positions),
-        "chip_pixels": info.chip_size**2,
-        "known": int(table.bands.known.sum()),
-        "signatures": _signatures(inspection),
-    }
-
-
-def _values_by_split(inspection: Inspection, band: int) -> dict[str, np.ndarray]:
-    """The drawn pixels of one band, by split, without those that are missing."""
-    dataset, sample = inspection.dataset, inspection.measures.sample
-    found = {}
-    for split in SPLITS:
-        chips = sample.read & (dataset.splits[sample.chips] == split)
-        values = sample.values[band : band + 1, chips]
-        missing = missing_values(values, (dataset.info.nodata,))
-        if values.size:
-            found[split] = values.ravel() if missing is None else values[~missing]
-    return found
-
-
-def _signatures(inspection: Inspection) -> str:
-    """How the classes look in the bands; "" where there is nothing to compare."""
-    dataset, bands, sample = inspection.dataset, inspection.table.bands, inspection.measures.sample
-    count = len(dataset.info.band_names)
-    if dataset.info.task not in CLASS_TASKS or not 1 < len(dataset.info.classes) <= SHOWN_CLASSES or count < 2:
-        return ""
-    labels = sample.classes
-    if dataset.info.task != "segmentation":  # the class of a chip with one is that of all its pixels
-        single = dataset.shown[sample.chips].sum(axis=1) == 1
-        whole = np.where(single, dataset.shown[sample.chips].argmax(axis=1), IGNORE_INDEX)
-        labels = np.broadcast_to(whole.astype(np.uint8)[:, None], labels.shape)
-    labels = np.where(sample.read[:, None], labels, IGNORE_INDEX)
-    means = np.full((len(dataset.info.classes), count), np.nan)
-    deviations = means.copy()
-    for band in range(count):
-        values = sample.values[band]
-        missing = missing_values(values[None], (dataset.info.nodata,))
-        usable = labels if missing is None else np.where(missing[0], IGNORE_INDEX, labels)
-        for index in range(len(means)):
-            some = values[usable == index].astype(np.float64)
-            if len(some) >= LEAST_SIGNATURE_PIXELS:
-                means[index, band] = (some.mean() - bands.mean[band]) / bands.std[band]
-                deviations[index, band] = some.std() / bands.std[band]
-    if np.isnan(means).all():
-        return ""
-    return inspection_charts.signatures(dataset.info.classes, dataset.info.band_names, means, deviations)
-
-
-def _target(inspection: Inspection) -> dict[str, Any] | None:
-    """The values of regression masks."""
-    target, sample = inspection.table.target, inspection.measures.sample
-    if inspection.dataset.info.task != "regression" or not target.count[0]:
-        return None
-    values = {}
-    for split in SPLITS:
-        some = sample.targets[sample.read & (inspection.dataset.splits[sample.chips] == split)].ravel()
-        if some.size:
-            values[split] = some[~np.isnan(some)]
-    figures = (target.minimum, target.maximum, target.mean, target.std)
-    return {
-        "figures": [f"{figure[0]:.5g}" for figure in figures],
-        "labelled": percent(float(np.nanmean(inspection.table.labelled))),
-        "histogram": inspection_charts.histograms(["value"], [values]),
-    }
-
-
-def _target_range(inspection: Inspection) -> tuple[float, float]:
-    known = inspection.measures.sample.targets
-    known = known[~np.isnan(known)]
-    if known.size == 0:
-        return 0.0, 1.0
-    low, high = np.percentile(known, pictures.STRETCH)
-    return float(low), float(high)
-
-
-def _ramp(inspection: Inspection) -> dict[str, str] | None:
-    if inspection.dataset.info.task != "regression":
-        return None
-    low, high = _target_range(inspection)
-    picture = pictures.ramp(np.broadcast_to(np.linspace(0, 1, 128), (10, 128)), 0, 1)
-    return {"picture": pictures.png(picture), "low": f"{low:.4g}", "high": f"{high:.4g}"}
+def _drawn_map(inspection: Inspection, kinds: np.ndarray, colors: dict[str, str]) -> str:
+    table, info = inspection.table, inspection.dataset.info
+    names = [Path(str(source.get("raster", ""))).stem for source in info.sources]
+    return split_map.split_map(table.corners, kinds, colors, table.sources, names, info.crs)
 
 
 def _sheet(
@@ -323,8 +230,12 @@ def _reason(
     }
 
 
-def _folds(folds: ClassShares) -> list[dict[str, Any]]:
-    return [
+def _folds(inspection: Inspection) -> dict[str, Any] | None:
+    """The folds as a table and, unless there are too many colours for that, as a map."""
+    dataset, folds = inspection.dataset, fold_shares(inspection.dataset)
+    if not folds.names:
+        return None
+    rows = [
         {
             "name": name,
             "chips": f"{folds.counts[row]:,}",
@@ -333,6 +244,11 @@ def _folds(folds: ClassShares) -> list[dict[str, Any]]:
         }
         for row, name in enumerate(folds.names)
     ]
+    colors = {"in no fold": SPLIT_COLORS[NO_SPLIT], **dict(zip(folds.names, FOLD_COLORS))}
+    if len(folds.names) > len(FOLD_COLORS) or not inspection.table.placed:
+        return {"rows": rows, "map": "", "colors": {}}
+    kinds = np.array([f"fold {fold}" if fold else "in no fold" for fold in dataset.folds.tolist()])
+    return {"rows": rows, "map": _drawn_map(inspection, kinds, colors), "colors": colors}
 
 
 def _angles(angles: np.ndarray) -> str:

@@ -8,6 +8,7 @@ frequencies and turning swaps the axes, so every picture is first brought into o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,23 +37,30 @@ def grey(image: np.ndarray, missing: np.ndarray | None, mean: np.ndarray, std: n
     Returns:
         (side, side) float64.
     """
-    side = min(side, *image.shape[1:])
+    rows, cols, areas = _cells(*image.shape[1:], side)
     if missing is None:
-        sums, counts = _pooled(image, side), np.ones((len(image), side, side))
-        counts *= _pooled(np.ones((1, *image.shape[1:]), np.uint8), side)
+        means = _pooled(image, rows, cols) / areas
     else:
-        sums, counts = _pooled(np.where(missing, 0, image), side), _pooled(~missing, side)
-    seen = counts > 0
-    means = np.divide(sums, counts, out=np.zeros_like(sums), where=seen)
-    total = counts.sum(axis=(1, 2))
-    own = np.divide(sums.sum(axis=(1, 2)), total, out=np.array(mean, np.float64), where=total > 0)
-    means = np.where(seen, means, own[:, None, None])
-    return ((means - mean[:, None, None]) / std[:, None, None]).mean(axis=0)
+        sums, counts = _pooled(np.where(missing, 0, image), rows, cols), _pooled(~missing, rows, cols)
+        seen = counts > 0
+        means = np.divide(sums, counts, out=np.zeros_like(sums), where=seen)
+        total = counts.sum(axis=(1, 2))
+        own = np.divide(sums.sum(axis=(1, 2)), total, out=np.array(mean, np.float64), where=total > 0)
+        means = np.where(seen, means, own[:, None, None])
+    found: np.ndarray = ((means - mean[:, None, None]) / std[:, None, None]).mean(axis=0)
+    return found
 
 
-def _pooled(image: np.ndarray, side: int) -> np.ndarray:
-    """(B, side, side): sums over cells of nearly equal size."""
-    rows, cols = (np.round(np.linspace(0, size, side + 1)).astype(int)[:-1] for size in image.shape[1:])
+@lru_cache(maxsize=16)
+def _cells(height: int, width: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where cells of nearly equal size begin, down and across, and (side, side) how many pixels each holds."""
+    side = min(side, height, width)
+    rows, cols = (np.round(np.linspace(0, size, side + 1)).astype(int) for size in (height, width))
+    return rows[:-1], cols[:-1], np.outer(np.diff(rows), np.diff(cols))
+
+
+def _pooled(image: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """(B, side, side): sums over cells."""
     high = np.add.reduceat(image, rows, axis=1, dtype=np.float64)
     return np.add.reduceat(high, cols, axis=2)
 

@@ -21,7 +21,7 @@ from ..events import Stage
 from ..raster_io import missing_values
 from ..status import cpu_threads
 from . import looks
-from .chip_table import ChipTable, add_target
+from .chip_table import ChipTable, add_target, rows_of
 
 THREADS = min(8, cpu_threads())
 # A thread takes so many bytes of chips in one go, and this many at most.
@@ -54,6 +54,7 @@ class Measures:
     image_hashes: np.ndarray  # (n,) uint64: alike where images are the same to the last bit
     label_hashes: np.ndarray  # (n,) uint64, the same of masks
     fingerprints: np.ndarray  # (n,) uint64, see looks.py
+    constant: np.ndarray  # (n,) bool: the same value stands in all pixels of each band
     black: np.ndarray  # (n,) float32: share of pixels that hold 0 in every band although 0 is not nodata
     unknown: np.ndarray  # (n,) int64: pixels of the mask whose value is neither a class nor "no label"
     miscounted: np.ndarray  # (n,) bool: the mask has other pixels per class than the index says
@@ -69,6 +70,7 @@ class Measures:
             image_hashes=np.zeros(count, np.uint64),
             label_hashes=np.zeros(count, np.uint64),
             fingerprints=np.zeros(count, np.uint64),
+            constant=np.zeros(count, bool),
             black=np.zeros(count, np.float32),
             unknown=np.zeros(count, np.int64),
             miscounted=np.zeros(count, bool),
@@ -85,6 +87,7 @@ class _Measured:
     image_hash: int = 0
     label_hash: int = 0
     fingerprint: int = 0
+    constant: bool = False
     black: float = 0.0
     unknown: int = 0
     miscounted: bool = False
@@ -118,12 +121,12 @@ def _keep(found: Measures, table: ChipTable, dataset: ChipDataset, chip: int, me
     found.read[chip] = True
     found.image_hashes[chip], found.label_hashes[chip] = measured.image_hash, measured.label_hash
     found.fingerprints[chip] = measured.fingerprint
-    found.black[chip], found.unknown[chip] = measured.black, measured.unknown
-    found.miscounted[chip] = measured.miscounted
+    found.constant[chip], found.black[chip] = measured.constant, measured.black
+    found.unknown[chip], found.miscounted[chip] = measured.unknown, measured.miscounted
     if measured.stray:
         found.stray[chip] = measured.stray
     if measured.statistics is not None:
-        table.bands.add(chip, str(dataset.splits[chip]), measured.statistics)
+        table.bands.add([chip], dataset.splits[chip : chip + 1], rows_of(measured.statistics)[None])
     if np.isnan(table.valid[chip]):
         table.valid[chip] = measured.valid
     if np.isnan(table.labelled[chip]):
@@ -228,6 +231,8 @@ class _Reader:
         measured.valid = 1.0 if missing is None else 1 - float(missing.all(axis=0).mean())
         measured.image_hash = _hash(image)
         measured.fingerprint = looks.fingerprint(looks.grey(image, missing, bands.mean, bands.std, looks.SIDE))
+        first = image[:, :1, :1]
+        measured.constant = bool((image[:, :1] == first).all() and (image == first).all())
         if self.dataset.info.nodata != 0:
             measured.black = 1 - np.count_nonzero(image.any(axis=0)) / self.size**2
         row = self.sampled.get(chip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,7 @@ def write_page(path: str, template: str, content: dict[str, Any]) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template(template).render({"percent": percent, "decimal": decimal, **content})
+    text = _environment().get_template(template).render({"percent": percent, "decimal": decimal, **content})
     try:
         partial_path(path).write_text(text, encoding="utf-8")
         publish(path)
@@ -35,6 +29,17 @@ def write_page(path: str, template: str, content: dict[str, Any]) -> None:
         raise ResourceError(
             f"The report {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def percent(value: float | None) -> str:

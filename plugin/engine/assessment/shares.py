@@ -66,6 +66,6 @@ def fold_shares(dataset: ChipDataset) -> ClassShares:
 def _shares(dataset: ChipDataset, names: list[str], members: list[np.ndarray]) -> ClassShares:
     classes = len(dataset.info.classes)
     counts = np.array([inside.sum() for inside in members], np.int64)
-    chips = np.array([dataset.shown[inside].sum(axis=0) for inside in members], np.int64).reshape(-1, classes)
-    pixels = np.array([dataset.pixels[inside].sum(axis=0) for inside in members], np.int64).reshape(-1, classes)
+    chips = np.array([dataset.shown[inside].sum(axis=0) for inside in members], np.int64).reshape(len(names), classes)
+    pixels = np.array([dataset.pixels[inside].sum(axis=0) for inside in members], np.int64).reshape(len(names), classes)
     return ClassShares(tuple(names), counts, chips, pixels, dataset.info.task == "segmentation")

@@ -133,7 +133,7 @@ def _images(dataset: ChipDataset, table: ChipTable, measures: Measures) -> Itera
         yield Suspicion(chip, "damaged", problem)
     for chip in np.flatnonzero(table.valid == 0).tolist():
         yield Suspicion(chip, "empty", "no pixel holds data")
-    constant = table.bands.constant & ~(table.valid == 0)
+    constant = (table.bands.constant | measures.constant) & ~(table.valid == 0)
     for chip in np.flatnonzero(constant).tolist():
         classes = int(dataset.shown[chip].sum())
         yield Suspicion(chip, "constant", "one value" + (f", labelled with {classes} classes" if classes > 1 else ""))
