@@ -25,6 +25,7 @@ from qgis.core import (
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
+from qgis.PyQt.QtCore import Qt
 
 # Name and "#rrggbb" for the values of a field as texts.
 Styles = dict[str, tuple[str, Optional[str]]]
@@ -225,7 +226,9 @@ def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) 
 
 def value_text(value: Any) -> str:
     """A field's value as text; whole numbers look alike, whatever their type."""
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return value.toString(Qt.DateFormat.ISODate) if hasattr(value, "toString") else str(value)
 
 
 def absent(value: Any) -> bool:

@@ -144,7 +144,7 @@ class ClassField(Values):
             if absent(given):
                 return None
             if not self.numeric:
-                given = str(given)  # dates and the like
+                given = value_text(given)  # a date, say
             else:
                 self._meet(given, feature.id())
         value = self.known[given]
@@ -168,7 +168,7 @@ class ClassField(Values):
             name, color = self.mapping.style_of(value)
             names = [styles[text][0] or ("" if self.numeric else text) for text in texts]
             colors = [styles[text][1] for text in texts if styles[text][1]]
-            rows.append([value, name or _together(names), color or next(iter(colors), None)])
+            rows.append([value, name or together(names), color or next(iter(colors), None)])
         return {"classes": rows}
 
     def notes(self) -> list[str]:
@@ -290,7 +290,7 @@ class Areas(Values):
         if others and len(others) < len(self.numbers):
             splits = ", ".join(name for name in self.numbers if name not in others)
             raise InputError(
-                f"SPLIT_FIELD names splits ({splits}) and other areas ({_together(others)}).",
+                f"SPLIT_FIELD names splits ({splits}) and other areas ({together(others)}).",
                 "Give every area its split, or areas of any names, which Terrazzo deals out.",
             )
         return {"split_names": [[number, name] for name, number in self.numbers.items()]}
@@ -311,10 +311,10 @@ def find_field(fields: QgsFields, name: str, title: str) -> tuple[int, QgsField]
 
 def field_texts(source: QgsProcessingFeatureSource, place: int, limit: int) -> list[str]:
     """The different values of a field as texts, sorted, without empty ones; not many more than `limit`."""
-    return sorted({str(value) for value in source.uniqueValues(place, limit) if not absent(value)})
+    return sorted({value_text(value) for value in source.uniqueValues(place, limit) if not absent(value)})
 
 
-def _together(names: Iterable[str]) -> str:
+def together(names: Iterable[str]) -> str:
     """One name for what was merged; "" where nothing has one."""
     known = list(dict.fromkeys(name for name in names if name))
     return ", ".join(known[:NAMES_SHOWN]) + (", …" if len(known) > NAMES_SHOWN else "")

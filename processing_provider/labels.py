@@ -10,7 +10,7 @@ from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext, QgsRasterLay
 from ..plugin.engine.errors import InputError
 from .class_styles import LayerStyle, raster_classes
 from .class_table import ClassMapping
-from .classes import ClassField, NumberField, OneClass, Values, find_field
+from .classes import ClassField, NumberField, OneClass, Values, find_field, together
 from .features import ANY_KIND, FeatureSource, feature_source
 from .layers import Images, gdal_path, label_partners, raster_layers
 
@@ -182,16 +182,17 @@ class LabelRasters:
         if not self.paths or task not in CLASS_TASKS:
             return {"label_rasters": self.paths}
         become = mapping.for_rasters()
-        rows: dict[int, list[Any]] = {}
-        for value in dict.fromkeys(row.value for row in mapping.rows if row.value is not None):
-            rows[value] = [value, *mapping.style_of(value)]
-        for source, name, color in raster_classes(self.shown, context):
-            value = become.get(source, source)
-            if value is not None:
-                known = rows.setdefault(value, [value, "", None])
-                known[1:] = known[1] or name, known[2] or color
+        shown = raster_classes(self.shown, context)
+        classes = []
+        for value in sorted(({become.get(row[0], row[0]) for row in shown} | set(become.values())) - {None}):
+            parts = [row for row in shown if become.get(row[0], row[0]) == value]
+            name, color = mapping.style_of(value)
+            name = name or together(row[1] for row in parts)
+            color = color or next((row[2] for row in parts if row[2]), None)
+            if name or color:
+                classes.append([value, name, color])
         return {
             "label_rasters": self.paths,
             "class_map": [list(pair) for pair in become.items()],
-            "classes": [row for row in rows.values() if row[1] or row[2]],
+            "classes": classes,
         }
