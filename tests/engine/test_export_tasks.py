@@ -253,17 +253,25 @@ def test_the_rule_decides_which_feature_wins(tmp_path: Path) -> None:
 
 def test_all_touched_labels_what_a_feature_only_brushes(tmp_path: Path) -> None:
     image, _ = write_scene(tmp_path, 64, 64)
-    thin = [(1, rectangle(LEFT + 5.1, TOP - 60, LEFT + 5.3, TOP - 4)), (2, rectangle(LEFT + 40, TOP - 9, LEFT + 49, TOP))]
+    thin = [
+        (1, rectangle(LEFT + 5.1, TOP - 60, LEFT + 5.3, TOP - 4)),
+        (2, rectangle(LEFT + 40, TOP - 9, LEFT + 49, TOP)),
+    ]
     labels = write_polygons(tmp_path / "p.gpkg", thin)
     centre = export(tmp_path, input=(image,), labels=labels, chip_size=64, output=str(tmp_path / "a"))
-    touched = export(tmp_path, input=(image,), labels=labels, chip_size=64, all_touched=True, output=str(tmp_path / "b"))
+    touched = export(
+        tmp_path, input=(image,), labels=labels, chip_size=64, all_touched=True, output=str(tmp_path / "b")
+    )
     assert centre.pixels.sum(axis=0)[0] == 0 and touched.pixels.sum(axis=0)[0] >= 56
 
 
 def test_a_feature_that_barely_reaches_in_does_not_count(tmp_path: Path) -> None:
     image, _ = write_scene(tmp_path, 64, 128)
     # 40 wide, 8 of it in the first chip; the other class is wholly inside.
-    boxes = [(1, rectangle(LEFT + 56, TOP - 40, LEFT + 96, TOP - 10)), (2, rectangle(LEFT + 4, TOP - 20, LEFT + 20, TOP - 4))]
+    boxes = [
+        (1, rectangle(LEFT + 56, TOP - 40, LEFT + 96, TOP - 10)),
+        (2, rectangle(LEFT + 4, TOP - 20, LEFT + 20, TOP - 4)),
+    ]
     labels = write_polygons(tmp_path / "p.gpkg", boxes)
     given: dict[str, Any] = {"input": (image,), "labels": labels, "chip_size": 64}
     every = export(tmp_path, **given)
@@ -287,7 +295,11 @@ def test_background_chips_are_thinned_out_by_share(tmp_path: Path) -> None:
 def test_class_values_are_merged_and_dropped_by_the_map(tmp_path: Path) -> None:
     image, labels = write_scene(tmp_path)
     dataset = export(
-        tmp_path, input=(image,), label_rasters=(labels,), class_map=((2, 7), (3, 7)), classes=((7, "green", "#00ff00"),)
+        tmp_path,
+        input=(image,),
+        label_rasters=(labels,),
+        class_map=((2, 7), (3, 7)),
+        classes=((7, "green", "#00ff00"),),
     )
     mask = gdal.Open(labels).ReadAsArray()
     assert [(info.value, info.name) for info in dataset.info.classes.classes] == [(1, "water"), (7, "green")]
@@ -418,3 +430,19 @@ def test_other_settings_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     dataset = export(tmp_path, heard, stride=16, **given)
     assert any("it begins anew" in text for text in heard.logs) and dataset.info.stride == 16
     assert len(list((dataset.folder / "images").iterdir())) == len(dataset.images)
+
+
+def test_one_class_around_features_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    image, _ = write_scene(tmp_path)
+    labels = write_polygons(tmp_path / "p.gpkg", [(1, f"POINT({LEFT + 50} {TOP - 50})")])
+    with pytest.raises(InputError, match=r"hold one class only.*PLACEMENT grid"):
+        export(tmp_path, input=(image,), labels=labels, task="classification", placement="features")
+
+
+def test_blocks_are_small_where_features_are_few(tmp_path: Path) -> None:
+    image, labels = write_scene(tmp_path, 1024, 1024)
+    few = [(1 + n % 2, rectangle(LEFT + 90 * n, TOP - 60, LEFT + 90 * n + 30, TOP - 30)) for n in range(9)]
+    sparse = export(tmp_path, input=(image,), labels=write_polygons(tmp_path / "p.gpkg", few), chip_size=8)
+    dense = export(tmp_path, input=(image,), label_rasters=(labels,), chip_size=8, output=str(tmp_path / "dense"))
+    assert sparse.info.split["block_size"] <= 16 and dense.info.split["block_size"] == 64
+    assert all(min(counts) > 0 for counts in sparse.info.pixel_counts.values())

@@ -41,3 +41,18 @@ def test_no_wanted_split_is_empty_while_there_are_blocks(blocks: int, seed: int)
 def test_a_split_with_no_share_gets_nothing() -> None:
     pixels = np.ones((50, 2), int)
     assert 2 not in deal_groups(pixels, (0.8, 0.2, 0.0), 0)
+
+
+def test_an_empty_part_is_filled_without_taking_a_class_from_another() -> None:
+    # Class 2 is in one group only; the last part must get one of the others.
+    weights = np.array([[5, 0, 0], [5, 0, 0], [4, 3, 0], [4, 3, 0], [0, 0, 9]])
+    for seed in range(20):
+        parts = deal_groups(weights, np.array([0.8, 0.1, 0.1]), seed)
+        assert set(parts.tolist()) == {0, 1, 2} and parts[4] == 0
+
+
+def test_few_groups_of_unlike_size_reach_more_than_one_part() -> None:
+    weights = np.array([[9, 53], [9, 27], [9, 15], *[[9, 0]] * 40])
+    for seed in range(20):
+        parts = deal_groups(weights, np.array([0.7, 0.15, 0.15]), seed)
+        assert len(set(parts[:3].tolist())) > 1

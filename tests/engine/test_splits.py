@@ -35,6 +35,11 @@ def footprints(dataset: ChipDataset) -> list[tuple[str, int, Any]]:
     return [(row["split"], row["fold"] or 0, row.geometry().Clone()) for row in source.GetLayer(0)]
 
 
+def pixels_of(dataset: ChipDataset, path: str) -> np.ndarray:
+    found: np.ndarray = gdal.Open(str(dataset.folder / path)).ReadAsArray()
+    return found
+
+
 def shared_ground(dataset: ChipDataset) -> float:
     """The largest area that chips of two splits or folds have in common; chips in no split do not count."""
     chips = [chip for chip in footprints(dataset) if chip[0] != "none"]
@@ -154,9 +159,7 @@ def test_rasters_go_to_a_split_as_a_whole(tmp_path: Path) -> None:
 def test_a_random_split_says_how_much_it_leaks(tmp_path: Path) -> None:
     image, labels = write_scene(tmp_path)
     heard = Heard()
-    dataset = export(
-        tmp_path, heard, input=(image,), label_rasters=(labels,), stride=16, split_method="random"
-    )
+    dataset = export(tmp_path, heard, input=(image,), label_rasters=(labels,), stride=16, split_method="random")
     held = int((dataset.splits != "training").sum())
     told = next(text for text in heard.warnings if "share ground" in text)
     chips = footprints(dataset)
@@ -181,7 +184,7 @@ def test_folds_cover_all_but_the_test_chips_and_each_can_validate(tmp_path: Path
         assert not set(training) & set(validation) and set(training) | set(validation) == everything
         seen.extend(validation)
     assert sorted(seen) == sorted(everything)
-    with pytest.raises(InputError, match="FOLD is 5, and the chip dataset .* has 4 folds"):
+    with pytest.raises(InputError, match=r"FOLD is 5, and the chip dataset .* has 4 folds"):
         dataset.indices("training", 5)
 
 
@@ -205,7 +208,7 @@ def test_dividing_anew_changes_no_chip_and_keeps_the_statistics_honest(tmp_path:
     assert files == {path: path.stat().st_mtime_ns for path in (before.folder / "images").iterdir()}
     assert found["test"] == (after.splits == "test").sum() > (before.splits == "test").sum()
     data = np.concatenate(
-        [gdal.Open(str(after.folder / path)).ReadAsArray().reshape(3, -1) for path in after.images[after.indices("training")]],
+        [pixels_of(after, path).reshape(3, -1) for path in after.images[after.indices("training")]],
         axis=1,
     )  # fmt: skip
     assert np.allclose(after.info.mean, data.mean(axis=1)) and np.allclose(after.info.std, data.std(axis=1))

@@ -63,9 +63,10 @@ def check_joins(
             f"{first.pixel_size:g}.",
             f"Set PIXEL_SIZE to {earlier.pixel_size:g}.",
         )
-    if earlier.nodata is None and common_nodata(plan.rasters) is not None:
+    nodata = common_nodata(plan.rasters, np.dtype(dtype))
+    if earlier.nodata is None and nodata is not None:
         raise InputError(
-            f"The dataset {config.output} has no nodata value, and {first.path} has {common_nodata(plan.rasters):g}.",
+            f"The dataset {config.output} has no nodata value, and {first.path} has {nodata:g}.",
             "Export it to a dataset of its own.",
         )
     mapping = _same_classes(config.output, earlier.classes, scheme)

@@ -80,7 +80,7 @@ class Cutter:
         self.config, self.plan, self.readers, self.sources, self.scheme = config, plan, readers, sources, scheme
         self.labelling = labelling_for(config, scheme)
         self.dtype: np.dtype[Any] = np.result_type(*[info.dtype for info in plan.rasters])
-        self.nodata = common_nodata(plan.rasters)
+        self.nodata = common_nodata(plan.rasters, self.dtype)
         if config.blacken and self.nodata is None:
             self.nodata = 0.0
         grids = [info.grid for info in plan.rasters]
@@ -114,8 +114,8 @@ class Cutter:
         missing = reader.missing(image)
         valid = reader.valid(unit.window, missing)
         image = image.astype(self.dtype, copy=False)
-        if missing is not None and self.nodata is not None:
-            image[missing] = self.nodata
+        if missing is not None and (self.nodata is not None or self.dtype.kind == "f"):
+            image[missing] = np.nan if self.nodata is None else self.nodata
         if valid is not None:
             labelled &= valid
             hidden = np.broadcast_to(~valid, image.shape)
@@ -261,10 +261,14 @@ class FeatureShares:
         return np.array([self.known[number] for number in numbers.tolist()])
 
 
-def common_nodata(rasters: tuple[RasterInfo, ...]) -> Optional[float]:
-    """One nodata value for all bands of all chips: the first there is. NaN needs none, since it is always missing."""
-    for info in rasters:
-        for value in info.nodata:
-            if value is not None and value == value:
-                return value
-    return None
+def common_nodata(rasters: tuple[RasterInfo, ...], dtype: np.dtype[Any]) -> Optional[float]:
+    """One nodata value for all bands of all chips; None where there is none, or NaN marks what is missing.
+
+    Where bands differ, a value that is missing in one may be a measurement in another: floats then take NaN, and
+    whole numbers the first value there is.
+    """
+    values = [None if value is None or value != value else value for info in rasters for value in info.nodata]
+    given = [value for value in values if value is not None]
+    if not given or (dtype.kind == "f" and len(set(values)) > 1):
+        return None
+    return given[0]

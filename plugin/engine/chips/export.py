@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..block_cache import limited_cache
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
@@ -82,7 +83,7 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
     check_writable(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
     progress = _prepare(config, reporter)
     finish = publish_folder if earlier is None else join_folder
-    with building(config.output, config.resume, finish) as partial:
+    with building(config.output, config.resume, finish) as partial, limited_cache(readers, plan.unit_rows):
         if earlier is not None and not progress.units:
             shutil.copy2(Path(config.output) / "chips.gpkg", partial / "chips.gpkg")
         new = earlier is None and not progress.units

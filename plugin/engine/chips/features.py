@@ -177,6 +177,16 @@ def feature_values(path: str) -> list[int]:
     return values
 
 
+def features_size(path: str) -> tuple[int, float]:
+    """How many features a label GeoPackage holds, and their area together, in squared CRS units."""
+    source = gdal.OpenEx(path, gdal.OF_VECTOR)
+    geometry = source.GetLayerByName(LABEL_LAYER).GetGeometryColumn() or "geom"
+    found = source.ExecuteSQL(f'SELECT COUNT(*) AS count, SUM(ST_Area("{geometry}")) AS area FROM "{LABEL_LAYER}"')
+    count, area = next((int(row.GetField(0)), float(row.GetField(1) or 0)) for row in found)
+    source.ReleaseResultSet(found)
+    return count, area
+
+
 def _bounds(layer: ogr.Layer) -> Bounds:
     if layer.GetFeatureCount() == 0:
         return (0.0, 0.0, 0.0, 0.0)

@@ -18,7 +18,7 @@ from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..raster_io import RasterInfo, crs_text, same_crs
 from ..windows import TOLERANCE, Grid, Window, overlap, union
-from .features import LABEL_LAYER, FeatureFile
+from .features import LABEL_LAYER, FeatureFile, features_size
 from .placement import (
     Spots,
     bounding_side,
@@ -157,6 +157,12 @@ class Plan:
         """How many chips `units` holds."""
         return sum(len(unit.spots) for unit in self.units())
 
+    @property
+    def unit_rows(self) -> int:
+        """How many rows a unit of reading has at most, a single large chip apart."""
+        side = max(_unit_side(info) for info in self.rasters)
+        return min(self.block_size, side) if self.block_size else side
+
     def cluster_of(self, source: int) -> int:
         """The number of the cluster that a raster is in."""
         return next((number for number, cluster in enumerate(self.clusters) if source in cluster), -1)
@@ -181,7 +187,7 @@ class Plan:
         columns = _pixel_ranges(x, grid.left, grid.step_x, area.col_off, area.col_end)
         rows = _pixel_ranges(y, grid.top, grid.step_y, area.row_off, area.row_end)
         info = self.rasters[source]
-        side = math.isqrt(UNIT_BYTES // (len(info.bands) * info.dtype.itemsize))
+        side = _unit_side(info)
         for place_y, (row, row_end) in enumerate(rows):
             for place_x, (col, col_end) in enumerate(columns):
                 block = first + place_y * len(columns) + place_x
@@ -194,6 +200,10 @@ class Plan:
                     window = window.intersection(limit)
                     if not window.empty:
                         yield Unit(source, block, window, group)
+
+
+def _unit_side(info: RasterInfo) -> int:
+    return math.isqrt(UNIT_BYTES // (len(info.bands) * info.dtype.itemsize))
 
 
 def _pieces(spots: Spots, side: int) -> Iterator[tuple[Spots, Window]]:
@@ -258,7 +268,7 @@ def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> Pla
         block = None
     elif block is None:
         one_place = config.placement == "grid" and (config.stride or size) >= size
-        block = _automatic_block(areas, size, need if one_place else 2 * need)
+        block = _automatic_block(_expected_chips(config, rasters, areas), size, need if one_place else 2 * need)
     elif block < need:
         turned = f", which the rotations make {need} pixels wide" if need > size else ""
         raise InputError(
@@ -332,11 +342,21 @@ def _area(info: RasterInfo, extent: Optional[tuple[float, ...]]) -> Window:
     return info.grid.window_of((left, bottom, right, top))
 
 
-def _automatic_block(areas: tuple[Window, ...], size: int, least: int) -> int:
+def _automatic_block(chips: float, size: int, least: int) -> int:
     """A multiple of the chip size, at least `least`: chips that overlap, or lie anywhere, need room to do so."""
-    chips = sum(area.width * area.height for area in areas) / size**2
     side = min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS))))
     return size * max(side, math.ceil(least / size))
+
+
+def _expected_chips(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...]) -> float:
+    """About how many chips side by side will be kept: where features are few, blocks must be small."""
+    every = sum(area.width * area.height for area in areas) / config.chip_size**2
+    if not config.labels or config.background == "class" or config.task == "unlabelled":
+        return every
+    count, ground = features_size(config.labels)
+    chip_ground = (config.chip_size * rasters[0].pixel_size) ** 2
+    # Each feature lies in some chips more than its area fills.
+    return min(every, 2 * count + 2 * ground / chip_ground)
 
 
 def _power_of_two(number: int) -> int:

@@ -113,23 +113,37 @@ def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource
             "No pixel of the rasters has a label.", "Check where the labels lie and which value means no label."
         )
     names = merge_classes(values, given, own).names
-    background: Optional[int] = None
-    if config.background == "class" or (config.background == "auto" and len(values) == 1):
-        background = next(value for value in (0, 255, int(values.max()) + 1) if value not in values)
+    background = _background_value(config, values)
+    if background is not None:
         given.setdefault(background, (BACKGROUND_NAME, BACKGROUND_COLOR))
-        values = np.sort(np.append(values, background))
         if config.background == "auto":
             reporter.log(f'The labels hold one class, "{names[0]}": ground without a label is the class "background".')
+        values = np.sort(np.append(values, background))
     if len(values) < 2:
         raise InputError(
             f'The labels hold one class only: {values[0]} ("{names[0]}").',
-            "Label a second class, or set BACKGROUND to class.",
+            "Choose another CLASS_FIELD, or PLACEMENT grid, where the ground between features is a class."
+            if _labelled_by_feature(config)
+            else "Label a second class, or set BACKGROUND to class.",
         )
     classes = merge_classes(values, given, own)
     if nodata is None or nodata in values:
         nodata = classes.free_value()
     reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in classes.classes) + ".")
     return LabelScheme(classes, nodata, background)
+
+
+def _labelled_by_feature(config: ExportChipsConfig) -> bool:
+    """Whether each chip has the class of the feature that it is cut for."""
+    return config.task == "classification" and config.placement in ("features", "bounding_boxes")
+
+
+def _background_value(config: ExportChipsConfig, values: np.ndarray) -> Optional[int]:
+    """The class value of ground without a label; None leaves it unlabelled."""
+    wanted = config.background == "class" or (config.background == "auto" and len(values) == 1)
+    if not wanted or _labelled_by_feature(config):
+        return None
+    return next(value for value in (0, 255, int(values.max()) + 1) if value not in values)
 
 
 def _common_nodata(sources: list[LabelSource]) -> Optional[int]:

@@ -6,13 +6,18 @@ from typing import Optional
 
 import numpy as np
 
+# More groups than this are balanced by their number.
+IMPROVED_GROUPS = 20_000
+MOST_MOVES = 1_000
+
 
 def deal_groups(weights: np.ndarray, shares: np.ndarray, seed: int, known: Optional[np.ndarray] = None) -> np.ndarray:
     """Spread groups over parts so that every class keeps about its share in each.
 
     Iterative stratification: the rarest class is dealt out first, each of its groups to the part that lacks most of
     that class (Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", with pixels in
-    place of samples). A part with a share above 0 gets a group as long as there are enough; the first one comes first.
+    place of samples); then single groups move as long as that brings the shares nearer. A part with a share above 0
+    gets a group as long as there are enough; the first one comes first.
 
     Args:
         weights: (G, C) what each group holds of each class: labelled pixels, or chips.
@@ -41,7 +46,9 @@ def deal_groups(weights: np.ndarray, shares: np.ndarray, seed: int, known: Optio
             needs[found[place]] -= counts[place]
     found[found < 0] = 0  # groups without a labelled pixel
     if known is None:
-        _fill_empty(found, usable)
+        _fill_empty(found, usable, counts)
+    if groups <= IMPROVED_GROUPS:
+        _improve(found, counts, shares, np.ones(groups, bool) if known is None else known[order] < 0)
     result = np.empty(groups, np.int64)
     result[order] = found
     return result
@@ -53,12 +60,47 @@ def _neediest(needs: np.ndarray, column: int, usable: np.ndarray) -> int:
     return int(best[np.argmax(needs[best].sum(axis=1))])
 
 
-def _fill_empty(found: np.ndarray, usable: np.ndarray) -> None:
-    """Give a part that got nothing a group of the part that has most; the first one is filled first."""
+def _fill_empty(found: np.ndarray, usable: np.ndarray, counts: np.ndarray) -> None:
+    """Give a part that got nothing a group of the part that has most; the first one is filled first.
+
+    The group is one whose classes the other part shows elsewhere too, if there is one, and of those the smallest.
+    """
     for part in range(len(usable)):
         held = np.bincount(found, minlength=len(usable))
-        if usable[part] and held[part] == 0 and held.max() > 1:
-            found[np.flatnonzero(found == held.argmax())[-1]] = part
+        if not usable[part] or held[part] or held.max() < 2:
+            continue
+        groups = np.flatnonzero(found == held.argmax())
+        shown = counts[groups] > 0
+        lost = (shown & (shown.sum(axis=0) == 1)).sum(axis=1)  # classes that only this group of the part shows
+        found[groups[np.lexsort((counts[groups].sum(axis=1), lost))[0]]] = part
+
+
+def _improve(found: np.ndarray, counts: np.ndarray, shares: np.ndarray, free: np.ndarray) -> None:
+    """Move single groups between parts as long as the shares of the classes, and of all together, come nearer.
+
+    How far they are is told as by chi-square: squared differences from the wanted shares, over these.
+    """
+    usable = np.flatnonzero(shares > 0)
+    counts = np.column_stack([counts, counts.sum(axis=1) / max(1e-12, counts.sum())])[:, None]  # (G, 1, C)
+    wanted = shares[usable][:, None]  # (P, 1)
+    place = np.searchsorted(usable, found)
+    rows = np.arange(len(found))
+    for _ in range(MOST_MOVES):
+        held = np.zeros((len(usable), counts.shape[2]))
+        np.add.at(held, place, counts[:, 0])
+        off = held - wanted  # (P, C)
+        # What leaving the own part and joining each other one changes, for all groups at once.
+        leaving = ((counts[:, 0] ** 2 - 2 * off[place] * counts[:, 0]) / wanted[place]).sum(axis=1)
+        joining = ((counts**2 + 2 * off[None] * counts) / wanted[None]).sum(axis=2)  # (G, P)
+        change = leaving[:, None] + joining
+        change[rows, place] = 0
+        alone = np.bincount(place, minlength=len(usable))[place] == 1
+        change[~free | alone] = 0
+        best = np.unravel_index(change.argmin(), change.shape)
+        if change[best] > -1e-9:
+            break
+        place[best[0]] = best[1]
+    found[:] = usable[place]
 
 
 def disagreement(weights: np.ndarray, parts: np.ndarray) -> float:
