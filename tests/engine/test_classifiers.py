@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 BANDS = (1, 3, 4, 13)
 # Networks beyond this are built for real with one number of bands, and else laid out without memory.
-LARGE = 2_000_000
+LARGE = 12_000_000
 # Too large for a test, and like their neighbours in the catalogue but for their size or their norms.
 REAL_FAMILIES = [family for family in FAMILIES if family.title not in ("ViT, patches of 14", "VGG with batch norm")]
 
@@ -168,10 +168,9 @@ def test_giant_chips_are_refused():
 @pytest.mark.parametrize("family", REAL_FAMILIES, ids=lambda family: family.title)
 def test_a_family_takes_any_bands_learns_and_comes_back_the_same(family, tmp_path):
     name, size = family.members[0], chip_size_for(family)
-    count = sum(value.numel() for value in on_meta(name, 3, chip_size=size).parameters())
     for bands in BANDS:
-        if count > LARGE and bands != 4:
-            meta = on_meta(name, bands, chip_size=size)
+        meta = on_meta(name, bands, chip_size=size)
+        if bands != 4 and sum(value.numel() for value in meta.parameters()) > LARGE:
             assert meta(torch.zeros(2, bands, size, size, device="meta")).shape == (2, 3)
             continue
         torch.manual_seed(0)
@@ -212,8 +211,8 @@ def _check_the_file(network, images, expected, wanted, path):
     path.unlink()  # pytest keeps its folders, and some are large
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_member_builds_without_memory(name):
+@pytest.mark.parametrize("name", ["vit_h_14", *(name for family in FAMILIES for name in family.members[1:])])
+def test_larger_members_build_without_memory(name):
     network = on_meta(name, 5, classes=7, chip_size=96)
     assert network.output.weight.shape[0] == 7
     assert all(value.is_meta for value in network.parameters())
@@ -547,7 +546,7 @@ def test_teaching_networks_take_weights_of_their_own_shape_only():
     network = create_classifier("mlp", 2, 4, 8, arguments)
     load_classifier_weights(network, "mlp", tensors, ["x"] * 2, "file")
     assert torch.equal(network.state_dict()["network.hidden.1.weight"], tensors["network.hidden.1.weight"])
-    with pytest.raises(InputError, match="0 of 4 tensors"):
+    with pytest.raises(InputError, match=r"0 of 4 tensors.*trained as mlp"):
         load_classifier_weights(create_classifier("mlp", 2, 4, 8), "mlp", tensors, ["x"] * 2, "file")
 
 

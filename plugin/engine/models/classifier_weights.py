@@ -99,7 +99,7 @@ def _best_match(classifier: Classifier, name: str, tensors: Mapping[str, torch.T
     stripped = {OLD_DENSENET.sub(r"\1\2.", PREFIXES.sub("", key)): value for key, value in tensors.items()}
     keys = [key for key in classifier.state_dict() if not DERIVED.search(key)]
     own = [PREFIXES.sub("", key) for key in keys]
-    if all(key.startswith("network.") for key in tensors):  # a model file: it saw chips as ours are
+    if _from_terrazzo(tensors):  # it saw chips as ours are
         divided_by = PHOTO_STD
     elif find_family(name).library == "timm":
         divided_by = image_std_in_timm(name)
@@ -174,6 +174,11 @@ def _first_filters(classifier: Classifier) -> str | None:
     return f"{first_convolution(classifier)[0]}.weight" if has else None
 
 
+def _from_terrazzo(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether tensors come from a model file of a classifier, by the prefix that `Classifier` gives them."""
+    return all(key.startswith("network.") for key in tensors)
+
+
 def _listed(what: str, names: Iterable[str]) -> str:
     names = list(names)
     if not names:
@@ -184,6 +189,8 @@ def _listed(what: str, names: Iterable[str]) -> str:
 
 def _suggestion(wanted: str, tensors: Mapping[str, torch.Tensor]) -> str:
     """Which network the tensors seem to be of."""
+    if _from_terrazzo(tensors):
+        return f"They are of a Terrazzo model of another network or shape: choose one that was trained as {wanted}."
     for family in FAMILIES:
         if family.library == "terrazzo":
             continue
