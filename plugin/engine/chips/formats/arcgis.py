@@ -51,7 +51,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     """
     definition, statistics = read_json(folder / DEFINITION), read_json(folder / STATISTICS)
     mode = _mode(folder, definition, statistics)
-    task, note = MODES[mode], Note.read(folder)
+    task, note = MODES[mode], Note.of(folder, KIND)
     named = note.named if note else {**_classes(statistics, "Class"), **_classes(definition, "")}
     splits = _splits(folder)
     remarks = [f"The labels are {mode}."]
@@ -77,7 +77,9 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         chips, named, empty = _whole_labels(chips, task, named, note, stage)
         if empty:
             warnings.append(f"Chips whose label names no class are left out: {first_of(empty)}.")
-    values = {int(text): value for text, value in note.values.items()} if note and task == "segmentation" else {}
+    values: dict[int, int] = {}
+    if note and task == "segmentation":
+        values = {int(text): value for text, value in note.values.items() if re.fullmatch(WHOLE, text)}
     unlabelled: tuple[int, ...] = (UNLABELLED,)
     if task == "segmentation" and note is None and UNLABELLED in named:
         name, _ = named[UNLABELLED]

@@ -59,7 +59,8 @@ def find_classes(folder: ForeignFolder, found: Found, reporter: Reporter) -> tup
 def label_nodata_of(folder: ForeignFolder, classes: ClassTable) -> int:
     """The value for "no label" in masks: that of the dataset which the folder was made of, or a free one."""
     given = folder.label_nodata
-    return classes.free_value() if given is None or given in classes.values else given
+    fits = given is not None and abs(given) <= LARGEST_VALUE and given not in classes.values
+    return given if given is not None and fits else classes.free_value()
 
 
 def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, set[int]]:

@@ -68,7 +68,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     Raises:
         InputError: They are damaged, hold boxes only, contradict each other, or name places elsewhere.
     """
-    note = Note.read(folder)
+    note = Note.of(folder, KIND)
     files = list(dict.fromkeys(_candidates(folder)))
     instances = [path for path in files if path.name.startswith("instances_")]
     named: Named = {}

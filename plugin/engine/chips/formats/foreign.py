@@ -87,15 +87,23 @@ class Note:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             table = ClassTable.from_json(values["classes"])
+            if not all(re.fullmatch("#[0-9a-f]{6}", color) for color in table.colors):
+                raise ValueError("a colour is not #rrggbb")
             texts = {int(row["value"]): str(row["written_as"]) for row in values["classes"]}
             written = tuple(texts[value] for value in table.values.tolist())
             nodata = values["label_nodata"]
             nodata = None if nodata is None else int(nodata)
             return cls(str(values["folder_format"]), str(values["task"]), table, written, nodata)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"The file {path} is damaged ({error}).", "Remove it to import the folder without it."
             ) from error
+
+    @classmethod
+    def of(cls, folder: Path, kind: str) -> Optional[Note]:
+        """The note of a folder, if it is of that kind."""
+        note = cls.read(folder)
+        return note if note is not None and note.kind == kind else None
 
     @property
     def named(self) -> Named:

@@ -29,7 +29,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     Raises:
         InputError: There are no folders with images.
     """
-    note, remarks, warnings, other = Note.read(folder), [], [], 0
+    note, remarks, warnings, other = Note.of(folder, KIND), [], [], 0
     parts = [part for part in _parts(folder) if next(_images(part), None) is not None]
     splits = {part: split_of(part.name) for part in parts}
     # A class may be called "test"; only where all folders are called after splits do they hold classes.

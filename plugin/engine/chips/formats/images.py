@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -56,6 +57,15 @@ class ImageFacts:
         return min(self.width, self.height)
 
 
+@contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """GDAL's errors while it reads a file become `Unreadable`."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
+
+
 def open_image(path: Path) -> gdal.Dataset:
     """Open an image, with drivers that read no file but it and its own sidecars.
 
@@ -67,10 +77,8 @@ def open_image(path: Path) -> gdal.Dataset:
     if path.suffix.lower() == ".mrf":
         _check_mrf(path)
         drivers = ["MRF"]
-    try:
+    with readable(path):
         return gdal.OpenEx(str(path), gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=drivers)
-    except RuntimeError as error:
-        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
 
 
 def _check_mrf(path: Path) -> None:
@@ -92,9 +100,15 @@ def look_at(path: Path) -> ImageFacts:
     """What an image is.
 
     Raises:
+        Unreadable: It is missing or damaged.
         InputError: It cannot be used.
     """
     image = open_image(path)
+    with readable(path):
+        return _facts(path, image)
+
+
+def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
     if max(image.RasterXSize, image.RasterYSize) > LARGEST_SIDE:
         raise InputError(
             f"The image {path} has {image.RasterXSize} × {image.RasterYSize} pixels, which is no chip.",
@@ -120,12 +134,17 @@ def look_at(path: Path) -> ImageFacts:
         dtype=np.result_type(*dtypes),
         # NaN counts as missing anyway.
         nodata=None if nodata is None or palette or math.isnan(nodata) else float(nodata),
-        names=COLORS if palette else tuple(band_name(image.GetRasterBand(number), number) for number in numbers),
+        names=COLORS if palette else tuple(_text(band_name(image.GetRasterBand(number), number)) for number in numbers),
         transform=image.GetGeoTransform(can_return_null=True),
         # Thousands of chips have the same one.
-        crs="" if reference is None else sys.intern(reference.ExportToWkt(["FORMAT=WKT2_2019"])),
+        crs="" if reference is None else sys.intern(_text(reference.ExportToWkt(["FORMAT=WKT2_2019"]))),
         size=path.stat().st_size,
     )
+
+
+def _text(found: str | bytes) -> str:
+    """A text from GDAL, which gives bytes where a file holds something else than UTF-8."""
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 
 
 def _value_bands(image: gdal.Dataset) -> list[int]:
@@ -141,9 +160,10 @@ def read_image(path: Path, bands: int, dtype: np.dtype[Any]) -> np.ndarray:
         Unreadable: It is damaged.
     """
     image = open_image(path)
-    numbers = _value_bands(image)
+    with readable(path):
+        numbers = _value_bands(image)
+        colors = image.GetRasterBand(numbers[0]).GetColorTable() if len(numbers) == 1 else None
     data = read_pixels(image, numbers)
-    colors = image.GetRasterBand(numbers[0]).GetColorTable() if len(numbers) == 1 else None
     if colors is not None:
         table = np.zeros((256, 3), np.uint8)
         for place in range(min(256, colors.GetCount())):
@@ -165,11 +185,8 @@ def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
     Raises:
         Unreadable: It is damaged.
     """
-    try:
+    with readable(image.GetDescription()):
         data: np.ndarray = image.ReadAsArray(band_list=list(bands) or None)
-    except RuntimeError as error:
-        path = image.GetDescription()
-        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
     return data if data.ndim == 3 else data[None]
 
 

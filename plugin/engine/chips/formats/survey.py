@@ -22,6 +22,7 @@ from .strangers import counted, first_of
 
 # Chips without a place lie side by side with this share of a chip between them.
 GAP = 1 / 8
+MOST_PIXELS = 2**31  # from one end of all chips to the other
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,12 @@ def _tell_sizes(images: Sequence[ImageFacts], size: int, reporter: Reporter) -> 
 def _ground(images: Sequence[ImageFacts], size: int, reporter: Reporter) -> Ground:
     """Real places, if the files of all chips have one in the same CRS; else made-up ones."""
     crs = images[0].crs
-    reason = ""
-    if any(facts.transform is None for facts in images):
-        reason = "not all images say where they lie"
-    elif any(facts.crs != crs and not same_crs(facts.crs, crs) for facts in images):
-        other = next(facts.crs for facts in images if not same_crs(facts.crs, crs))
-        reason = f"the images lie in several CRSs ({crs_text(crs)}, {crs_text(other)})"
-    elif len(images) > 1 and len({facts.transform for facts in images}) == 1:
-        reason = "all images say that they lie in the same place"
+    transforms = [
+        square_transform(facts.transform, facts.height, facts.width, size) for facts in images if facts.transform
+    ]
+    places = np.array([corners(transform, size) for transform in transforms]).reshape(-1, 4, 2)
+    pixel = median(math.sqrt(abs(step[1] * step[5] - step[2] * step[4])) for step in transforms) if transforms else 0.0
+    reason = _no_ground(images, places, pixel)
     if reason:
         columns = math.ceil(math.sqrt(len(images)))
         reporter.log(
@@ -174,13 +173,24 @@ def _ground(images: Sequence[ImageFacts], size: int, reporter: Reporter) -> Grou
             "unit."
         )
         return Ground("", 1.0, 0.0, 0.0, columns, size, None)
-    transforms = [
-        square_transform(facts.transform, facts.height, facts.width, size) for facts in images if facts.transform
-    ]
-    places = np.array([corners(transform, size) for transform in transforms])  # (n, 4, 2)
-    pixel = median(math.sqrt(abs(step[1] * step[5] - step[2] * step[4])) for step in transforms)
-    chips = len(images)
-    block = size * min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(chips // AUTOMATIC_BLOCKS)))
-    left, top = float(places[..., 0].min()), float(places[..., 1].max())
+    block = size * min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(len(images) // AUTOMATIC_BLOCKS)))
     reporter.log(f"The chips lie where their files say, in {crs_text(crs)}.")
-    return Ground(crs, pixel, left, top, 0, size, block)
+    return Ground(crs, pixel, float(places[..., 0].min()), float(places[..., 1].max()), 0, size, block)
+
+
+def _no_ground(images: Sequence[ImageFacts], places: np.ndarray, pixel: float) -> str:
+    """Why the files' own places will not do; "" where they will."""
+    crs = images[0].crs
+    if len(places) < len(images):
+        return "not all images say where they lie"
+    if any(facts.crs != crs and not same_crs(facts.crs, crs) for facts in images):
+        other = next(facts.crs for facts in images if not same_crs(facts.crs, crs))
+        return f"the images lie in several CRSs ({crs_text(crs)}, {crs_text(other)})"
+    if len(images) > 1 and len({facts.transform for facts in images}) == 1:
+        return "all images say that they lie in the same place"
+    with np.errstate(all="ignore"):
+        sides = np.linalg.norm(places[:, 1] - places[:, 0], axis=1)
+        spans = (places.max(axis=(0, 1)) - places.min(axis=(0, 1))) / pixel
+    if not (np.isfinite(spans).all() and (spans < MOST_PIXELS).all() and (sides > 0).all()):
+        return "the places that the images give make no sense"
+    return ""

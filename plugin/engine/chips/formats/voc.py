@@ -107,7 +107,7 @@ def _read_masks(folder: Path, images: dict[str, Path]) -> ForeignFolder:
     colors = _labelmap(folder)
     if first.RasterCount >= 3:
         return _colored(folder, chips, colors, warnings)
-    note = Note.read(folder)
+    note = Note.of(folder, KIND)
     classes, names = _palette_classes(first, colors)
 
     def mask(chip: ForeignChip) -> np.ndarray:
@@ -133,9 +133,12 @@ def _labelmap(folder: Path) -> dict[Color, str]:
         if line.startswith("#"):
             continue
         parts = line.split(":")
-        if len(parts) < 2 or not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*){2}", parts[1]):
+        if len(parts) < 2 or not re.fullmatch(r" *[0-9]{1,3} *(, *[0-9]{1,3} *){2}", parts[1]):
             raise InputError(f'The line "{line}" of {path} names no colour.', "Write name:red,green,blue::")
-        found[tuple(int(part) for part in parts[1].split(","))] = parts[0].strip()
+        color = tuple(int(part) for part in parts[1].split(","))
+        if max(color) > 255:
+            raise InputError(f'The line "{line}" of {path} names no colour.', "Colours have parts from 0 to 255.")
+        found[color] = parts[0].strip()
     return found
 
 
@@ -206,7 +209,7 @@ def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter)
         raise InputError(f"{folder} holds no image with an annotation.", "Give both the same name.")
     stage = Stage(reporter, len(stems), "Reading annotations", 0, 0.1)
     texts = [names for _, names in in_order(lambda stem: _object_names(labels[stem]), stems, stage)]
-    note = Note.read(folder)
+    note = Note.of(folder, KIND)
     lines = [name for name in _labelmap(folder).values() if name != NAMES[0]]
     values = note.values if note else {name: value for value, name in enumerate(lines, start=1)}
     unknown = values_by_name({name for row in texts for name in row} - set(values))
