@@ -144,7 +144,8 @@ class ExportChips(TerrazzoAlgorithm):
                 "For chips around features: how far a chip may be moved from its feature, in each direction, so that "
                 "the network does not learn that the middle matters."), optional=True, advanced=True),
             Setting("RANDOM_CHIPS", tr("Random chips"), tr(
-                "For random chips: how many places to try."), optional=True, advanced=True),
+                "For random chips: about how many places to try. Chips without labels are left out."),
+                optional=True, advanced=True),
             Setting("MIN_DISTANCE", tr("Minimum distance of random chips (pixels; empty: half a chip)"), tr(
                 "For random chips: how far their centres are apart at least."), advanced=True),
             Angles("ROTATIONS", tr("Rotations, such as 0,90,180 (degrees; empty: none)"), tr(
