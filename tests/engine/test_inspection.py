@@ -477,6 +477,15 @@ def test_a_cancelled_inspection_leaves_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
 
 
+def test_a_worker_whose_qgis_is_gone_stops_reading(tmp_path):
+    folder = write_chips(tmp_path / "c", good())
+    reporter = Heard()
+    reporter.orphaned_at = 0
+    with pytest.raises(Cancelled):
+        look_through(folder, tmp_path, reporter)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
+
+
 def test_the_dataset_is_not_touched(tmp_path):
     folder = Path(write_chips(tmp_path / "c", good()))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*.*")}

@@ -29,28 +29,28 @@ def confusion_matrix(prediction: np.ndarray, reference: np.ndarray, classes: int
 
 def overall_accuracy(matrix: np.ndarray) -> float:
     """The share of pixels whose class is right; NaN without pixels."""
-    return float(_ratio(np.trace(matrix), matrix.sum()))
+    return float(ratio(np.trace(matrix), matrix.sum()))
 
 
 def users_accuracy(matrix: np.ndarray) -> np.ndarray:
     """(C,) of the pixels mapped as a class, the share that is so; NaN for a class that is not mapped."""
-    return _ratio(np.diag(matrix), matrix.sum(axis=1))
+    return ratio(np.diag(matrix), matrix.sum(axis=1))
 
 
 def producers_accuracy(matrix: np.ndarray) -> np.ndarray:
     """(C,) of the pixels of a class in the reference, the share mapped as such; NaN for a class that is not there."""
-    return _ratio(np.diag(matrix), matrix.sum(axis=0))
+    return ratio(np.diag(matrix), matrix.sum(axis=0))
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
     """(C,) intersection over union, n_jj / (row + column − n_jj); NaN for a class in neither map nor reference."""
     right = np.diag(matrix)
-    return _ratio(right, matrix.sum(axis=0) + matrix.sum(axis=1) - right)
+    return ratio(right, matrix.sum(axis=0) + matrix.sum(axis=1) - right)
 
 
 def f1(matrix: np.ndarray) -> np.ndarray:
     """(C,) harmonic mean of user's and producer's accuracy, 2 n_jj / (row + column); NaN as for `iou`."""
-    return _ratio(2 * np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
+    return ratio(2 * np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
 
 
 def mean_over_classes(values: np.ndarray) -> float:
@@ -84,7 +84,7 @@ def numbers(values: np.ndarray | Sequence[float]) -> list[float | None]:
     return [number(value) for value in values]
 
 
-def _ratio(part: Any, whole: Any) -> Any:
-    """part / whole, NaN where the whole is 0."""
+def ratio(part: Any, whole: Any) -> Any:
+    """part / whole, of numbers or arrays of one shape; NaN where the whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -140,10 +140,12 @@ def _classes(dataset: ChipDataset, shares: ClassShares) -> Iterator[Finding]:
                           "Take a smaller BLOCK_SIZE, or label them in more places.", "classes")  # fmt: skip
     if "training" in rows:
         row = rows["training"]
+        # Of few chips, all classes have few; that is said elsewhere.
+        least = RARE_CHIPS if shares.counts[row] >= FEW_CHIPS else 0
         rare = [
             f"{name} {share:.2%}, {chips} {'chip' if chips == 1 else 'chips'}"
             for name, share, chips in zip(names, shares.shares[row], shares.chips[row].tolist())
-            if chips and (share < RARE_SHARE or chips < RARE_CHIPS)
+            if chips and (share < RARE_SHARE or chips < least)
         ]
         if rare:
             yield Finding(52, f"Rare classes: {len(rare)} ({_some(rare, '; ')})",

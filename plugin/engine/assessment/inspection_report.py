@@ -112,7 +112,8 @@ def _cards(inspection: Inspection, shares: ClassShares) -> list[tuple[str, str]]
 def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     dataset, info, read = inspection.dataset, inspection.dataset.info, inspection.measures.read
     names = ", ".join(info.band_names[:16]) + (", …" if len(info.band_names) > 16 else "")
-    split = {name: value for name, value in info.split.items() if value is not None}
+    # How far the splits disagree stands in the table of classes.
+    split = {name: value for name, value in info.split.items() if value is not None and name != "disagreement"}
     words = [f"{split.pop('method', 'unknown')}"]
     words += [f"{name.replace('_', ' ')} {value:g}" for name, value in split.items() if isinstance(value, (int, float))]
     placed = {name.replace("_", " "): value for name, value in info.placement.items() if value}
