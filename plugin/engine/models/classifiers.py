@@ -99,7 +99,7 @@ def check_chip_size(name: str, chip_size: int) -> None:
     smallest = find_family(name).smallest
     if chip_size < smallest:
         fitting = [family.title for family in FAMILIES if family.smallest <= chip_size and family.library != "terrazzo"]
-        other = f", or another ARCHITECTURE ({', '.join(fitting[:3])}, say)" if fitting else ""
+        other = f", or choose another ARCHITECTURE ({', '.join(fitting[:3])}, say)" if fitting else ""
         raise InputError(
             f"The chips are {chip_size} × {chip_size} pixels; {name} needs {smallest} × {smallest}.",
             f"Export the chips again with CHIP_SIZE {smallest} or more{other}.",
