@@ -14,10 +14,11 @@ from heard import Heard
 from osgeo import gdal
 
 from plugin.engine.chips.dataset import open_dataset
+from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.formats.convert import convert_chips
 from plugin.engine.chips.formats.voc import original_palette
 from plugin.engine.chips.formats.voc_folder import distinct_colors
-from plugin.engine.config import CHIP_FOLDERS, ConvertChipsConfig
+from plugin.engine.config import CHIP_FOLDERS, ConvertChipsConfig, ExportChipsConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 
 FOUR = (*CLASSES, (0, "land", "#000000"))
@@ -231,13 +232,21 @@ def test_colours_of_classes_become_distinct() -> None:
         ("imagenet", "multilabel", SEVERAL, r"is for multilabel.*Convert it to arcgis or voc"),
         ("imagenet", "segmentation", (), r"Convert it to arcgis or coco or voc"),
         ("voc", "unlabelled", (), r"Convert it to arcgis"),
-        ("arcgis", "regression", (), r"No other format holds it"),
     ],
 )
 def test_what_a_format_cannot_hold_is_said(tmp_path: Path, kind: str, task: str, shown: Any, words: str) -> None:
     dataset = make_dataset(tmp_path / "chips", task, CLASSES if shown or task == "segmentation" else (), shown=shown)
     with pytest.raises(InputError, match=words):
         convert(dataset, kind)
+
+
+def test_regression_has_no_place_elsewhere(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "chips", "unlabelled", ())
+    description = dataset.folder / "dataset.json"
+    description.write_text(description.read_text().replace('"unlabelled"', '"regression"'))
+    for kind in CHIP_FOLDERS:
+        with pytest.raises(InputError, match=r"is for regression.*No other format holds it"):
+            convert(open_dataset(dataset.folder), kind)
 
 
 def test_voc_refuses_class_values_that_a_palette_cannot_hold(tmp_path: Path) -> None:
@@ -278,3 +287,17 @@ def test_a_chip_that_is_gone_ends_in_words_and_leaves_nothing(tmp_path: Path) ->
     with pytest.raises((InputError, ResourceError), match=r"0000003\.tif"):
         convert(open_dataset(dataset.folder), "arcgis")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chips"]
+
+
+def test_a_real_scene_comes_back_from_every_format(shared_data: Path, tmp_path: Path) -> None:
+    # 13 bands of 16 bits, class 0, and −1 for no label.
+    scene = shared_data / "flood_13band"
+    settings = {"label_rasters": (str(scene / "labels.tif"),), "label_nodata": -1, "chip_size": 128}
+    config = ExportChipsConfig(input=(str(scene / "s2.tif"),), output=str(tmp_path / "chips"), **settings)
+    export_chips(config, Heard())
+    dataset = open_dataset(config.output)
+    assert dataset.info.label_nodata == -1 and dataset.info.classes.values.tolist() == [0, 1]
+    for kind in ("arcgis", "coco", "voc"):
+        found = bring_in(convert(dataset, kind))
+        assert contents(found) == contents(dataset) and found.info.classes == dataset.info.classes
+        assert found.info.band_names == dataset.info.band_names
