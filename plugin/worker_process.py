@@ -28,7 +28,8 @@ POLL = 0.1  # seconds between two looks at whether the user cancelled
 CANCEL_GRACE = 0.7  # seconds a worker has to end by itself after `cancel`; a busy one is then stopped
 END_GRACE = 5.0  # seconds a worker has to end after it closed its output
 MAX_LINE = 64_000_000  # bytes; more is no event
-OUTPUTS = ("output", "report", "suspects", "probabilities")  # settings that name what a job writes
+# Settings that name what a job writes.
+OUTPUTS = ("output", "report", "suspects", "probabilities", "grid", "table", "picture", "pictures")
 REPORT = "Look at the log and report it; the algorithm “status” tells whether the worker's Python is whole."
 WINDOWS = sys.platform == "win32"
 

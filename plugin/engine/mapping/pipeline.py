@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -44,7 +46,7 @@ class Mapper:
         with ThreadPoolExecutor(1, "reading") as reading, ThreadPoolExecutor(1, "writing") as writing:
             written: deque[Future[None]] = deque()
             try:
-                for batch in _read_ahead(reading, reader, batches):
+                for batch in read_ahead(reading, reader.read, batches):
                     if batch.tiles:
                         while len(written) >= BEHIND:
                             written.popleft().result()
@@ -78,11 +80,27 @@ class Mapper:
                 self.shares.write(tile.core, shares[number])
 
 
-def _read_ahead(executor: ThreadPoolExecutor, reader: TileReader, batches: Iterable[list[Tile]]) -> Iterator[Batch]:
-    waiting: deque[Future[Batch]] = deque()
-    for tiles in batches:
-        waiting.append(executor.submit(reader.read, tiles))
+Work = TypeVar("Work")
+Found = TypeVar("Found")
+
+
+def read_ahead(executor: ThreadPoolExecutor, read: Callable[[Work], Found], work: Iterable[Work]) -> Iterator[Found]:
+    """What `read` gives for each piece of work, in order; while one is used, the next are read."""
+    waiting: deque[Future[Found]] = deque()
+    for piece in work:
+        waiting.append(executor.submit(read, piece))
         if len(waiting) > AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+@contextmanager
+def reading_thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread to read on; what waits there is dropped when the block fails or is cancelled."""
+    with ThreadPoolExecutor(1, "reading") as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -48,7 +48,7 @@ class TileReader:
             wanted = None if self.area is None else self.area.read(tile.core)
             if wanted is not None and not wanted.any():
                 continue
-            data, missing = self._read_mirrored(tile.outer)
+            data, missing = self.read_mirrored(tile.outer)
             rows, cols = tile.slices
             valid = self.raster.valid(tile.core, None if missing is None else missing[:, rows, cols])
             if valid is not None:
@@ -61,7 +61,7 @@ class TileReader:
             masks.append(wanted)
         return Batch(kept, _stack(images), _stack_gaps(gaps, images), masks, len(tiles) - len(kept))
 
-    def _read_mirrored(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+    def read_mirrored(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """(B, h, w) values and where they are missing; out of the raster its mirror image, to any distance.
 
         So the network sees no edge that is not in the image, and the same mirror image whatever the tile size.

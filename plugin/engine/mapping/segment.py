@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from osgeo import gdal
 
 from ..chips.features import Area
 from ..classes import ClassTable
@@ -22,15 +21,13 @@ from ..raster_io import RasterInfo, RasterReader, crs_text, spatial_reference
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .outputs import RASTER_ENDINGS, check_names, check_not_input, limit_cache
 from .pipeline import Mapper
 from .predictor import Predictor
 from .reading import TileReader
 from .tiling import plan_batches, plan_tiles, round_tile_size
 from .writer import ClassRaster, ProbabilityRaster
 
-# What GDAL may keep of blocks. A raster in strips is read across its whole width for each tile, so the next tile of
-# the row should find them again; beyond the limit they are read anew, and memory stays what it is.
-CACHE_BYTES, LARGEST_CACHE_BYTES = 128 * 2**20, 2**30
 # The share of its size that a written raster needs at most on the disk, by experience with DEFLATE.
 CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.5
 
@@ -48,13 +45,14 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         Cancelled: The user asked for the end, or is gone.
     """
     begun = time.monotonic()
-    _check_names(config)
+    outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
+    check_names(outputs, RASTER_ENDINGS)
     network, header = load_model(config.model)
     every_band = RasterReader(config.input).info
     bands = match_bands(header.band_names, every_band, config.bands, reporter)
     raster = RasterReader(config.input, bands)
     info = raster.info
-    _check_not_input(config, raster.dataset.GetFileList() or [])
+    check_not_input(outputs, raster.dataset.GetFileList() or [])
     area = Area(config.area, info.grid) if config.area else None
     window = output_window(info, config.extent, area)
     _check_space(config, window, header.classes)
@@ -65,7 +63,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         f"{header.architecture} and {header.encoder} on {describe_device(device)}."
     )
     tile_size = round_tile_size(min(config.tile_size, max(window.width, window.height)))
-    _limit_cache(raster, tile_size + 2 * config.halo)
+    limit_cache(raster, tile_size + 2 * config.halo)
     reader = TileReader(raster, nodata_values(info, header), area)
     batches = plan_batches(plan_tiles(window, tile_size, config.halo), config.batch_size)
     stage = Stage(reporter, count_tiles(window, tile_size), "Mapping")
@@ -140,24 +138,6 @@ def class_areas(info: RasterInfo, header: ModelHeader, pixels: np.ndarray) -> di
     }
 
 
-def _check_names(config: SegmentRasterConfig) -> None:
-    """Refuse outputs that are no GeoTIFFs, or two of one name."""
-    for name, path in (("OUTPUT", config.output), ("PROBABILITIES", config.probabilities)):
-        if path and Path(path).suffix.lower() not in (".tif", ".tiff"):
-            raise InputError(f"{name} is {path}.", "Give it the ending .tif: maps are written as GeoTIFF.")
-    if config.probabilities and Path(config.probabilities).absolute() == Path(config.output).absolute():
-        raise InputError(f"OUTPUT and PROBABILITIES are both {config.output}.", "Give them different names.")
-
-
-def _check_not_input(config: SegmentRasterConfig, files: list[str]) -> None:
-    """Refuse to write over the raster, or over a file that it is made of."""
-    for name, path in (("OUTPUT", config.output), ("PROBABILITIES", config.probabilities)):
-        if not path or not Path(path).exists():
-            continue
-        if any(Path(file).exists() and Path(path).samefile(file) for file in files):
-            raise InputError(f"{name} {path} is the raster to be mapped.", "Give the result another name.")
-
-
 def _check_space(config: SegmentRasterConfig, window: Window, table: ClassTable) -> None:
     size = window.width * window.height
     needed = int(size * table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE)
@@ -168,13 +148,3 @@ def _check_space(config: SegmentRasterConfig, window: Window, table: ClassTable)
     for path in (config.output, config.probabilities):
         if path and Path(path).is_dir():
             raise ResourceError(f"{path} is a folder.", "Give the name of a file.")
-
-
-def _limit_cache(raster: RasterReader, rows: int) -> None:
-    """Let GDAL keep one row of tiles of a raster in strips, within limits; for one in blocks a little is enough."""
-    info = raster.info
-    needed = 0
-    if raster.dataset.GetRasterBand(1).GetBlockSize()[0] == info.grid.width:
-        needed = int(1.5 * info.grid.width * rows * raster.dataset.RasterCount * info.dtype.itemsize)
-    gdal.SetCacheMax(min(max(needed, CACHE_BYTES), LARGEST_CACHE_BYTES))
-    gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")

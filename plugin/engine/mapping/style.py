@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 from osgeo import gdal
 
-from ..classes import ClassTable
+from ..classes import ClassInfo, ClassTable
 
 # Category names are a list from value 0 on; of sparse large values the attribute table knows the names.
 LARGEST_CATEGORY = 1023
@@ -59,16 +60,78 @@ def attribute_table(classes: ClassTable, pixels: np.ndarray) -> gdal.RasterAttri
 
 def write_qml(path: Path, classes: ClassTable) -> None:
     """Write the QGIS style of a class raster: a paletted renderer with names and colours (QGIS 3.22 to 4)."""
+    _write_palette(path, [(info.value, info.color, "255", info.name) for info in classes.classes])
+
+
+def write_member_qml(path: Path, first: ClassInfo) -> None:
+    """Write the QGIS style of a raster that has a band a class, 0 or 1: its first band, in the colour of its class."""
+    _write_palette(path, [(0, "#ffffff", "0", f"not {first.name}"), (1, first.color, "255", first.name)])
+
+
+def _write_palette(path: Path, entries: list[tuple[int, str, str, str]]) -> None:
+    """A paletted renderer of band 1: value, colour, opacity from 0 to 255 and name of each entry."""
+    renderer, root = _raster_renderer("paletted")
+    palette = ElementTree.SubElement(renderer, "colorPalette")
+    for value, color, alpha, label in entries:
+        ElementTree.SubElement(palette, "paletteEntry", value=str(value), color=color, alpha=alpha, label=label)
+    _save(path, root)
+
+
+def write_ramp_qml(path: Path, low: float, high: float, stops: Sequence[tuple[float, str, int]]) -> None:
+    """Write the QGIS style of a raster of numbers: colours between `low` and `high`.
+
+    Args:
+        stops: Share of the way from 0 to 1, colour as #rrggbb, and opacity from 0 to 255 of each.
+    """
+    renderer, root = _raster_renderer("singlebandpseudocolor")
+    renderer.set("classificationMin", repr(low))
+    renderer.set("classificationMax", repr(high))
+    outer = ElementTree.SubElement(renderer, "rastershader")
+    ramp = ElementTree.SubElement(
+        outer, "colorrampshader", colorRampType="INTERPOLATED", classificationMode="1", clip="0",
+        minimumValue=repr(low), maximumValue=repr(high),
+    )  # fmt: skip
+    for share, color, alpha in stops:
+        value = low + share * (high - low)
+        ElementTree.SubElement(ramp, "item", value=repr(value), color=color, alpha=str(alpha), label=f"{value:.3g}")
+    _save(path, root)
+
+
+def write_polygons_qml(path: Path, field: str, classes: ClassTable) -> None:
+    """Write the QGIS style of polygons whose class value stands in a field: their names and see-through colours."""
+    root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    renderer = ElementTree.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr=field, forceraster="0", symbollevels="0",
+        enableorderby="0",
+    )  # fmt: skip
+    categories = ElementTree.SubElement(renderer, "categories")
+    symbols = ElementTree.SubElement(renderer, "symbols")
+    for number, info in enumerate(classes.classes):
+        ElementTree.SubElement(
+            categories, "category", value=str(info.value), symbol=str(number), label=info.name, render="true"
+        )
+        symbol = ElementTree.SubElement(
+            symbols, "symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0"
+        )
+        layer = ElementTree.SubElement(symbol, "layer", attrib={"class": "SimpleFill"}, enabled="1", locked="0")
+        color = ",".join(map(str, info.rgb))
+        settings = {"color": f"{color},140", "outline_color": f"{color},255", "outline_width": "0.2", "style": "solid"}
+        for key, value in settings.items():
+            ElementTree.SubElement(layer, "prop", k=key, v=value)
+    _save(path, root)
+
+
+def _raster_renderer(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """A renderer of band 1, and the document around it."""
     root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
     pipe = ElementTree.SubElement(root, "pipe")
     renderer = ElementTree.SubElement(
-        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor=""
+        pipe, "rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1", nodataColor=""
     )
-    palette = ElementTree.SubElement(renderer, "colorPalette")
-    for info in classes.classes:
-        ElementTree.SubElement(
-            palette, "paletteEntry", value=str(info.value), color=info.color, alpha="255", label=info.name
-        )
+    return renderer, root
+
+
+def _save(path: Path, root: ElementTree.Element) -> None:
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     path.write_text(f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n", encoding="utf-8")

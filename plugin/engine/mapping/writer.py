@@ -157,3 +157,22 @@ class ProbabilityRaster(TiledRaster):
     def __init__(self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int) -> None:
         options = ("INTERLEAVE=BAND", "PREDICTOR=3")
         super().__init__(path, like, window, np.dtype(np.float32), np.nan, classes.names, tile_size, options)
+
+
+class MembersRaster(TiledRaster):
+    """A raster with one band a class: 1 where it is, 0 where it is not."""
+
+    NODATA = 255
+
+    def __init__(self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int) -> None:
+        self.classes = classes
+        options = ("INTERLEAVE=BAND",)
+        super().__init__(path, like, window, np.dtype(np.uint8), self.NODATA, classes.names, tile_size, options)
+        for band in self.bands:
+            band.SetCategoryNames(["absent", "present"])
+
+    def finish(self) -> None:
+        """Close the file, and put the QGIS style of its first band beside it."""
+        self.close()
+        first = self.classes.classes[0]
+        style.write_member_qml(partial_path(self.path).with_suffix(".qml"), first)

@@ -1,0 +1,114 @@
+"""What a classifier's probabilities mean: which class, or which classes, and how that is written in a table.
+
+N chips, C classes. Needs numpy only, because tables are also made inside QGIS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+
+from ..classes import IGNORE_INDEX, ClassTable
+from ..models.header import ModelHeader
+
+MULTILABEL = "multilabel"
+# A class of several counts from here where neither the user nor the model says otherwise.
+USUAL_THRESHOLD = 0.5
+INTEGER, NUMBER, TEXT = "integer", "number", "text"
+BETWEEN_VALUES, BETWEEN_NAMES = ",", ", "
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of a table of answers."""
+
+    name: str
+    kind: str  # INTEGER, NUMBER or TEXT
+    title: str = ""  # for people, where the name does not say it
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How a model's probabilities are read.
+
+    Attributes:
+        classes: The model's.
+        several: Whether a chip may show any number of classes, instead of one.
+        threshold: From which probability a class counts, see `decide` and `members`; None takes the likeliest.
+    """
+
+    classes: ClassTable
+    several: bool
+    threshold: Optional[float]
+
+    @classmethod
+    def of(cls, header: ModelHeader, threshold: Optional[float] = None) -> Answers:
+        """Those of a model; a threshold that is given holds instead of the model's own."""
+        several = header.task == MULTILABEL
+        chosen = header.threshold if threshold is None else threshold
+        return cls(header.classes, several, USUAL_THRESHOLD if several and chosen is None else chosen)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N, C) probabilities → (N,) uint8: the class index of each chip, `IGNORE_INDEX` where none is likely enough.
+
+        With a threshold, the second of two classes is taken from there on, else the first one; one of more classes
+        has to reach it.
+        """
+        likeliest = probabilities.argmax(axis=1).astype(np.uint8)
+        if self.threshold is None:
+            return likeliest
+        if len(self.classes) == 2:
+            return (probabilities[:, 1] >= self.threshold).astype(np.uint8)
+        unsure = probabilities.max(axis=1) < self.threshold
+        return np.where(unsure, IGNORE_INDEX, likeliest).astype(np.uint8)
+
+    def members(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N, C) probabilities → (N, C) bool, the classes that each chip shows; that of `decide` where it is one."""
+        if self.several:
+            assert self.threshold is not None
+            found: np.ndarray = probabilities >= self.threshold
+            return found
+        return self.decide(probabilities)[:, None] == np.arange(len(self.classes))
+
+    def fields(self, prefix: str = "") -> list[Field]:
+        """The columns of a table: `value`, `class`, `confidence`, or `values` and `classes`; `probability_<value>`."""
+        first = [
+            Field(f"{prefix}value", INTEGER),
+            Field(f"{prefix}class", TEXT),
+            Field(f"{prefix}confidence", NUMBER),
+        ]
+        if self.several:
+            first = [Field(f"{prefix}values", TEXT), Field(f"{prefix}classes", TEXT)]
+        rest = [Field(f"{prefix}probability_{kind.value}", NUMBER, kind.name) for kind in self.classes.classes]
+        return first + rest
+
+    def rows(self, probabilities: np.ndarray) -> list[list[Any]]:
+        """(N, C) probabilities → N rows for `fields`; None where there is no class."""
+        members = self.members(probabilities)
+        shares = [[round(share, 6) for share in row] for row in probabilities.tolist()]
+        return [self._row(np.flatnonzero(row).tolist(), share) for row, share in zip(members, shares)]
+
+    def _row(self, shown: Sequence[int], shares: list[float]) -> list[Any]:
+        kinds = [self.classes.classes[index] for index in shown]
+        if self.several:
+            values = BETWEEN_VALUES.join(str(kind.value) for kind in kinds)
+            return [values, BETWEEN_NAMES.join(kind.name for kind in kinds), *shares]
+        if not kinds:
+            return [None, None, max(shares), *shares]
+        return [kinds[0].value, kinds[0].name, shares[shown[0]], *shares]
+
+
+def known_answers(header: ModelHeader, threshold: Optional[float]) -> str:
+    """How a model's probabilities are read, in a sentence for the log."""
+    answers = Answers.of(header, threshold)
+    if answers.several:
+        return f"Several classes a chip: each counts from a probability of {answers.threshold:g}."
+    if answers.threshold is None:
+        return "One class a chip: the likeliest."
+    if len(answers.classes) == 2:
+        second, first = answers.classes.names[1], answers.classes.names[0]
+        return f"One class a chip: {second} from a probability of {answers.threshold:g}, else {first}."
+    return f"One class a chip: the likeliest, where its probability is {answers.threshold:g} or more."

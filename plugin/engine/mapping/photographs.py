@@ -1,0 +1,253 @@
+"""Folders of photographs: read as a model wants its chips, and classified into a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..chips.formats.images import ENDINGS, ImageFacts, look_at, read_image, square
+from ..config import ClassifyScenesConfig
+from ..errors import Cancelled, InputError
+from ..events import Reporter, Stage, readable_time
+from ..files import check_writable
+from ..models.header import ModelHeader
+from ..models.model_file import load_classifier
+from ..raster_io import missing_values
+from ..training.device import choose_device, describe_device, explain_memory
+from .answers import TEXT, Answers, Field, known_answers
+from .checks import bands_text, far_off
+from .chip_predictor import ChipPredictor, probabilities
+from .outputs import check_names
+from .pipeline import read_ahead, reading_thread
+from .reading import COMPACT_TYPES
+from .tables import TABLE_ENDINGS, Table
+
+LAYER = "photographs"
+FILE_FIELD = Field("file", TEXT)
+ROW_BYTES = 200
+NAMED = 5  # of the files that are left out
+SAMPLE = 32  # photographs whose values are compared with training's
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Some photographs as chips."""
+
+    names: list[str]  # paths inside the folder, with "/"
+    data: np.ndarray  # (N, B, S, S)
+    missing: np.ndarray | None  # bool of that shape; None where nothing is missing
+    failures: list[str]  # of those that cannot be used, why
+    facts: list[ImageFacts]
+
+
+def photographs_in(folder: str) -> list[Path]:
+    """The images of a folder and of the folders in it, in the order of their paths; hidden ones are left out.
+
+    Raises:
+        InputError: There are none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"INPUT_FOLDER is {folder}, which is no folder.", "Choose the folder of the photographs.")
+    found = [
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in ENDINGS
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    ]
+    if not found:
+        raise InputError(f"The folder {folder} holds no images.", f"Images end in {', '.join(ENDINGS)}.")
+    return sorted(found)
+
+
+class PhotographReader:
+    """Reads photographs as chips: the square in the middle, resampled to the model's chip size.
+
+    Args:
+        folder: Where they are.
+        header: Of the model.
+        bands: The photographs' band for each band of the model, from 1; empty = by name, else in order.
+    """
+
+    def __init__(self, folder: str, header: ModelHeader, bands: tuple[int, ...]) -> None:
+        self.folder, self.header, self.chosen = Path(folder), header, bands
+        if bands and len(bands) != len(header.band_names):
+            raise InputError(
+                f"BANDS names {bands_text(len(bands))}, and the model has {len(header.band_names)}: "
+                f"{', '.join(header.band_names)}.",
+                "Name one band of the photographs for each of the model's, in that order.",
+            )
+
+    def read(self, paths: Sequence[Path]) -> Photographs:
+        """Read some; those that cannot be used are told, not raised."""
+        names, images, gaps, failures, known = [], [], [], [], []
+        for path in paths:
+            try:
+                facts = look_at(path)
+                data = self._bands_of(path, facts)
+            except InputError as error:
+                failures.append(error.problem)
+                continue
+            data = square(data, self.header.chip_size)
+            nodata = self.header.nodata if facts.nodata is None else facts.nodata
+            missing = missing_values(data, (nodata,) * len(data))
+            gaps.append(np.zeros(data.shape, bool) if missing is None else missing)
+            images.append(data if data.dtype in COMPACT_TYPES else data.astype(np.float32))
+            names.append(path.relative_to(self.folder).as_posix())
+            known.append(facts)
+        data = np.stack(_one_type(images)) if images else np.empty(0)
+        some = any(gap.any() for gap in gaps)
+        return Photographs(names, data, np.stack(gaps) if some else None, failures, known)
+
+    def _bands_of(self, path: Path, facts: ImageFacts) -> np.ndarray:
+        """(B, H, W) of the bands that the model has, in its order."""
+        wanted = len(self.header.band_names)
+        if facts.bands == 1 and not self.chosen:
+            return read_image(path, wanted, facts.dtype)
+        data = read_image(path, facts.bands, facts.dtype)
+        names = [name.casefold() for name in facts.names]
+        searched = [name.casefold() for name in self.header.band_names]
+        if self.chosen:
+            places = [number - 1 for number in self.chosen]
+        elif len(set(searched)) == wanted and all(names.count(name) == 1 for name in searched):
+            places = [names.index(name) for name in searched]
+        else:
+            places = list(range(wanted))
+        if max(places) >= len(data):
+            raise InputError(
+                f"The image {path} has {bands_text(len(data))}, and the model needs {bands_text(wanted)}.",
+                "Choose photographs with the bands of the model.",
+            )
+        return data[places]
+
+
+def _one_type(images: list[np.ndarray]) -> list[np.ndarray]:
+    dtype = np.result_type(*images)
+    return [image.astype(dtype if dtype in COMPACT_TYPES else np.float32, copy=False) for image in images]
+
+
+def chunks(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    """Cut a list into pieces of `size`."""
+    for begin in range(0, len(paths), size):
+        yield paths[begin : begin + size]
+
+
+@dataclass
+class Remarks:
+    """What the user should know of the photographs."""
+
+    header: ModelHeader
+    failures: list[str] = field(default_factory=list)
+    other_size: int = 0
+    sample: list[np.ndarray] = field(default_factory=list)  # (B, 3): count, sum and sum of squares
+
+    def add(self, photographs: Photographs) -> None:
+        """Look at some."""
+        self.failures += photographs.failures
+        size = self.header.chip_size
+        self.other_size += sum((facts.height, facts.width) != (size, size) for facts in photographs.facts)
+        if len(self.sample) < SAMPLE and len(photographs.names):
+            data = photographs.data.astype(np.float64)
+            if photographs.missing is not None:
+                data[photographs.missing] = np.nan
+            for image in data[: SAMPLE - len(self.sample)]:
+                flat = image.reshape(len(image), -1)
+                known = np.isfinite(flat)
+                values = np.where(known, flat, 0)
+                self.sample.append(np.stack([known.sum(1), values.sum(1), (values**2).sum(1)], axis=1))
+
+    def tell(self, reporter: Reporter) -> None:
+        """Say it all, at the end."""
+        if self.failures:
+            more = f" … {len(self.failures)} in all" if len(self.failures) > NAMED else ""
+            reporter.warning(f"Images left out: {' '.join(self.failures[:NAMED])}{more}")
+        if self.other_size:
+            size = self.header.chip_size
+            reporter.log(
+                f"{self.other_size} images are not of the model's chip size: of each, the square in the middle was "
+                f"resampled to {size} × {size} pixels."
+            )
+        if not self.sample:
+            return
+        count, total, squares = np.sum(self.sample, axis=0).T
+        mean = total / np.maximum(1, count)
+        std = np.sqrt(np.maximum(0, squares / np.maximum(1, count) - mean**2))
+        for band, name in enumerate(self.header.band_names):
+            if count[band] and far_off(mean[band], std[band], self.header.mean[band], self.header.std[band]):
+                reporter.warning(
+                    f"The photographs have values of {mean[band]:.4g} ± {std[band]:.3g} in the band that is taken for "
+                    f"{name}, and the model knows it as {self.header.mean[band]:.4g} ± {self.header.std[band]:.3g}. "
+                    "Check that the bands are in the right order and in the units of training."
+                )
+
+
+def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
+    """Give each photograph of a folder its class; results and errors as `scenes.classify_scenes`."""
+    begun = time.monotonic()
+    assert config.input_folder is not None
+    if not config.table:
+        raise InputError(
+            "INPUT_FOLDER is given, and no TABLE to write.", "Give the name of a .csv or .gpkg file as TABLE."
+        )
+    check_names({"TABLE": config.table}, TABLE_ENDINGS)
+    network, header = load_classifier(config.model)
+    answers = Answers.of(header, config.threshold)
+    paths = photographs_in(config.input_folder)
+    reader = PhotographReader(config.input_folder, header, config.bands)
+    check_writable(config.table, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
+    if any((config.output, config.probabilities, config.grid)):
+        reporter.log("Photographs have no place on the ground: neither rasters nor a grid are written.")
+    device = choose_device(config.device, reporter)
+    reporter.log(
+        f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "
+        f"{known_answers(header, config.threshold)}"
+    )
+    predictor = ChipPredictor(network, header, device, config.batch_size)
+    counts = np.zeros(len(header.classes), np.int64)
+    remarks = Remarks(header)
+    doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
+    with Table(config.table, LAYER, [FILE_FIELD, *answers.fields()]) as table:
+        stage = Stage(reporter, len(paths), "Classifying")
+        with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
+            for some in read_ahead(thread, reader.read, chunks(paths, config.batch_size)):
+                remarks.add(some)
+                if some.names:
+                    shares = probabilities(
+                        predictor.logits(predictor.normalised(some.data, some.missing)), answers.several
+                    )
+                    counts += answers.members(shares).sum(axis=0)
+                    table.add([name, *row] for name, row in zip(some.names, answers.rows(shares)))
+                stage.advance(len(some.names) + len(some.failures))
+                if reporter.orphaned():
+                    raise Cancelled
+        remarks.tell(reporter)
+        answered = table.count
+        if not answered:
+            raise InputError(
+                f"None of the {len(paths)} images in {config.input_folder} can be used: {remarks.failures[0]}",
+                "Choose a folder of whole images with the bands of the model.",
+            )
+        table.close()
+        table.publish()
+    seconds = time.monotonic() - begun
+    reporter.log(f"Classified {answered:,} photographs in {readable_time(seconds)}.")
+    return {
+        "output": None,
+        "probabilities": None,
+        "grid": None,
+        "table": config.table,
+        "several": answers.several,
+        "classes": [
+            {"value": kind.value, "name": kind.name, "pixels": count, "area": None}
+            for kind, count in zip(header.classes.classes, counts.tolist())
+        ],
+        "area_unit": None,
+        "answered": answered,
+        "seconds": seconds,
+    }

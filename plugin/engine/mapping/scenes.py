@@ -1,0 +1,127 @@
+"""The job behind `classifyscenes`: raster + classifier → an answer a step; folder of photographs → a table."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from ..chips.features import Area
+from ..config import ClassifyScenesConfig
+from ..errors import Cancelled, InputError
+from ..events import Reporter, Stage, readable_time
+from ..models.model_file import load_classifier
+from ..raster_io import RasterReader, crs_text
+from ..training.device import choose_device, describe_device, explain_memory
+from ..windows import Window
+from .answers import Answers, known_answers
+from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .chip_predictor import ChipPredictor, probabilities
+from .evaluation import Evaluation, choose_evaluation
+from .outputs import check_not_input, limit_cache
+from .photographs import classify_photographs
+from .pipeline import read_ahead, reading_thread
+from .segment import class_areas, output_window
+from .step_outputs import StepOutputs, check_outputs, check_space
+from .step_reader import StepReader
+from .steps import Steps
+
+
+def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
+    """Give each step over a raster, or each photograph of a folder, its class; memory does not grow with either.
+
+    Returns:
+        output, probabilities, grid, table (paths; None where not wanted), several (whether a chip may have several
+        classes), classes (for each value, name, pixels = steps or photographs, area), area_unit, answered, seconds.
+
+    Raises:
+        InputError: The raster, the folder, the model or a setting cannot be used, or there is nothing to classify.
+        ResourceError: An output cannot be written, the device is not there, or memory is not enough.
+        Cancelled: The user asked for the end, or is gone.
+    """
+    if bool(config.input) == bool(config.input_folder):
+        what = "INPUT and INPUT_FOLDER are given." if config.input else "Neither INPUT nor INPUT_FOLDER is given."
+        raise InputError(what, "Choose a raster as INPUT, or a folder of photographs as INPUT_FOLDER.")
+    if config.input_folder:
+        return classify_photographs(config, reporter)
+    return _Job(config, reporter).run()
+
+
+class _Job:
+    """One raster on its way through a classifier."""
+
+    def __init__(self, config: ClassifyScenesConfig, reporter: Reporter) -> None:
+        self.config, self.reporter = config, reporter
+        self.begun = time.monotonic()
+        outputs = check_outputs(config)
+        self.network, self.header = load_classifier(config.model)
+        self.answers = Answers.of(self.header, config.threshold)
+        assert config.input is not None
+        every_band = RasterReader(config.input).info
+        bands = match_bands(self.header.band_names, every_band, config.bands, reporter)
+        self.raster = RasterReader(config.input, bands)
+        self.info = self.raster.info
+        check_not_input(outputs, self.raster.dataset.GetFileList() or [])
+        self.steps = Steps(self.header.chip_size, config.stride or self.header.chip_size, self.info.grid)
+        self.area = Area(config.area, self.steps.coarse) if config.area else None
+        self.window = output_window(self.info, config.extent, self.area)
+        self.over = self.steps.over(self.window)
+
+    def run(self) -> dict[str, Any]:
+        """Classify all steps."""
+        config, header, reporter = self.config, self.header, self.reporter
+        check_space(config, self.over, self.answers, reporter)
+        compare_with_training(self.raster, self.window, header, reporter)
+        device = choose_device(config.device, reporter)
+        reporter.log(
+            f"Classifying {self.window.width} × {self.window.height} of {self.info.size_text} in "
+            f"{crs_text(self.info.crs)} with {header.architecture} on {describe_device(device)}: chips of "
+            f"{self.steps.chip_size} pixels every {self.steps.stride}, "
+            f"{self.over.width:,} × {self.over.height:,} steps."
+        )
+        reporter.log(known_answers(header, config.threshold))
+        predictor = ChipPredictor(self.network, header, device, config.batch_size)
+        side, shared = choose_evaluation(self.network, header, self.steps.stride, self.over, reporter)
+        limit_cache(self.raster, self.steps.chips(Window(0, 0, side, side)).height)
+        evaluation = Evaluation(predictor, self.steps, shared)
+        mirrored = config.edges == "mirror"
+        nodata = nodata_values(self.info, header)
+        reader = StepReader(self.raster, nodata, self.steps, self.area, mirrored, config.min_valid_share)
+        doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels in "
+        doing += bands_text(len(header.band_names))
+        with ExitStack() as stack:
+            target = StepOutputs(config, self.steps.described(self.info), self.over, self.answers, side, stack)
+            stage = Stage(reporter, self.over.width * self.over.height, "Classifying")
+            with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
+                for block in read_ahead(thread, reader.read, self.steps.blocks(self.over, side)):
+                    if block.wanted.any():
+                        logits = evaluation.logits(block)
+                        target.write(block, probabilities(logits, self.answers.several))
+                    stage.advance(block.wanted.size)
+                    if reporter.orphaned():
+                        raise Cancelled  # nobody waits for the answers any more
+            if not target.answered:
+                raise self._nothing()
+            target.publish()
+        seconds = time.monotonic() - self.begun
+        reporter.log(f"Classified {target.answered:,} steps in {readable_time(seconds)}.")
+        return {
+            "output": config.output,
+            "probabilities": config.probabilities,
+            "grid": config.grid,
+            "table": None,
+            "several": self.answers.several,
+            **class_areas(self.steps.described(self.info), header, target.counts),
+            "answered": target.answered,
+            "seconds": seconds,
+        }
+
+    def _nothing(self) -> InputError:
+        reasons = ["its pixels are nodata or masked", "lie outside of the area"] if self.area else ["it has no data"]
+        if self.config.edges != "mirror":
+            reasons.append("chips reach out of it")
+        return InputError(
+            f"No step over {self.config.input} gets an answer: of {self.over.width} × {self.over.height} steps all are "
+            f"left out ({' or '.join(reasons)}).",
+            "Choose another raster, extent or area; give a smaller MIN_VALID_SHARE or EDGES=mirror.",
+        )
