@@ -48,6 +48,7 @@ class ModelHeader:
     description: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)  # the shape of a teaching network, see classifier_arguments
     threshold: Optional[float] = None  # the probability from which a class counts; None takes the likeliest
+    placement: dict[str, Any] = field(default_factory=dict)  # how the training chips were laid out, see DatasetInfo
     format_version: int = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, str]:
