@@ -446,3 +446,29 @@ def test_blocks_are_small_where_features_are_few(tmp_path: Path) -> None:
     dense = export(tmp_path, input=(image,), label_rasters=(labels,), chip_size=8, output=str(tmp_path / "dense"))
     assert sparse.info.split["block_size"] <= 16 and dense.info.split["block_size"] == 64
     assert all(min(counts) > 0 for counts in sparse.info.pixel_counts.values())
+
+
+def test_labels_turned_with_their_image_stay_on_their_ground(tmp_path: Path) -> None:
+    image, labels = write_scene(tmp_path, 200, 200)
+    turn = np.radians(20)
+    for path in (image, labels):
+        source = gdal.Open(path, gdal.GA_Update)
+        source.SetGeoTransform((LEFT, np.cos(turn), np.sin(turn), TOP, np.sin(turn), -np.cos(turn)))
+        source = None
+    dataset = export(tmp_path, input=(image,), label_rasters=(labels,))
+    colors = np.random.default_rng(1).integers(40, 215, (3, 256))  # as `synthetic.scene` has them
+    for path, label in zip(dataset.images, dataset.labels):
+        data, mask = pixels(dataset, path).astype(int), pixels(dataset, label)
+        for value in (1, 2, 3):
+            if (mask == value).sum() > 200:
+                assert np.abs(data[:, mask == value].mean(axis=1) - colors[:, value]).max() < 12
+
+
+def test_a_given_nodata_of_targets_is_not_interpolated(tmp_path: Path) -> None:
+    image, _ = write_scene(tmp_path, 96, 96)
+    height = np.full((48, 48), 5, np.float32)
+    height[:, 20:] = -1
+    target = write_raster(tmp_path / "height.tif", height, step=2.0)
+    dataset = export(tmp_path, input=(image,), label_rasters=(target,), task="regression", label_nodata=-1)
+    found = np.concatenate([pixels(dataset, label).ravel() for label in dataset.labels])
+    assert set(np.unique(found[np.isfinite(found)])) == {5.0}

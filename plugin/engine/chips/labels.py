@@ -10,8 +10,12 @@ from osgeo import gdal, osr
 
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
-from ..raster_io import RasterInfo, crs_text, open_raster, same_crs, spatial_reference
-from ..windows import TOLERANCE, Bounds, Grid, Window, overlap
+from ..opening import open_any_raster, virtual_text
+from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference
+from ..resampled import NEAREST
+from ..stored import Stored, look_at
+from ..virtual import best_resampling, on_grid
+from ..windows import Bounds, Window, overlap
 
 
 class LabelSource(Protocol):
@@ -67,56 +71,25 @@ class RasterLabels:
         InputError: It does not overlap the image, or its CRS is unknown while the image's is known.
     """
 
-    RESAMPLING = "near"
-
     def __init__(self, path: str, image: RasterInfo, nodata: Optional[float]) -> None:
         self.path = path
-        self.dataset = open_raster(path)
-        self.nodata = nodata if nodata is not None else self.dataset.GetRasterBand(1).GetNoDataValue()
-        own = self.dataset.GetSpatialRef()
-        crs = own.ExportToWkt(["FORMAT=WKT2_2019"]) if own is not None else ""
-        left, step_x, _, top, _, step_y = self.dataset.GetGeoTransform()
-        grid = Grid(left, top, step_x, step_y, self.dataset.RasterXSize, self.dataset.RasterYSize)
-        shift = (left - image.grid.left) / image.grid.step_x, (top - image.grid.top) / image.grid.step_y
-        aligned = (
-            same_crs(crs, image.crs)
-            and abs(step_x / image.grid.step_x - 1) * grid.width < 0.1
-            and abs(step_y / image.grid.step_y - 1) * grid.height < 0.1
-            and all(abs(value - round(value)) < 10 * TOLERANCE for value in shift)
-        )
-        if aligned:
-            self.shift = round(shift[0]), round(shift[1])
-            self.alpha = 0
-        else:
-            self.dataset = _on_grid(self.dataset, crs, image, self.RESAMPLING, self.nodata)
-            self.shift, self.alpha = (0, 0), self.dataset.RasterCount
-        self.window = Window(*self.shift, self.dataset.RasterXSize, self.dataset.RasterYSize)
-        here = _in_crs(grid.bounds, crs, image.crs)
+        stored = look_at(path if nodata is None else _with_nodata(path, nodata), (1,), path)
+        self.nodata = stored.info.nodata[0]
+        here = _in_crs(stored.info.grid.bounds, stored.info.crs, image.crs)
         if not overlap(here, image.grid.bounds):
             raise no_overlap(path, here, image)
+        view = on_grid(stored, image.grid, image.crs or stored.info.crs, self._resampling(stored, image))
+        self.reader = RasterReader(view.source, view.bands, path, mask=view.mask)
+
+    def _resampling(self, stored: Stored, image: RasterInfo) -> str:
+        return NEAREST
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) labels, and (H, W) bool, true where there is one."""
-        labelled = np.zeros((window.height, window.width), bool)
-        inside = self.window.intersection(window)
-        if inside.empty:
-            return np.zeros(labelled.shape, np.uint8), labelled
-        place = inside.slices_in(window)
-        own = (inside.col_off - self.shift[0], inside.row_off - self.shift[1], inside.width, inside.height)
-        found = self.dataset.GetRasterBand(1).ReadAsArray(*own)
-        known = np.ones(found.shape, bool)
-        if found.dtype.kind == "f":
-            known &= np.isfinite(found)
-        if self.nodata is not None:
-            known &= found != self.nodata
-        if self.alpha:
-            known &= self.dataset.GetRasterBand(self.alpha).ReadAsArray(*own) != 0
-        found = self._values(found, known)
-        if inside == window:
-            return found, known
-        values = np.zeros(labelled.shape, found.dtype)
-        values[place], labelled[place] = found, known
-        return values, labelled
+        data = self.reader.read(window)
+        valid = self.reader.valid(window, self.reader.missing(data))
+        known = np.ones(data.shape[1:], bool) if valid is None else valid
+        return self._values(data[0], known), known
 
     def _values(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
         if found.dtype.kind in "iu" and found.dtype.itemsize <= 2:
@@ -138,30 +111,20 @@ class RasterLabels:
 
 
 class RasterTargets(RasterLabels):
-    """Continuous labels from a raster, resampled linearly where its grid is not the image's."""
+    """Continuous labels from a raster, averaged or interpolated where its grid is not the image's."""
 
-    RESAMPLING = "bilinear"
+    def _resampling(self, stored: Stored, image: RasterInfo) -> str:
+        # Their pixels compare only in one CRS.
+        native = stored.info.grid if same_crs(stored.info.crs, image.crs) else image.grid
+        return best_resampling(stored, native, image.grid)
 
     def _values(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
         return np.where(known, found, np.nan).astype(np.float32)
 
 
-def _on_grid(
-    dataset: gdal.Dataset, crs: str, image: RasterInfo, resampling: str, nodata: Optional[float]
-) -> gdal.Dataset:
-    """A virtual raster of the labels on the image's grid; its last band tells where labels are."""
-    grid = image.grid
-    if grid.step_y > 0 or grid.step_x < 0:  # GDAL's warp writes north-up only
-        raise InputError(
-            f"{image.path} does not run north-up (pixel steps {grid.step_x:g}, {grid.step_y:g}), and its label raster "
-            "lies on another grid.",
-            "Warp the image to a north-up raster first.",
-        )
-    return gdal.Warp(
-        "", dataset, format="VRT", srcSRS=crs or image.crs or None, dstSRS=image.crs or None, resampleAlg=resampling,
-        outputBounds=grid.bounds, width=grid.width, height=grid.height, dstAlpha=True, srcNodata=nodata,
-        overviewLevel="NONE",  # overviews may be averaged, and an average is no class
-    )  # fmt: skip
+def _with_nodata(path: str, nodata: float) -> str:
+    """The text of a virtual raster: a raster's first band with another nodata value."""
+    return virtual_text(gdal.Translate("", open_any_raster(path), format="VRT", bandList=[1], noData=nodata))
 
 
 def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> np.ndarray:
@@ -188,7 +151,7 @@ def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:
 
     Read from its category names, colour table and raster attribute table; a later one adds what an earlier one lacks.
     """
-    dataset = open_raster(path)  # a band does not keep its dataset alive
+    dataset = open_any_raster(path)  # a band does not keep its dataset alive
     band = dataset.GetRasterBand(1)
     names: dict[int, str] = {value: name for value, name in enumerate(band.GetCategoryNames() or []) if name}
     colors: dict[int, str] = {}

@@ -149,8 +149,8 @@ def _background_value(config: ExportChipsConfig, values: np.ndarray) -> Optional
 def _common_nodata(sources: list[LabelSource]) -> Optional[int]:
     """A whole number that the label rasters have for "no label"; None where there is none."""
     plain = [source.source if isinstance(source, MappedLabels) else source for source in sources]
-    found = {source.nodata for source in plain if isinstance(source, RasterLabels)} - {None}
-    whole = [value for value in found if float(value).is_integer() and abs(value) < 2**31]
+    found = {source.nodata for source in plain if isinstance(source, RasterLabels)}
+    whole = [value for value in found if value is not None and value.is_integer() and abs(value) < 2**31]
     return int(whole[0]) if whole else None
 
 
