@@ -122,7 +122,7 @@ def divide(index: ChipIndex, outline: DatasetInfo, rule: SplitRule, reporter: Re
     chips = read_chips(index, outline)
     groups = _groups(chips, outline, rule)
     parts = _parts(chips, outline, rule, groups)
-    parts = _separate(chips, rule, parts, reporter)
+    parts = _separate(chips, rule, parts, bool(outline.crs), reporter)
     splits = rule.split_of(parts)
     folds = [int(part) if rule.folds and part >= 0 else None for part in parts]
     index.set_splits(chips.fids.tolist(), [SPLITS[split] if split >= 0 else NO_SPLIT for split in splits], folds)
@@ -272,8 +272,12 @@ def _follow(chips: Chips, kept: np.ndarray, place: np.ndarray, known: np.ndarray
         known[group] = max(counts, key=lambda part: counts[part])
 
 
-def _separate(chips: Chips, rule: SplitRule, parts: np.ndarray, reporter: Reporter) -> np.ndarray:
-    """Take chips that share ground with another part's out of the division; a random one only counts them."""
+def _separate(chips: Chips, rule: SplitRule, parts: np.ndarray, placed: bool, reporter: Reporter) -> np.ndarray:
+    """Take chips that share ground with another part's out of the division; a random one only counts them.
+
+    Args:
+        placed: Whether the chips have a place on the ground; photographs have none, and no neighbours.
+    """
     shared, pairs_found = np.zeros(len(chips), bool), 0
     leave = np.zeros(len(chips), bool)
     # What is rare is kept: test before validation before training. What was there before stays anyhow.
@@ -293,7 +297,7 @@ def _separate(chips: Chips, rule: SplitRule, parts: np.ndarray, reporter: Report
                 "training chip: the network has seen what it is tested on, and accuracies will be too good. Use "
                 "SPLIT_METHOD blocks, or a STRIDE of the chip size or more."
             )
-        elif rule.method == "random":
+        elif rule.method == "random" and placed:
             reporter.warning(
                 "A random split puts neighbouring chips into different splits, and neighbours are alike: accuracies "
                 "will be better than on new ground. SPLIT_METHOD blocks avoids that."
