@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .errors import InputError
+from .models.classifier_arguments import ACTIVATIONS
+from .models.classifiers import CLASSIFIERS
 
 ARCHITECTURES = ("unet", "fcn", "fcn8s")
 ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
 CLASS_WEIGHTS = ("none", "root", "balanced")
+FREEZES = ("auto", "none", "encoder", "warm_up")
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
 TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabelled")
@@ -198,16 +201,15 @@ class InspectChipsConfig(JobConfig):
 
 
 @dataclass(frozen=True)
-class TrainSegmenterConfig(JobConfig):
-    """Chip dataset → FCN or U-Net model file."""
+class TrainingConfig(JobConfig):
+    """What all trainings share: chip dataset → model file."""
 
     chips: str
     output: str
     report: str | None = None
-    architecture: str = setting("unet", choices=ARCHITECTURES)
-    encoder: str = setting("resnet18", choices=ENCODERS)
+    fold: int | None = setting(None, low=1, high=100)  # that validates, while the others train; None = the splits
     encoder_weights: str | None = None  # a .safetensors or .pth file
-    download_weights: bool = False  # ImageNet weights of the encoder from its hub, only at the user's word
+    download_weights: bool = False  # pretrained weights from the library's hub, only at the user's word
     epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips, see training/schedule.py
     batch_size: int = setting(8, low=1, high=4096)
     learning_rate: float = setting(1e-3, low=1e-8, high=10)  # the peak of the one-cycle schedule
@@ -220,6 +222,40 @@ class TrainSegmenterConfig(JobConfig):
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
     seed: int = setting(0, low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class TrainSegmenterConfig(TrainingConfig):
+    """Chip dataset with masks → FCN or U-Net model file."""
+
+    architecture: str = setting("unet", choices=ARCHITECTURES)
+    encoder: str = setting("resnet18", choices=ENCODERS)
+
+
+@dataclass(frozen=True)
+class TrainClassifierConfig(TrainingConfig):
+    """Chip dataset with a class, or several, for each chip → CNN model file."""
+
+    architecture: str = setting("resnet18", choices=CLASSIFIERS)
+    # The shape of the teaching networks, see models/classifier_arguments.py; None = the network's own default.
+    filters: tuple[int, ...] | None = None
+    hidden_sizes: tuple[int, ...] | None = None
+    kernel_size: int | None = setting(None, low=1, high=15)
+    stride: int | None = setting(None, low=1, high=8)
+    padding: int | None = setting(None, low=0, high=14)
+    activation: str | None = setting(None, choices=ACTIVATIONS)
+    dropout: float | None = setting(None, low=0, high=0.95)
+    block_dropout: float | None = setting(None, low=0, high=0.95)
+    batch_size: int = setting(16, low=1, high=4096)
+    # encoder: only the output layer learns. warm_up: so for the first epochs. auto: warm_up from pretrained weights.
+    freeze: str = setting("auto", choices=FREEZES)
+    freeze_epochs: int | None = setting(None, low=1, high=100000)  # of warm_up; None = by the epochs
+    encoder_rate: float | None = setting(None, low=0, high=1)  # the encoder's share of the learning rate; None = auto
+    label_smoothing: float = setting(0.1, low=0, high=0.9)
+    # The probability from which a class counts: of several a chip, or the second of two. None = 0.5, or the likeliest.
+    threshold: float | None = setting(None, low=0, high=1)
+    # A chip is shown as a part of itself, magnified, whose side is up to this share shorter.
+    scale_jitter: float = setting(0.0, low=0, high=0.9)
 
 
 @dataclass(frozen=True)

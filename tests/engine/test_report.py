@@ -8,13 +8,14 @@ from chip_folder import write_chip_folder
 from heard import Heard
 
 from plugin.engine.assessment import charts, confusion, pictures
-from plugin.engine.assessment.report import Evaluation, Example, TrainingReport, write_report
+from plugin.engine.assessment.report import Evaluation
+from plugin.engine.assessment.segmenter_report import PANELS, Example, SegmenterReport, write_report
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.errors import ResourceError
 from plugin.engine.models.header import ModelHeader
-from plugin.engine.training.train import train_segmenter
+from plugin.engine.training.train_segmenter import train_segmenter
 
 NASTY = '<script>alert("x")</script> & $5 to $6'
 
@@ -37,8 +38,10 @@ def report(tmp_path):
     label = np.zeros((32, 32), np.uint8)
     label[:4] = 255
     example = Example(np.random.default_rng(0).normal(0, 9, (3, 32, 32)), label, np.zeros((32, 32), np.uint8), "chip 1")
-    return TrainingReport(header, info, "/data/chips", {"test": Evaluation(figures(matrix), matrix)}, [example],
-                          1, 1234567, 61.0, "CPU, 2 threads")  # fmt: skip
+    return SegmenterReport(
+        header, info, "/data/chips", {"training": 2, "test": 1}, 1, 1234567, 61.0, "CPU, 2 threads",
+        {"test": Evaluation(figures(matrix), matrix)}, matrix.sum(axis=0), [example],
+    )  # fmt: skip
 
 
 def test_the_report_is_one_whole_page_that_needs_nothing_else(report, tmp_path):
@@ -114,7 +117,7 @@ def test_share_and_count_stand_in_their_cell():
 
 def test_the_same_figures_give_the_same_chart():
     history = [{"epoch": n, **{split: figures(np.eye(2) * n) for split in ("training", "validation")}} for n in (1, 2)]
-    assert charts.curves(history, 2) == charts.curves(history, 2)
+    assert charts.curves(history, 2, PANELS) == charts.curves(history, 2, PANELS)
 
 
 def test_bands_are_shown_by_their_names():

@@ -17,9 +17,12 @@ from plugin.engine.models.factory import create_encoder
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.models.normalisation import Normaliser
-from plugin.engine.training import loop, train
+from plugin.engine.training import train
+from plugin.engine.training import train_segmenter as job
 from plugin.engine.training.chips import ChipReader
-from plugin.engine.training.train import train_segmenter
+from plugin.engine.training.plan import AllAtOnce
+from plugin.engine.training.segmentation import SegmentationTask
+from plugin.engine.training.train_segmenter import train_segmenter
 
 SPLITS = {"training": 8, "validation": 3, "test": 3}
 
@@ -71,7 +74,7 @@ def test_the_best_epoch_is_kept(trained):
 
 def test_a_best_epoch_before_the_last_is_what_is_saved_and_tested(chips, tmp_path, monkeypatch):
     falling = iter([3.0, 2.0, 1.0])
-    monkeypatch.setattr(train.SegmentationTask, "score", lambda self, figures: next(falling))
+    monkeypatch.setattr(SegmentationTask, "score", lambda self, figures: next(falling))
     reporter = Heard()
     result = train_quickly(chips, tmp_path, reporter, epochs=3)
     assert result["best_epoch"] == 1 and [record["best"] for record in reporter.epochs] == [True, False, False]
@@ -136,7 +139,7 @@ def test_without_validation_chips_the_lowest_training_loss_is_kept_and_it_is_sai
 
 
 def test_training_stops_early_when_nothing_gets_better(chips, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.SegmentationTask, "score", lambda self, figures: 0.0)
+    monkeypatch.setattr(SegmentationTask, "score", lambda self, figures: 0.0)
     reporter = Heard()
     result = train_quickly(chips, tmp_path, reporter, epochs=6, patience=2)
     assert result["best_epoch"] == 1 and result["epochs"] == 3
@@ -181,7 +184,7 @@ def test_weights_are_downloaded_only_at_the_users_word(chips, tmp_path, monkeypa
     reporter = Heard()
     asked = []
     weights = create_encoder("mobilenet_v3_small", 3).state_dict()
-    monkeypatch.setattr(train, "download_weights", lambda encoder: asked.append(encoder) or weights)
+    monkeypatch.setattr(job, "download_weights", lambda encoder: asked.append(encoder) or weights)
     train_quickly(chips, tmp_path, epochs=1)
     assert not asked
     train_quickly(chips, tmp_path, reporter, epochs=1, download_weights=True)
@@ -204,13 +207,13 @@ def test_a_disk_without_room_for_the_model_is_refused_before_training(chips, tmp
 
 
 def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
-    weighted = train.SegmentationTask.loss
+    weighted = SegmentationTask.loss
 
     def explode(self, logits, targets):
         total, weight = weighted(self, logits, targets)
         return total * float("nan"), weight
 
-    monkeypatch.setattr(train.SegmentationTask, "loss", explode)
+    monkeypatch.setattr(SegmentationTask, "loss", explode)
     with pytest.raises(InputError, match=r"epoch 1, at LEARNING_RATE 0.5\. Lower LEARNING_RATE, to 0.05"):
         train_quickly(chips, tmp_path, learning_rate=0.5)
 
@@ -219,23 +222,23 @@ def test_a_lack_of_memory_says_to_halve_the_batch(chips, tmp_path, monkeypatch):
     def lack(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(train.SegmentationTask, "prepare", lack)
+    monkeypatch.setattr(SegmentationTask, "prepare", lack)
     with pytest.raises(ResourceError, match=r"4 chips of 64 × 64 pixels.*Halve BATCH_SIZE"):
         train_quickly(chips, tmp_path)
 
 
-def test_norms_and_biases_do_not_decay(chips, tmp_path):
+def test_norms_and_biases_do_not_decay():
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    decayed, spared = loop.make_optimizer(network, config(chips, tmp_path, weight_decay=0.1)).param_groups
+    decayed, spared = AllAtOnce(network).groups(0.1)
     assert decayed["weight_decay"] == 0.1 and [value.ndim for value in decayed["params"]] == [4]
     assert spared["weight_decay"] == 0 and len(spared["params"]) == 3
 
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     seen = []
-    turn = train.SegmentationTask.turn
+    turn = SegmentationTask.turn
     monkeypatch.setattr(
-        train.SegmentationTask, "turn", lambda self, *batch: (seen.append(len(batch[0])), turn(self, *batch))[1]
+        SegmentationTask, "turn", lambda self, *batch: (seen.append(len(batch[0])), turn(self, *batch))[1]
     )
     train_quickly(chips, tmp_path, epochs=1)
     assert seen == [4, 4]
@@ -251,7 +254,7 @@ def nothing_read(monkeypatch):
     def read(*_):
         raise AssertionError("a chip was read")
 
-    monkeypatch.setattr(train.ChipReader, "read", read)
+    monkeypatch.setattr(ChipReader, "read", read)
 
 
 def test_one_class_only_is_refused(tmp_path, nothing_read):

@@ -19,9 +19,9 @@ from plugin.engine.training import device
 from plugin.engine.training.augmentation import flip_and_turn, jitter
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
-from plugin.engine.training.loop import Tally
 from plugin.engine.training.losses import class_weights, weighted_cross_entropy
 from plugin.engine.training.schedule import automatic_epochs, one_cycle
+from plugin.engine.training.tally import PixelTally
 
 CPU = torch.device("cpu")
 
@@ -148,7 +148,7 @@ def test_pixels_without_a_label_teach_nothing():
 
 
 def test_the_tally_counts_as_numpy_does():
-    tally = Tally(3, CPU)
+    tally = PixelTally(3, CPU)
     expected = np.zeros((3, 3), int)
     for _ in range(2):
         logits, targets = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 5, 5), dtype=torch.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -30,17 +30,19 @@ STYLE = {
 }
 
 
-def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> str:
-    """Loss, overall accuracy and mean IoU by epoch, of training and validation, with the best epoch marked."""
+def curves(history: Sequence[dict[str, Any]], best_epoch: int, panels: Mapping[str, str]) -> str:
+    """Figures by epoch, of training and validation, with the best epoch marked.
+
+    Args:
+        panels: Which figures, and their titles.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.1), layout="constrained")
-        panels = figure.subplots(1, 3)
-        for axes, (key, title) in zip(
-            panels, (("loss", "Loss"), ("overall_accuracy", "Overall accuracy"), ("mean_iou", "Mean IoU"))
-        ):
+        rows = figure.subplots(1, len(panels))
+        for axes, (key, title) in zip(rows, panels.items()):
             _curve(axes, history, key, best_epoch)
             axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-        panels[0].legend(frameon=False, fontsize=8.5)
+        rows[0].legend(frameon=False, fontsize=8.5)
         return svg(figure)
 
 

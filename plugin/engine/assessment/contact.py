@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class ChipPictures:
                 mask = read_chip(folder / self.dataset.labels[chip], (1, *shape[1:]))[0]
         except InputError:
             return None
-        picture = pictures.between(_smaller(image[self.bands], info.nodata), self.limits, info.nodata)
+        picture = pictures.between(pictures.smaller(image[self.bands], SIDE, info.nodata), self.limits, info.nodata)
         name, split = str(self.dataset.images[chip]), str(self.dataset.splits[chip])
         classes = self.classes_of(chip)
         return Shown(
@@ -88,7 +87,7 @@ class ChipPictures:
         return ", ".join(f"{names[index]} {_share(counts[index] / total)}" for index in largest)
 
     def _mask(self, mask: np.ndarray) -> np.ndarray:
-        step = _step(mask.shape[0])
+        step = max(1, -(-mask.shape[0] // SIDE))
         small = mask[step // 2 :: step, step // 2 :: step]
         if self.dataset.info.task == "regression":
             return pictures.ramp(small, *self.target_range)
@@ -97,26 +96,6 @@ class ChipPictures:
 
 def _share(share: float) -> str:
     return "under 1%" if share < 0.01 else f"{share:.0%}"
-
-
-def _step(size: int) -> int:
-    return max(1, -(-size // SIDE))
-
-
-def _smaller(shown: np.ndarray, nodata: float | None) -> np.ndarray:
-    """(3, H, W) → (3, h, w) of at most `SIDE`: means of squares of pixels; missing pixels are left out of them."""
-    step = _step(shown.shape[1])
-    if step == 1:
-        return shown
-    size = shown.shape[1] // step
-    missing = missing_values(shown, (nodata,) * len(shown))
-    squares: Any = shown[:, : size * step, : size * step].astype(np.float64)
-    if missing is not None:
-        squares[missing[:, : size * step, : size * step]] = np.nan
-    squares = squares.reshape(len(shown), size, step, size, step)
-    known = ~np.isnan(squares)
-    sums, counts = np.where(known, squares, 0).sum(axis=(2, 4)), known.sum(axis=(2, 4))
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 def typical_chips(dataset: ChipDataset, usable: np.ndarray, seed: int) -> list[tuple[int, np.ndarray]]:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import image as pictures
 
 from ..classes import ClassTable
+from ..raster_io import missing_values
 
 UNLABELLED = (255, 255, 255)
 STRETCH = (2, 98)  # percentiles
@@ -47,6 +48,24 @@ def between(shown: np.ndarray, limits: np.ndarray, nodata: float | None = None) 
     scaled = np.clip((np.where(missing, low, shown) - low) / np.maximum(high - low, 1e-12), 0, 1)
     result: np.ndarray = np.where(missing, 255, np.round(scaled * 255)).astype(np.uint8).transpose(1, 2, 0)
     return result
+
+
+def smaller(shown: np.ndarray, side: int, nodata: float | None = None) -> np.ndarray:
+    """(3, S, S) → (3, s, s) of at most `side`: means of squares of pixels; missing pixels are left out of them."""
+    step = max(1, -(-shown.shape[1] // side))
+    if step == 1:
+        return shown
+    size = shown.shape[1] // step
+    missing = missing_values(shown, (nodata,) * len(shown))
+    squares: Any = shown.astype(np.float64)
+    if missing is not None:
+        squares[missing] = np.nan
+    squares = squares[:, : size * step, : size * step]
+    squares = squares.reshape(len(shown), size, step, size, step)
+    known = ~np.isnan(squares)
+    sums, counts = np.where(known, squares, 0).sum(axis=(2, 4)), known.sum(axis=(2, 4))
+    means: np.ndarray = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return means
 
 
 def _missing(shown: np.ndarray, nodata: float | None) -> np.ndarray:

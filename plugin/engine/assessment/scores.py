@@ -27,9 +27,7 @@ def chip_matrix(probabilities: np.ndarray, reference: np.ndarray, threshold: flo
     return confusion.confusion_matrix(choose_class(probabilities, threshold), reference, probabilities.shape[1])
 
 
-def class_figures(
-    probabilities: np.ndarray, reference: np.ndarray, threshold: float | None = None
-) -> dict[str, Any]:
+def class_figures(probabilities: np.ndarray, reference: np.ndarray, threshold: float | None = None) -> dict[str, Any]:
     """The accuracies of one class a chip, ready for JSON; arguments as of `chip_matrix`.
 
     Returns:

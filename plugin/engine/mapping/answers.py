@@ -11,12 +11,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..classes import IGNORE_INDEX, ClassTable
+from ..classes import ClassTable
+from ..models.decision import USUAL_THRESHOLD, choose_class, choose_labels
 from ..models.header import ModelHeader
 
 MULTILABEL = "multilabel"
-# A class of several counts from here where neither the user nor the model says otherwise.
-USUAL_THRESHOLD = 0.5
 INTEGER, NUMBER, TEXT = "integer", "number", "text"
 BETWEEN_VALUES, BETWEEN_NAMES = ",", ", "
 
@@ -37,7 +36,7 @@ class Answers:
     Attributes:
         classes: The model's.
         several: Whether a chip may show any number of classes, instead of one.
-        threshold: From which probability a class counts, see `decide` and `members`; None takes the likeliest.
+        threshold: From which probability a class counts, see `models.decision`; None takes the likeliest.
     """
 
     classes: ClassTable
@@ -52,25 +51,13 @@ class Answers:
         return cls(header.classes, several, USUAL_THRESHOLD if several and chosen is None else chosen)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """(N, C) probabilities → (N,) uint8: the class index of each chip, `IGNORE_INDEX` where none is likely enough.
-
-        With a threshold, the second of two classes is taken from there on, else the first one; one of more classes
-        has to reach it.
-        """
-        likeliest = probabilities.argmax(axis=1).astype(np.uint8)
-        if self.threshold is None:
-            return likeliest
-        if len(self.classes) == 2:
-            return (probabilities[:, 1] >= self.threshold).astype(np.uint8)
-        unsure = probabilities.max(axis=1) < self.threshold
-        return np.where(unsure, IGNORE_INDEX, likeliest).astype(np.uint8)
+        """(N, C) probabilities → (N,) uint8: the class index of each chip, as `decision.choose_class`."""
+        return choose_class(probabilities, self.threshold)
 
     def members(self, probabilities: np.ndarray) -> np.ndarray:
         """(N, C) probabilities → (N, C) bool, the classes that each chip shows; that of `decide` where it is one."""
         if self.several:
-            assert self.threshold is not None
-            found: np.ndarray = probabilities >= self.threshold
-            return found
+            return choose_labels(probabilities, self.threshold)
         return self.decide(probabilities)[:, None] == np.arange(len(self.classes))
 
     def fields(self, prefix: str = "") -> list[Field]:

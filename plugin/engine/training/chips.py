@@ -5,6 +5,7 @@ There are no worker processes: GDAL gives up Python's lock while it reads, so th
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import torch
 from osgeo import gdal
 
 from ..chips.dataset import ChipDataset
+from ..classes import IGNORE_INDEX
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import readable_size
@@ -35,7 +37,7 @@ STORED_TYPES = {"uint8": "uint8", "int8": "int16", "int16": "int16", "uint16": "
 
 
 class ChipReader:
-    """Reads chips as arrays; safe to share between threads.
+    """Reads chips and their masks as arrays; safe to share between threads.
 
     Args:
         dataset: The dataset.
@@ -49,27 +51,35 @@ class ChipReader:
         self.bands = len(dataset.info.band_names)
 
     @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of a chip's target, which is uint8."""
+        return self.size, self.size
+
+    @property
     def chip_bytes(self) -> int:
-        """What a chip and its mask take in memory."""
-        return self.size * self.size * (self.bands * self.dtype.itemsize + 1)
+        """What a chip and its target take in memory."""
+        return self.size * self.size * self.bands * self.dtype.itemsize + math.prod(self.target_shape)
 
     def read(self, places: Sequence[int] | np.ndarray) -> Batch:
         """Read chips by their places in the dataset.
 
         Returns:
-            Images (N, B, H, W) in the stored type, and masks (N, H, W) uint8 of class indices.
+            Images (N, B, H, W) in the stored type, and targets (N, ...) uint8.
 
         Raises:
             InputError: A file is missing, damaged, or of another size than the dataset says.
         """
         images = np.empty((len(places), self.bands, self.size, self.size), self.dtype)
-        masks = np.empty((len(places), self.size, self.size), np.uint8)
-        classes = self.dataset.info.classes
+        targets = np.empty((len(places), *self.target_shape), np.uint8)
         for row, place in enumerate(places):
             images[row] = self._pixels(self.dataset.images[place], (self.bands, self.size, self.size))
-            values = self._pixels(self.dataset.labels[place], (1, self.size, self.size))[0]
-            masks[row] = classes.to_indices(values)  # the value for "no label" is no class's, so it is ignored
-        return torch.from_numpy(images), torch.from_numpy(masks)
+            targets[row] = self.target(int(place))
+        return torch.from_numpy(images), torch.from_numpy(targets)
+
+    def target(self, place: int) -> np.ndarray:
+        """What a network shall answer to a chip: its mask of class indices."""
+        values = self._pixels(self.dataset.labels[place], (1, self.size, self.size))[0]
+        return self.dataset.info.classes.to_indices(values)  # the value for "no label" is no class's: it is ignored
 
     def _pixels(self, name: str, shape: tuple[int, int, int]) -> np.ndarray:
         path = self.dataset.folder / name
@@ -85,6 +95,29 @@ class ChipReader:
                 "Export the chips again.",
             )
         return data
+
+
+class SceneReader(ChipReader):
+    """Reads chips; what classes they show stands in the index.
+
+    A target is a class index, or for several labels a chip (C,) with 1 where it shows a class.
+    """
+
+    def __init__(self, dataset: ChipDataset) -> None:
+        super().__init__(dataset)
+        shown = dataset.shown
+        single = np.where(shown.any(axis=1), shown.argmax(axis=1), IGNORE_INDEX)
+        self.targets = (shown if dataset.info.task == "multilabel" else single).astype(np.uint8)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """() or (C,)."""
+        return self.targets.shape[1:]
+
+    def target(self, place: int) -> np.ndarray:
+        """The class or classes of a chip."""
+        found: np.ndarray = self.targets[place]
+        return found
 
 
 class StreamedChips:
@@ -103,7 +136,7 @@ class StreamedChips:
         return len(self.places)
 
     def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """Images (N, B, H, W) and masks (N, H, W) for each array of chip numbers, 0 to n − 1."""
+        """Images (N, B, H, W) and targets (N, ...) for each array of chip numbers, 0 to n − 1."""
         remaining = iter(orders)
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="chips")
         pending: deque[Any] = deque()
@@ -113,8 +146,8 @@ class StreamedChips:
                     pending.append(pool.submit(self.reader.read, self.places[order]))
                 if not pending:
                     return
-                images, masks = pending.popleft().result()
-                yield images.to(self.device), masks.to(self.device)
+                images, targets = pending.popleft().result()
+                yield images.to(self.device), targets.to(self.device)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -124,21 +157,21 @@ class ResidentChips:
 
     Args:
         images: (n, B, H, W).
-        masks: (n, H, W) uint8.
+        targets: (n, ...) uint8.
         device: Where the batches go.
     """
 
-    def __init__(self, images: torch.Tensor, masks: torch.Tensor, device: torch.device) -> None:
-        self.images, self.masks, self.device = images, masks, device
+    def __init__(self, images: torch.Tensor, targets: torch.Tensor, device: torch.device) -> None:
+        self.images, self.targets, self.device = images, targets, device
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """Images (N, B, H, W) and masks (N, H, W) for each array of chip numbers, 0 to n − 1."""
+        """Images (N, B, H, W) and targets (N, ...) for each array of chip numbers, 0 to n − 1."""
         for order in orders:
             rows = torch.from_numpy(order).to(self.images.device)
-            yield self.images[rows].to(self.device), self.masks[rows].to(self.device)
+            yield self.images[rows].to(self.device), self.targets[rows].to(self.device)
 
 
 Chips = StreamedChips | ResidentChips
@@ -184,10 +217,10 @@ def prepare_chips(
         return StreamedChips(reader, places, device)
     size = reader.size
     images = torch.empty((len(places), reader.bands, size, size), dtype=reader.torch_dtype, device=keep)
-    masks = torch.empty((len(places), size, size), dtype=torch.uint8, device=keep)
+    targets = torch.empty((len(places), *reader.target_shape), dtype=torch.uint8, device=keep)
     orders = in_order(len(places), LOAD_BATCH)
-    for order, (some_images, some_masks) in zip(orders, streamed.batches(orders)):
+    for order, (some_images, some_targets) in zip(orders, streamed.batches(orders)):
         images[order[0] : order[-1] + 1] = some_images
-        masks[order[0] : order[-1] + 1] = some_masks
+        targets[order[0] : order[-1] + 1] = some_targets
         stage.advance(len(order))
-    return ResidentChips(images, masks, device)
+    return ResidentChips(images, targets, device)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..assessment.report import Example
+from ..assessment.segmenter_report import Example
 from ..chips.dataset import ChipDataset
 from .chips import ChipReader
 from .loop import Task

@@ -1,6 +1,8 @@
-"""The training loop. It knows batches, a network and a task; what is learned is the task's business.
+"""The training loop. It knows batches, a network, a task and a plan.
 
-Sizes: N chips a batch, B bands, C classes. Targets are class indices, (N, H, W) where each pixel has one.
+What is learned is the task's business; what of the network learns it, and when, is the plan's. Sizes: N chips a batch,
+B bands, C classes. Targets are class indices, (N, H, W) where each pixel has one and (N,) where each chip has one, or
+(N, C) with 1 where a chip shows a class.
 """
 
 from __future__ import annotations
@@ -11,20 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
-from ..assessment import confusion
 from ..errors import Cancelled, InputError
 from ..events import Reporter, Stage
 from .chips import Chips, in_order, shuffled
+from .plan import Plan
 from .schedule import one_cycle
+from .tally import Tally
 
 GRADIENT_CLIP = 1.0  # the norm of all gradients together; a bad batch moves the weights no further than a good one
 FINITE_EVERY = 20  # steps between two looks at the loss; on a GPU each look waits for the device
-# A step forward and back costs about three times what a look at a validation chip does.
-STEP_COST = 3
 
 
 class Recipe(Protocol):
@@ -51,15 +51,16 @@ class Recipe(Protocol):
 class Task(Protocol):
     """What is learned: how chips enter the network, and what a wrong answer costs."""
 
-    classes: int
+    def tally(self) -> Tally:
+        """A new one, to count answers."""
 
     def turn(
         self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Lay stored chips in another way that means the same."""
 
-    def tint(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Show prepared chips in another light."""
+    def vary(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Show prepared chips in another light, or size."""
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Chips as stored, (N, B, H, W) of any type → what the network takes, float32."""
@@ -67,8 +68,8 @@ class Task(Protocol):
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the costs, and the sum of the weights to divide it by."""
 
-    def score(self, figures: dict[str, Any]) -> float:
-        """What the best epoch has most of, from the figures of an evaluation."""
+    def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
+        """What the best epoch has most of, from the figures of an evaluation; the next one where epochs are even."""
 
 
 @dataclass
@@ -77,40 +78,9 @@ class Fitted:
 
     state: dict[str, torch.Tensor]  # on the CPU
     best_epoch: int = 0  # from 1; 0 before the first
-    best_score: float = -math.inf
+    best_score: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-
-
-class Tally:
-    """Adds up loss and confusion matrix over batches, on the device."""
-
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self.classes = classes
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.weight = torch.zeros((), dtype=torch.float64, device=device)
-        # One more place than pairs of classes, for pixels without a label.
-        self.counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=device)
-
-    @torch.no_grad()
-    def add(self, logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor, weight: torch.Tensor) -> None:
-        """Count a batch: logits (N, C, ...), targets (N, ...), and the two sums of its loss."""
-        self.loss += loss
-        self.weight += weight
-        targets = targets.long()
-        pairs = logits.argmax(1) * self.classes + targets  # (N, ...), row = prediction, column = reference
-        pairs = torch.where(targets < self.classes, pairs, self.classes**2)
-        self.counts += torch.bincount(pairs.flatten(), minlength=len(self.counts))
-
-    def matrix(self) -> np.ndarray:
-        """(C, C) int64: the confusion matrix."""
-        matrix: np.ndarray = self.counts[:-1].reshape(self.classes, self.classes).cpu().numpy()
-        return matrix
-
-    def figures(self) -> dict[str, Any]:
-        """Loss and accuracies, ready for JSON."""
-        loss = self.loss.item() / max(self.weight.item(), 1e-12)
-        return {"loss": confusion.number(loss), **confusion.figures(self.matrix())}
 
 
 def fit(
@@ -122,6 +92,7 @@ def fit(
     device: torch.device,
     reporter: Reporter,
     save_checkpoint: Callable[[Fitted], None],
+    plan: Plan,
     span: tuple[float, float] = (0.0, 1.0),
 ) -> Fitted:
     """Train a network, and keep the weights of its best epoch.
@@ -131,6 +102,7 @@ def fit(
     Args:
         network: On the device; its weights are changed.
         save_checkpoint: Called with the best so far when whoever started the job is gone.
+        plan: What of the network learns when.
         span: The share of the whole job's progress that the training is.
 
     Raises:
@@ -141,26 +113,32 @@ def fit(
     begun = time.monotonic()
     batches_an_epoch = -(-len(training) // recipe.batch_size)
     steps = recipe.epochs * batches_an_epoch
-    optimizer = make_optimizer(network, recipe)
+    # A weight that is frozen has no gradient, and stays as it is until it is thawed.
+    optimizer = torch.optim.AdamW(plan.groups(recipe.weight_decay), lr=recipe.learning_rate)
     precision = _precision(device, recipe.mixed_precision)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)  # type: ignore[attr-defined]
     generator = torch.Generator().manual_seed(recipe.seed)
-    stage = Stage(reporter, recipe.epochs * (STEP_COST * len(training) + len(validation)), "Training", *span)
+    work = sum(plan.step_cost(epoch) * len(training) + len(validation) for epoch in range(1, recipe.epochs + 1))
+    stage = Stage(reporter, work, "Training", *span)
     fitted = Fitted(_copy(network))
 
     step = 0
     for epoch in range(1, recipe.epochs + 1):
         epoch_begun = time.monotonic()
+        plan.begin(epoch)
         network.train()
-        tally = Tally(task.classes, device)
+        tally = task.tally()
         for images, targets in training.batches(shuffled(len(training), recipe.batch_size, recipe.seed, epoch)):
             for group in optimizer.param_groups:
-                group["lr"] = one_cycle(step, steps, recipe.learning_rate)
+                # Its own cycle begins when it begins to learn.
+                first = (group["first_epoch"] - 1) * batches_an_epoch
+                rate = group["rate"] * recipe.learning_rate
+                group["lr"] = one_cycle(step - first, steps - first, rate) if step >= first else 0.0
             if recipe.augment:
                 images, targets = task.turn(images, targets, generator)
-            images = task.tint(task.prepare(images), generator)
+            images = task.vary(task.prepare(images), generator)
             with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
-                logits = network(images)  # (N, C, H, W)
+                logits = network(images)  # (N, C, ...)
             loss, weight = task.loss(logits, targets)  # two sums over the batch
             scaler.scale(loss / weight).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimizer)
@@ -176,20 +154,20 @@ def fit(
             if reporter.orphaned():
                 save_checkpoint(fitted if fitted.best_epoch else Fitted(_copy(network)))
                 raise Cancelled
-            stage.advance(STEP_COST * len(images), f"Epoch {epoch} of {recipe.epochs}")
+            stage.advance(plan.step_cost(epoch) * len(images), f"Epoch {epoch} of {recipe.epochs}")
         _check_finite(tally, epoch, recipe)
 
-        figures = evaluate(network, task, validation, recipe.batch_size, device, stage)[0] if len(validation) else None
+        figures = evaluate(network, task, validation, recipe.batch_size, stage).figures() if len(validation) else None
         record = {
             "epoch": epoch,
             "epochs": recipe.epochs,
-            "learning_rate": optimizer.param_groups[0]["lr"],
+            "learning_rate": max(group["lr"] for group in optimizer.param_groups),
             "seconds": time.monotonic() - epoch_begun,
             "training": tally.figures(),
             "validation": figures,
         }
         score = task.score(figures) if figures else -record["training"]["loss"]
-        record["best"] = score > fitted.best_score
+        record["best"] = fitted.best_score is None or score > fitted.best_score
         fitted.history.append(record)
         fitted.seconds = time.monotonic() - begun
         if record["best"]:
@@ -205,27 +183,15 @@ def fit(
 
 
 @torch.no_grad()
-def evaluate(
-    network: nn.Module, task: Task, chips: Chips, batch_size: int, device: torch.device, stage: Stage
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Loss and accuracies of a network over chips, and its confusion matrix; `stage` advances by a step a chip."""
+def evaluate(network: nn.Module, task: Task, chips: Chips, batch_size: int, stage: Stage) -> Tally:
+    """What a network answers to chips; `stage` advances by a step a chip."""
     network.eval()
-    tally = Tally(task.classes, device)
+    tally = task.tally()
     for images, targets in chips.batches(in_order(len(chips), batch_size)):
-        logits = network(task.prepare(images))  # (N, C, H, W)
+        logits = network(task.prepare(images))  # (N, C, ...)
         tally.add(logits, targets, *task.loss(logits, targets))
         stage.advance(len(images))
-    return tally.figures(), tally.matrix()
-
-
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW without weight decay on biases and norms: there is nothing to simplify in one number a channel."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    return tally
 
 
 def _precision(device: torch.device, mixed: bool) -> torch.dtype:

@@ -13,6 +13,11 @@ END = 1 / 1000
 LOOKED_AT = {"cpu": 200, "cuda": 1000}
 FEWEST_EPOCHS, MOST_EPOCHS = 8, 60
 
+# The same for classifiers, which differ far more in what they cost: work (see models/cost.py) of looks at a chip.
+# On two cores it is about ten minutes as well. A pretrained network needs fewer epochs.
+WORK = {"cpu": 50e12, "cuda": 250e12}
+MOST_EPOCHS_PRETRAINED = 20
+
 
 def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:
     """How many epochs to train where the user does not say: few for many chips, many for few.
@@ -24,6 +29,24 @@ def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:
     """
     epochs = round(LOOKED_AT[device_type] * 1e6 / (chips * chip_size**2))
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, epochs))
+
+
+def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretrained: bool) -> int:
+    """As `automatic_epochs`, for a classifier.
+
+    Args:
+        chips: Training chips.
+        work: Of one look at a chip, see `cost.work_per_chip`.
+        device_type: "cpu" or "cuda".
+        pretrained: Whether the network starts from pretrained weights.
+    """
+    most = MOST_EPOCHS_PRETRAINED if pretrained else MOST_EPOCHS
+    return min(most, max(FEWEST_EPOCHS, round(WORK[device_type] / (chips * work))))
+
+
+def automatic_frozen_epochs(epochs: int) -> int:
+    """How many of the epochs the encoder of a pretrained network stays as it is: about an eighth, at least one."""
+    return max(1, round(epochs / 8))
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..chips.dataset import DatasetInfo
 from ..models.normalisation import Normaliser, missing_values
 from .augmentation import flip_and_turn, jitter
 from .losses import class_weights, weighted_cross_entropy
+from .tally import PixelTally
 
 
 class SegmentationTask:
@@ -17,18 +19,25 @@ class SegmentationTask:
 
     Args:
         info: The dataset's description.
+        pixels: (C,) labelled pixels of each class in the training chips.
         weights: config.CLASS_WEIGHTS.
         radiometric_jitter: See `jitter`.
         device: Where the batches are.
     """
 
-    def __init__(self, info: DatasetInfo, weights: str, radiometric_jitter: float, device: torch.device) -> None:
+    def __init__(
+        self, info: DatasetInfo, pixels: np.ndarray, weights: str, radiometric_jitter: float, device: torch.device
+    ) -> None:
         self.radiometric_jitter = radiometric_jitter
         self.classes = len(info.classes)
+        self.device = device
         self.nodata = info.nodata
         self.normalise = Normaliser(info.mean, info.std, device)
-        balance = class_weights(info.pixel_counts["training"], weights)
-        self.weights = torch.tensor(balance, dtype=torch.float32, device=device)
+        self.weights = torch.tensor(class_weights(pixels, weights), dtype=torch.float32, device=device)
+
+    def tally(self) -> PixelTally:
+        """Counts pixels."""
+        return PixelTally(self.classes, self.device)
 
     def turn(
         self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
@@ -36,7 +45,7 @@ class SegmentationTask:
         """Flips and quarter turns."""
         return flip_and_turn(images, targets, generator)
 
-    def tint(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def vary(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Other brightness and contrast of each band."""
         return jitter(images, self.radiometric_jitter, generator) if self.radiometric_jitter else images
 
@@ -48,6 +57,6 @@ class SegmentationTask:
         """Logits (N, C, H, W) and class indices (N, H, W) → sum of costs, sum of weights."""
         return weighted_cross_entropy(logits, targets, self.weights)
 
-    def score(self, figures: dict[str, Any]) -> float:
+    def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean IoU."""
-        return float(figures["mean_iou"])
+        return (figures["mean_iou"],)

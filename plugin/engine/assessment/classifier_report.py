@@ -1,0 +1,161 @@
+"""The report of a classification training: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..models.summary import Summary
+from . import charts, pictures, scores
+from .page import percent, write_page
+from .report import TrainingReport, common_content
+from .threshold_chart import threshold_chart
+
+NAMED = {"overall_accuracy": "Overall accuracy", "mean_f1": "Mean F1"}
+PANELS = {"loss": "Loss", "overall_accuracy": "Overall accuracy", "mean_f1": "Mean F1"}
+NAMED_SEVERAL = {
+    "mean_average_precision": "Mean average precision",
+    "mean_f1": "Mean F1",
+    "label_accuracy": "Right answers",
+}
+PANELS_SEVERAL = {"loss": "Loss", "mean_average_precision": "Mean average precision", "mean_f1": "Mean F1"}
+SIDE = 224  # pixels of a picture at most
+# Pictures are stretched alike, to so many standard deviations to both sides of a band's mean.
+DEVIATIONS = 2.5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model answers to the chips of a split.
+
+    Attributes:
+        figures: See `scores`, and the loss.
+        probabilities: (n, C).
+        reference: (n,) class indices, or (n, C) bool where chips may show several classes.
+    """
+
+    figures: dict[str, Any]
+    probabilities: np.ndarray
+    reference: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A chip that got a wrong answer."""
+
+    image: np.ndarray  # (B, S, S)
+    caption: str
+    reference: list[tuple[int, float]]  # the indices of its classes, and the probability that each was given
+    prediction: list[tuple[int, float]]  # the same of the classes that the network says
+
+
+@dataclass(frozen=True)
+class ClassifierReport(TrainingReport):
+    """All that the report shows."""
+
+    answered: dict[str, Answered]  # by split
+    shown: dict[str, np.ndarray]  # by split: (C,) chips that show each class
+    mistakes: Sequence[Mistake]  # the worst first
+    mistakes_split: str
+    summary: Summary
+
+    @property
+    def several(self) -> bool:
+        """Whether a chip may show several classes."""
+        return self.header.task == "multilabel"
+
+
+def write_report(path: str, report: ClassifierReport) -> None:
+    """Write a report.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    write_page(path, "classifier_report.html.j2", _content(report))
+
+
+def _content(report: ClassifierReport) -> dict[str, Any]:
+    header, several = report.header, report.several
+    figures = {split: answered.figures for split, answered in report.answered.items()}
+    named, panels = (NAMED_SEVERAL, PANELS_SEVERAL) if several else (NAMED, PANELS)
+    return {
+        **common_content(report, figures, named, panels, header.architecture),
+        "several": several,
+        "threshold": header.threshold,
+        "per_class": _per_class(report),
+        "matrices": {} if several else _matrices(report),
+        "thresholds": _thresholds(report),
+        "mistakes": [_shown(mistake, report) for mistake in report.mistakes],
+        "mistakes_split": report.mistakes_split,
+        "mistakes_count": _wrong(report),
+        "summary": report.summary.to_json(),
+    }
+
+
+def _per_class(report: ClassifierReport) -> list[dict[str, Any]]:
+    """A row a class: how many training chips show it, and the figures in each split."""
+    names = ["precision", "recall", "f1", *(["average_precision"] if report.several else [])]
+    rows = []
+    for index, info in enumerate(report.header.classes.classes):
+        splits = {
+            split: {
+                "chips": f"{report.shown[split][index]:,}",
+                "values": [percent(answered.figures[name][index]) for name in names],
+            }
+            for split, answered in report.answered.items()
+        }
+        rows.append({"class": info, "training": f"{report.shown['training'][index]:,}", "splits": splits})
+    return rows
+
+
+def _matrices(report: ClassifierReport) -> dict[str, str]:
+    return {
+        split: charts.confusion_chart(
+            scores.chip_matrix(answered.probabilities, answered.reference, report.header.threshold),
+            report.header.classes.names,
+        )
+        for split, answered in report.answered.items()
+    }
+
+
+def _thresholds(report: ClassifierReport) -> dict[str, str]:
+    """A chart a split of what other thresholds would give; none where there is nothing to decide."""
+    if not report.several and len(report.header.classes) != 2:
+        return {}
+    threshold = 0.5 if report.header.threshold is None else report.header.threshold
+    charts_by_split = {}
+    for split, answered in report.answered.items():
+        probabilities = answered.probabilities if report.several else answered.probabilities[:, 1]
+        shown = answered.reference > 0 if report.several else answered.reference == 1
+        charts_by_split[split] = threshold_chart(probabilities.ravel(), shown.ravel(), threshold)
+    return charts_by_split
+
+
+def _wrong(report: ClassifierReport) -> tuple[int, int]:
+    """How many chips of the split that is shown got a wrong answer, and how many there are."""
+    answered = report.answered.get(report.mistakes_split)
+    if answered is None:
+        return 0, 0
+    right = answered.figures["overall_accuracy"] or 0.0
+    count = len(answered.reference)
+    return round((1 - right) * count), count
+
+
+def _shown(mistake: Mistake, report: ClassifierReport) -> dict[str, Any]:
+    info, classes = report.info, report.header.classes.classes
+    bands = pictures.visible_bands(info.band_names)
+    mean, std, low, high = (np.array(values)[bands] for values in (info.mean, info.std, info.minimum, info.maximum))
+    limits = np.stack([np.maximum(low, mean - DEVIATIONS * std), np.minimum(high, mean + DEVIATIONS * std)], axis=1)
+    small = pictures.smaller(mistake.image[bands], SIDE, info.nodata)
+    answers = {
+        name: [(classes[index], percent(probability)) for index, probability in pairs]
+        for name, pairs in (("label", mistake.reference), ("network", mistake.prediction))
+    }
+    return {
+        "picture": pictures.jpeg(pictures.between(small, limits, info.nodata)),
+        "caption": mistake.caption,
+        **answers,
+    }

@@ -1,0 +1,39 @@
+"""How much computing a network takes, found without doing any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+# Light networks spend most of their time not on arithmetic but on moving values between layers. On a CPU, a value that
+# leaves a layer costs about as much as this many operations: with that, the time of ten networks from the lecture CNN
+# to ResNet-50 was predicted to within 20 %.
+OPERATIONS_A_VALUE = 200
+
+
+def work_per_chip(create: Callable[[], nn.Module], bands: int, size: int) -> float:
+    """The work of one look at a chip: floating point operations, and those that moving values amounts to.
+
+    Args:
+        create: Makes the network; called where that takes no memory.
+        bands: B.
+        size: S, in pixels.
+    """
+    values = 0
+
+    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal values
+        values += output.numel() if torch.is_tensor(output) else 0
+
+    with torch.device("meta"), torch.no_grad():
+        network = create().eval()
+        for module in network.modules():
+            if not any(module.children()):
+                module.register_forward_hook(count)
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, bands, size, size))
+    return float(counter.get_total_flops() + OPERATIONS_A_VALUE * values)

@@ -1,0 +1,89 @@
+"""Classification as tasks of the training loop: a class for every chip, or several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..chips.dataset import DatasetInfo
+from ..config import TrainClassifierConfig
+from ..models.normalisation import Normaliser, missing_values
+from .augmentation import flip_and_turn_images, jitter, magnify
+from .losses import class_weights, presence_weights, weighted_binary_cross_entropy, weighted_cross_entropy
+from .tally import ClassTally, LabelsTally
+
+
+class ClassificationTask:
+    """One class a chip: normalised chips in, weighted cross-entropy, scored by mean F1.
+
+    Args:
+        info: The dataset's description.
+        shown: (n, C) bool, the classes that each training chip shows.
+        config: The settings.
+        device: Where the batches are.
+    """
+
+    def __init__(
+        self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.nodata = info.nodata
+        self.normalise = Normaliser(info.mean, info.std, device)
+        self.weights = torch.tensor(self.balance(shown), dtype=torch.float32, device=device)
+
+    def balance(self, shown: np.ndarray) -> np.ndarray:
+        """(C,) the weights of the classes."""
+        return class_weights(shown.sum(axis=0), self.config.class_weights)
+
+    def tally(self) -> ClassTally | LabelsTally:
+        """Counts chips."""
+        return ClassTally(self.config.threshold, self.device)
+
+    def turn(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flips and quarter turns."""
+        return flip_and_turn_images(images, generator), targets
+
+    def vary(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Parts of chips, magnified; other brightness and contrast of each band."""
+        if self.config.scale_jitter:
+            images = magnify(images, self.config.scale_jitter, generator)
+        if self.config.radiometric_jitter:
+            images = jitter(images, self.config.radiometric_jitter, generator)
+        return images
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, H, W) as stored → normalised, missing values 0."""
+        return self.normalise(images, missing_values(images, self.nodata))
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, C) and class indices (N,) → sum of costs, sum of weights."""
+        return weighted_cross_entropy(logits, targets, self.weights, self.config.label_smoothing)
+
+    def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
+        """Mean F1; of epochs with the same, which few validation chips often give, the lower loss."""
+        return figures["mean_f1"], -figures["loss"]
+
+
+class MultilabelTask(ClassificationTask):
+    """Any number of classes a chip: a yes or no for each, scored by mean average precision."""
+
+    def balance(self, shown: np.ndarray) -> np.ndarray:
+        """(C,) how much more a yes counts than a no."""
+        return presence_weights(shown.sum(axis=0), len(shown), self.config.class_weights)
+
+    def tally(self) -> LabelsTally:
+        """Counts yes-or-no answers."""
+        return LabelsTally(self.config.threshold, self.device)
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, C) and targets (N, C) → sum of costs, sum of weights."""
+        return weighted_binary_cross_entropy(logits, targets, self.weights, self.config.label_smoothing)
+
+    def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
+        """Mean average precision, which needs no threshold; where no chip shows a class, the loss alone."""
+        precision = figures["mean_average_precision"]
+        return 0.0 if precision is None else precision, -figures["loss"]

@@ -1,0 +1,140 @@
+"""Adds up what a network answers, batch by batch, on the device; the figures come at the end.
+
+Sizes: N chips a batch, n chips in all, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..assessment import confusion, scores
+
+
+class Tally:
+    """Adds up the loss; each kind counts answers of its own beside it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.weight = torch.zeros((), dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor, weight: torch.Tensor) -> None:
+        """Count a batch: logits (N, C, ...), targets (N, ...), and the two sums of its loss."""
+        self.loss += loss
+        self.weight += weight
+        self.count(logits.detach(), targets)
+
+    def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count the answers of a batch."""
+        raise NotImplementedError
+
+    def figures(self) -> dict[str, Any]:
+        """Loss and accuracies, ready for JSON."""
+        return {"loss": confusion.number(self.loss.item() / max(self.weight.item(), 1e-12)), **self.accuracies()}
+
+    def accuracies(self) -> dict[str, Any]:
+        """The accuracies by name, ready for JSON."""
+        raise NotImplementedError
+
+    def details(self) -> dict[str, Any]:
+        """What a model file keeps beside the figures, ready for JSON."""
+        return {}
+
+
+class PixelTally(Tally):
+    """A class for every pixel: the confusion matrix."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        super().__init__(device)
+        self.classes = classes
+        # One more place than pairs of classes, for pixels without a label.
+        self.counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=device)
+
+    def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Logits (N, C, H, W), targets (N, H, W)."""
+        targets = targets.long()
+        pairs = logits.argmax(1) * self.classes + targets  # (N, H, W), row = prediction, column = reference
+        pairs = torch.where(targets < self.classes, pairs, self.classes**2)
+        self.counts += torch.bincount(pairs.flatten(), minlength=len(self.counts))
+
+    def matrix(self) -> np.ndarray:
+        """(C, C) int64: the confusion matrix."""
+        matrix: np.ndarray = self.counts[:-1].reshape(self.classes, self.classes).cpu().numpy()
+        return matrix
+
+    def accuracies(self) -> dict[str, Any]:
+        """See `confusion.figures`."""
+        return confusion.figures(self.matrix())
+
+    def details(self) -> dict[str, Any]:
+        """The confusion matrix."""
+        return {"confusion_matrix": self.matrix().tolist()}
+
+
+class ChipTally(Tally):
+    """Keeps the probabilities of every chip: a few numbers each, from which all figures follow.
+
+    Args:
+        threshold: See `decision`.
+        device: Where the batches are.
+    """
+
+    def __init__(self, threshold: float | None, device: torch.device) -> None:
+        super().__init__(device)
+        self.threshold = threshold
+        self._probabilities: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
+
+    def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Logits (N, C), targets (N,) or (N, C)."""
+        self._probabilities.append(self.to_probabilities(logits.float()))
+        self._targets.append(targets)
+
+    def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """(N, C) → (N, C)."""
+        raise NotImplementedError
+
+    def probabilities(self) -> np.ndarray:
+        """(n, C) float32, in the order of the chips."""
+        found: np.ndarray = torch.cat(self._probabilities).cpu().numpy()
+        return found
+
+    def targets(self) -> np.ndarray:
+        """(n,) class indices, or (n, C) 1 where a chip shows a class."""
+        found: np.ndarray = torch.cat(self._targets).cpu().numpy()
+        return found
+
+
+class ClassTally(ChipTally):
+    """One class a chip."""
+
+    def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """They sum to 1."""
+        return logits.softmax(1)
+
+    def matrix(self) -> np.ndarray:
+        """(C, C) int64: the confusion matrix, of chips."""
+        return scores.chip_matrix(self.probabilities(), self.targets(), self.threshold)
+
+    def accuracies(self) -> dict[str, Any]:
+        """See `scores.class_figures`."""
+        return scores.class_figures(self.probabilities(), self.targets(), self.threshold)
+
+    def details(self) -> dict[str, Any]:
+        """The confusion matrix."""
+        return {"confusion_matrix": self.matrix().tolist()}
+
+
+class LabelsTally(ChipTally):
+    """Any number of classes a chip."""
+
+    def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Each for itself."""
+        return logits.sigmoid()
+
+    def accuracies(self) -> dict[str, Any]:
+        """See `scores.labels_figures`."""
+        return scores.labels_figures(self.probabilities(), self.targets() > 0, self.threshold)

@@ -1,0 +1,258 @@
+"""The job behind `trainclassifier`: chip dataset → CNN model file and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..assessment.classifier_report import Answered, ClassifierReport, write_report
+from ..chips.dataset import ChipDataset, open_dataset
+from ..config import TrainClassifierConfig
+from ..errors import InputError
+from ..events import Reporter
+from ..models.classifier_arguments import TeachingArguments, read_arguments
+from ..models.classifier_hub import describe_download, download_classifier
+from ..models.classifier_network import Classifier, create_classifier
+from ..models.classifier_weights import load_classifier_weights
+from ..models.cost import work_per_chip
+from ..models.decision import USUAL_THRESHOLD
+from ..models.encoder_weights import read_weights
+from ..models.fine_tuning import freeze_encoder
+from ..models.header import ModelHeader
+from ..models.summary import Summary, summarise
+from .chips import SceneReader
+from .classification import ClassificationTask, MultilabelTask
+from .device import choose_device, describe_device, explain_memory
+from .mistakes import find_mistakes
+from .plan import FineTuning
+from .schedule import automatic_classifier_epochs, automatic_frozen_epochs
+from .train import (
+    Trained,
+    Training,
+    check_classes,
+    check_outputs,
+    labelled_splits,
+    results,
+    save,
+    shown_split,
+    train,
+    warn_of_absent_classes,
+)
+
+TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
+# The settings that shape a teaching network.
+ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
+# A pretrained encoder's share of the learning rate, where the user does not say.
+ENCODER_RATE = 0.2
+
+
+def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[str, Any]:
+    """Train a network that gives each chip a class, or several.
+
+    Returns:
+        As `train_segmenter`, but with the figures of `scores.class_figures` or `scores.labels_figures`, and the loss.
+
+    Raises:
+        InputError: The dataset, the weights file or a setting cannot be used.
+        ResourceError: A folder cannot be written, the device is not there, or memory is not enough.
+        Cancelled: The user asked for the end.
+    """
+    training, summary = _prepare(config, reporter)
+    trained = train(training, reporter)
+    header = save(training, trained)
+    if config.report:
+        write_report(config.report, _report(training, trained, header, summary))
+    return results(training, trained, reporter)
+
+
+def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training, Summary]:
+    """Check all that can fail early, before the first chip is read."""
+    begun = time.monotonic()
+    device = choose_device(config.device, reporter)
+    dataset = open_dataset(config.chips)
+    info = dataset.info
+    arguments = teaching_arguments(config)
+    _check_task(config, dataset)
+    splits = _splits(config, dataset, reporter)
+    shown = dataset.shown[splits["training"]]  # (n, C)
+    config = _settled(config, arguments, dataset, len(shown), device, reporter)
+    torch.manual_seed(config.seed)
+    network = _make_network(config, arguments, dataset, reporter)
+    check_outputs(config, network)
+    plan = _plan(config, network, reporter)
+    if config.freeze == "encoder":
+        freeze_encoder(network)  # before its layers are counted
+    summary = summarise(network, len(info.band_names), info.chip_size)
+    reporter.log(summary.text())
+    reporter.log(
+        f"{config.architecture}: {summary.parameters:,} parameters, {len(info.band_names)} bands, "
+        f"{len(info.classes)} classes, on {describe_device(device)}."
+    )
+    with explain_memory(device, config.architecture):
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = Training(
+        config=config,
+        dataset=dataset,
+        splits=splits,
+        reader=SceneReader(dataset),
+        network=network,
+        task=TASKS[info.task](info, shown, config, device),
+        plan=plan,
+        device=device,
+        kind={
+            "task": info.task,
+            "architecture": config.architecture,
+            "encoder": "",
+            "arguments": arguments.to_json() if arguments else {},
+            "threshold": config.threshold,
+        },
+        name=config.architecture,
+        begun=begun,
+    )
+    return training, summary
+
+
+def teaching_arguments(config: TrainClassifierConfig) -> TeachingArguments | None:
+    """The shape of a teaching network; None for others.
+
+    Raises:
+        InputError: The network has no such argument.
+    """
+    return read_arguments(config.architecture, {name: getattr(config, name) for name in ARGUMENTS})
+
+
+def _check_task(config: TrainClassifierConfig, dataset: ChipDataset) -> None:
+    info = dataset.info
+    if info.task not in TASKS:
+        why = " a number for every pixel, and a classifier gives classes" if info.task == "regression" else ""
+        raise InputError(
+            f"The chips in {dataset.folder} are for {info.task}" + (f":{why}." if why else "."),
+            "Export chips with TASK classification or multilabel"
+            + (", or use “Train a segmentation network”." if info.task == "segmentation" else "."),
+        )
+    if config.threshold is not None and info.task == "classification" and len(info.classes) != 2:
+        raise InputError(
+            f"THRESHOLD is {config.threshold:g}, and the chips have one of {len(info.classes)} classes each.",
+            "Leave THRESHOLD empty: it decides between two classes, or for each of several a chip.",
+        )
+
+
+def _splits(config: TrainClassifierConfig, dataset: ChipDataset, reporter: Reporter) -> dict[str, np.ndarray]:
+    """The chips of each split that can be used.
+
+    Raises:
+        InputError: There is nothing that a network could learn.
+    """
+    single = dataset.info.task == "classification"
+    # That a chip shows none of several classes is an answer as well.
+    labelled = dataset.shown.any(axis=1) if single else np.ones(len(dataset.images), bool)
+    splits = labelled_splits(dataset, config.fold, labelled, "no class", reporter)
+    shown = dataset.shown[splits["training"]]
+    counts = shown.sum(axis=0)
+    if single:
+        check_classes(dataset, len(shown), counts, "no class", "Export chips of another class as well.")
+    elif not ((counts > 0) & (counts < len(shown))).any():
+        raise InputError(
+            f"The {len(shown)} training chips in {dataset.folder} all show the same classes, or none; a network learns "
+            "from chips that differ.",
+            "Export chips with and without each class.",
+        )
+    warn_of_absent_classes(dataset, counts, reporter)
+    return splits
+
+
+def _settled(
+    config: TrainClassifierConfig,
+    arguments: TeachingArguments | None,
+    dataset: ChipDataset,
+    chips: int,
+    device: torch.device,
+    reporter: Reporter,
+) -> TrainClassifierConfig:
+    """The settings with a value for all that is automatic."""
+    info, name = dataset.info, config.architecture
+    pretrained = bool(config.encoder_weights or config.download_weights)
+    epochs = config.epochs
+    if epochs is None:
+        bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
+        work = work_per_chip(lambda: create_classifier(name, bands, classes, size, arguments), bands, size)
+        epochs = automatic_classifier_epochs(chips, work, device.type, pretrained)
+        reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
+    freeze = config.freeze if config.freeze != "auto" else "warm_up" if pretrained else "none"
+    frozen = config.freeze_epochs
+    if freeze == "warm_up" and frozen is None:
+        frozen = automatic_frozen_epochs(epochs)
+    if freeze == "warm_up" and frozen is not None and frozen >= epochs:
+        reporter.log(f"All {epochs} epochs are of the warm-up: the encoder stays as it is.")
+    rate = config.encoder_rate
+    if rate is None:
+        rate = ENCODER_RATE if pretrained else 1.0
+    threshold = config.threshold
+    if threshold is None and info.task == "multilabel":
+        threshold = USUAL_THRESHOLD
+    return dataclasses.replace(
+        config, epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
+        threshold=threshold,
+    )  # fmt: skip
+
+
+def _make_network(
+    config: TrainClassifierConfig, arguments: TeachingArguments | None, dataset: ChipDataset, reporter: Reporter
+) -> Classifier:
+    info, name = dataset.info, config.architecture
+    network = create_classifier(name, len(info.band_names), len(info.classes), info.chip_size, arguments)
+    if config.encoder_weights:
+        tensors, source = read_weights(config.encoder_weights), config.encoder_weights
+    elif config.download_weights:
+        reporter.log(describe_download(name))
+        tensors, source = download_classifier(name), f"Pretrained weights of {name}"
+    else:
+        reporter.log("The network starts from random weights.")
+        return network
+    reporter.log(load_classifier_weights(network, name, tensors, info.band_names, source))
+    return network
+
+
+def _plan(config: TrainClassifierConfig, network: Classifier, reporter: Reporter) -> FineTuning:
+    """What learns when, from settled settings."""
+    assert config.epochs is not None and config.encoder_rate is not None
+    frozen = {"none": 0, "warm_up": config.freeze_epochs, "encoder": config.epochs}[config.freeze]
+    assert frozen is not None
+    if not frozen:
+        return FineTuning(network, 0, config.encoder_rate)
+    if not (config.encoder_weights or config.download_weights):
+        reporter.warning(f"FREEZE is {config.freeze}, and the encoder that is frozen has random weights.")
+    until = "throughout" if frozen >= config.epochs else f"for {frozen} of {config.epochs} epochs"
+    reporter.log(f"Only the output layer learns {until}; the encoder stays as it is.")
+    return FineTuning(network, frozen, config.encoder_rate)
+
+
+def _report(training: Training, trained: Trained, header: ModelHeader, summary: Summary) -> ClassifierReport:
+    dataset, splits, threshold = training.dataset, training.splits, header.threshold
+    answered = {
+        split: Answered(tally.figures(), tally.probabilities(), tally.targets())
+        for split, tally in trained.tallies.items()
+    }
+    shown = shown_split(splits)
+    mistakes = []
+    if shown in answered:
+        mistakes = find_mistakes(answered[shown], threshold, splits[shown], shown, training.reader)
+    return ClassifierReport(
+        header=header,
+        info=dataset.info,
+        dataset=str(dataset.folder),
+        chips={split: len(places) for split, places in splits.items()},
+        best_epoch=trained.fitted.best_epoch,
+        parameters=summary.parameters,
+        seconds=time.monotonic() - training.begun,
+        device=describe_device(training.device),
+        answered=answered,
+        shown={split: dataset.shown[places].sum(axis=0) for split, places in splits.items()},
+        mistakes=mistakes,
+        mistakes_split=shown,
+        summary=summary,
+    )

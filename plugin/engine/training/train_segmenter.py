@@ -1,0 +1,140 @@
+"""The job behind `trainsegmenter`: chip dataset → FCN or U-Net model file, and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import torch
+
+from ..assessment.report import Evaluation
+from ..assessment.segmenter_report import SegmenterReport, write_report
+from ..chips.dataset import ChipDataset, open_dataset
+from ..config import TrainSegmenterConfig
+from ..errors import InputError
+from ..events import Reporter
+from ..models.encoder_weights import download_weights, load_encoder_weights, read_weights
+from ..models.factory import check_chip_size, count_parameters, create_model
+from ..models.networks import Segmenter
+from .chips import ChipReader
+from .device import choose_device, describe_device, explain_memory
+from .examples import choose_examples, predict_examples
+from .plan import AllAtOnce
+from .schedule import automatic_epochs
+from .segmentation import SegmentationTask
+from .train import (
+    Trained,
+    Training,
+    check_classes,
+    check_outputs,
+    labelled_splits,
+    results,
+    save,
+    shown_split,
+    train,
+    warn_of_absent_classes,
+)
+
+EXAMPLES = 6
+LACK = "no labelled pixel"
+
+
+def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[str, Any]:
+    """Train a network on a chip dataset.
+
+    Returns:
+        `model` and `report` (paths; report may be None), `best_epoch`, `epochs` (trained), `seconds`, and for
+        `validation` and `test` the figures of the best weights (loss, overall_accuracy, mean_iou, mean_f1, and per
+        class iou and f1), or None where the split has no chips.
+
+    Raises:
+        InputError: The dataset, the weights file or a setting cannot be used.
+        ResourceError: A folder cannot be written, the device is not there, or memory is not enough.
+        Cancelled: The user asked for the end.
+    """
+    training = _prepare(config, reporter)
+    trained = train(training, reporter)
+    header = save(training, trained)
+    if config.report:
+        write_report(config.report, _report(training, trained, header))
+    return results(training, trained, reporter)
+
+
+def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
+    """Check all that can fail early, before the first chip is read."""
+    begun = time.monotonic()
+    device = choose_device(config.device, reporter)
+    dataset = open_dataset(config.chips)
+    info = dataset.info
+    if info.task != "segmentation":
+        raise InputError(f"The chips in {dataset.folder} are for {info.task}.", "Export chips for segmentation.")
+    check_chip_size(info.chip_size)
+    splits = labelled_splits(dataset, config.fold, dataset.pixels.sum(axis=1) > 0, LACK, reporter)
+    chips, pixels = len(splits["training"]), dataset.pixels[splits["training"]].sum(axis=0)
+    check_classes(
+        dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
+    )
+    warn_of_absent_classes(dataset, pixels, reporter)
+    if config.epochs is None:
+        config = dataclasses.replace(config, epochs=automatic_epochs(chips, info.chip_size, device.type))
+        reporter.log(f"EPOCHS is automatic: {config.epochs} for {chips} training chips.")
+    torch.manual_seed(config.seed)
+    network = _make_network(config, dataset, reporter)
+    check_outputs(config, network)
+    reporter.log(
+        f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
+        f"{len(info.band_names)} bands, {len(info.classes)} classes, on {describe_device(device)}."
+    )
+    name = f"{config.architecture} with {config.encoder}"
+    with explain_memory(device, name):
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Training(
+        config=config,
+        dataset=dataset,
+        splits=splits,
+        reader=ChipReader(dataset),
+        network=network,
+        task=SegmentationTask(info, pixels, config.class_weights, config.radiometric_jitter, device),
+        plan=AllAtOnce(network),
+        device=device,
+        kind={"task": info.task, "architecture": config.architecture, "encoder": config.encoder},
+        name=name,
+        begun=begun,
+    )
+
+
+def _make_network(config: TrainSegmenterConfig, dataset: ChipDataset, reporter: Reporter) -> Segmenter:
+    info = dataset.info
+    network = create_model(config.architecture, config.encoder, len(info.band_names), len(info.classes))
+    if config.encoder_weights:
+        tensors, source = read_weights(config.encoder_weights), config.encoder_weights
+    elif config.download_weights:
+        reporter.log(f"Downloading ImageNet weights of {config.encoder} from the Hugging Face hub, as asked.")
+        tensors, source = download_weights(config.encoder), f"ImageNet weights of {config.encoder} from the hub"
+    else:
+        reporter.log("The encoder starts from random weights.")
+        return network
+    reporter.log(load_encoder_weights(network.encoder, config.encoder, tensors, info.band_names, source))
+    return network
+
+
+def _report(training: Training, trained: Trained, header: Any) -> SegmenterReport:
+    config, dataset, splits = training.config, training.dataset, training.splits
+    shown = shown_split(splits)
+    with explain_memory(training.device, training.work):
+        chosen = choose_examples(dataset, splits[shown], EXAMPLES, config.seed)
+        examples = predict_examples(training.network, training.task, training.reader, chosen, shown, training.device)
+    return SegmenterReport(
+        header=header,
+        info=dataset.info,
+        dataset=str(dataset.folder),
+        chips={split: len(places) for split, places in splits.items()},
+        best_epoch=trained.fitted.best_epoch,
+        parameters=count_parameters(training.network),
+        seconds=time.monotonic() - training.begun,
+        device=describe_device(training.device),
+        evaluations={split: Evaluation(tally.figures(), tally.matrix()) for split, tally in trained.tallies.items()},
+        training_pixels=dataset.pixels[splits["training"]].sum(axis=0),
+        examples=examples,
+    )
