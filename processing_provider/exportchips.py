@@ -104,7 +104,7 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("STRIDE", tr("Stride (pixels; empty: chip size)"), tr(
                 "How far one chip begins after the last. Less than the chip size makes them overlap: more chips, and "
                 "each place seen in several surroundings.")),
-            Setting("PLACEMENT", tr("Chips lie"), tr(
+            Setting("PLACEMENT", tr("Where chips lie"), tr(
                 "grid: side by side over the whole image. features: around the middle of each label feature. "
                 "bounding_boxes: as the square around each label feature, brought to the chip size. random: anywhere."),
                 optional=True),

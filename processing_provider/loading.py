@@ -32,7 +32,11 @@ class FootprintStyle(QgsProcessingLayerPostProcessorInterface):
     ) -> None:
         """Style the layer, on QGIS's main thread."""
         categories = []
-        for split, color in SPLIT_COLORS.items():
+        colors = dict(SPLIT_COLORS)
+        # Chips that share ground with another split's; most datasets have none of them.
+        if "none" in layer.uniqueValues(layer.fields().lookupField("split")):
+            colors["none"] = "140,140,140"
+        for split, color in colors.items():
             symbol = QgsFillSymbol.createSimple(
                 {"color": f"{color},30", "outline_color": f"{color},255", "outline_width": "0.4"}
             )

@@ -43,7 +43,7 @@ class SplitChips(TerrazzoAlgorithm):
         return tr(
             "Divides the chips of a dataset into other parts for training, validation and test, or into folds. No chip "
             "is cut anew: only the dataset's index and description change, in place.\n"
-            "No pixel of ground comes into two splits, but where SPLIT_METHOD is random."
+            "No pixel of ground comes into two splits, unless chips are split at random."
         )
 
     def rows(self) -> list[Row]:

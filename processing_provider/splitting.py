@@ -42,7 +42,7 @@ def split_rows(blocks: str) -> list[Row]:
         Setting("BLOCK_SIZE", tr("Size of the split's blocks (pixels; empty: {})").format(blocks), tr(
             "Side of the squares of ground that go to training, validation or test as a whole."), advanced=True),
         Polygons("SPLIT_AREAS", tr("Split areas"), tr(
-            "For SPLIT_METHOD areas: polygons, each of which goes to one split as a whole. Chips that do not lie "
+            "For a split by areas: polygons, each of which goes to one split as a whole. Chips that do not lie "
             "wholly in one area are in no split."), optional=True, advanced=True),
         FieldOf("SPLIT_FIELD", tr("Split area field"), tr(
             "The field of the split areas that tells them apart: either it holds training, validation and test "

@@ -47,6 +47,17 @@ def test_areas_name_the_splits(run, chips):
         assert split == ("training" if column < 192 else "validation" if column < 256 else "test")
 
 
+def test_chips_of_no_split_are_drawn_in_grey(run, chips):
+    from terrazzo.processing_provider.loading import FootprintStyle
+
+    found = run("splitchips", CHIPS=chips, SPLIT_METHOD="areas", SPLIT_AREAS=polygon_layer(THREE[:2]),
+                SPLIT_FIELD="class")  # fmt: skip
+    layer = QgsVectorLayer(found["FOOTPRINTS"], "chips", "ogr")
+    FootprintStyle().postProcessLayer(layer, None, None)
+    colors = {category.value(): category.symbol().color().name() for category in layer.renderer().categories()}
+    assert list(colors) == ["training", "validation", "test", "none"] and colors["none"] == "#8c8c8c"
+
+
 def test_areas_in_another_crs_are_brought_to_the_chips(run, chips):
     import processing
 
