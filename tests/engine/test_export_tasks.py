@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -472,3 +474,40 @@ def test_a_given_nodata_of_targets_is_not_interpolated(tmp_path: Path) -> None:
     dataset = export(tmp_path, input=(image,), label_rasters=(target,), task="regression", label_nodata=-1)
     found = np.concatenate([pixels(dataset, label).ravel() for label in dataset.labels])
     assert set(np.unique(found[np.isfinite(found)])) == {5.0}
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from plugin.engine.chips import journal
+from plugin.engine.chips.export import export_chips
+from plugin.engine.chips.index import ChipIndex
+from plugin.engine.config import ExportChipsConfig
+from plugin.engine.events import Reporter
+journal.SECONDS_BETWEEN_NOTES = 0
+plain = ChipIndex.add
+def add(self, *row):
+    if self.count == 41:
+        self.source.CommitTransaction()
+        os._exit(9)
+    plain(self, *row)
+ChipIndex.add = add
+export_chips(ExportChipsConfig(input=(sys.argv[2],), label_rasters=(sys.argv[3],), output=sys.argv[4], chip_size=32,
+                               block_size=64, resume=True), Reporter())
+"""
+
+
+def test_a_killed_export_goes_on_where_it_was(tmp_path: Path) -> None:
+    image, labels = write_scene(tmp_path)
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", KILLED, str(root), image, labels, str(tmp_path / "chips")]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 9
+    given: dict[str, Any] = {"input": (image,), "label_rasters": (labels,), "block_size": 64}
+    heard = Heard()
+    resumed = export(tmp_path, heard, resume=True, **given)
+    whole = export(tmp_path, output=str(tmp_path / "whole"), **given)
+    assert any("of which 40 chips are there" in text for text in heard.logs)
+    columns = ("image", "col_off", "row_off", "split", "classes", "statistics")
+    assert rows(resumed, *columns) == rows(whole, *columns) and len(resumed.images) == 80
+    source = gdal.OpenEx(str(resumed.folder / "chips.gpkg"), gdal.OF_VECTOR)
+    assert source.GetLayer(0).GetFeatureCount() == 80

@@ -54,6 +54,11 @@ class ChipIndex:
             self.layer = self.source.CreateLayer(LAYER, spatial_reference(crs) or _no_crs(), ogr.wkbPolygon)
             return
         self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE)
+        # GDAL keeps the number of features beside them and writes it last: after a crash it is wrong.
+        self.source.ExecuteSQL(
+            f"UPDATE gpkg_ogr_contents SET feature_count = (SELECT COUNT(*) FROM {LAYER}) WHERE table_name = '{LAYER}'"
+        )
+        self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE)
         self.layer = self.source.GetLayerByName(LAYER)
         if self.layer is None:
             raise RuntimeError(f"no layer {LAYER}")
