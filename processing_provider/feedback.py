@@ -16,6 +16,9 @@ NO_BREAK = "\u00a0"
 # QGIS writes every progress text into the log as well, so they are sent now and then.
 SECONDS_BETWEEN_TEXTS = 30.0
 
+# What the best epoch has most of: the first of these figures that a task has.
+SCORES = {"mean_iou": "mean IoU", "mean_average_precision": "mean average precision", "mean_f1": "mean F1"}
+
 
 class FeedbackReporter(Reporter):
     """Passes on to QGIS's feedback what a job reports, and to the job the user's wish to cancel."""
@@ -63,7 +66,7 @@ def epoch_line(record: dict[str, Any]) -> str:
         f"loss {_number(record['training']['loss'])}",
         *([f"validation {_number(validation['loss'])}"] if validation else []),
         f"accuracy {_percent(figures['overall_accuracy'])}",
-        f"mean IoU {_percent(figures['mean_iou'])}",
+        next(f"{title} {_percent(figures[name])}" for name, title in SCORES.items() if name in figures),
         *(["best"] if record["best"] else []),
     ]
     return "   ".join(parts).replace(" ", NO_BREAK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from qgis.core import (
     QgsProcessingAlgorithm,
@@ -81,6 +81,35 @@ def angles(text: str) -> list[float]:
         if not math.isfinite(found[-1]):
             raise InputError(f'ROTATIONS is "{text}".', 'Write angles in degrees, such as "0,90,180,270".')
     return found
+
+
+@dataclass(frozen=True)
+class Sizes(ValueRow):
+    """Whole numbers: "8,16,32"; 0 alone is none of them."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A text."""
+        return QgsProcessingParameterString(self.name, self.label, optional=True)
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """The numbers, in the order given; None where nothing is."""
+        return sizes(self.name, algorithm.parameterAsString(parameters, self.name, context))
+
+
+def sizes(name: str, text: str) -> Optional[list[int]]:
+    """Read "8, 16" as [8, 16], "0" as [], and nothing as None.
+
+    Raises:
+        InputError: The text is no such list.
+    """
+    parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+    if not parts:
+        return None
+    if parts == ["0"]:
+        return []
+    if not all(part.isdecimal() and part.isascii() for part in parts):
+        raise InputError(f'{name} is "{text}".', 'Write whole numbers, such as "8,16,32,64".')
+    return [int(part) for part in parts]
 
 
 @dataclass(frozen=True)

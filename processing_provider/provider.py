@@ -13,10 +13,12 @@ from .inspectchips import InspectChips
 from .segmentraster import SegmentRaster
 from .splitchips import SplitChips
 from .status import Status
+from .trainclassifier import TrainClassifier
 from .trainsegmenter import TrainSegmenter
 
 ALGORITHMS = (
-    ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, TrainSegmenter, SegmentRaster, Status,
+    ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, TrainClassifier, TrainSegmenter, SegmentRaster,
+    Status,
 )  # fmt: skip
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsProcessingOutputNumber
+from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import TrainSegmenterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
-from .parameters import InputFile, InputFolder, OutputFile, Parameters, Row, Setting
+from .parameters import InputFolder, Parameters, Row, Setting
+from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_row
 
 
 class TrainSegmenter(WorkerAlgorithm):
@@ -55,48 +56,23 @@ class TrainSegmenter(WorkerAlgorithm):
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
                 "How often training goes through all training chips at most. Automatic: 8 to 60, fewer the more chips "
                 "there are, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
-            Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
-                "Chips a step. More need more memory, and steady the training.")),
-            Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
-                "The peak of the one-cycle schedule, which rises to it and then falls to almost nothing.")),
-            Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
-                "Training ends when so many epochs in a row brought nothing better.")),
-            Setting("AUGMENT", tr("Flip and turn chips"), tr(
-                "Shows each chip mirrored and in quarter turns as well. Right for images from above.")),
-            Setting("RADIOMETRIC_JITTER", tr("Vary brightness and contrast (0 to 1)"), tr(
-                "Shows each band of a chip up to this share brighter or darker, and richer or poorer in contrast. For "
-                "a network that shall also work on images of another day or sensor."), decimals=2),
+            *chance_rows(),
             Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
                 "How much a rare class counts in the loss. none: as much as it has pixels. balanced: all classes the "
                 "same. root: halfway between.")),
-            InputFile("ENCODER_WEIGHTS", tr("Pretrained encoder weights"), tr(
+            weights_row(tr(
                 "A .safetensors or .pth file with weights of the encoder, such as ImageNet's. Its first layer is "
-                "fitted to the number of bands. Without it the network starts from random weights."),
-                optional=True, filter=tr("Weights") + " (*.safetensors *.pth *.pt)"),
+                "fitted to the number of bands. Without it the network starts from random weights.")),
             Setting("DOWNLOAD_WEIGHTS", tr("Download pretrained encoder weights"), tr(
                 "Fetches ImageNet weights of the encoder from the internet. Nothing is downloaded without this."),
                 advanced=True),
-            Setting("WEIGHT_DECAY", tr("Weight decay"), tr("AdamW's pull of the weights towards zero."), advanced=True),
-            Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(
-                "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
-            Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
-                "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
-            Setting("SEED", tr("Seed"), tr("The same seed gives the same start and order of chips."), advanced=True),
-            OutputFile("OUTPUT", tr("Model file"), tr("The .safetensors file to write."),
-                filter=tr("Model files") + " (*.safetensors)"),
-            OutputFile("REPORT", tr("Training report"), tr("The HTML page to write."), optional=True,
-                filter=tr("HTML files") + " (*.html)"),
+            *machine_rows(),
+            *result_rows(),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
         """The figures of the best epoch."""
-        return [
-            QgsProcessingOutputNumber("BEST_EPOCH", tr("Best epoch")),
-            QgsProcessingOutputNumber("VALIDATION_OVERALL_ACCURACY", tr("Overall accuracy on validation chips")),
-            QgsProcessingOutputNumber("VALIDATION_MEAN_IOU", tr("Mean IoU on validation chips")),
-            QgsProcessingOutputNumber("TEST_OVERALL_ACCURACY", tr("Overall accuracy on test chips")),
-            QgsProcessingOutputNumber("TEST_MEAN_IOU", tr("Mean IoU on test chips")),
-        ]
+        return figure_outputs(_figures())
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, once the folder proves to be a dataset."""
@@ -108,14 +84,8 @@ class TrainSegmenter(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Train in the worker."""
-        found = self.run_worker(settings, reporter)
-        validation, test = found["validation"] or {}, found["test"] or {}
-        return {
-            "OUTPUT": found["model"],
-            "REPORT": found["report"],
-            "BEST_EPOCH": found["best_epoch"],
-            "VALIDATION_OVERALL_ACCURACY": validation.get("overall_accuracy"),
-            "VALIDATION_MEAN_IOU": validation.get("mean_iou"),
-            "TEST_OVERALL_ACCURACY": test.get("overall_accuracy"),
-            "TEST_MEAN_IOU": test.get("mean_iou"),
-        }
+        return training_results(self.run_worker(settings, reporter), _figures())
+
+
+def _figures() -> dict[str, str]:
+    return {"overall_accuracy": tr("Overall accuracy"), "mean_iou": tr("Mean IoU")}

@@ -220,7 +220,18 @@ def create_classifier(
         network = _torchvision_network(name, classes, input_size)
         set_input_bands(network, bands)
     cut, pooling = _CUTS.get(family.title, _USUAL_CUT)
-    return cut(network, pooling, input_size)
+    classifier = cut(network, pooling, input_size)
+    if arguments is None:
+        _start_small(classifier.output)
+    return classifier
+
+
+def _start_small(output: nn.Module) -> None:
+    """Let the first answers be almost even: some networks begin with scores of ten and more, for a thousand classes."""
+    assert isinstance(output, (nn.Linear, nn.Conv2d))
+    nn.init.normal_(output.weight, std=0.01)
+    if output.bias is not None:
+        nn.init.zeros_(output.bias)
 
 
 def _torchvision_network(name: str, classes: int, input_size: int) -> nn.Module:

@@ -14,7 +14,7 @@ from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainClassifierConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..models.classifier_arguments import TeachingArguments, read_arguments
+from ..models.classifier_arguments import TeachingArguments
 from ..models.classifier_hub import describe_download, download_classifier
 from ..models.classifier_network import Classifier, create_classifier
 from ..models.classifier_weights import load_classifier_weights
@@ -27,6 +27,7 @@ from ..models.summary import Summary, summarise
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
 from .device import choose_device, describe_device, explain_memory
+from .early_checks import check_classifier
 from .mistakes import find_mistakes
 from .plan import FineTuning
 from .schedule import automatic_classifier_epochs, automatic_frozen_epochs
@@ -44,8 +45,6 @@ from .train import (
 )
 
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
-# The settings that shape a teaching network.
-ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
 # A pretrained encoder's share of the learning rate, where the user does not say.
 ENCODER_RATE = 0.2
 
@@ -75,8 +74,7 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     device = choose_device(config.device, reporter)
     dataset = open_dataset(config.chips)
     info = dataset.info
-    arguments = teaching_arguments(config)
-    _check_task(config, dataset)
+    arguments = check_classifier(config, str(dataset.folder), info)
     splits = _splits(config, dataset, reporter)
     shown = dataset.shown[splits["training"]]  # (n, C)
     config = _settled(config, arguments, dataset, len(shown), device, reporter)
@@ -114,31 +112,6 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
         begun=begun,
     )
     return training, summary
-
-
-def teaching_arguments(config: TrainClassifierConfig) -> TeachingArguments | None:
-    """The shape of a teaching network; None for others.
-
-    Raises:
-        InputError: The network has no such argument.
-    """
-    return read_arguments(config.architecture, {name: getattr(config, name) for name in ARGUMENTS})
-
-
-def _check_task(config: TrainClassifierConfig, dataset: ChipDataset) -> None:
-    info = dataset.info
-    if info.task not in TASKS:
-        why = " a number for every pixel, and a classifier gives classes" if info.task == "regression" else ""
-        raise InputError(
-            f"The chips in {dataset.folder} are for {info.task}" + (f":{why}." if why else "."),
-            "Export chips with TASK classification or multilabel"
-            + (", or use “Train a segmentation network”." if info.task == "segmentation" else "."),
-        )
-    if config.threshold is not None and info.task == "classification" and len(info.classes) != 2:
-        raise InputError(
-            f"THRESHOLD is {config.threshold:g}, and the chips have one of {len(info.classes)} classes each.",
-            "Leave THRESHOLD empty: it decides between two classes, or for each of several a chip.",
-        )
 
 
 def _splits(config: TrainClassifierConfig, dataset: ChipDataset, reporter: Reporter) -> dict[str, np.ndarray]:

@@ -1,0 +1,85 @@
+"""What all algorithms that train ask the user, and what they tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsProcessingOutputDefinition, QgsProcessingOutputNumber
+
+from .algorithm import tr
+from .parameters import InputFile, OutputFile, Row, Setting
+
+
+def chance_rows() -> list[Row]:
+    """How often training goes through the chips, and how far each step goes."""
+    return [
+        Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
+            "Chips a step. More need more memory, and steady the training.")),
+        Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
+            "The peak of the one-cycle schedule, which rises to it and then falls to almost nothing.")),
+        Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
+            "Training ends when so many epochs in a row brought nothing better.")),
+        Setting("AUGMENT", tr("Flip and turn chips"), tr(
+            "Shows each chip mirrored and in quarter turns as well. Right for images from above.")),
+        Setting("RADIOMETRIC_JITTER", tr("Vary brightness and contrast (0 to 1)"), tr(
+            "Shows each band of a chip up to this share brighter or darker, and richer or poorer in contrast. For "
+            "a network that shall also work on images of another day or sensor."), decimals=2),
+    ]  # fmt: skip
+
+
+def machine_rows() -> list[Row]:
+    """For experts."""
+    return [
+        Setting("WEIGHT_DECAY", tr("Weight decay"), tr("AdamW's pull of the weights towards zero."), advanced=True),
+        Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(
+            "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
+        Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
+            "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
+        Setting("FOLD", tr("Fold that validates (empty: the splits hold)"), tr(
+            "For cross-validation, with a dataset that is divided into folds: this one, counted from 1, is for "
+            "validation and the others are for training. Run it once for each fold."), advanced=True),
+        Setting("SEED", tr("Seed"), tr("The same seed gives the same start and order of chips."), advanced=True),
+    ]  # fmt: skip
+
+
+def weights_row(help: str) -> Row:
+    """A file of pretrained weights."""
+    return InputFile("ENCODER_WEIGHTS", tr("Pretrained encoder weights"), help, optional=True,
+        filter=tr("Weights") + " (*.safetensors *.pth *.pt)")  # fmt: skip
+
+
+def result_rows() -> list[Row]:
+    """What is written."""
+    return [
+        OutputFile("OUTPUT", tr("Model file"), tr("The .safetensors file to write."),
+            filter=tr("Model files") + " (*.safetensors)"),
+        OutputFile("REPORT", tr("Training report"), tr("The HTML page to write."), optional=True,
+            filter=tr("HTML files") + " (*.html)"),
+    ]  # fmt: skip
+
+
+def figure_outputs(names: dict[str, str]) -> list[QgsProcessingOutputDefinition]:
+    """The best epoch, and figures of it on validation and test chips.
+
+    Args:
+        names: The name of a figure → what people call it.
+    """
+    places = {"VALIDATION": tr("on validation chips"), "TEST": tr("on test chips")}
+    return [
+        QgsProcessingOutputNumber("BEST_EPOCH", tr("Best epoch")),
+        *(
+            QgsProcessingOutputNumber(f"{split}_{name.upper()}", f"{label} {where}")
+            for split, where in places.items()
+            for name, label in names.items()
+        ),
+    ]
+
+
+def training_results(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The outputs from the result of the job."""
+    figures = {
+        f"{split.upper()}_{name.upper()}": (found[split] or {}).get(name)
+        for split in ("validation", "test")
+        for name in names
+    }
+    return {"OUTPUT": found["model"], "REPORT": found["report"], "BEST_EPOCH": found["best_epoch"], **figures}
