@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
+from known_classifier import CLASSES, NODATA, SIZE, Known, header, mean, middle, trained_looking
 from osgeo import gdal, ogr
 from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
@@ -17,47 +18,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import ClassifyScenesConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.mapping import evaluation, photographs, scenes
-from plugin.engine.models.classifier_arguments import read_arguments
-from plugin.engine.models.classifier_network import Classifier, create_classifier
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import save_model
-
-CLASSES = ClassTable.from_rows([(0, "dark", "#101010"), (7, "middling", "#808080"), (9, "bright", "#ffffff")])
-NODATA = 255  # 0 is a class
-SIZE = 8
-
-
-def header(bands: int = 1, **values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "classification", "architecture": "lecture_cnn", "encoder": "", "dtype": "uint8", "nodata": None,
-        "band_names": tuple(f"band {number}" for number in range(1, bands + 1)), "mean": (100.0,) * bands,
-        "std": (50.0,) * bands, "classes": CLASSES, "chip_size": SIZE, "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
-
-
-class Known(nn.Module):
-    """A number of each chip's first band decides: below 60 dark, above 160 bright; remembers the batches it saw."""
-
-    network = nn.Identity()
-
-    def __init__(self, number: Any) -> None:
-        super().__init__()
-        self.number = number
-        self.seen: list[tuple[int, ...]] = []
-
-    def forward(self, chips: torch.Tensor) -> torch.Tensor:
-        self.seen.append(tuple(chips.shape))
-        value = self.number(chips[:, 0]) * 50 + 100
-        return torch.stack([59.5 - value, torch.zeros_like(value), value - 160.5], 1)
-
-
-def middle(chips: torch.Tensor) -> torch.Tensor:
-    return chips[:, chips.shape[1] // 2, chips.shape[2] // 2]
-
-
-def mean(chips: torch.Tensor) -> torch.Tensor:
-    return chips.mean((1, 2))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, network: nn.Module, **values: Any) -> nn.Module:
@@ -322,16 +283,6 @@ def test_the_second_of_two_classes_counts_from_the_models_threshold(
 
 
 # --- dense, with real networks
-
-
-def trained_looking(name: str, size: int, bands: int = 2, **arguments: Any) -> Classifier:
-    """A classifier with random weights whose batch norms have seen something."""
-    torch.manual_seed(0)
-    network = create_classifier(name, bands, 3, size, read_arguments(name, arguments))
-    network.train()
-    with torch.no_grad():
-        network(torch.randn(16, bands, size, size) * 2)
-    return network.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("stride", [1, 3, 4])

@@ -22,7 +22,8 @@ AREAS_LAYER = "areas"
 # config.OVERLAP_RULES → in which order features are burnt; the last one wins.
 BURN_ORDERS = {"order": "", "field": f'"{PRIORITY_FIELD}", ', "smaller": "ST_Area({geometry}) DESC, "}
 # What `FeatureFile.burn` burns: 1, the field, or the feature's id.
-COLUMNS = {"": "1", "value": f'"{VALUE_FIELD}"', "id": 'CAST("{fid}" AS INTEGER)'}
+# OGR takes whole numbers out of a query for those of 32 bits; ids may be as large as doubles hold exactly.
+COLUMNS = {"": "1", "value": f'"{VALUE_FIELD}"', "id": 'CAST("{fid}" AS REAL)'}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class FeatureFile:
         names = ("ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY")
         columns = ", ".join(f'{name}("{self._geometry}") AS b{place}' for place, name in enumerate(names))
         found = self.source.ExecuteSQL(
-            f'SELECT CAST("{self._fid}" AS INTEGER) AS id, "{VALUE_FIELD}" AS value, {columns} FROM "{self.layer}" '
+            f'SELECT CAST("{self._fid}" AS REAL) AS id, "{VALUE_FIELD}" AS value, {columns} FROM "{self.layer}" '
             f'WHERE {self._near(window)} ORDER BY "{self._fid}"'
         )
         rows = [[feature.GetField(place) for place in range(6)] for feature in found] if found is not None else []
@@ -104,7 +105,7 @@ class FeatureFile:
     def areas(self, ids: np.ndarray) -> np.ndarray:
         """(n,) the areas of features, in squared CRS units; 0 for points and lines."""
         found = self.source.ExecuteSQL(
-            f'SELECT CAST("{self._fid}" AS INTEGER) AS id, ST_Area("{self._geometry}") AS area FROM "{self.layer}" '
+            f'SELECT CAST("{self._fid}" AS REAL) AS id, ST_Area("{self._geometry}") AS area FROM "{self.layer}" '
             f'WHERE "{self._fid}" IN ({",".join(map(str, ids.tolist()))})'
         )
         areas = {feature.GetField(0): feature.GetField(1) or 0.0 for feature in found}

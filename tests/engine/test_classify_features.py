@@ -1,0 +1,212 @@
+"""Classifying features on a raster, with networks whose every decision is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heard import Heard
+from known_classifier import SIZE, Known, header, mean
+from osgeo import gdal, ogr
+from synthetic import LEFT, TOP, rectangle, reference, write_raster
+from torch import nn
+
+from plugin.engine.config import ClassifyFeaturesConfig, ExportChipsConfig
+from plugin.engine.errors import Cancelled, InputError
+from plugin.engine.events import Reporter
+from plugin.engine.mapping import feature_chips
+
+
+def use(monkeypatch: pytest.MonkeyPatch, network: nn.Module, **values: Any) -> nn.Module:
+    made = header(**values)
+    monkeypatch.setattr(feature_chips, "load_classifier", lambda path: (network, made))
+    return network
+
+
+@pytest.fixture
+def by_mean(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    return use(monkeypatch, Known(mean))
+
+
+def write_features(path: Path, shapes: dict[int, str], layer: str = "features") -> str:
+    """Write {id: WKT} as the GeoPackage that the provider hands over, with two values."""
+    target = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
+    made = target.CreateLayer(layer, reference(32633), ogr.wkbUnknown)
+    made.CreateField(ogr.FieldDefn("value", ogr.OFTInteger))
+    for number, wkt in shapes.items():
+        feature = ogr.Feature(made.GetLayerDefn())
+        feature.SetFID(number)
+        feature.SetField("value", number % 2)
+        feature.SetGeometryDirectly(ogr.CreateGeometryFromWkt(wkt))
+        made.CreateFeature(feature)
+    return str(path)
+
+
+def box(left: float, top: float, right: float, bottom: float) -> str:
+    """A rectangle by columns and rows of the raster."""
+    return rectangle(LEFT + left, TOP - bottom, LEFT + right, TOP - top)
+
+
+def point(x: float, y: float) -> str:
+    return f"POINT({LEFT + x} {TOP - y})"
+
+
+def classify(folder: Path, image: str, shapes: dict[int, str], reporter: Any = None, **settings: Any) -> dict[str, Any]:
+    features = write_features(folder / "features.gpkg", shapes)
+    given = {"input": image, "model": "m", "features": features, "output": str(folder / "a.gpkg"), "device": "cpu"}
+    return feature_chips.classify_features(ClassifyFeaturesConfig(**{**given, **settings}), reporter or Heard())
+
+
+def answers(folder: Path) -> dict[int, dict[str, Any]]:
+    source = ogr.Open(str(folder / "a.gpkg"))
+    return {feature.GetFID(): feature.items() for feature in source.GetLayer(0)}
+
+
+def values(folder: Path) -> dict[int, Any]:
+    return {number: row["value"] for number, row in answers(folder).items()}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    """Dark on the left, middling, bright on the right: 20 columns each."""
+    data = np.full((40, 60), 30, np.uint8)
+    data[:, 20:40], data[:, 40:] = 110, 220
+    return write_raster(tmp_path / "i.tif", data)
+
+
+def test_each_feature_gets_the_class_of_the_ground_around_its_middle(
+    tmp_path: Path, image: str, by_mean: nn.Module
+) -> None:
+    shapes = {7: point(10, 20), 3: box(28, 18, 32, 22), 2**52 + 5: f"LINESTRING({LEFT + 49} {TOP - 9},{LEFT + 51} "
+              f"{TOP - 11})"}  # fmt: skip
+    result = classify(tmp_path, image, shapes)
+    assert values(tmp_path) == {7: 0, 3: 7, 2**52 + 5: 9}
+    row = answers(tmp_path)[3]
+    assert row["class"] == "middling" and row["confidence"] == row["probability_7"] > 0.9
+    assert result["answered"] == 3 and [kind["count"] for kind in result["classes"]] == [1, 1, 1]
+
+
+def test_chips_are_those_of_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugin.engine.chips.dataset import open_dataset
+    from plugin.engine.chips.export import export_chips
+
+    data = np.random.default_rng(0).integers(20, 230, (2, 90, 110)).astype(np.int16)
+    data[:, 40:50, 60:70] = -1
+    image = write_raster(tmp_path / "i.tif", data, nodata=-1)
+    shapes = {
+        1: box(30, 30, 41, 36), 2: box(55, 35, 75, 62), 3: box(2, 3, 8, 9), 4: box(70, 10, 72, 12),
+    }  # fmt: skip
+    labels = write_features(tmp_path / "labels.gpkg", shapes, "labels")
+    for placement in ("features", "bounding_boxes"):
+        for blacken in (False, True):
+            folder = str(tmp_path / f"{placement}{blacken}")
+            export_chips(
+                ExportChipsConfig(
+                    input=(image,), labels=labels, output=folder, chip_size=16, placement=placement, blacken=blacken,
+                    task="classification", background="ignore", split_method="random",
+                ),
+                Reporter(),
+            )  # fmt: skip
+            dataset = open_dataset(folder)
+            exported = [gdal.Open(str(dataset.folder / name)).ReadAsArray() for name in dataset.images]
+            seen: list[torch.Tensor] = []
+            network = Known(lambda chips, seen=seen: mean(chips))
+            network.forward = lambda chips, seen=seen: seen.append(chips) or torch.zeros(len(chips), 3)
+            use(monkeypatch, network, bands=2, chip_size=16, dtype="int16", nodata=-1.0, mean=(0.0, 0.0),
+                std=(1.0, 1.0), placement=dataset.info.placement)  # fmt: skip
+            classify(tmp_path, image, shapes)
+            found = sorted(torch.cat(seen).numpy().astype(int).tolist())
+            assert found == sorted(np.where(chip == -1, 0, chip).tolist() for chip in exported), (placement, blacken)
+
+
+def test_the_square_around_a_feature_is_scaled_to_the_chip_size(tmp_path: Path, image: str, by_mean: Known) -> None:
+    classify(tmp_path, image, {1: box(21, 5, 39, 11), 2: box(0, 0, 60, 40)}, placement="bounding_boxes")
+    assert values(tmp_path) == {1: 7, 2: 7} and by_mean.seen == [(2, 1, SIZE, SIZE)]
+
+
+def test_a_huge_feature_is_averaged_in_strips_with_the_same_result(
+    tmp_path: Path, by_mean: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.random.default_rng(0).integers(20, 230, (90, 110)).astype(np.int16)
+    data[10:30, 10:60] = -1
+    image = write_raster(tmp_path / "i.tif", data, nodata=-1)
+    shapes = {1: box(3, 5, 99, 85)}
+    classify(tmp_path, image, shapes, placement="bounding_boxes", surroundings="blacken")
+    whole = answers(tmp_path)[1]
+    monkeypatch.setattr(feature_chips, "LARGEST_SIDE", 40)
+    classify(tmp_path, image, shapes, placement="bounding_boxes", surroundings="blacken")
+    assert answers(tmp_path)[1]["probability_7"] == pytest.approx(whole["probability_7"], abs=0.05)
+
+
+def test_surroundings_can_be_blackened_but_not_those_of_points(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brightest(chips: torch.Tensor) -> torch.Tensor:
+        return chips.amax((1, 2))
+
+    use(monkeypatch, Known(brightest))
+    shapes = {1: box(36, 10, 39, 13), 2: point(38, 12)}
+    classify(tmp_path, image, shapes)
+    assert values(tmp_path) == {1: 9, 2: 9}
+    classify(tmp_path, image, shapes, surroundings="blacken")
+    assert values(tmp_path) == {1: 7, 2: 9}
+    use(monkeypatch, Known(brightest), placement={"method": "features", "blacken": True})
+    classify(tmp_path, image, shapes)
+    assert values(tmp_path) == {1: 7, 2: 9}
+    classify(tmp_path, image, shapes, surroundings="keep")
+    assert values(tmp_path) == {1: 9, 2: 9}
+
+
+def test_chips_at_the_edge_are_moved_inside_or_filled_up_as_in_training(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def remember(chips: torch.Tensor) -> torch.Tensor:
+        seen.append(chips)
+        return mean(chips)
+
+    for placement in ({"method": "features", "edges": "shift"}, {"method": "features", "edges": "pad"}):
+        use(monkeypatch, Known(remember), placement=placement)
+        classify(tmp_path, image, {1: point(0.2, 0.3)})
+    assert (seen[0] != 0).all() and int((seen[1] == 0).sum()) == SIZE * SIZE * 3 // 4
+
+
+def test_features_beyond_the_data_get_no_answer(tmp_path: Path, by_mean: nn.Module) -> None:
+    data = np.full((40, 60), 30, np.uint8)
+    data[:, 30:] = 0
+    image = write_raster(tmp_path / "i.tif", data, nodata=0)
+    heard = Heard()
+    result = classify(tmp_path, image, {1: point(10, 10), 2: point(50, 10), 3: point(500, 10)}, heard)
+    assert values(tmp_path) == {1: 0} and (result["answered"], result["unanswered"]) == (1, 1)
+    assert heard.warnings == ["1 features get no class: the raster has no data there."]
+    (tmp_path / "a.gpkg").unlink()
+    with pytest.raises(InputError, match="None of the 1 features lies where"):
+        classify(tmp_path, image, {2: point(50, 10)})
+    with pytest.raises(InputError, match="No feature lies on"):
+        classify(tmp_path, image, {2: point(500, 10)})
+    assert {path.name for path in tmp_path.iterdir()} == {"i.tif", "features.gpkg"}
+
+
+def test_a_feature_larger_than_the_raster_is_classified(tmp_path: Path, image: str, by_mean: nn.Module) -> None:
+    classify(tmp_path, image, {1: box(-100, -100, 200, 200)}, placement="bounding_boxes")
+    assert values(tmp_path) == {1: 7}
+
+
+def test_many_features_come_in_batches_and_keep_their_ids(tmp_path: Path, image: str, by_mean: Known) -> None:
+    places = {number: (number * 7 % 60, number * 3 % 40) for number in range(1, 101)}
+    classify(tmp_path, image, {number: point(x + 0.5, y + 0.5) for number, (x, y) in places.items()}, batch_size=9)
+    found = values(tmp_path)
+    middle = {number: [0, 7, 9][x // 20] for number, (x, y) in places.items() if 4 <= x % 20 < 16}
+    assert {number: found[number] for number in middle} == middle and len(found) == 100
+    assert max(shape[0] for shape in by_mean.seen) == 9
+
+
+def test_cancelling_leaves_nothing(tmp_path: Path, image: str, by_mean: nn.Module) -> None:
+    shapes = {number: point(number % 60, number % 40) for number in range(1, 200)}
+    with pytest.raises(Cancelled):
+        classify(tmp_path, image, shapes, Heard(cancel_after=1), batch_size=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"i.tif", "features.gpkg"}
