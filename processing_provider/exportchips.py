@@ -208,7 +208,7 @@ class ExportChips(TerrazzoAlgorithm):
         settings["extent"] = None if extent is None else bounds(extent)
         near = images.extent if extent is None else extent
         settings["labels"] = label_features(self, parameters, context, values, images, near, mapping)
-        rasters = LabelRasters.of(self, parameters, context, values["label_folder"], images)
+        rasters = LabelRasters.of(self, parameters, context, values, images)
         settings.update(rasters.settings(context, mapping, values["task"]))
         settings["area"] = feature_source(self, parameters, "AREA", context, images.crs, near)
         method = values["split_method"]

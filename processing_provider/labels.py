@@ -51,6 +51,8 @@ def check_labels(values: dict[str, Any], kinds: list[str]) -> None:
         raise InputError(
             f"TASK is unlabelled, and {kinds[0]} are given.", "Choose another TASK, or leave the labels out."
         )
+    if values["buffer"] < 0:
+        raise InputError(f"BUFFER is {values['buffer']:g}.", "Give 0 or more.")
     _check_fields(values, kinds)
 
 
@@ -156,17 +158,36 @@ class LabelRasters:
         algorithm: QgsProcessingAlgorithm,
         parameters: dict,
         context: QgsProcessingContext,
-        folder: Optional[str],
+        values: dict[str, Any],
         images: Images,
     ) -> LabelRasters:
         """What LABEL_RASTERS or LABEL_FOLDER holds.
 
+        Args:
+            values: What parameters hold, by their names in lower case.
+
         Raises:
-            InputError: One cannot be opened, or an image has no partner in the folder.
+            InputError: One cannot be opened, an image has no partner in the folder, or there are several for one image.
         """
-        if not folder:
-            layers = raster_layers(algorithm, parameters, "LABEL_RASTERS", context)
-            return cls([gdal_path(layer) for layer in layers], layers)
+        folder = values["label_folder"]
+        found = cls._of_folder(folder, images) if folder else cls._of_layers(algorithm, parameters, context)
+        if len(found.paths) > 1 and values["combine"] != "separate":
+            raise InputError(
+                f"COMBINE is {values['combine']}, which makes one image of all, and {len(found.paths)} label rasters "
+                "are given.",
+                "Give one for all, such as a virtual raster of them.",
+            )
+        return found
+
+    @classmethod
+    def _of_layers(
+        cls, algorithm: QgsProcessingAlgorithm, parameters: dict, context: QgsProcessingContext
+    ) -> LabelRasters:
+        layers = raster_layers(algorithm, parameters, "LABEL_RASTERS", context)
+        return cls([gdal_path(layer) for layer in layers], layers)
+
+    @classmethod
+    def _of_folder(cls, folder: str, images: Images) -> LabelRasters:
         from ..plugin.engine.chips.sources import rasters_in  # numpy is not needed to show the algorithm
 
         paths = label_partners(images.paths, rasters_in(folder), folder)

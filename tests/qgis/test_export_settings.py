@@ -245,6 +245,11 @@ def test_a_stack_has_the_bands_of_all(run, scene, tmp_path):
         ({"CLASS_TABLE": [1, 2, "", ""], "CLASS_FILE": "{table}"}, "CLASS_TABLE and CLASS_FILE are given"),
         ({"ROTATIONS": "0,north"}, 'ROTATIONS is "0,north"'),
         ({"FOLDS": 1}, "FOLDS is 1"),
+        ({"BUFFER": -1}, "BUFFER is -1"),
+        (
+            {"LABELS": None, "LABEL_RASTERS": ["{labels}", "{labels}"], "COMBINE": "mosaic"},
+            "which makes one image of all",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_said_before_anything_runs(provider, scene, land, tmp_path, change, words):
@@ -255,7 +260,7 @@ def test_what_does_not_go_together_is_said_before_anything_runs(provider, scene,
     for name, value in change.items():
         alone = value[0] if isinstance(value, list) else value
         known = stand_ins.get(alone) if isinstance(alone, str) else None
-        given[name] = value if known is None else [known] if isinstance(value, list) else known
+        given[name] = value if known is None else [known] * len(value) if isinstance(value, list) else known
     algorithm, context = provider.algorithm("exportchips").create(), QgsProcessingContext()
     fine, message = algorithm.checkParameterValues(given, context)
     assert not fine and words in message
