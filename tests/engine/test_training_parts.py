@@ -14,13 +14,21 @@ from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.classes import IGNORE_INDEX
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
+from plugin.engine.models.classifier_network import create_classifier
+from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.training import device
-from plugin.engine.training.augmentation import flip_and_turn, jitter
+from plugin.engine.training.augmentation import flip_and_turn, flip_and_turn_images, jitter, magnify
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
-from plugin.engine.training.losses import class_weights, weighted_cross_entropy
-from plugin.engine.training.schedule import automatic_epochs, one_cycle
+from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
+from plugin.engine.training.plan import AllAtOnce, FineTuning
+from plugin.engine.training.schedule import (
+    automatic_classifier_epochs,
+    automatic_epochs,
+    automatic_frozen_epochs,
+    one_cycle,
+)
 from plugin.engine.training.tally import PixelTally
 
 CPU = torch.device("cpu")
@@ -117,6 +125,29 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
     assert set(ways) == expected and min(ways.values()) > 400
 
 
+def test_chips_without_masks_turn_in_the_same_eight_ways():
+    square = torch.arange(9, dtype=torch.uint8).reshape(1, 1, 3, 3).repeat(50, 2, 1, 1)
+    turned = flip_and_turn_images(square, torch.Generator().manual_seed(4))
+    both, _ = flip_and_turn(square, square[:, 0], torch.Generator().manual_seed(4))
+    assert torch.equal(turned, both) and torch.equal(turned[:, 0], turned[:, 1])
+
+
+def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
+    size = 64
+    ramp = torch.linspace(-1, 1, size)
+    images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)]).expand(200, 2, size, size)
+    seen = magnify(images, 0.5, torch.Generator().manual_seed(0))
+    assert seen.shape == images.shape
+    across, down = seen[:, 0, 0], seen[:, 1, :, 0]  # (200, 64)
+    sides = (across[:, -1] - across[:, 0]) / 2
+    assert 0.48 < sides.min() < 0.55 and 0.95 < sides.max() <= 1.0 and abs(sides.mean() - 0.75) < 0.03
+    assert torch.allclose(sides, (down[:, -1] - down[:, 0]) / 2, atol=0.02)  # squares stay squares
+    assert seen.min() >= -1.001 and seen.max() <= 1.001  # never beyond the chip
+    middles = seen.mean((2, 3))
+    assert middles.std(0).min() > 0.1 and abs(middles[:, 0] - middles[:, 1]).max() > 0.2
+    assert torch.allclose(magnify(images, 0.0, torch.Generator()), images, atol=1e-5)
+
+
 def test_class_weights_have_mean_one_and_their_powers():
     assert class_weights([900, 100], "none").tolist() == [1, 1]
     root, balanced = class_weights([900, 100], "root"), class_weights([900, 100], "balanced")
@@ -127,6 +158,12 @@ def test_class_weights_have_mean_one_and_their_powers():
 def test_a_class_without_pixels_weighs_one():
     weights = class_weights([900, 0, 100], "balanced")
     assert weights[1] == 1 and weights[[0, 2]].mean() == pytest.approx(1)
+
+
+def test_a_class_that_few_chips_show_weighs_more_but_never_without_bound():
+    assert presence_weights([10, 50, 0, 100], 100, "balanced").tolist() == pytest.approx([9, 1, 1, 1])
+    assert presence_weights([10], 100, "root").tolist() == pytest.approx([3])
+    assert presence_weights([1], 100_000, "balanced").tolist() == [100]
 
 
 def test_the_loss_is_that_of_torch():
@@ -236,3 +273,33 @@ def test_automatic_epochs_are_few_for_many_chips_and_more_on_a_gpu():
     assert automatic_epochs(346, 256, "cpu") == 9
     assert automatic_epochs(12, 128, "cpu") == 60 and automatic_epochs(1_000_000, 256, "cuda") == 8
     assert automatic_epochs(346, 256, "cuda") > automatic_epochs(346, 256, "cpu")
+
+
+def test_automatic_epochs_of_a_classifier_follow_from_chips_network_and_start():
+    def work(name, size):
+        return work_per_chip(lambda: create_classifier(name, 3, 7, size), 3, size)
+
+    light, deep = work("tf_efficientnet_lite0", 224), work("resnet50", 224)
+    assert work("lecture_cnn", 64) < light < deep < work("resnet50", 320)
+    epochs = [automatic_classifier_epochs(490, some, "cpu", False) for some in (light, deep)]
+    assert 12 <= epochs[0] <= 24 and epochs[1] == 8
+    assert automatic_classifier_epochs(50, light, "cpu", False) == 60
+    assert automatic_classifier_epochs(50, light, "cpu", True) == 20
+    assert automatic_classifier_epochs(490, deep, "cuda", False) > epochs[1]
+    assert [automatic_frozen_epochs(epochs) for epochs in (1, 8, 16)] == [1, 1, 2]
+
+
+def test_a_plan_says_what_learns_when_and_what_it_costs():
+    network = create_classifier("lecture_cnn", 3, 4, 32)
+    plan = FineTuning(network, 2, 0.1)
+    groups = plan.groups(0.05)
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    found = {(group["rate"], group["first_epoch"], group["weight_decay"]) for group in groups}
+    assert found == {(0.1, 3, 0.05), (0.1, 3, 0.0), (1.0, 1, 0.05), (1.0, 1, 0.0)}
+    learning = []
+    for epoch in range(1, 5):
+        plan.begin(epoch)
+        learning.append(sum(value.requires_grad for value in network.parameters()))
+    assert learning[0] == learning[1] == 2 and learning[2] == learning[3] == len(list(network.parameters()))
+    assert [plan.step_cost(epoch) for epoch in range(1, 5)] == [1, 1, 3, 3]
+    assert AllAtOnce(network).step_cost(1) == 3
