@@ -171,11 +171,11 @@ class LabelRasters:
         """
         folder = values["label_folder"]
         found = cls._of_folder(folder, images) if folder else cls._of_layers(algorithm, parameters, context)
-        if len(found.paths) > 1 and values["combine"] != "separate":
+        if len(found.paths) > 1 and values["combine"] == "stack":
             raise InputError(
-                f"COMBINE is {values['combine']}, which makes one image of all, and {len(found.paths)} label rasters "
-                "are given.",
-                "Give one for all, such as a virtual raster of them.",
+                f"COMBINE is stack, which makes one image of all on the pixels of the first, and {len(found.paths)} "
+                "label rasters are given.",
+                "Give one label raster.",
             )
         return found
 

@@ -511,3 +511,18 @@ def test_a_killed_export_goes_on_where_it_was(tmp_path: Path) -> None:
     assert rows(resumed, *columns) == rows(whole, *columns) and len(resumed.images) == 80
     source = gdal.OpenEx(str(resumed.folder / "chips.gpkg"), gdal.OF_VECTOR)
     assert source.GetLayer(0).GetFeatureCount() == 80
+
+
+def test_a_mosaic_of_images_takes_a_mosaic_of_labels(tmp_path: Path) -> None:
+    pairs = [write_scene(tmp_path / str(n), 96, 96, left=LEFT + 80 * n) for n in range(2)]
+    images, labels = zip(*pairs)
+    dataset = export(tmp_path, input=images, label_rasters=labels, combine="mosaic", bands=(1,))
+    mask = np.zeros((96, 176), np.uint8)
+    for number, path in enumerate(labels):
+        part = gdal.Open(path).ReadAsArray()
+        place = mask[:, 80 * number : 80 * number + 96]
+        place[part > 0] = part[part > 0]
+    assert len(dataset.images) == 18 and len(dataset.info.sources) == 1
+    for label, col, row in rows(dataset, "label", "col_off", "row_off"):
+        assert (pixels(dataset, label) == mask[row : row + 32, col : col + 32]).all()
+    assert dataset.info.classes.names == ["water", "field", "forest"]

@@ -247,7 +247,7 @@ def test_a_stack_has_the_bands_of_all(run, scene, tmp_path):
         ({"FOLDS": 1}, "FOLDS is 1"),
         ({"BUFFER": -1}, "BUFFER is -1"),
         (
-            {"LABELS": None, "LABEL_RASTERS": ["{labels}", "{labels}"], "COMBINE": "mosaic"},
+            {"LABELS": None, "LABEL_RASTERS": ["{labels}", "{labels}"], "COMBINE": "stack"},
             "which makes one image of all",
         ),
     ],

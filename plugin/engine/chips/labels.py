@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Optional, Protocol
 
 import numpy as np
@@ -125,6 +125,33 @@ class RasterTargets(RasterLabels):
 def _with_nodata(path: str, nodata: float) -> str:
     """The text of a virtual raster: a raster's first band with another nodata value."""
     return virtual_text(gdal.Translate("", open_any_raster(path), format="VRT", bandList=[1], noData=nodata))
+
+
+def label_mosaic(paths: Sequence[str]) -> str:
+    """The text of a virtual raster in which several label rasters lie side by side, a later one on top.
+
+    Raises:
+        InputError: They are in different CRSs, or otherwise too unlike.
+    """
+    opened = [open_any_raster(path) for path in paths]
+    for path, dataset in zip(paths, opened):
+        if not same_crs(_crs_of(opened[0]), _crs_of(dataset)):
+            raise InputError(
+                f"The label raster {paths[0]} is in {crs_text(_crs_of(opened[0]))}, and {path} in "
+                f"{crs_text(_crs_of(dataset))}.",
+                "Reproject one of them to make a mosaic of the labels.",
+            )
+    try:
+        return virtual_text(gdal.BuildVRT("", list(paths), resolution="highest", resampleAlg="near", bandList=[1]))
+    except RuntimeError as error:
+        raise InputError(
+            f"The {len(paths)} label rasters make no mosaic ({error}).", "Merge them to one raster first."
+        ) from error
+
+
+def _crs_of(dataset: gdal.Dataset) -> str:
+    reference = dataset.GetSpatialRef()
+    return reference.ExportToWkt(["FORMAT=WKT2_2019"]) if reference is not None else ""
 
 
 def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> np.ndarray:

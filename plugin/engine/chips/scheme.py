@@ -22,6 +22,7 @@ from .labels import (
     RasterLabels,
     RasterTargets,
     discover_classes,
+    label_mosaic,
     merge_classes,
     no_overlap,
     raster_classes,
@@ -59,6 +60,8 @@ def open_labels(config: ExportChipsConfig, plan: Plan) -> list[LabelSource]:
         kind = FeatureTargets if config.task == "regression" else FeatureLabels
         return [kind(file) for file in files]
     paths, count = config.label_rasters, len(plan.rasters)
+    if config.combine == "mosaic" and len(paths) > 1:
+        paths = (label_mosaic(paths),)
     if len(paths) not in (1, count):
         raise InputError(
             f"{len(paths)} label rasters are given for {count} rasters.",
