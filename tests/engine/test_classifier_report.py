@@ -94,7 +94,7 @@ def test_the_surest_error_comes_first_with_what_was_said_and_what_is_true(one, t
     assert [mistake.prediction[0] for mistake in one.mistakes] == [(2, 0.9), (0, 0.5)]
     assert one.mistakes[0].caption == "7.tif · test" and one.mistakes[0].image.shape == (3, 32, 32)
     page = text_of(one, tmp_path)
-    assert "2 of 6 test chips are wrong" in page and "forest 90.0%" in page
+    assert "2 of 6 test chips are wrong" in page and "forest <b>90.0%</b>" in page
 
 
 def test_a_test_without_an_error_says_so(tmp_path):

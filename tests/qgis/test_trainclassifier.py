@@ -1,0 +1,86 @@
+"""From a chip dataset of scenes to a model file through the worker, and what is said while the dialog is open."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Listener, leftovers
+from qgis.core import QgsProcessingContext, QgsProcessingException
+from scene_folder import write_scene_folder
+
+QUICK = {"ARCHITECTURE": "lecture_cnn", "EPOCHS": 2, "BATCH_SIZE": 8, "DEVICE": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory):
+    return write_scene_folder(tmp_path_factory.mktemp("scenes") / "chips", {"training": 18, "validation": 6, "test": 6})
+
+
+def test_a_classifier_is_trained_with_all_its_outputs(run, worker_python, chips, tmp_path):
+    listener = Listener()
+    shape = {"FILTERS": "4, 8", "HIDDEN_SIZES": "0", "ACTIVATION": "prelu"}
+    result = run("trainclassifier", listener, CHIPS=chips, **QUICK, **shape,
+                 OUTPUT=str(tmp_path / "model.safetensors"), REPORT=str(tmp_path / "report.html"))  # fmt: skip
+    assert leftovers(tmp_path) == ["model.safetensors", "report.html"]
+    assert result["BEST_EPOCH"] in (1, 2) and 0 <= result["TEST_OVERALL_ACCURACY"] <= 1
+    assert 0 <= result["VALIDATION_MEAN_F1"] <= 1 and result["TEST_MEAN_AVERAGE_PRECISION"] is None
+    from terrazzo.plugin.engine.models.header import read_header
+
+    header = read_header(result["OUTPUT"])
+    assert header.task == "classification" and header.arguments["filters"] == [4, 8]
+    assert header.arguments["hidden_sizes"] == [] and header.arguments["activation"] == "prelu"
+    text = "\n".join(listener.infos).replace("\u00a0", " ")
+    assert "output shape" in text and "epoch 1/2" in text and "mean F1" in text
+
+
+def test_several_labels_a_chip_headless(qgis_process, worker_python, tmp_path):
+    chips = write_scene_folder(tmp_path / "chips", {"training": 18, "validation": 6, "test": 6}, "multilabel")
+    result = qgis_process("terrazzo:trainclassifier", CHIPS=chips, **QUICK, THRESHOLD=0.4,
+                          OUTPUT=tmp_path / "model.safetensors")  # fmt: skip
+    assert 0 < result["TEST_MEAN_AVERAGE_PRECISION"] <= 1 and Path(result["OUTPUT"]).is_file()
+    from terrazzo.plugin.engine.models.header import read_header
+
+    assert read_header(result["OUTPUT"]).threshold == 0.4
+
+
+def test_a_cancelled_training_leaves_nothing(run, worker_python, chips, tmp_path):
+    listener = Listener(lambda text: listener.cancel() if "epoch" in text.lower() else None)
+    run("trainclassifier", listener, CHIPS=chips, **{**QUICK, "EPOCHS": 500, "PATIENCE": 0},
+        OUTPUT=str(tmp_path / "model.safetensors"))  # fmt: skip
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ARCHITECTURE": "alexnet"}, "alexnet needs 63 × 63"),
+        ({"ARCHITECTURE": "resnet18", "FILTERS": "8,16"}, "resnet18 has no FILTERS"),
+        ({"ARCHITECTURE": "lecture_cnn", "FILTERS": "8,x"}, 'FILTERS is "8,x"'),
+        ({"ARCHITECTURE": "lecture_cnn", "FILTERS": "8,16,32,64,64,64"}, "needs 64 × 64"),
+        ({"THRESHOLD": 0.7}, "one of 3 classes"),
+    ],
+)
+def test_what_cannot_work_is_said_while_the_dialog_is_open(provider, worker_python, chips, given, words):
+    algorithm = provider.algorithm("trainclassifier")
+    fine, text = algorithm.checkParameterValues({"CHIPS": chips, "OUTPUT": "x", **given}, QgsProcessingContext())
+    assert not fine and words in text
+
+
+def test_chips_for_segmentation_are_refused(run, worker_python, dataset, tmp_path):
+    with pytest.raises(QgsProcessingException, match="for segmentation"):
+        run("trainclassifier", CHIPS=dataset, OUTPUT=str(tmp_path / "model.safetensors"))
+
+
+def test_chips_for_regression_are_refused_in_words(run, worker_python, tmp_path):
+    chips = Path(write_scene_folder(tmp_path / "chips", {"training": 4}))
+    values = json.loads((chips / "dataset.json").read_text())
+    (chips / "dataset.json").write_text(json.dumps({**values, "task": "regression"}))
+    with pytest.raises(QgsProcessingException, match=r"for regression.*numbers"):
+        run("trainclassifier", CHIPS=str(chips), OUTPUT=str(tmp_path / "model.safetensors"))
+
+
+def test_sizes_are_read_as_people_write_them():
+    from terrazzo.processing_provider.list_parameters import sizes
+
+    assert sizes("FILTERS", "8; 16,32 ") == [8, 16, 32]
+    assert sizes("FILTERS", "") is None and sizes("HIDDEN_SIZES", "0") == []
