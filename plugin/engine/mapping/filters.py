@@ -1,0 +1,100 @@
+"""The filters of a network's first convolution as a picture: what it looks for in the bare pixels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import nn
+
+from ..errors import InputError, ResourceError
+from ..files import partial_path, publish, remove_partial
+from ..models.classifier_network import Classifier
+from ..models.header import ModelHeader
+from ..models.input_bands import RGB, first_convolution
+from ..models.networks import Segmenter
+
+MOST_FILTERS, MOST_BANDS = 64, 16  # in one picture
+A_ROW = 8
+CELL = 0.55  # inches
+DOTS = 160  # an inch
+GAP = 1  # pixels of a filter between two
+
+
+def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeader) -> str:
+    """Draw the first filters: in colour where the bands are red, green and blue, else a column for each band.
+
+    Returns:
+        A sentence on what is shown.
+
+    Raises:
+        InputError: The network has no convolution.
+        ResourceError: The picture cannot be written.
+    """
+    module: nn.Module = network.network if isinstance(network, Classifier) else network.encoder
+    try:
+        name, convolution = first_convolution(module)
+    except StopIteration:
+        raise InputError(
+            f"{header.architecture} has no convolution, and so no filters.", "Choose the model of another network."
+        ) from None
+    weight = convolution.weight.detach().cpu().float().numpy()  # (F, B, k, k)
+    filters, bands, height, width = weight.shape
+    names = [band.strip().lower() for band in header.band_names]
+    shown = weight[:MOST_FILTERS]
+    text = f"{filters} filters of {height} × {width} pixels over {bands} bands ({name})"
+    if len(shown) < filters:
+        text += f", the first {len(shown)} of them"
+    figure = Figure(dpi=DOTS, layout="constrained")
+    axes = figure.subplots()
+    if sorted(names) == sorted(RGB) and bands == len(RGB):
+        picture = _mosaic(shown[:, [names.index(color) for color in RGB]].transpose(0, 2, 3, 1), A_ROW)
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    else:
+        columns = min(bands, MOST_BANDS)
+        cells = shown[:, :columns].reshape(-1, height, width, 1)
+        a_row = columns if columns > 1 else A_ROW
+        picture = _mosaic(cells, a_row)[..., 0]
+        axes.imshow(picture, interpolation="nearest", cmap="RdBu_r", vmin=0, vmax=1)
+        axes.set_yticks([])
+        axes.set_xticks([])
+        if columns > 1:
+            middles = GAP + np.arange(columns) * (width + GAP) + (width - 1) / 2
+            axes.set_xticks(middles, [band[:20].replace("$", r"\$") for band in header.band_names[:columns]],
+                            rotation=45, ha="right", fontsize=7)  # fmt: skip
+            if columns < bands:
+                text += f", in the first {columns} bands"
+    axes.set_title(f"{header.architecture}: {text}", fontsize=8, loc="left", wrap=True)
+    rows, cols = picture.shape[0] / (height + GAP), picture.shape[1] / (width + GAP)
+    figure.set_size_inches(max(4.5, CELL * cols + 0.6), CELL * rows + 1.1)
+    try:
+        FigureCanvasAgg(figure).print_png(str(partial_path(path)))
+        publish(path)
+    except OSError as error:
+        remove_partial(path)
+        raise ResourceError(
+            f"The picture {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
+        ) from error
+    return f"{text[0].upper()}{text[1:]}. Grey or white is 0; each filter is scaled to its own largest weight."
+
+
+def _mosaic(cells: np.ndarray, a_row: int) -> np.ndarray:
+    """(n, h, w, 1 or 3) weights → (H, W, 1 or 3) from 0 to 1: side by side, each scaled by its own, 0 in the middle.
+
+    Cells of one row that belong to one filter share its scale.
+    """
+    count, height, width, channels = cells.shape
+    largest = np.abs(cells).reshape(count, -1).max(axis=1)
+    scaled = 0.5 + cells / np.maximum(2 * largest, 1e-12)[:, None, None, None]
+    rows = math.ceil(count / a_row)
+    picture = np.full((rows * (height + GAP) + GAP, min(count, a_row) * (width + GAP) + GAP, channels), np.nan)
+    for number, cell in enumerate(scaled):
+        row, col = divmod(number, a_row)
+        top, left = GAP + row * (height + GAP), GAP + col * (width + GAP)
+        picture[top : top + height, left : left + width] = cell
+    # Between the filters nothing is drawn; a colour picture knows no gaps but white.
+    return np.where(np.isnan(picture), 1.0, picture) if channels > 1 else picture

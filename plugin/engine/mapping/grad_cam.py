@@ -1,0 +1,91 @@
+"""Where a network sees a class: Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks").
+
+A class's logit is followed back to a layer's map. The mean gradient of each channel tells how much the channel
+speaks for the class; their sum with these weights, as far as it is positive, is the class's activation. It is not
+scaled to 0 … 1, so that chips and tiles can be compared with each other.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import InputError
+from ..models.header import ModelHeader
+from .taps import Tap
+
+
+def find_class(header: ModelHeader, text: str) -> int:
+    """The index of a class by its value or name.
+
+    Raises:
+        InputError: There is none, or the text is empty.
+    """
+    wanted = text.strip()
+    known = ", ".join(f"{kind.value} {kind.name}" for kind in header.classes.classes)
+    if not wanted:
+        raise InputError(
+            "A raster shows the activation of one class, and no TARGET_CLASS is given.", f"Name one of {known}."
+        )
+    for index, kind in enumerate(header.classes.classes):
+        if wanted == str(kind.value):
+            return index
+    names = [name.casefold() for name in header.classes.names]
+    if names.count(wanted.casefold()) == 1:
+        return names.index(wanted.casefold())
+    raise InputError(f'TARGET_CLASS is "{text}", and the model has no such class.', f"Choose one of {known}.")
+
+
+def chip_activation(tap: Tap, images: torch.Tensor, target: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where a classifier sees a class in each chip.
+
+    Args:
+        images: (N, B, S, S) normalised bands.
+        target: The class; None takes the likeliest of each chip.
+
+    Returns:
+        (N, h, w) activations, 0 or more, in logits; and the (N, C) logits.
+    """
+    with torch.enable_grad():
+        logits, heard = tap(images)
+        chosen = logits.argmax(1) if target is None else torch.full((len(logits),), target, device=logits.device)
+        score = logits.gather(1, chosen[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, heard)
+    weights = tap.as_map(gradient).mean((2, 3))
+    return weighted(tap.as_map(heard.detach()), weights), logits.detach()
+
+
+def weighted(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(N, F, h, w) maps and (N, F) or (1, F) weights → (N, h, w), the positive part of their sum."""
+    return F.relu((maps * weights[:, :, None, None]).sum(1))
+
+
+def pixel_gradients(
+    tap: Tap, images: torch.Tensor, target: int, wanted: torch.Tensor, only_predicted: bool
+) -> tuple[torch.Tensor, int]:
+    """How the channels of a segmentation network's layer speak for a class in one tile.
+
+    As in Seg-Grad-CAM (Vinogradova et al. 2020) the class's logits are summed over those pixels that the network
+    gives the class, or over all.
+
+    Args:
+        images: (1, B, H, W).
+        wanted: (H, W) bool, the pixels that count.
+
+    Returns:
+        (F,) sums of the gradients, and how many pixels were summed over.
+    """
+    with torch.enable_grad():
+        logits, heard = tap(images)
+        counted = wanted & (logits[0].argmax(0) == target) if only_predicted else wanted
+        number = int(counted.sum())
+        if not number:
+            return torch.zeros(tap.as_map(heard).shape[1], device=logits.device), 0
+        (gradient,) = torch.autograd.grad(logits[0, target][counted].sum(), heard)
+    return tap.as_map(gradient)[0].sum((1, 2)), number
+
+
+def enlarged(maps: torch.Tensor, covered: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
+    """(N, K, h, w) maps over `covered` pixels → (N, K, *size): interpolated, and without what was only padded."""
+    found = F.interpolate(maps, size=covered, mode="bilinear", align_corners=False)
+    return found[..., : size[0], : size[1]]

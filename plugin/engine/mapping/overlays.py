@@ -1,0 +1,162 @@
+"""Class activation of photographs: each beside itself with the activation laid over, in a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib import image as pictures
+
+from ..assessment.pictures import between, stretch, visible_bands
+from ..chips.builder import publish_folder
+from ..config import ActivationMapsConfig
+from ..errors import Cancelled, InputError, ResourceError
+from ..events import Reporter, Stage
+from ..files import check_writable, partial_path, remove_partial
+from ..models.header import ModelHeader
+from ..models.normalisation import Normaliser
+from ..training.device import choose_device, describe_device, explain_memory
+from .answers import MULTILABEL, TEXT, Answers, Field
+from .chip_predictor import probabilities
+from .grad_cam import chip_activation, enlarged, find_class
+from .photographs import FILE_FIELD, PhotographReader, Photographs, Remarks, chunks, photographs_in
+from .pipeline import read_ahead, reading_thread
+from .tables import Table
+from .taps import Tap
+
+PICTURE_FIELD, SHOWN_FIELD = Field("picture", TEXT), Field("activation", TEXT)
+TABLE_NAME, LAYER = "answers.csv", "answers"
+RAMP = "inferno"
+OPACITY = 0.65  # where the activation is highest
+SMALLEST = 224  # pixels a side; smaller photographs are enlarged
+GAP = 8
+PICTURE_BYTES = 150_000
+
+
+def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, reporter: Reporter) -> None:
+    """Write a picture for each photograph of a folder, and a table of what the network says of them.
+
+    The activation of each photograph is scaled to its own highest value.
+
+    Raises:
+        InputError: The folder holds no photographs that can be used.
+        ResourceError: The folder cannot be written, or memory is not enough.
+        Cancelled: The user asked for the end, or is gone.
+    """
+    assert config.input_folder is not None and config.pictures is not None
+    target = find_class(header, config.target_class) if config.target_class else None
+    answers = Answers.of(header)
+    paths = photographs_in(config.input_folder)
+    reader = PhotographReader(config.input_folder, header, config.bands)
+    check_writable(config.pictures, len(paths) * PICTURE_BYTES)
+    device = choose_device(config.device, reporter)
+    tap.network.to(device)
+    normalise = Normaliser(header.mean, header.std, device)
+    what = f'"{header.classes.names[target]}"' if target is not None else "the likeliest class"
+    reporter.log(
+        f"Activation of {what} at {tap.title} of {header.architecture} in {len(paths):,} photographs, on "
+        f"{describe_device(device)}."
+    )
+    remarks, written = Remarks(header), 0
+    size = header.chip_size
+    doing = f"{config.batch_size} chips of {size} × {size} pixels"
+    with building_pictures(config.pictures) as folder:
+        fields = [FILE_FIELD, PICTURE_FIELD, SHOWN_FIELD, *answers.fields()]
+        with Table(str(folder / TABLE_NAME), LAYER, fields) as table:
+            stage = Stage(reporter, len(paths), "Drawing")
+            with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
+                for some in read_ahead(thread, reader.read, chunks(paths, config.batch_size)):
+                    remarks.add(some)
+                    if some.names:
+                        heat, logits = _activation(tap, normalise, some, target)
+                        shares = probabilities(logits, header.task == MULTILABEL)
+                        seen = np.full(len(shares), target) if target is not None else shares.argmax(axis=1)
+                        rows = answers.rows(shares)
+                        for place, name in enumerate(some.names):
+                            picture = f"{name}.png"
+                            save_picture(folder / picture, _beside(some, place, heat[place], header))
+                            table.add([[name, picture, header.classes.names[seen[place]], *rows[place]]])
+                            written += 1
+                    stage.advance(len(some.names) + len(some.failures))
+                    if reporter.orphaned():
+                        raise Cancelled
+            table.close()
+            table.publish()
+        remarks.tell(reporter)
+        if not written:
+            raise InputError(
+                f"None of the {len(paths)} images in {config.input_folder} can be used: {remarks.failures[0]}",
+                "Choose a folder of whole images with the bands of the model.",
+            )
+    reporter.log(f"{written:,} pictures, and {TABLE_NAME} with what the network says of each.")
+
+
+def _activation(
+    tap: Tap, normalise: Normaliser, some: Photographs, target: int | None
+) -> tuple[np.ndarray, torch.Tensor]:
+    """(N, S, S) activations from 0 to 1, and the (N, C) logits."""
+    device = normalise.mean.device
+    with torch.no_grad():
+        gaps = None if some.missing is None else torch.from_numpy(some.missing).to(device)
+        chips = normalise(torch.from_numpy(some.data).to(device), gaps)
+    found, logits = chip_activation(tap, chips, target)
+    side = chips.shape[-1]
+    covered = tap.covers(side)
+    heat = enlarged(found[:, None], (covered, covered), (side, side))[:, 0]
+    heat = heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    return heat.cpu().numpy(), logits
+
+
+def _beside(some: Photographs, place: int, heat: np.ndarray, header: ModelHeader) -> np.ndarray:
+    """(H, W, 3) uint8: the photograph, and the same with its activation."""
+    data = some.data[place]
+    if data.dtype == np.uint8:
+        photograph = between(data[visible_bands(header.band_names)], np.array([[0, 255]] * 3))
+    else:
+        photograph = stretch(data, header.band_names, header.nodata)
+    times = -(-SMALLEST // len(heat))
+    photograph = photograph.repeat(times, 0).repeat(times, 1)
+    heat = heat.repeat(times, 0).repeat(times, 1)
+    colors = matplotlib.colormaps[RAMP](heat)[..., :3] * 255
+    opacity = OPACITY * heat[..., None] ** 0.5
+    laid = np.round(photograph * (1 - opacity) + colors * opacity).astype(np.uint8)
+    gap = np.full((len(photograph), GAP, 3), 255, np.uint8)
+    return np.concatenate([photograph, gap, laid], axis=1)
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as a PNG, in a folder that is made where it is not there.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pictures.imsave(path, np.ascontiguousarray(picture), format="png")
+    except OSError as error:
+        raise ResourceError(
+            f"The picture {path} could not be written ({error.strerror or error}).",
+            "Free some space, or choose another folder.",
+        ) from error
+
+
+@contextmanager
+def building_pictures(final: str) -> Iterator[Path]:
+    """A hidden folder that gets its name when the block ends well, and goes when not."""
+    partial = partial_path(final)
+    remove_partial(final)
+    try:
+        partial.mkdir()
+        yield partial
+        publish_folder(partial, Path(final))
+    except OSError as error:
+        raise ResourceError(
+            f"The folder {final} could not be written ({error.strerror or error}).",
+            "Close its files in other programs, or choose another folder.",
+        ) from error
+    finally:
+        remove_partial(final)

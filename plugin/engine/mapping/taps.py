@@ -1,0 +1,158 @@
+"""What comes out of one layer of a network, on the way to its answer; gradients can be asked for it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..models.classifier_network import Classifier
+from ..models.networks import Segmenter, padded_size
+from ..models.summary import INNER, summarise
+
+# Layers that an error names when the one that was asked for is not there.
+SUGGESTIONS = 5
+ROWS = 80
+
+
+class _Enough(Exception):
+    """The layer was heard."""
+
+
+class Tap:
+    """A network of which one layer is listened to.
+
+    Args:
+        network: In evaluation mode, nothing of it learning.
+        layer: The layer's name, as `describe_layers` lists it; "" for the last of the features: what a classifier
+            pools, or the deepest map of a segmentation network's encoder.
+
+    Raises:
+        InputError: There is no such layer, or no map in the network at all.
+    """
+
+    def __init__(self, network: Classifier | Segmenter, layer: str) -> None:
+        self.network, self.layer = network, layer
+        self._heard: torch.Tensor | None = None
+        self._size = (0, 0)
+        self._ends = False  # whether the network may stop behind the layer
+        self.module: nn.Module | None = None
+        if layer:
+            self.module = _find(network, layer)
+        elif isinstance(network, Segmenter):
+            self.module = network.encoder
+        elif not network.has_map:
+            raise InputError(
+                "The network has no map of features: an MLP sees a chip's pixels as one list.",
+                "Choose the model of a convolutional network or a transformer.",
+            )
+
+    @property
+    def title(self) -> str:
+        """What the layer is called for people."""
+        return self.layer or "the last features"
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, B, H, W) normalised bands → the network's logits, and the layer's output.
+
+        Where gradients are on, they are kept from that output on; nothing before it takes part.
+
+        Raises:
+            InputError: The layer is not used on the way, or gives no map.
+        """
+        self._size = images.shape[-2], images.shape[-1]
+        if self.module is None:
+            assert isinstance(self.network, Classifier)
+            with torch.no_grad():
+                features = self.network.features(images)
+            features = features.detach().requires_grad_(torch.is_grad_enabled())
+            return self.network.head(features), features
+        self._heard = None
+        handle = self.module.register_forward_hook(self._listen)
+        try:
+            logits: torch.Tensor = self.network(images)
+        finally:
+            handle.remove()
+        heard = self._heard
+        if heard is None:
+            raise InputError(f"The layer {self.layer} is not used by the network.", "Choose another LAYER.")
+        return logits, heard
+
+    @torch.no_grad()
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, H, W) normalised bands → the layer's (N, F, h, w); nothing behind the layer is calculated.
+
+        Raises:
+            InputError: As `__call__` and `as_map`.
+        """
+        if self.module is None:
+            assert isinstance(self.network, Classifier)
+            return self.network.as_map(self.network.features(images))
+        self._ends = True
+        try:
+            self(images)
+        except _Enough:
+            pass
+        finally:
+            self._ends = False
+        assert self._heard is not None
+        return self.as_map(self._heard)
+
+    def _listen(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        several = isinstance(output, (list, tuple))
+        found = output[-1] if several else output
+        heard = found.detach().requires_grad_(torch.is_grad_enabled())
+        self._heard = heard
+        if self._ends:
+            raise _Enough
+        # A copy goes on: the next layer may change it in place.
+        return [*output[:-1], heard.clone()] if several else heard.clone()
+
+    def as_map(self, values: torch.Tensor) -> torch.Tensor:
+        """The layer's output, or its gradient → (N, F, h, w) over `covers`.
+
+        Raises:
+            InputError: It is no map.
+        """
+        if self.module is None:
+            assert isinstance(self.network, Classifier)
+            return self.network.as_map(values)
+        if values.ndim == 3 and isinstance(self.network, Classifier) and self.network.has_map:
+            return self.network.as_map(values)  # tokens of a transformer
+        height, width = self._size
+        if values.ndim == 4:
+            # Some networks keep their channels last. A map has the image's proportions.
+            if abs(values.shape[2] * width - values.shape[3] * height) <= max(height, width):
+                return values
+            if abs(values.shape[1] * width - values.shape[2] * height) <= max(height, width):
+                return values.permute(0, 3, 1, 2)
+        raise InputError(
+            f"The layer {self.title} gives no map: its output is {' × '.join(map(str, values.shape[1:]))}.",
+            "Choose a LAYER of the features, from the list in the log.",
+        )
+
+    def covers(self, side: int) -> int:
+        """How many pixels a map stands for, of an image of so many a side: networks may pad it."""
+        if isinstance(self.network, Segmenter):
+            return padded_size(side)
+        return max(side, self.network.input_size)
+
+
+def describe_layers(network: nn.Module, bands: int, size: int) -> str:
+    """The layers of a network and what comes out of each, for the log."""
+    return summarise(network, bands, size, ROWS).text()
+
+
+def _find(network: nn.Module, layer: str) -> nn.Module:
+    modules = {name.removeprefix(f"{INNER}."): module for name, module in network.named_modules() if name != INNER}
+    modules.pop("", None)
+    if layer in modules:
+        return modules[layer]
+    near = difflib.get_close_matches(layer, modules, SUGGESTIONS, 0.3) or list(modules)[:SUGGESTIONS]
+    raise InputError(
+        f'The network has no layer "{layer}".',
+        f"Choose one from the list in the log, such as {', '.join(near)}, or leave LAYER empty.",
+    )
