@@ -26,7 +26,7 @@ class TrainClassifier(WorkerAlgorithm):
 
     def displayName(self) -> str:
         """The name in the Toolbox."""
-        return tr("Train a scene classifier")
+        return tr("Train a classifier")
 
     def tags(self) -> list[str]:
         """Words by which it is found."""
