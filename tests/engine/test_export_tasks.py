@@ -442,8 +442,8 @@ def test_one_class_around_features_is_refused_with_a_way_out(tmp_path: Path) -> 
 
 
 def test_blocks_are_small_where_features_are_few(tmp_path: Path) -> None:
-    image, labels = write_scene(tmp_path, 1024, 1024)
-    few = [(1 + n % 2, rectangle(LEFT + 90 * n, TOP - 60, LEFT + 90 * n + 30, TOP - 30)) for n in range(9)]
+    image, labels = write_scene(tmp_path, 512, 512)
+    few = [(1 + n % 2, rectangle(LEFT + 50 * n, TOP - 60, LEFT + 50 * n + 30, TOP - 30)) for n in range(9)]
     sparse = export(tmp_path, input=(image,), labels=write_polygons(tmp_path / "p.gpkg", few), chip_size=8)
     dense = export(tmp_path, input=(image,), label_rasters=(labels,), chip_size=8, output=str(tmp_path / "dense"))
     assert sparse.info.split["block_size"] <= 16 and dense.info.split["block_size"] == 64
