@@ -83,7 +83,8 @@ class SavedStyle(QgsProcessingLayerPostProcessorInterface):
 _kept: list[QgsProcessingLayerPostProcessorInterface] = []
 
 
-def _keep(style: QgsProcessingLayerPostProcessorInterface) -> QgsProcessingLayerPostProcessorInterface:
+def keep(style: QgsProcessingLayerPostProcessorInterface) -> QgsProcessingLayerPostProcessorInterface:
+    """A post-processor, kept alive until QGIS deletes it."""
     _kept[:] = [*(earlier for earlier in _kept if not sip.isdeleted(earlier)), style]
     return style
 
@@ -91,17 +92,17 @@ def _keep(style: QgsProcessingLayerPostProcessorInterface) -> QgsProcessingLayer
 def load_footprints(source: str, context: QgsProcessingContext) -> None:
     """Ask QGIS to add the footprints to the project when the algorithm has ended; headless nothing happens."""
     details = QgsProcessingContext.LayerDetails(tr("Chip footprints"), context.project(), "FOOTPRINTS")
-    details.setPostProcessor(_keep(FootprintStyle()))
+    details.setPostProcessor(keep(FootprintStyle()))
     context.addLayerToLoadOnCompletion(source, details)
 
 
 def show_saved_style(path: Optional[str], context: QgsProcessingContext) -> None:
     """If QGIS will add a raster to the project, let it do so in the style beside the file."""
     if path and context.willLoadLayerOnCompletion(path):
-        context.layerToLoadOnCompletionDetails(path).setPostProcessor(_keep(SavedStyle()))
+        context.layerToLoadOnCompletionDetails(path).setPostProcessor(keep(SavedStyle()))
 
 
 def show_outlines(path: Optional[str], field: str, context: QgsProcessingContext) -> None:
     """If QGIS will add a layer of polygons to the project, let it draw outlines by the values of a field."""
     if path and context.willLoadLayerOnCompletion(path):
-        context.layerToLoadOnCompletionDetails(path).setPostProcessor(_keep(OutlineStyle(field)))
+        context.layerToLoadOnCompletionDetails(path).setPostProcessor(keep(OutlineStyle(field)))

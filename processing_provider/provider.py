@@ -5,7 +5,10 @@ from __future__ import annotations
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
+from .activationmaps import ActivationMaps
 from .algorithm import icon
+from .classifyfeatures import ClassifyFeatures
+from .classifyscenes import ClassifyScenes
 from .convertchips import ConvertChips
 from .exportchips import ExportChips
 from .importchips import ImportChips
@@ -18,7 +21,7 @@ from .trainsegmenter import TrainSegmenter
 
 ALGORITHMS = (
     ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, TrainClassifier, TrainSegmenter, SegmentRaster,
-    Status,
+    ClassifyScenes, ClassifyFeatures, ActivationMaps, Status,
 )  # fmt: skip
 
 

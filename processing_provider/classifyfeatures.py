@@ -1,0 +1,161 @@
+"""Raster + features + model file of a classifier → the features with their classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from osgeo import gdal
+from qgis.core import (
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsFeatureSink,
+    QgsField,
+    QgsFields,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeatureSource,
+    QgsProcessingUtils,
+)
+from qgis.PyQt.QtCore import QVariant
+
+from ..plugin.engine.config import ClassifyFeaturesConfig
+from ..plugin.engine.errors import InputError
+from ..plugin.engine.events import Reporter
+from .algorithm import WorkerAlgorithm, tr
+from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
+from .answer_styles import show_classes
+from .features import ANY_KIND, feature_source
+from .geopackage import UNSAVED
+from .layer_parameters import Features, Raster
+from .layers import gdal_path, raster_layer
+from .list_parameters import Bands
+from .parameters import InputFile, Parameters, Row, Setting
+
+PREFIX = "predicted_"
+TYPES = {"integer": QVariant.LongLong, "number": QVariant.Double, "text": QVariant.String}
+
+
+class ClassifyFeatures(WorkerAlgorithm):
+    """Gives each feature of a layer the class of the ground around it."""
+
+    CONFIG = ClassifyFeaturesConfig
+    GROUP = ("mapping", "Mapping")
+
+    def name(self) -> str:
+        """The id in scripts; it stays."""
+        return "classifyfeatures"
+
+    def displayName(self) -> str:
+        """The name in the Toolbox."""
+        return tr("Classify features")
+
+    def tags(self) -> list[str]:
+        """Words by which it is found."""
+        return [
+            "deep learning", "cnn", "inference", "predict", "polygons", "points", "objects", "buildings", "parcels",
+            "zonal",
+        ]  # fmt: skip
+
+    def summary(self) -> str:
+        """What it does."""
+        return tr(
+            "Looks at a chip of the image for each feature with a trained classifier, and writes the features with the "
+            "class, how sure the network is, and the probability of each class. All else of the layer stays.\n"
+            "A chip is cut as those were that the network learned from: on the middle of the feature, or the square "
+            "around its bounds, scaled to the chip size. Features beyond the image, or where it has no data, are "
+            "written without a class."
+        )
+
+    def rows(self) -> list[Row]:
+        """The parameters."""
+        return [
+            Raster("INPUT", tr("Image"), tr(
+                "The raster to look at. It needs the bands that the model was trained on, at about the same pixel "
+                "size.")),
+            Features("FEATURES", tr("Features"), tr(
+                "Polygons, lines or points, in any CRS. Selections and filters hold.")),
+            InputFile("MODEL", tr("Model file"), tr(
+                "The .safetensors file that “Train a scene classifier” wrote."),
+                filter=tr("Model files") + " (*.safetensors)"),
+            Setting("PLACEMENT", tr("Chips"), tr(
+                "auto: as the chips of training were laid out. features: chips of the model's size on the middle of "
+                "each feature. bounding_boxes: the square around each feature's bounds, scaled to the chip size.")),
+            Setting("SURROUNDINGS", tr("Ground around a feature"), tr(
+                "auto: as in training. keep: the network sees it. blacken: it counts as missing; not for points."),
+                advanced=True),
+            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
+                "The image's band, by number from 1, for each band of the model.")),
+            threshold_row(),
+            Text("PREFIX", tr("Prefix of the new fields"), tr(
+                "The fields value, class, confidence and probability_… get it in front of their names."),
+                default=PREFIX, advanced=True),
+            Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
+                "Chips at once in the network. Halve it when memory runs out."), advanced=True),
+            device_row(),
+            FeatureSink("OUTPUT", tr("Classified features"), tr(
+                "The layer to write: the features with all their fields, and the new ones.")),
+        ]  # fmt: skip
+
+    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings, with the features as a source."""
+        settings = super().read(parameters, context)
+        self._prefix = self.values(parameters, context)["prefix"]
+        self._header = classifier_header(settings["model"])
+        check_bands(settings["bands"], self._header)
+        image = raster_layer(self, parameters, "INPUT", context)
+        settings["input"] = gdal_path(image)
+        source = feature_source(self, parameters, "FEATURES", context, image.crs(), image.extent(), ANY_KIND)
+        if source is None:
+            raise InputError("No FEATURES are given.", "Choose a vector layer.")
+        self._source: QgsProcessingFeatureSource = source.source
+        settings["features"] = source
+        return settings
+
+    def destinations(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """None for the worker; the layer is opened when its answers are there."""
+        self._parameters = parameters
+        return {}
+
+    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
+        """Classify in the worker, then write the features."""
+        from ..plugin.engine.mapping.answers import Answers
+
+        answers = Answers.of(self._header, settings["threshold"])
+        settings["output"] = str(Path(settings["features"]).with_name("answers.gpkg"))
+        self.run_worker(settings, reporter)
+        added = QgsFields()
+        for field in answers.fields(self._prefix):
+            made = QgsField(field.name, TYPES[field.kind])
+            made.setAlias(field.title)
+            added.append(made)
+        own = self._source.fields()
+        fields = QgsProcessingUtils.combineFields(own, added)
+        target, name = self.parameterAsSink(
+            self._parameters, "OUTPUT", context, fields, self._source.wkbType(), self._source.sourceCrs()
+        )
+        if target is None:
+            raise QgsProcessingException(self.invalidSinkError(self._parameters, "OUTPUT"))
+        self._write(settings["output"], target, fields, len(added))
+        del target
+        show_classes(name, fields[own.count()].name(), self._header.classes, answers.several, context)
+        return {"OUTPUT": name}
+
+    def _write(self, path: str, target: QgsFeatureSink, fields: QgsFields, added: int) -> None:
+        """Write all features of the source, with their answers where there are such."""
+        source = gdal.OpenEx(path, gdal.OF_VECTOR)
+        answers = source.GetLayer(0)
+        unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
+        known = {answer.GetFID() for answer in answers}  # to ask for one that is not there is an error
+        for feature in self._source.getFeatures(QgsFeatureRequest(), unchecked):
+            number = feature.id()
+            number = number if number >= 0 else UNSAVED - number
+            values = [None] * added
+            if number in known:
+                answer = answers.GetFeature(number)
+                values = [answer.GetField(place) for place in range(added)]
+            written = QgsFeature(fields)
+            written.setGeometry(feature.geometry())
+            written.setAttributes([*feature.attributes(), *values])
+            if not target.addFeature(written, QgsFeatureSink.Flag.FastInsert):
+                raise QgsProcessingException(self.writeFeatureError(target, self._parameters, "OUTPUT"))

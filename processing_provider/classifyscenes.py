@@ -1,0 +1,125 @@
+"""Raster, or folder of photographs, + model file of a classifier → an answer a step, or a photograph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsProcessingContext
+
+from ..plugin.engine.config import ClassifyScenesConfig
+from ..plugin.engine.errors import InputError
+from ..plugin.engine.events import Reporter
+from .algorithm import WorkerAlgorithm, tr
+from .answer_parameters import (
+    UsualRaster,
+    WishedPolygons,
+    WishedTable,
+    check_bands,
+    classifier_header,
+    device_row,
+    image_settings,
+    threshold_row,
+)
+from .layer_parameters import Extent, Polygons, Raster
+from .list_parameters import Bands
+from .loading import show_saved_style
+from .parameters import InputFile, InputFolder, OutputRaster, Parameters, Row, Setting
+
+
+class ClassifyScenes(WorkerAlgorithm):
+    """Goes over a raster with a scene classifier."""
+
+    CONFIG = ClassifyScenesConfig
+    GROUP = ("mapping", "Mapping")
+
+    def name(self) -> str:
+        """The id in scripts; it stays."""
+        return "classifyscenes"
+
+    def displayName(self) -> str:
+        """The name in the Toolbox."""
+        return tr("Classify scenes")
+
+    def tags(self) -> list[str]:
+        """Words by which it is found."""
+        return [
+            "deep learning", "cnn", "inference", "predict", "scene", "sliding window", "central pixel", "grid", "map",
+            "photographs", "images",
+        ]  # fmt: skip
+
+    def summary(self) -> str:
+        """What it does."""
+        return tr(
+            "Goes over a raster in steps, looks at a chip around each with a trained classifier, and gives the step "
+            "the chip's class: as a raster whose pixels are the steps, as a grid of polygons, or both.\n"
+            "With a stride of one pixel each pixel gets the class of the chip around it. What overlapping chips share "
+            "is then calculated once, as far as the network allows; the log says so.\n"
+            "A folder of photographs becomes a table of their classes."
+        )
+
+    def rows(self) -> list[Row]:
+        """The parameters."""
+        return [
+            Raster("INPUT", tr("Image"), tr(
+                "The raster to classify. It needs the bands that the model was trained on, at about the same pixel "
+                "size."), optional=True),
+            InputFolder("INPUT_FOLDER", tr("Folder of photographs, instead of an image"), tr(
+                "Each image in it, and in the folders in it, is classified: the square in its middle, resampled to the "
+                "model's chip size."), optional=True),
+            InputFile("MODEL", tr("Model file"), tr(
+                "The .safetensors file that “Train a scene classifier” wrote."),
+                filter=tr("Model files") + " (*.safetensors)"),
+            Setting("STRIDE", tr("Stride (pixels; empty: chip size)"), tr(
+                "From one chip to the next. It is the pixel size of the result: the chip size lays chips side by side, "
+                "1 classifies every pixel by the chip around it.")),
+            Extent("EXTENT", tr("Extent"), tr("Classify only this rectangle.")),
+            Polygons("AREA", tr("Area of interest"), tr(
+                "Classify only steps whose middle lies in these polygons."), optional=True),
+            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
+                "The image's band, by number from 1, for each band of the model.")),
+            threshold_row(),
+            Setting("EDGES", tr("At the edges of the raster"), tr(
+                "mirror: chips that reach out of the raster see its mirror image there. leave_out: their steps get no "
+                "class."), advanced=True),
+            Setting("MIN_VALID_SHARE", tr("Smallest share of a step with data (0 to 1)"), tr(
+                "Steps of whose ground less has data get no class."), advanced=True, decimals=2),
+            Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
+                "Chips at once in the network. Halve it when memory runs out."), advanced=True),
+            device_row(),
+            UsualRaster("OUTPUT", tr("Class raster"), tr(
+                "The GeoTIFF of class values to write, a pixel a step. A model of several classes a chip gives a band "
+                "for each class, 1 where it is and 0 where not."), optional=True),
+            OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
+                "A GeoTIFF with a band a class: how sure the network is of it."), optional=True),
+            WishedPolygons("GRID", tr("Grid"), tr(
+                "A layer with a square a step: value and name of its class, and the probability of each class."),
+                optional=True),
+            WishedTable("TABLE", tr("Table of photographs"), tr(
+                "A row for each photograph: file, value and name of its class, and the probability of each class."),
+                optional=True),
+        ]  # fmt: skip
+
+    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings, once the file proves to be a classifier's."""
+        settings = super().read(parameters, context)
+        header = classifier_header(settings["model"])
+        check_bands(settings["bands"], header)
+        settings.update(image_settings(self, parameters, context, settings["input_folder"]))
+        self._check_outputs(parameters, bool(settings["input_folder"]))
+        return settings
+
+    def _check_outputs(self, parameters: Parameters, photographs: bool) -> None:
+        names = ("TABLE",) if photographs else ("OUTPUT", "PROBABILITIES", "GRID")
+        given = [row.name for row in self.rows() if row.given(parameters)]
+        if not set(names) & set(given):
+            what = "INPUT_FOLDER is given, and no TABLE to write." if photographs else "Nothing is to be written."
+            raise InputError(what, f"Give a file for {' or '.join(names)}.")
+
+    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
+        """Classify in the worker."""
+        if settings["input"]:
+            settings["table"] = None  # which the dialog may have filled in
+        found = self.run_worker(settings, reporter)
+        show_saved_style(found["output"], context)
+        show_saved_style(found["grid"], context)
+        return {name.upper(): found[name] for name in ("output", "probabilities", "grid", "table")}
