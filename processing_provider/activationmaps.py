@@ -54,7 +54,7 @@ class ActivationMaps(WorkerAlgorithm):
                 "class_activation: where the network sees TARGET_CLASS. feature_maps: the output of LAYER. filters: "
                 "those of the first layer, which need no image.")),
             InputFile("MODEL", tr("Model file"), tr(
-                "The .safetensors file that “Train a scene classifier” or “Train a segmentation network” wrote."),
+                "The .safetensors file that “Train a classifier” or “Train a segmentation network” wrote."),
                 filter=tr("Model files") + " (*.safetensors)"),
             Raster("INPUT", tr("Image"), tr(
                 "The raster to look at. It needs the bands that the model was trained on, at about the same pixel "

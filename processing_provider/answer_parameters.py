@@ -136,7 +136,7 @@ def classifier_header(path: Optional[str]) -> Any:
     if header.task not in CLASSIFIER_TASKS:
         raise InputError(
             f"The model file {path} is for {header.task}, not for {' or '.join(CLASSIFIER_TASKS)}.",
-            "Choose a model that “Train a scene classifier” wrote.",
+            "Choose a model that “Train a classifier” wrote.",
         )
     return header
 

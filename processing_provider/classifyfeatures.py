@@ -76,7 +76,7 @@ class ClassifyFeatures(WorkerAlgorithm):
             Features("FEATURES", tr("Features"), tr(
                 "Polygons, lines or points, in any CRS. Selections and filters hold.")),
             InputFile("MODEL", tr("Model file"), tr(
-                "The .safetensors file that “Train a scene classifier” wrote."),
+                "The .safetensors file that “Train a classifier” wrote."),
                 filter=tr("Model files") + " (*.safetensors)"),
             Setting("PLACEMENT", tr("Chips"), tr(
                 "auto: as the chips of training were laid out. features: chips of the model's size on the middle of "

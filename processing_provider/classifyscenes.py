@@ -67,7 +67,7 @@ class ClassifyScenes(WorkerAlgorithm):
                 "Each image in it, and in the folders in it, is classified: the square in its middle, resampled to the "
                 "model's chip size."), optional=True),
             InputFile("MODEL", tr("Model file"), tr(
-                "The .safetensors file that “Train a scene classifier” wrote."),
+                "The .safetensors file that “Train a classifier” wrote."),
                 filter=tr("Model files") + " (*.safetensors)"),
             Setting("STRIDE", tr("Stride (pixels; empty: chip size)"), tr(
                 "From one chip to the next. It is the pixel size of the result: the chip size lays chips side by side, "
