@@ -27,12 +27,14 @@ def write_chip_folder(
     band_names: Optional[tuple[str, ...]] = None,
     only: Optional[int] = None,
     seed: int = 0,
+    folds: int = 0,
 ) -> str:
     """Write chips whose left, middle and right parts show the three classes, each in a value of its own.
 
     Args:
         splits: How many chips each split has.
         only: The one class value that all labels have.
+        folds: Chips that are not for the test are dealt out to so many.
     """
     rng = np.random.default_rng(seed)
     table = ClassTable.from_rows(CLASSES)
@@ -42,6 +44,8 @@ def write_chip_folder(
     layer = target.CreateLayer("chips", None, ogr.wkbPolygon)
     for name in ("image", "label", "split"):
         layer.CreateField(ogr.FieldDefn(name, ogr.OFTString))
+    if folds:
+        layer.CreateField(ogr.FieldDefn("fold", ogr.OFTInteger))
     for value in table.values.tolist():
         layer.CreateField(ogr.FieldDefn(f"pixels_{value}", ogr.OFTInteger))
     names = [split for split, count in splits.items() for _ in range(count)]
@@ -68,6 +72,8 @@ def write_chip_folder(
         feature.SetField("image", f"images/{number}.tif")
         feature.SetField("label", f"labels/{number}.tif")
         feature.SetField("split", split)
+        if folds:
+            feature.SetField("fold", 0 if split == "test" else number % folds + 1)
         for value, count in zip(table.values.tolist(), pixels.tolist()):
             feature.SetField(f"pixels_{value}", count)
         layer.CreateFeature(feature)

@@ -246,6 +246,15 @@ def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     assert seen == [4, 4]
 
 
+def test_a_fold_validates_while_the_others_train(tmp_path):
+    chips = write_chip_folder(tmp_path / "chips", {"training": 5, "validation": 1, "test": 2}, size=32, folds=3)
+    result = train_quickly(chips, tmp_path, epochs=1, fold=2, report=str(tmp_path / "report.html"))
+    header = read_header(result["model"])
+    assert np.sum(header.metrics["validation"]["confusion_matrix"]) == 2 * 32 * 29
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "4 training, 2 validation, 2 test (fold 2 validates)" in page
+
+
 # What cannot work is refused before the first chip is read.
 
 
