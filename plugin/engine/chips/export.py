@@ -88,7 +88,8 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
             shutil.copy2(Path(config.output) / "chips.gpkg", partial / "chips.gpkg")
         new = earlier is None and not progress.units
         with ChipIndex(partial / "chips.gpkg", outline.classes, first.crs if new else None) as index:
-            index.remove(f"fid > {progress.chips}") if progress.units else None
+            if progress.units:
+                index.remove(f"fid > {progress.chips}")  # written after the last note
             export = _Export(config, plan, cutter, outline, index, partial, join, progress)
             export.write_chips(Stage(reporter, planned, "Writing chips"))
             export.report_left_out(reporter)
