@@ -43,7 +43,8 @@ def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeade
     weight = convolution.weight.detach().cpu().float().numpy()  # (F, B, k, k)
     filters, bands, height, width = weight.shape
     names = [band.strip().lower() for band in header.band_names]
-    shown = weight[:MOST_FILTERS]
+    largest = np.abs(weight).reshape(filters, -1).max(axis=1)
+    shown = 0.5 + (weight / np.maximum(2 * largest, 1e-12)[:, None, None, None])[:MOST_FILTERS]
     text = f"{filters} filters of {height} × {width} pixels over {bands} bands ({name})"
     if len(shown) < filters:
         text += f", the first {len(shown)} of them"
@@ -83,18 +84,13 @@ def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeade
 
 
 def _mosaic(cells: np.ndarray, a_row: int) -> np.ndarray:
-    """(n, h, w, 1 or 3) weights → (H, W, 1 or 3) from 0 to 1: side by side, each scaled by its own, 0 in the middle.
-
-    Cells of one row that belong to one filter share its scale.
-    """
+    """(n, h, w, 1 or 3) cells → (H, W, 1 or 3), side by side; between them nothing, or white in colour pictures."""
     count, height, width, channels = cells.shape
-    largest = np.abs(cells).reshape(count, -1).max(axis=1)
-    scaled = 0.5 + cells / np.maximum(2 * largest, 1e-12)[:, None, None, None]
     rows = math.ceil(count / a_row)
-    picture = np.full((rows * (height + GAP) + GAP, min(count, a_row) * (width + GAP) + GAP, channels), np.nan)
-    for number, cell in enumerate(scaled):
+    empty = 1.0 if channels > 1 else np.nan
+    picture = np.full((rows * (height + GAP) + GAP, min(count, a_row) * (width + GAP) + GAP, channels), empty)
+    for number, cell in enumerate(cells):
         row, col = divmod(number, a_row)
         top, left = GAP + row * (height + GAP), GAP + col * (width + GAP)
         picture[top : top + height, left : left + width] = cell
-    # Between the filters nothing is drawn; a colour picture knows no gaps but white.
-    return np.where(np.isnan(picture), 1.0, picture) if channels > 1 else picture
+    return picture

@@ -23,7 +23,7 @@ ogr.UseExceptions()
 # Kinds of files that are one file, and their drivers.
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".csv": "CSV"}
 TABLE_ENDINGS = {".gpkg": "a GeoPackage", ".geojson": "GeoJSON", ".csv": "CSV"}
-TYPES = {INTEGER: ogr.OFTInteger64, NUMBER: ogr.OFTReal, TEXT: ogr.OFTString}
+TYPES = {INTEGER: ogr.OFTInteger, NUMBER: ogr.OFTReal, TEXT: ogr.OFTString}
 # A journal of everything since the begin of a transaction is kept on the disk.
 ROWS_A_TRANSACTION = 50_000
 
@@ -49,7 +49,9 @@ class Table:
         try:
             self.dataset = gdal.GetDriverByName(driver).Create(str(partial_path(path)), 0, 0, 0, gdal.GDT_Unknown)
             spatial = crs is not None
-            options = ["GEOMETRY=AS_WKT"] if driver == "CSV" and spatial else []
+            # By itself GDAL puts numbers in quotes, too.
+            options = ["STRING_QUOTING=IF_NEEDED"] if driver == "CSV" else []
+            options += ["GEOMETRY=AS_WKT"] if driver == "CSV" and spatial else []
             reference = spatial_reference(crs) if crs else None
             kind = ogr.wkbPolygon if spatial else ogr.wkbNone
             self.layer = self.dataset.CreateLayer(layer, reference, kind, options)

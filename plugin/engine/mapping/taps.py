@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from typing import Any
 
@@ -53,7 +54,7 @@ class Tap:
     @property
     def title(self) -> str:
         """What the layer is called for people."""
-        return self.layer or "the last features"
+        return f"layer {self.layer}" if self.layer else "the last features"
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, B, H, W) normalised bands → the network's logits, and the layer's output.
@@ -143,7 +144,9 @@ class Tap:
 
 def describe_layers(network: nn.Module, bands: int, size: int) -> str:
     """The layers of a network and what comes out of each, for the log."""
-    return summarise(network, bands, size, ROWS).text()
+    summary = summarise(network, bands, size, ROWS)
+    # That nothing of it learns any more is no news here.
+    return dataclasses.replace(summary, learning=summary.parameters).text()
 
 
 def _find(network: nn.Module, layer: str) -> nn.Module:
