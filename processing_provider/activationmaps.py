@@ -29,7 +29,7 @@ class ActivationMaps(WorkerAlgorithm):
 
     def displayName(self) -> str:
         """The name in the Toolbox."""
-        return tr("Show what a network looks at")
+        return tr("Activation maps")
 
     def tags(self) -> list[str]:
         """Words by which it is found."""

@@ -68,6 +68,9 @@ def test_a_zip_without_its_parts_is_refused_by_name(check_zip, tmp_path):
         config.TrainSegmenterConfig,
         config.TrainClassifierConfig,
         config.SegmentRasterConfig,
+        config.ClassifyScenesConfig,
+        config.ClassifyFeaturesConfig,
+        config.ActivationMapsConfig,
     ],
 )
 def test_the_guide_names_every_parameter(job):
