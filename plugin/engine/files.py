@@ -10,6 +10,8 @@ from .errors import ResourceError
 
 # What GDAL and QGIS read beside a raster; it moves with the raster.
 SIDECARS = (".aux.xml", ".ovr", ".msk")
+# What SQLite leaves beside a GeoPackage whose writer was killed.
+JOURNALS = ("-journal", "-wal", "-shm")
 
 
 def partial_path(final: str | os.PathLike[str]) -> Path:
@@ -27,7 +29,8 @@ def remove_partial(final: str | os.PathLike[str]) -> None:
     if partial.is_dir() and not partial.is_symlink():
         shutil.rmtree(partial, ignore_errors=True)
         return
-    for leftover in (partial, *(Path(f"{partial}{ending}") for ending in SIDECARS), partial.with_suffix(".qml")):
+    beside = (Path(f"{partial}{ending}") for ending in (*SIDECARS, *JOURNALS))
+    for leftover in (partial, *beside, partial.with_suffix(".qml")):
         leftover.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """A classifier at work through QGIS: rasters, grids, features of any layer, photographs, and looks inside."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,25 @@ def test_a_network_shows_what_it_looks_at(run, model, scene, tmp_path):
     found = run("activationmaps", MODEL=model, KIND="filters", PICTURE=str(tmp_path / "f.png"))
     assert found["PICTURE"] and found["OUTPUT"] is None and (tmp_path / "f.png").stat().st_size > 1000
     assert leftovers(tmp_path) == ["cam.qml", "cam.tif", "f.png", "maps.tif"]
+
+
+def test_cancelling_takes_a_moment_and_leaves_nothing(provider, model, scene, tmp_path):
+    """Of all that would be written, hidden files as well, and earlier results stay as they were."""
+    (tmp_path / "map.tif").write_text("from an earlier run")
+    cancelled = []
+
+    def cancel(text):
+        if text.startswith("Classifying") and "pixels" not in text and not cancelled:
+            cancelled.append(time.monotonic())
+            listener.cancel()
+
+    listener = Listener(on_text=cancel)
+    given = {"INPUT": scene[0], "MODEL": model, "STRIDE": 1, "DEVICE": "cpu", "OUTPUT": str(tmp_path / "map.tif"),
+             "PROBABILITIES": str(tmp_path / "p.tif"), "GRID": str(tmp_path / "grid.gpkg")}  # fmt: skip
+    context = QgsProcessingContext()
+    found, _ = provider.algorithm("classifyscenes").create().run(given, context, listener)
+    assert cancelled and time.monotonic() - cancelled[0] < 2 and found == {}
+    assert leftovers(tmp_path) == ["map.tif"] and (tmp_path / "map.tif").read_text() == "from an earlier run"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
 
 # Chips of one block that wait on the device for their batch, in values; what is not there yet is cut when needed.
-VALUES_AT_ONCE = 64_000_000
+VALUES_AT_ONCE = 16_000_000
 
 
 class ChipPredictor:
