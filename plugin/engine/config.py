@@ -247,6 +247,8 @@ class TrainClassifierConfig(TrainingConfig):
     dropout: float | None = setting(None, low=0, high=0.95)
     block_dropout: float | None = setting(None, low=0, high=0.95)
     batch_size: int = setting(16, low=1, high=4096)
+    # Twice as much made ResNet-18 learn little from 490 photographs; a pretrained encoder gets a share of it.
+    learning_rate: float = setting(5e-4, low=1e-8, high=10)
     # encoder: only the output layer learns. warm_up: so for the first epochs. auto: warm_up from pretrained weights.
     freeze: str = setting("auto", choices=FREEZES)
     freeze_epochs: int | None = setting(None, low=1, high=100000)  # of warm_up; None = by the epochs
