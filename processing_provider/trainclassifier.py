@@ -90,7 +90,7 @@ class TrainClassifier(WorkerAlgorithm):
                 "After so many the encoder is thawed. Automatic: an eighth of the epochs."),
                 optional=True, advanced=True),
             Setting("ENCODER_RATE", tr("The encoder's share of the learning rate (0 to 1; empty: automatic)"), tr(
-                "What is pretrained should change less than the output layer, which starts afresh. Automatic: 0.4 with "
+                "What is pretrained should change less than the output layer, which starts afresh. Automatic: 0.5 with "
                 "pretrained weights, else 1."), optional=True, advanced=True, decimals=3),
             *self._shape_rows(),
             *machine_rows(),

@@ -15,7 +15,7 @@ FEWEST_EPOCHS, MOST_EPOCHS = 8, 60
 
 # The same for classifiers, which differ far more in what they cost: work (see models/cost.py) of looks at a chip.
 # On two cores it is about ten minutes as well. A pretrained network needs fewer epochs.
-WORK = {"cpu": 40e12, "cuda": 200e12}
+WORK = {"cpu": 50e12, "cuda": 250e12}
 MOST_EPOCHS_PRETRAINED = 20
 
 

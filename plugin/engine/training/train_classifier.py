@@ -46,7 +46,7 @@ from .train import (
 
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
 # A pretrained encoder's share of the learning rate, where the user does not say.
-ENCODER_RATE = 0.4
+ENCODER_RATE = 0.5
 
 
 def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[str, Any]:
