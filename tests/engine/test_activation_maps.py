@@ -166,7 +166,7 @@ def test_a_class_that_is_nowhere_is_told(tmp_path: Path) -> None:
     assert any("activation is 0 everywhere" in text for text in heard.warnings)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_b_32", "swin_t", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_32", "swin_t", "efficientnet_lite0"])
 def test_every_kind_of_network_shows_its_activation(tmp_path: Path, name: str) -> None:
     network = trained_looking(name, 32, 1, 2)
     model = save(tmp_path, network, architecture=name, chip_size=32, arguments={})

@@ -38,7 +38,7 @@ from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import set_input_bands
 from plugin.engine.models.model_file import load_classifier, load_model, save_model
 from plugin.engine.models.summary import summarise
-from plugin.engine.models.timm_names import TWINS, image_std_in_timm, names_in_timm
+from plugin.engine.models.timm_names import TWINS, image_std_in_timm, names_in_timm, timm_name
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_the_catalogue_has_every_classifier_of_torchvision():
 
 
 def test_timm_has_the_rest_of_the_catalogue():
-    assert {name for family in FAMILIES if family.library == "timm" for name in family.members} <= set(
+    assert {timm_name(name) for family in FAMILIES if family.library == "timm" for name in family.members} <= set(
         timm.list_models(pretrained=False)
     )
 
@@ -268,7 +268,7 @@ def test_making_a_classifier_warns_of_nothing():
         warnings.simplefilter("error")
         for name in ("googlenet", "inception_v3", "dpn68", "densenet121"):
             on_meta(name, 4)
-        create_classifier("tf_efficientnet_lite0", 4, 2, 64)
+        create_classifier("efficientnet_lite0", 4, 2, 64)
 
 
 # The teaching networks
@@ -441,8 +441,8 @@ def test_weights_of_torchvision_fit_but_for_the_head(name, tmp_path):
 
 def test_real_weights_of_efficientnet_lite_fit_and_know_the_scale_of_our_chips(shared_weights):
     tensors = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
-    network = create_classifier("tf_efficientnet_lite0", 3, 9, 96).eval()
-    text = load_classifier_weights(network, "tf_efficientnet_lite0", tensors, ["x"] * 3, "file")
+    network = create_classifier("efficientnet_lite0", 3, 9, 96).eval()
+    text = load_classifier_weights(network, "efficientnet_lite0", tensors, ["x"] * 3, "file")
     assert "output layer" in text and "adapted" not in text
     theirs = timm.create_model("tf_efficientnet_lite0").eval()
     theirs.load_state_dict(tensors)
@@ -455,9 +455,9 @@ def test_real_weights_of_efficientnet_lite_fit_and_know_the_scale_of_our_chips(s
 
 def test_real_weights_go_to_the_bands_of_their_names(shared_weights):
     tensors = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
-    network = create_classifier("tf_efficientnet_lite0", 4, 2, 64)
+    network = create_classifier("efficientnet_lite0", 4, 2, 64)
     bands = ["nir", "blue", "green", "red"]
-    text = load_classifier_weights(network, "tf_efficientnet_lite0", tensors, bands, "file")
+    text = load_classifier_weights(network, "efficientnet_lite0", tensors, bands, "file")
     assert "from 3 channels to 4" in text
     ours, theirs = network.network.conv_stem.weight.detach(), tensors["conv_stem.weight"]
     scale = PHOTO_STD / 0.5 * 3 / 4
@@ -468,7 +468,7 @@ def test_real_weights_go_to_the_bands_of_their_names(shared_weights):
 def test_weights_of_another_network_are_refused_by_its_name(shared_weights):
     tensors = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
     with pytest.raises(InputError, match=r"0 of 100 tensors.*missing.*conv1\.weight.*more.*not expected.*"
-                                         r"weights of tf_efficientnet_lite0"):  # fmt: skip
+                                         r"weights of efficientnet_lite0"):  # fmt: skip
         load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", tensors, ["x"] * 3, "file")
 
 
@@ -533,11 +533,11 @@ def test_a_gradient_over_the_chip_survives_the_resizing_of_positions():
 
 
 def test_a_model_of_ours_is_where_another_training_starts(tmp_path):
-    network = create_classifier("tf_efficientnet_lite0", 4, 3, 64)
-    save_model(tmp_path / "m.safetensors", network, header_of("tf_efficientnet_lite0", 4, 64))
-    other = create_classifier("tf_efficientnet_lite0", 4, 5, 64)
+    network = create_classifier("efficientnet_lite0", 4, 3, 64)
+    save_model(tmp_path / "m.safetensors", network, header_of("efficientnet_lite0", 4, 64))
+    other = create_classifier("efficientnet_lite0", 4, 5, 64)
     tensors = read_weights(str(tmp_path / "m.safetensors"))
-    load_classifier_weights(other, "tf_efficientnet_lite0", tensors, ["a", "b", "c", "d"], "m")
+    load_classifier_weights(other, "efficientnet_lite0", tensors, ["a", "b", "c", "d"], "m")
     assert torch.equal(other.network.conv_stem.weight, network.network.conv_stem.weight)
 
 
@@ -558,7 +558,7 @@ def test_making_a_network_asks_no_hub(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
     create_classifier("resnet18", 3, 2, 64)
-    create_classifier("tf_efficientnet_lite0", 3, 2, 64)
+    create_classifier("efficientnet_lite0", 3, 2, 64)
 
 
 def test_a_download_says_its_size_and_licence_and_runs_nothing(monkeypatch):
@@ -583,8 +583,8 @@ def test_a_download_from_timm_is_a_safetensors_file(monkeypatch, tmp_path):
         return str(tmp_path / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    assert "19 MB, licence apache-2.0" in classifier_hub.describe_download("tf_efficientnet_lite0")
-    assert "conv_stem.weight" in classifier_hub.download_classifier("tf_efficientnet_lite0")
+    assert "19 MB, licence apache-2.0" in classifier_hub.describe_download("efficientnet_lite0")
+    assert "conv_stem.weight" in classifier_hub.download_classifier("efficientnet_lite0")
 
 
 def test_weights_of_restricted_use_are_the_last_choice_and_named():

@@ -257,7 +257,7 @@ def test_real_weights_are_a_good_start(shared_weights, shared_data, tmp_path):
             (source / name / path.name).symlink_to(path.resolve())
     import_chips(ImportChipsConfig(str(source), str(tmp_path / "chips"), folder_format="imagenet"), Heard())
     weights = str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors")
-    settings = {"architecture": "tf_efficientnet_lite0", "encoder_weights": weights, "freeze": "encoder"}
+    settings = {"architecture": "efficientnet_lite0", "encoder_weights": weights, "freeze": "encoder"}
     result = train_quickly(str(tmp_path / "chips"), tmp_path, **settings, epochs=2)
     assert result["validation"]["overall_accuracy"] >= 0.8 and result["test"]["overall_accuracy"] >= 0.8
 

@@ -279,7 +279,7 @@ def test_automatic_epochs_of_a_classifier_follow_from_chips_network_and_start():
     def work(name, size):
         return work_per_chip(lambda: create_classifier(name, 3, 7, size), 3, size)
 
-    light, deep = work("tf_efficientnet_lite0", 224), work("resnet50", 224)
+    light, deep = work("efficientnet_lite0", 224), work("resnet50", 224)
     assert work("lecture_cnn", 64) < light < deep < work("resnet50", 320)
     epochs = [automatic_classifier_epochs(490, some, "cpu", False) for some in (light, deep)]
     assert 12 <= epochs[0] <= 24 and epochs[1] == 8

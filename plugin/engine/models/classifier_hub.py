@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ..errors import InputError, ResourceError
 from .classifiers import find_family
+from .timm_names import timm_name
 
 
 def describe_download(name: str) -> str:
@@ -20,9 +21,9 @@ def describe_download(name: str) -> str:
         InputError: Nobody offers weights for this network.
     """
     if find_family(name).library == "timm":
-        config = timm.get_pretrained_cfg(name)
+        config = timm.get_pretrained_cfg(timm_name(name))
         with torch.device("meta"):
-            count = sum(value.numel() for value in timm.create_model(name, pretrained=False).parameters())
+            count = sum(value.numel() for value in timm.create_model(timm_name(name), pretrained=False).parameters())
         megabytes = count * 4 / 1e6
         return (
             f"Downloading the weights {config.hf_hub_id} of timm, about {megabytes:.0f} MB, "
@@ -62,7 +63,7 @@ def _from_timm(name: str) -> dict[str, torch.Tensor]:
     # timm itself would take a pickled file where there is no other.
     from huggingface_hub import hf_hub_download
 
-    return load_file(hf_hub_download(timm.get_pretrained_cfg(name).hf_hub_id, "model.safetensors"))
+    return load_file(hf_hub_download(timm.get_pretrained_cfg(timm_name(name)).hf_hub_id, "model.safetensors"))
 
 
 def _torchvision_weights(name: str) -> Any:

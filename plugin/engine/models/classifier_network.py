@@ -21,6 +21,7 @@ from .classifier_arguments import TeachingArguments, check_arguments, read_argum
 from .classifiers import find_family, padded_size
 from .input_bands import set_input_bands
 from .teaching import create_keras_cnn, create_lecture_cnn, create_mlp
+from .timm_names import timm_name
 
 _TEACHING: dict[str, Callable[..., nn.Module]] = {
     "lecture_cnn": create_lecture_cnn,
@@ -214,7 +215,7 @@ def create_classifier(
     if arguments is not None:
         network = _TEACHING[name](arguments, bands, classes, chip_size)
     elif family.library == "timm":
-        network = timm.create_model(name, pretrained=False, num_classes=classes)
+        network = timm.create_model(timm_name(name), pretrained=False, num_classes=classes)
         set_input_bands(network, bands)
     else:
         network = _torchvision_network(name, classes, input_size)

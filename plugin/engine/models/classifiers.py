@@ -1,6 +1,6 @@
 """The catalogue of classifiers: their names, by family and size, readable without torch.
 
-A network is known by the name that its library gives it.
+A network is known by the name that its library gives it; but see `timm_names.timm_name`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FAMILIES = (
     Family("Inception v3", "torchvision", ("inception_v3",), smallest=75),
     Family("EfficientNet", "torchvision", _numbered("efficientnet_b{}", *range(8))),
     Family("EfficientNetV2", "torchvision", _numbered("efficientnet_v2_{}", "s", "m", "l")),
-    Family("EfficientNet-Lite", "timm", _numbered("tf_efficientnet_lite{}", *range(5))),
+    Family("EfficientNet-Lite", "timm", _numbered("efficientnet_lite{}", *range(5))),
     Family("MobileNetV2", "torchvision", ("mobilenet_v2",)),
     Family("MobileNetV3", "torchvision", _numbered("mobilenet_v3_{}", "small", "large")),
     Family("MNASNet", "torchvision", _numbered("mnasnet{}", "0_5", "0_75", "1_0", "1_3")),

@@ -1,4 +1,4 @@
-"""torchvision's classifiers under the names that timm has for the same tensors."""
+"""Classifiers, and the tensors of torchvision's, under the names that timm has for them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ TWINS = {
 }
 
 
+def timm_name(name: str) -> str:
+    """What timm calls a classifier of its own: EfficientNet-Lite has "tf_" there, of where its weights came from."""
+    return f"tf_{name}" if name.startswith("efficientnet_lite") else name
+
+
 def names_in_timm(name: str) -> list[str] | None:
     """The names of a classifier's tensors in timm, in the order of torchvision's state dict; None if unknown."""
     if name not in TWINS:
@@ -53,7 +58,7 @@ def names_in_timm(name: str) -> list[str] | None:
 
 def image_std_in_timm(name: str) -> float:
     """What timm's pretrained networks divided the channels of photographs by, on average."""
-    config = timm.get_pretrained_cfg(name)
+    config = timm.get_pretrained_cfg(timm_name(name))
     assert config is not None  # every network of the catalogue has weights
     return sum(config.std) / len(config.std)
 
