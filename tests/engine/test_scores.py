@@ -5,6 +5,8 @@ import torch
 from plugin.engine.assessment import scores
 from plugin.engine.assessment.threshold_chart import threshold_figures
 from plugin.engine.classes import IGNORE_INDEX
+from plugin.engine.errors import InputError
+from plugin.engine.models.decision import choose_class
 from plugin.engine.training.tally import ClassTally, LabelsTally
 
 CPU = torch.device("cpu")
@@ -33,6 +35,51 @@ def test_chips_without_a_class_and_classes_without_a_chip_count_nothing():
     assert figures["overall_accuracy"] == 1.0 and figures["f1"] == [1.0, None, None] and figures["mean_f1"] == 1.0
 
 
+def test_to_answer_one_class_only_does_not_pay():
+    figures = scores.class_figures(np.array([[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1]]), np.arange(3))
+    assert figures["precision"] == [pytest.approx(1 / 3), None, None] and figures["recall"] == [1.0, 0.0, 0.0]
+    assert figures["mean_precision"] == pytest.approx(1 / 9) and figures["mean_recall"] == pytest.approx(1 / 3)
+    assert figures["mean_f1"] == pytest.approx(1 / 6)
+
+
+def test_a_class_that_is_only_answered_counts_in_the_mean_recall():
+    figures = scores.class_figures(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0, 0]))
+    assert figures["recall"] == [0.5, None] and figures["mean_recall"] == 0.25
+
+
+def test_of_equally_likely_classes_the_first_comes_first():
+    probabilities = np.full((4, 10), 0.1)
+    assert set(scores.class_figures(probabilities, np.array([6, 7, 8, 9]))["top"].values()) == {0.0}
+    assert scores.class_figures(probabilities, np.arange(4))["top"] == {"2": 0.5, "3": 0.75, "5": 1.0}
+
+
+def test_what_is_no_number_is_wrong():
+    figures = scores.class_figures(np.full((2, 10), np.nan, np.float32), np.array([0, 9]))
+    assert set(figures["top"].values()) == {0.0} and figures["overall_accuracy"] == 0.0
+    assert figures["recall"][0] == figures["mean_recall"] == 0.0
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_network_that_broke_down_answers_no_class(classes, threshold):
+    assert choose_class(np.full((2, classes), np.nan), threshold).tolist() == [IGNORE_INDEX] * 2
+
+
+def test_a_class_index_does_not_wrap_around():
+    assert choose_class(np.eye(255))[254] == 254
+    with pytest.raises(InputError, match="300 classes"):
+        choose_class(np.eye(300))
+
+
+def test_a_chip_for_which_no_class_is_likely_enough_is_a_miss():
+    probabilities = np.array([[0.9, 0.05, 0.05], [0.4, 0.3, 0.3], [0.0, 1.0, 0.0], [0.1, 0.2, 0.7]])
+    reference = np.array([0, 0, 1, 2])
+    figures = scores.class_figures(probabilities, reference, 0.8)
+    assert scores.chip_matrix(probabilities, reference, 0.8).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert figures["overall_accuracy"] == 0.5 and figures["recall"] == [0.5, 1.0, 0.0]
+    assert figures["precision"] == [1.0, 1.0, None] and figures["f1"] == pytest.approx([2 / 3, 1.0, 0.0])
+
+
 def test_figures_of_several_labels_a_chip():
     probabilities = np.array([[0.9, 0.6], [0.8, 0.2], [0.3, 0.7], [0.1, 0.1]])
     shown = np.array([[True, False], [True, False], [True, True], [False, False]])
@@ -56,6 +103,8 @@ def test_average_precision_is_the_mean_of_precisions_at_each_hit():
 def test_a_class_that_no_chip_shows_has_no_average_precision():
     figures = scores.labels_figures(np.full((3, 2), 0.4), np.array([[True, False]] * 3))
     assert figures["average_precision"] == [1.0, None] and figures["f1"] == [0.0, None]
+    assert figures["precision"] == [None, None] and figures["mean_precision"] == 0.0
+    assert figures["mean_average_precision"] == 1.0
 
 
 def test_thresholds_trade_precision_for_recall():

@@ -207,6 +207,13 @@ def test_one_cycle_has_a_rate_for_the_shortest_training(steps):
     assert all(0 < one_cycle(step, steps, 1.0) <= 1 for step in range(steps))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+def test_the_shortest_training_has_one_step_at_the_peak(steps):
+    rates = [one_cycle(step, steps, 1.0) for step in range(steps)]
+    assert rates[min(1, steps - 1)] == max(rates) == 1
+    assert steps < 3 or rates[-1] == pytest.approx(1 / 1000)
+
+
 def test_devices_are_found_by_name():
     assert choose_device("cpu") == CPU and choose_device(" CPU ") == CPU
     assert describe_device(CPU).startswith("CPU, ")

@@ -21,31 +21,34 @@ def chip_matrix(probabilities: np.ndarray, reference: np.ndarray, threshold: flo
 
     Args:
         probabilities: (n, C).
-        reference: (n,) class indices; what is no class is not counted.
+        reference: (n,) class indices; what is no class is not counted, nor is a chip to which the network gives none.
         threshold: See `decision.choose_class`.
     """
-    return confusion.confusion_matrix(choose_class(probabilities, threshold), reference, probabilities.shape[1])
+    classes = probabilities.shape[1]
+    answer = choose_class(probabilities, threshold)
+    given = answer < classes
+    return confusion.confusion_matrix(answer[given], reference[given], classes)
 
 
 def class_figures(probabilities: np.ndarray, reference: np.ndarray, threshold: float | None = None) -> dict[str, Any]:
     """The accuracies of one class a chip, ready for JSON; arguments as of `chip_matrix`.
 
+    A chip to which the network gives no class counts as a miss.
+
     Returns:
         `overall_accuracy`; `top` (k → the share of chips whose class is among the k likeliest); `mean_precision`,
         `mean_recall`, `mean_f1` over the classes that occur in answer or reference; `precision`, `recall`, `f1` of
-        each class, None where it has none.
+        each class, None where it has none (which is 0 in the mean, if the class occurs).
     """
     matrix = chip_matrix(probabilities, reference, threshold)
-    per_class = {
-        "precision": confusion.users_accuracy(matrix),
-        "recall": confusion.producers_accuracy(matrix),
-        "f1": confusion.f1(matrix),
-    }
-    known = reference < probabilities.shape[1]
+    classes = probabilities.shape[1]
+    known = reference < classes
+    right, answered = np.diag(matrix), matrix.sum(axis=1)
+    shown = np.bincount(reference[known], minlength=classes)  # the columns of the matrix lack chips without an answer
     return {
-        "overall_accuracy": confusion.number(confusion.overall_accuracy(matrix)),
+        "overall_accuracy": confusion.number(float(confusion.ratio(right.sum(), shown.sum()))),
         "top": _top(probabilities[known], reference[known]),
-        **_means(per_class),
+        **_per_class(right, answered, shown),
     }
 
 
@@ -53,8 +56,11 @@ def _top(probabilities: np.ndarray, reference: np.ndarray) -> dict[str, float | 
     classes = probabilities.shape[1]
     if not len(reference):
         return {str(k): None for k in TOP if k < classes}
-    own = np.take_along_axis(probabilities, reference[:, None].astype(np.int64), axis=1)
-    before = (probabilities > own).sum(axis=1)  # how many classes are likelier than the right one
+    place = reference[:, None].astype(np.int64)
+    own = np.take_along_axis(probabilities, place, axis=1)
+    # How many classes come before the right one; of equals the first, as `choose_class` has it.
+    before = ((probabilities > own) | ((probabilities == own) & (np.arange(classes) < place))).sum(axis=1)
+    before[np.isnan(probabilities).any(axis=1)] = classes
     return {str(k): float((before < k).mean()) for k in TOP if k < classes}
 
 
@@ -69,25 +75,22 @@ def labels_figures(probabilities: np.ndarray, shown: np.ndarray, threshold: floa
     Returns:
         `overall_accuracy` (the share of chips with exactly the right classes), `label_accuracy` (the share of right
         yes-or-no answers), `micro_f1` (of all answers together), the same means and figures of each class as
-        `class_figures`, and with them `average_precision`.
+        `class_figures`, and with them `average_precision` (its mean is over the classes that a chip shows).
     """
     answer = choose_labels(probabilities, threshold)
     right = (answer & shown).sum(axis=0)
-    per_class = {
-        "precision": confusion.ratio(right, answer.sum(axis=0)),
-        "recall": confusion.ratio(right, shown.sum(axis=0)),
-        "f1": confusion.ratio(2 * right, answer.sum(axis=0) + shown.sum(axis=0)),
-        "average_precision": np.array(
-            [average_precision(probabilities[:, index], shown[:, index]) for index in range(shown.shape[1])]
-        ),
-    }
+    precisions = np.array(
+        [average_precision(probabilities[:, index], shown[:, index]) for index in range(shown.shape[1])]
+    )
     agree = answer == shown
     total = answer.sum() + shown.sum()
     return {
         "overall_accuracy": float(agree.all(axis=1).mean()) if len(agree) else None,
         "label_accuracy": float(agree.mean()) if agree.size else None,
         "micro_f1": confusion.number(float(confusion.ratio(2 * right.sum(), total))),
-        **_means(per_class),
+        **_per_class(right, answer.sum(axis=0), shown.sum(axis=0)),
+        "mean_average_precision": confusion.number(confusion.mean_over_classes(precisions)),
+        "average_precision": confusion.numbers(precisions),
     }
 
 
@@ -109,6 +112,21 @@ def average_precision(scores: np.ndarray, shown: np.ndarray) -> float:
     return float((precision * gained).sum() / shown.sum())
 
 
-def _means(per_class: dict[str, np.ndarray]) -> dict[str, Any]:
-    means = {f"mean_{name}": confusion.number(confusion.mean_over_classes(found)) for name, found in per_class.items()}
+def _per_class(right: np.ndarray, answered: np.ndarray, shown: np.ndarray) -> dict[str, Any]:
+    """Precision, recall and F1 of each class, and their means over the classes that occur.
+
+    Args:
+        right, answered, shown: (C,) counts of chips: those with a class in answer and label, in answer, in label.
+    """
+    per_class = {
+        "precision": confusion.ratio(right, answered),
+        "recall": confusion.ratio(right, shown),
+        "f1": confusion.ratio(2 * right, answered + shown),
+    }
+    occurs = answered + shown > 0
+    # A class that is never answered has no precision; were it left out, to answer one class only would pay.
+    means = {
+        f"mean_{name}": confusion.number(confusion.mean_over_classes(np.nan_to_num(found)[occurs]))
+        for name, found in per_class.items()
+    }
     return {**means, **{name: confusion.numbers(found) for name, found in per_class.items()}}

@@ -9,7 +9,8 @@ from typing import Optional
 
 import numpy as np
 
-from ..classes import IGNORE_INDEX
+from ..classes import IGNORE_INDEX, MAX_CLASSES
+from ..errors import InputError
 
 # Of several classes a chip, where nobody gives one.
 USUAL_THRESHOLD = 0.5
@@ -25,14 +26,25 @@ def choose_class(probabilities: np.ndarray, threshold: Optional[float] = None) -
         threshold: 0 to 1.
 
     Returns:
-        (n,) uint8 class indices; `IGNORE_INDEX` where no class is likely enough.
+        (n,) uint8 class indices; `IGNORE_INDEX` where no class is likely enough, or where the network broke down and
+        gave no numbers.
+
+    Raises:
+        InputError: There are more classes than a class index can tell apart.
     """
-    likeliest = probabilities.argmax(axis=1).astype(np.uint8)
-    if threshold is None:
-        return likeliest
-    if probabilities.shape[1] == 2:
-        return (probabilities[:, 1] >= threshold).astype(np.uint8)
-    return np.where(probabilities.max(axis=1) < threshold, IGNORE_INDEX, likeliest).astype(np.uint8)
+    classes = probabilities.shape[1]
+    if classes > MAX_CLASSES:
+        raise InputError(
+            f"There are {classes} classes, and a class is chosen from {MAX_CLASSES} at most.",
+            "Choose a model with fewer classes.",
+        )
+    likeliest = probabilities.argmax(axis=1)
+    unknown = np.isnan(probabilities).any(axis=1)
+    if threshold is not None and classes == 2:
+        likeliest = probabilities[:, 1] >= threshold
+    elif threshold is not None:
+        unknown |= probabilities.max(axis=1) < threshold
+    return np.where(unknown, IGNORE_INDEX, likeliest).astype(np.uint8)
 
 
 def choose_labels(probabilities: np.ndarray, threshold: Optional[float] = None) -> np.ndarray:

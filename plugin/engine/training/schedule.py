@@ -52,15 +52,17 @@ def automatic_frozen_epochs(epochs: int) -> int:
 def one_cycle(step: int, steps: int, peak: float) -> float:
     """The learning rate of a step: along cosines up from peak/25 to the peak, then down to peak/1000 (Smith 2018).
 
+    However short the training, one step is at the peak.
+
     Args:
         step: From 0 to steps − 1.
         steps: All steps of the training.
         peak: The highest rate.
     """
-    top = WARM_UP * (steps - 1)
+    top = min(max(WARM_UP * (steps - 1), 1), steps - 1)
     if step < top:
         return peak * (START + (1 - START) * _rise(step / top))
-    share = (step - top) / (steps - 1 - top) if steps > 1 else 0.0
+    share = (step - top) / (steps - 1 - top) if step > top else 0.0
     return peak * (1 - (1 - END) * _rise(share))
 
 
