@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from .errors import Cancelled
+
 # Of the job file and the lines between a worker and whoever started it.
 PROTOCOL = 1
 
@@ -29,7 +31,7 @@ class Reporter:
         """Tell the figures of a finished training epoch."""
 
     def cancel_requested(self) -> bool:
-        """Whether the user asked for the end; a job calls `check_cancelled` instead."""
+        """Whether the user asked for the end; a job calls `check_wanted` instead."""
         return False
 
     def finish_requested(self) -> bool:
@@ -37,14 +39,12 @@ class Reporter:
         return False
 
     def orphaned(self) -> bool:
-        """Whether whoever started the job is gone: save what is there and end."""
+        """Whether whoever started the job is gone."""
         return False
 
-    def check_cancelled(self) -> None:
-        """Raise `Cancelled` where the user asked for the end."""
-        if self.cancel_requested():
-            from .errors import Cancelled
-
+    def check_wanted(self) -> None:
+        """Raise `Cancelled` where the user asked for the end, or nobody is there any more to use what comes out."""
+        if self.cancel_requested() or self.orphaned():
             raise Cancelled
 
 
@@ -68,13 +68,13 @@ class Stage:
         self.steps = max(1, steps)
         self.text = text
         self.start, self.end = start, end
-        self.done = 0
+        self.done = 0.0
         self.begun = time.monotonic()
         self.reported = -self.INTERVAL
 
-    def advance(self, steps: int = 1, text: str | None = None) -> None:
-        """Count `steps` as done; raises `Cancelled` where the user asked for the end."""
-        self.reporter.check_cancelled()
+    def advance(self, steps: float = 1, text: str | None = None) -> None:
+        """Count `steps` as done; raises `Cancelled` where nobody wants the rest, see `Reporter.check_wanted`."""
+        self.reporter.check_wanted()
         self.done += steps
         if text is not None:
             self.text = text

@@ -154,7 +154,8 @@ def run(path: str, reporter: JsonReporter) -> int:
     """Run the job of a job file, send its result or what went wrong, and give the exit status."""
     try:
         name, settings = read_job(path)
-        reporter.check_cancelled()
+        if reporter.cancel_requested():  # before anything was done
+            raise Cancelled
         result = JOBS[name](settings, reporter)
     except (Cancelled, KeyboardInterrupt):
         reporter.send("error", kind="Cancelled", problem="The job was cancelled.", remedy="")

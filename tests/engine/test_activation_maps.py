@@ -17,6 +17,8 @@ from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import ActivationMapsConfig
 from plugin.engine.errors import Cancelled, InputError
+from plugin.engine.events import Stage
+from plugin.engine.files import partial_path
 from plugin.engine.mapping import activation, activation_rasters
 from plugin.engine.mapping.grad_cam import chip_activation
 from plugin.engine.mapping.taps import Tap
@@ -138,6 +140,40 @@ def test_tiles_leave_no_seams_in_the_activation_of_chips(tmp_path: Path, stride:
     part = (LEFT + 20, TOP - 61, LEFT + 70, TOP - 11)
     run(tmp_path, model, input=image, target_class="spot", stride=stride, extent=part)
     assert np.allclose(pixels(tmp_path / "a.tif"), whole[11:61, 20:70], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(150, 200), (500, 140)])
+def test_rasters_of_any_size_get_an_activation(tmp_path: Path, height: int, width: int) -> None:
+    image = write_raster(tmp_path / "i.tif", scene(height, width))
+    model = save(tmp_path, spotter())
+    run(tmp_path, model, input=image, target_class="spot")
+    whole = pixels(tmp_path / "a.tif")
+    assert whole.shape == (height, width) and np.isfinite(whole).all()
+    run(tmp_path, model, input=image, target_class="spot", extent=(LEFT + 3, TOP - 137, LEFT + 136, TOP))
+    assert np.allclose(pixels(tmp_path / "a.tif"), whole[:137, 3:136], rtol=1e-4, atol=1e-3)
+
+
+def test_what_a_killed_job_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    partial_path(str(tmp_path / "a.tif")).write_text("half a raster")
+    image = write_raster(tmp_path / "i.tif", scene())
+    run(tmp_path, save(tmp_path, spotter()), input=image, target_class="spot")
+    assert pixels(tmp_path / "a.tif").shape == (80, 96)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "a.qml", "i.tif", "m.safetensors"}
+
+
+def test_cancelling_is_heard_between_the_batches_of_a_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def count(tap: Tap, chips: torch.Tensor, target: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(chips))
+        return chip_activation(tap, chips, target)
+
+    monkeypatch.setattr(activation_rasters, "chip_activation", count)
+    monkeypatch.setattr(Stage, "INTERVAL", 0)
+    image = write_raster(tmp_path / "i.tif", scene())
+    with pytest.raises(Cancelled):
+        run(tmp_path, save(tmp_path, spotter()), Heard(cancel_after=2), input=image, target_class="spot", stride=4)
+    assert seen == [16, 16, 16]  # of 480 chips, in one tile
 
 
 def test_overlapping_chips_fade_into_each_other(tmp_path: Path) -> None:

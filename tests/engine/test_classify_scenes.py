@@ -17,6 +17,7 @@ from torch import nn
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import ClassifyScenesConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.events import Stage
 from plugin.engine.mapping import evaluation, photographs, scenes
 from plugin.engine.models.model_file import save_model
 
@@ -462,6 +463,16 @@ def test_cancelling_leaves_earlier_results_whole_and_nothing_else(tmp_path: Path
         classify(tmp_path, image, Heard(cancel_after=1), grid=str(tmp_path / "g.gpkg"))
     assert {path.name for path in tmp_path.iterdir()} == {"i.tif", "map.tif", "g.gpkg"}
     assert (tmp_path / "map.tif").read_text() == (tmp_path / "g.gpkg").read_text() == "earlier"
+
+
+def test_cancelling_is_heard_between_the_batches_of_a_block(
+    tmp_path: Path, by_mean: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stage, "INTERVAL", 0)
+    image = write_raster(tmp_path / "i.tif", noise())
+    with pytest.raises(Cancelled):
+        classify(tmp_path, image, Heard(cancel_after=2), stride=1, batch_size=10)
+    assert len(by_mean.seen) == 3  # of 308 batches, in one block
 
 
 def test_a_worker_whose_qgis_is_gone_stops(tmp_path: Path, by_mean: nn.Module) -> None:

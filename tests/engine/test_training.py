@@ -163,7 +163,7 @@ def test_cancel_leaves_nothing_new_and_the_old_model_whole(chips, tmp_path):
     assert (tmp_path / "model.safetensors").read_text() == "the old one" and len(reporter.epochs) == 1
 
 
-@pytest.mark.parametrize("epochs_told", [0, 1])
+@pytest.mark.parametrize("epochs_told", [1, 5])
 def test_an_orphan_leaves_its_best_as_a_checkpoint(chips, tmp_path, epochs_told):
     reporter = Heard()
     reporter.orphaned_at = epochs_told
@@ -172,6 +172,25 @@ def test_an_orphan_leaves_its_best_as_a_checkpoint(chips, tmp_path, epochs_told)
     assert [path.name for path in tmp_path.iterdir()] == ["model.checkpoint.safetensors"]
     _, header = load_model(str(tmp_path / "model.checkpoint.safetensors"))
     assert not header.finished and len(header.history) == epochs_told
+
+
+def test_an_orphan_in_its_first_epoch_leaves_what_there_is(chips, tmp_path):
+    class Orphan(Heard):
+        def progress(self, fraction, text="", seconds_left=None):
+            if text.startswith("Epoch 1"):
+                self.orphaned_at = 0
+
+    with pytest.raises(Cancelled):
+        train_quickly(chips, tmp_path, Orphan(), epochs=5)
+    assert load_model(str(tmp_path / "model.checkpoint.safetensors"))[1].history == []
+
+
+def test_an_orphan_that_learned_nothing_leaves_nothing(chips, tmp_path):
+    reporter = Heard()
+    reporter.orphaned_at = 0
+    with pytest.raises(Cancelled):
+        train_quickly(chips, tmp_path, reporter, epochs=5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_of_an_earlier_model_are_a_start(trained, chips, tmp_path):

@@ -232,6 +232,12 @@ def test_freezing_random_weights_is_done_with_a_warning(chips, tmp_path):
     assert reporter.warnings == ["FREEZE is encoder, and the encoder that is frozen has random weights."]
 
 
+def test_a_warm_up_that_does_not_happen_is_told(chips, tmp_path):
+    reporter = Heard()
+    train_quickly(chips, tmp_path, reporter, epochs=1, freeze_epochs=3)
+    assert reporter.warnings == ["FREEZE_EPOCHS 3 has no effect: FREEZE is none, and there is no warm-up."]
+
+
 def test_weights_are_downloaded_only_at_the_users_word(chips, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(job, "describe_download", lambda name: f"Downloading {name}")
@@ -288,7 +294,7 @@ def test_cancel_leaves_nothing_new_and_the_old_model_whole(chips, tmp_path):
     assert (tmp_path / "model.safetensors").read_text() == "the old one"
 
 
-@pytest.mark.parametrize("epochs_told", [0, 1])
+@pytest.mark.parametrize("epochs_told", [1, 5])
 def test_an_orphan_leaves_its_best_as_a_checkpoint(chips, tmp_path, epochs_told):
     reporter = Heard()
     reporter.orphaned_at = epochs_told

@@ -64,7 +64,7 @@ def test_numbers_of_numpy_travel_as_json(tmp_path: Path) -> None:
 
 
 def test_cancel_ends_the_job_without_a_result(tmp_path: Path) -> None:
-    process = start(tmp_path, TEST_JOB, "while True:\n    reporter.check_cancelled()\n    time.sleep(0.01)")
+    process = start(tmp_path, TEST_JOB, "while True:\n    reporter.check_wanted()\n    time.sleep(0.01)")
     output, _ = process.communicate("cancel\n", timeout=20)
     assert process.returncode == worker.EXIT_CANCELLED
     assert events(output)[-1]["kind"] == "Cancelled"

@@ -16,7 +16,7 @@ import torch
 
 from ..chips.features import Area
 from ..config import ActivationMapsConfig
-from ..errors import Cancelled, InputError
+from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import check_writable, partial_path
 from ..models.classifier_network import Classifier
@@ -34,6 +34,7 @@ from .outputs import check_not_input, limit_cache
 from .pipeline import read_ahead, reading_thread
 from .regions import MapSource, Region, RegionReader, spread
 from .segment import PROBABILITY_SHARE, output_window
+from .step_outputs import SMALLEST_BLOCK
 from .steps import Steps
 from .style import write_ramp_qml
 from .taps import Tap
@@ -103,13 +104,14 @@ class ActivationRaster:
         reader = RegionReader(self.raster, nodata_values(self.info, self.header), units, area, source)
         cells = units.over(self.window)
         tile_size = round_tile_size(min(self.config.tile_size, max(self.window.width, self.window.height)))
-        blocks = list(units.blocks(cells, max(1, tile_size // unit)))
+        side = max(1, tile_size // unit)
+        blocks = list(units.blocks(cells, side))
         outer = source.outer(reader.tile_of(blocks[0]))
         limit_cache(self.raster, outer.height)
         doing = f"tiles of {outer.width} × {outer.height} pixels in {bands_text(len(self.info.bands))}"
         with explain_memory(self.device, doing, "Halve TILE_SIZE or BATCH_SIZE."):
             begin = self._weigh(source, reader, blocks) if isinstance(source, ClassTiles) else 0.0
-            self._write(source, reader, blocks, cells, names, begin)
+            self._write(source, reader, blocks, max(side, SMALLEST_BLOCK), cells, names, begin)
         return len(names)
 
     def _source(self) -> tuple[MapSource, int, list[str]]:
@@ -176,29 +178,27 @@ class ActivationRaster:
             if region.shown.any():
                 yield region
             stage.advance()
-            self._check_orphaned()
 
     def _write(
-        self, source: MapSource, reader: RegionReader, blocks: list[Window], cells: Window, names: list[str],
-        begin: float,
+        self, source: MapSource, reader: RegionReader, blocks: list[Window], side: int, cells: Window,
+        names: list[str], begin: float,
     ) -> None:  # fmt: skip
         check_writable(self.output, int(cells.width * cells.height * 4 * len(names) * PROBABILITY_SHARE))
         like = dataclasses.replace(self.info, grid=reader.units.coarse)
         options = ("INTERLEAVE=BAND", "PREDICTOR=3")
         highest = -np.inf
-        side = max(128, blocks[0].width)
         with TiledRaster(self.output, like, cells, np.dtype(np.float32), np.nan, names, side, options) as target:
             stage = Stage(self.reporter, len(blocks), "Mapping", begin, 1)
             with reading_thread() as thread:
                 for block, region in read_ahead(thread, reader.read, blocks):
-                    if region.shown.any():
-                        values = source.values(region)
+                    if not region.shown.any():
+                        stage.advance()
+                    else:
+                        values = source.values(region, stage.advance)
                         values[:, ~region.shown] = np.nan
                         if np.isfinite(values).any():
                             highest = max(highest, float(np.nanmax(values)))
                             target.write(block, values)
-                    stage.advance()
-                    self._check_orphaned()
             if not np.isfinite(highest):
                 raise InputError(
                     f"{self.info.path} has no data in the area to map.",
@@ -216,10 +216,6 @@ class ActivationRaster:
             self.reporter.warning(f'Nothing in the raster speaks for "{name}": its activation is 0 everywhere.')
         else:
             self.reporter.log(f'The activation of "{name}" reaches {highest:.3g}.')
-
-    def _check_orphaned(self) -> None:
-        if self.reporter.orphaned():
-            raise Cancelled  # nobody waits for the map any more
 
 
 def suits_photographs(tap: Tap) -> None:

@@ -61,7 +61,7 @@ class ChipBlender:
         left, top = min(tile.col_off, chips.col_off), min(tile.row_off, chips.row_off)
         return Window(left, top, max(tile.col_end, chips.col_end) - left, max(tile.row_end, chips.row_end) - top)
 
-    def values(self, region: Region) -> np.ndarray:
+    def values(self, region: Region, advance: Callable[[float], object]) -> np.ndarray:
         """As `MapSource.values`; NaN where no chip lies, or only such without data."""
         size = self.steps.chip_size
         block = region.normalised(self.normalise)
@@ -74,6 +74,9 @@ class ChipBlender:
             for (rows, cols), found in zip(some, self.maps(chips)):
                 total[:, rows, cols] += found * self.weight
                 weight[rows, cols] += self.weight
+            advance(len(some) / len(places))
+        if not places:
+            advance(1)
         rows, cols = region.tile.slices_in(region.outer)
         values: np.ndarray = (total[:, rows, cols] / weight[rows, cols]).cpu().numpy()  # 0 / 0 is NaN
         return values

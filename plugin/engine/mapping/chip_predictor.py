@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +24,14 @@ class ChipPredictor:
         header: Of its model file.
         device: Where to calculate.
         batch_size: Chips at once.
+        advance: Called with the number of chips after each batch; it may end the job.
     """
 
-    def __init__(self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int) -> None:
-        self.device, self.batch_size = device, batch_size
+    def __init__(
+        self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> None:  # fmt: skip
+        self.device, self.batch_size, self.advance = device, batch_size, advance
         self.classes = len(header.classes)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalise = Normaliser(header.mean, header.std, device)
@@ -41,11 +46,11 @@ class ChipPredictor:
     @torch.inference_mode()
     def logits(self, chips: torch.Tensor) -> torch.Tensor:
         """(N, B, S, S) normalised bands → (N, C) logits, batch by batch."""
-        found = [
-            self.network(batch.contiguous(memory_format=torch.channels_last)).float()
-            for batch in torch.split(chips, self.batch_size)
-        ]
-        return torch.cat(found) if found else torch.empty(0, self.classes, device=self.device)
+        found = [torch.empty(0, self.classes, device=self.device)]
+        for batch in torch.split(chips, self.batch_size) if len(chips) else ():
+            found.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float())
+            self.advance(len(batch))
+        return torch.cat(found)
 
 
 class Evaluator(Protocol):
@@ -78,8 +83,7 @@ class WindowEvaluator:
         rows, cols = (torch.from_numpy(axis).to(block.device) for axis in np.nonzero(wanted))
         some = max(self.predictor.batch_size, VALUES_AT_ONCE // (len(block) * size * size))
         places = zip(torch.split(rows, some), torch.split(cols, some))
-        parts = [self.predictor.logits(every[row, col]) for row, col in places if len(row)]
-        return torch.cat(parts) if parts else self.predictor.logits(block.new_empty(0))
+        return torch.cat([self.predictor.logits(every[row, col]) for row, col in places])
 
 
 def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:

@@ -32,7 +32,9 @@ class Evaluation:
         pixels = self.predictor.normalised(block.data, block.missing)
         share = float(block.wanted.mean())
         if self.shared is not None and share * saving(self.shared, max(block.wanted.shape)) > 1:
-            return self.shared.logits(pixels, block.wanted)
+            logits = self.shared.logits(pixels, block.wanted)
+            self.predictor.advance(len(logits))
+            return logits
         return self.single.logits(pixels, block.wanted)
 
 

@@ -6,7 +6,7 @@ the same place of every coarse map, whatever the tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -65,12 +65,13 @@ class FeatureTiles(_Tiles):
         super().__init__(tap, normalise, halo)
         self.unit, self.channels = unit, channels
 
-    def values(self, region: Region) -> np.ndarray:
+    def values(self, region: Region, advance: Callable[[float], object]) -> np.ndarray:
         """As `MapSource.values`."""
         maps = self.tap.maps(self.images(region))[0, : self.channels]
         tile, outer, unit = region.tile, region.outer, self.unit
         top, left = (tile.row_off - outer.row_off) // unit, (tile.col_off - outer.col_off) // unit
         found: np.ndarray = maps[:, top : top + tile.height // unit, left : left + tile.width // unit].cpu().numpy()
+        advance(1)
         return found
 
 
@@ -117,7 +118,7 @@ class ClassTiles(_Tiles):
         self.weights = total[None] / counts[place]
         return counts[0]
 
-    def values(self, region: Region) -> np.ndarray:
+    def values(self, region: Region, advance: Callable[[float], object]) -> np.ndarray:
         """As `MapSource.values`."""
         assert self.weights is not None
         images = self.images(region)
@@ -127,4 +128,5 @@ class ClassTiles(_Tiles):
         found = enlarged(found, (self.tap.covers(height), self.tap.covers(width)), (height, width))[0]
         rows, cols = region.tile.slices_in(region.outer)
         values: np.ndarray = found[:, rows, cols].cpu().numpy()
+        advance(1)
         return values

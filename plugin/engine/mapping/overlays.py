@@ -14,7 +14,7 @@ from matplotlib import image as pictures
 from ..assessment.pictures import between, stretch, visible_bands
 from ..chips.builder import publish_folder
 from ..config import ActivationMapsConfig
-from ..errors import Cancelled, InputError, ResourceError
+from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage
 from ..files import check_writable, partial_path, remove_partial
 from ..models.header import ModelHeader
@@ -82,8 +82,6 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
                             table.add([[name, picture, header.classes.names[seen[place]], *rows[place]]])
                             written += 1
                     stage.advance(len(some.names) + len(some.failures))
-                    if reporter.orphaned():
-                        raise Cancelled
             table.close()
             table.publish()
         remarks.tell(reporter)

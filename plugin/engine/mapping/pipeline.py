@@ -11,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 
 from ..classes import IGNORE_INDEX
-from ..errors import Cancelled
 from ..events import Stage
 from .predictor import Predictor, classes, probabilities
 from .reading import Batch, TileReader
@@ -52,8 +51,6 @@ class Mapper:
                             written.popleft().result()
                         written.append(writing.submit(self._write, batch, *self._predict(batch)))
                     stage.advance(len(batch.tiles) + batch.skipped)
-                    if stage.reporter.orphaned():
-                        raise Cancelled  # nobody waits for the map any more
                 for future in written:
                     future.result()
             except BaseException:

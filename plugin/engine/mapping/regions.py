@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,8 +41,11 @@ class MapSource(Protocol):
     def outer(self, tile: Window) -> Window:
         """The pixels that are needed for a tile; they hold the tile."""
 
-    def values(self, region: Region) -> np.ndarray:
-        """(K, rows, cols) float32; NaN where there is no value."""
+    def values(self, region: Region, advance: Callable[[float], object]) -> np.ndarray:
+        """(K, rows, cols) float32; NaN where there is no value.
+
+        `advance` is called with the shares of the work that are done, which sum to 1; it may end the job.
+        """
 
 
 class RegionReader:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..chips.features import Area
 from ..config import ClassifyScenesConfig
-from ..errors import Cancelled, InputError
+from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
 from ..models.model_file import load_classifier
 from ..raster_io import RasterReader, crs_text
@@ -80,7 +80,8 @@ class _Job:
             f"{self.over.width:,} × {self.over.height:,} steps."
         )
         reporter.log(known_answers(header, config.threshold))
-        predictor = ChipPredictor(self.network, header, device, config.batch_size)
+        stage = Stage(reporter, self.over.width * self.over.height, "Classifying")
+        predictor = ChipPredictor(self.network, header, device, config.batch_size, stage.advance)
         side, shared = choose_evaluation(self.network, header, self.steps.stride, self.over, reporter)
         limit_cache(self.raster, self.steps.chips(Window(0, 0, side, side)).height)
         evaluation = Evaluation(predictor, self.steps, shared)
@@ -91,15 +92,12 @@ class _Job:
         doing += bands_text(len(header.band_names))
         with ExitStack() as stack:
             target = StepOutputs(config, self.steps.described(self.info), self.over, self.answers, side, stack)
-            stage = Stage(reporter, self.over.width * self.over.height, "Classifying")
             with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
                 for block in read_ahead(thread, reader.read, self.steps.blocks(self.over, side)):
                     if block.wanted.any():
                         logits = evaluation.logits(block)
                         target.write(block, probabilities(logits, self.answers.several))
-                    stage.advance(block.wanted.size)
-                    if reporter.orphaned():
-                        raise Cancelled  # nobody waits for the answers any more
+                    stage.advance(int((~block.wanted).sum()))
             if not target.answered:
                 raise self._nothing()
             target.publish()

@@ -10,6 +10,7 @@ from ..windows import Window, tiles
 
 # GeoTIFF blocks; tiles above this size are a whole number of halves of it, so that each block is written once.
 BLOCK_SIZE = 512
+BLOCK_STEP = 16  # of TIFF 6.0: sides of tiles are multiples of it
 
 
 class Tile(NamedTuple):
@@ -37,7 +38,7 @@ def round_tile_size(tile_size: int) -> int:
 def block_size(tile_size: int) -> int:
     """The block size of a GeoTIFF that is written in such tiles."""
     if tile_size <= BLOCK_SIZE:
-        return tile_size
+        return -(-tile_size // BLOCK_STEP) * BLOCK_STEP
     return BLOCK_SIZE if tile_size % BLOCK_SIZE == 0 else BLOCK_SIZE // 2
 
 

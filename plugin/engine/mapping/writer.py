@@ -57,11 +57,13 @@ class TiledRaster:
             "NUM_THREADS=ALL_CPUS", *options,
         ]  # fmt: skip
         size = window.width, window.height
+        remove_partial(path)  # of a job that was killed
         try:
             self.dataset = gdal.GetDriverByName("GTiff").Create(
                 str(partial_path(path)), *size, len(names), gdal_type(dtype), layout
             )
         except RuntimeError as error:
+            remove_partial(path)
             raise self._failure(error) from error
         self.dataset.SetGeoTransform(like.grid.geotransform(window))
         reference = spatial_reference(like.crs)

@@ -41,8 +41,8 @@ class Classifier(nn.Module):
         input_size: The side that chips are padded to.
     """
 
-    # Whether batch norms of the encoder keep the statistics they have, see `fine_tuning`.
-    norms_held = False
+    # Whether the encoder gives the same in training as in evaluation, see `fine_tuning.freeze_encoder`.
+    encoder_held = False
     has_map = True
 
     def __init__(self, network: nn.Module, pooling: str, input_size: int) -> None:
@@ -83,9 +83,11 @@ class Classifier(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> Classifier:
-        """As of any module, but norms that are held stay in evaluation mode."""
+        """As of any module, but an encoder that is held drops nothing, and its batch norms keep their statistics."""
         super().train(mode)
-        if self.norms_held:
+        if self.encoder_held:
+            for child in self._children_until_pooling():
+                child.eval()
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()

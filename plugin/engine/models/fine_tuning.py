@@ -38,21 +38,16 @@ def parameter_groups(classifier: Classifier, weight_decay: float, encoder_rate: 
 
 
 def freeze_encoder(classifier: Classifier) -> None:
-    """Let the output layer alone learn; batch norms keep the statistics they have until `thaw_encoder`."""
+    """Let the output layer alone learn; until `thaw_encoder` the features of an image are always the same."""
     _set_learning(classifier, False)
-    hold_norms(classifier)
-
-
-def thaw_encoder(classifier: Classifier) -> None:
-    """Let everything learn, and batch norms take statistics again."""
-    _set_learning(classifier, True)
-    classifier.norms_held = False
+    classifier.encoder_held = True
     classifier.train(classifier.training)
 
 
-def hold_norms(classifier: Classifier) -> None:
-    """Keep batch norms in evaluation mode whenever the classifier trains: their statistics stay as pretrained."""
-    classifier.norms_held = True
+def thaw_encoder(classifier: Classifier) -> None:
+    """Let everything learn, batch norms take statistics again, and what drops values drop them."""
+    _set_learning(classifier, True)
+    classifier.encoder_held = False
     classifier.train(classifier.training)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 MEGABYTE = 1024**2
+META = torch.device("meta")
 # What `Classifier` calls the network in it; nobody wants to read that in front of every name.
 INNER = "network"
 
@@ -58,11 +60,10 @@ class Summary:
 
 
 def summarise(network: nn.Module, bands: int, size: int, max_rows: int = 60) -> Summary:
-    """Send one empty image through a network and note what comes out of each layer.
+    """Note what would come out of each layer of a network for one image; nothing is calculated.
 
     Where the layers would be more than `max_rows`, blocks are shown as one row, from the innermost outwards. Every
-    parameter is counted in one row; what a block has beside its layers has rows of its own. The network stays as it
-    is, and may be on the meta device, where this costs nothing.
+    parameter is counted in one row; what a block has beside its layers has rows of its own.
 
     Args:
         network: (1, B, S, S) → a tensor.
@@ -70,9 +71,10 @@ def summarise(network: nn.Module, bands: int, size: int, max_rows: int = 60) -> 
         size: S, in pixels.
         max_rows: More layers than that are folded; the outermost blocks are always shown.
     """
+    network = _outline(network)
     modules = {name: module for name, module in network.named_modules() if name not in ("", INNER)}
     shapes: dict[str, tuple[int, ...]] = {}
-    output = _pass_through(network, modules, shapes, torch.zeros(1, bands, size, size, device=_device(network)))
+    output = _pass_through(network, modules, shapes, torch.zeros(1, bands, size, size, device=META))
     tree = _Tree(network, modules, shapes, frozenset(block for name in shapes for block in _above(name)))
     deepest = max(name.removeprefix(f"{INNER}.").count(".") for name in modules)
     for depth in range(deepest, -1, -1):
@@ -133,10 +135,19 @@ class _Tree:
         return inside[-1] if inside else ()
 
 
+def _outline(network: nn.Module) -> nn.Module:
+    """A copy of a network without its numbers, in evaluation mode."""
+    copies: dict[int, Any] = {
+        id(value): nn.Parameter(value.detach().to(META), value.requires_grad) for value in network.parameters()
+    }
+    copies.update((id(value), value.to(META)) for value in network.buffers())
+    return copy.deepcopy(network, copies).eval()
+
+
 def _pass_through(
     network: nn.Module, modules: dict[str, nn.Module], shapes: dict[str, tuple[int, ...]], image: torch.Tensor
 ) -> torch.Tensor:
-    """Send an image through, filling `shapes` in the order of the modules' ends; modes stay as they were."""
+    """Send an image through, filling `shapes` in the order of the modules' ends."""
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -145,17 +156,10 @@ def _pass_through(
 
         return hook
 
-    hooks = [module.register_forward_hook(note(name)) for name, module in modules.items()]
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval()
-        with torch.no_grad():
-            output: torch.Tensor = network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
+    for name, module in modules.items():
+        module.register_forward_hook(note(name))
+    with torch.no_grad():
+        output: torch.Tensor = network(image)
     return output
 
 
@@ -170,10 +174,6 @@ def _own_parameters(module: nn.Module, name: str) -> list[tuple[str, nn.Paramete
     if name == INNER:
         module = getattr(module, INNER, module)
     return [(f"{name}.{key}", value) for key, value in module.named_parameters(recurse=False)]
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

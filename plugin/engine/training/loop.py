@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -109,77 +110,126 @@ def fit(
         Cancelled: The user asked for the end, or nobody is there any more.
         InputError: The loss is no longer a number.
     """
-    assert recipe.epochs is not None  # "automatic" is settled by then
-    begun = time.monotonic()
-    batches_an_epoch = -(-len(training) // recipe.batch_size)
-    steps = recipe.epochs * batches_an_epoch
-    # A weight that is frozen has no gradient, and stays as it is until it is thawed.
-    optimizer = torch.optim.AdamW(plan.groups(recipe.weight_decay), lr=recipe.learning_rate)
-    precision = _precision(device, recipe.mixed_precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)  # type: ignore[attr-defined]
-    generator = torch.Generator().manual_seed(recipe.seed)
-    work = sum(plan.step_cost(epoch) * len(training) + len(validation) for epoch in range(1, recipe.epochs + 1))
-    stage = Stage(reporter, work, "Training", *span)
-    fitted = Fitted(_copy(network))
+    fitting = _Fitting(network, task, training, validation, recipe, device, reporter, plan, span)
+    with saving_when_orphaned(reporter, lambda: save_checkpoint(fitting.kept())):
+        fitting.run()
+    return fitting.fitted
 
-    step = 0
-    for epoch in range(1, recipe.epochs + 1):
-        epoch_begun = time.monotonic()
-        plan.begin(epoch)
-        network.train()
-        tally = task.tally()
-        for images, targets in training.batches(shuffled(len(training), recipe.batch_size, recipe.seed, epoch)):
-            for group in optimizer.param_groups:
-                # Its own cycle begins when it begins to learn.
-                first = (group["first_epoch"] - 1) * batches_an_epoch
-                rate = group["rate"] * recipe.learning_rate
-                group["lr"] = one_cycle(step - first, steps - first, rate) if step >= first else 0.0
-            if recipe.augment:
-                images, targets = task.turn(images, targets, generator)
-            images = task.vary(task.prepare(images), generator)
-            with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
-                logits = network(images)  # (N, C, ...)
-            loss, weight = task.loss(logits, targets)  # two sums over the batch
-            scaler.scale(loss / weight).backward()  # type: ignore[no-untyped-call]
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_CLIP)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
 
-            tally.add(logits, targets, loss.detach(), weight)
-            if step % FINITE_EVERY == 0:
+@contextmanager
+def saving_when_orphaned(reporter: Reporter, save: Callable[[], None]) -> Iterator[None]:
+    """Save what there is when the block is cancelled because whoever started the job is gone."""
+    try:
+        yield
+    except Cancelled:
+        if reporter.orphaned():
+            save()
+        raise
+
+
+class _Fitting:
+    """A training on its way; the arguments are those of `fit`."""
+
+    def __init__(
+        self, network: nn.Module, task: Task, training: Chips, validation: Chips, recipe: Recipe,
+        device: torch.device, reporter: Reporter, plan: Plan, span: tuple[float, float],
+    ) -> None:  # fmt: skip
+        assert recipe.epochs is not None  # "automatic" is settled by then
+        self.network, self.task, self.training, self.validation = network, task, training, validation
+        self.recipe, self.epochs, self.device, self.reporter, self.plan = recipe, recipe.epochs, device, reporter, plan
+        self.begun = time.monotonic()
+        self.batches_an_epoch = -(-len(training) // recipe.batch_size)
+        self.step = 0
+        # A weight that is frozen has no gradient, and stays as it is until it is thawed.
+        self.optimizer = torch.optim.AdamW(plan.groups(recipe.weight_decay), lr=recipe.learning_rate)
+        self.precision = _precision(device, recipe.mixed_precision)
+        half = self.precision is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        looks = sum(plan.step_cost(epoch) * len(training) + len(validation) for epoch in range(1, self.epochs + 1))
+        self.stage = Stage(reporter, looks, "Training", *span)
+        self.fitted = Fitted(_copy(network))
+
+    def run(self) -> None:
+        """Train for all epochs, or until none brings anything better, or the user wants no more."""
+        for epoch in range(1, self.epochs + 1):
+            begun = time.monotonic()
+            self._record(epoch, self._learn(epoch), begun)
+            best, patience = self.fitted.best_epoch, self.recipe.patience
+            if patience and epoch - best >= patience:
+                self.reporter.log(f"Stopped after epoch {epoch}: for {patience} none beat epoch {best}.")
+                return
+            if self.reporter.finish_requested():
+                self.reporter.log(f"Finished after epoch {epoch}, as asked.")
+                return
+
+    def kept(self) -> Fitted:
+        """The best so far; before the end of the first epoch, what there is."""
+        return self.fitted if self.fitted.best_epoch else Fitted(_copy(self.network))
+
+    def _learn(self, epoch: int) -> Tally:
+        """Show the network all training chips once."""
+        recipe = self.recipe
+        self.plan.begin(epoch)
+        self.network.train()
+        tally = self.task.tally()
+        for images, targets in self.training.batches(
+            shuffled(len(self.training), recipe.batch_size, recipe.seed, epoch)
+        ):
+            self._set_rates()
+            self._learn_from(images, targets, tally)
+            if self.step % FINITE_EVERY == 0:
                 _check_finite(tally, epoch, recipe)
-            step += 1
-            if reporter.orphaned():
-                save_checkpoint(fitted if fitted.best_epoch else Fitted(_copy(network)))
-                raise Cancelled
-            stage.advance(plan.step_cost(epoch) * len(images), f"Epoch {epoch} of {recipe.epochs}")
+            self.step += 1
+            self.stage.advance(self.plan.step_cost(epoch) * len(images), f"Epoch {epoch} of {self.epochs}")
         _check_finite(tally, epoch, recipe)
+        return tally
 
-        figures = evaluate(network, task, validation, recipe.batch_size, stage).figures() if len(validation) else None
+    def _set_rates(self) -> None:
+        steps = self.epochs * self.batches_an_epoch
+        for group in self.optimizer.param_groups:
+            # Its own cycle begins when it begins to learn.
+            first = (group["first_epoch"] - 1) * self.batches_an_epoch
+            peak = group["rate"] * self.recipe.learning_rate
+            group["lr"] = one_cycle(self.step - first, steps - first, peak) if self.step >= first else 0.0
+
+    def _learn_from(self, images: torch.Tensor, targets: torch.Tensor, tally: Tally) -> None:
+        """One step of the optimizer: chips as stored, and their targets."""
+        if self.recipe.augment:
+            images, targets = self.task.turn(images, targets, self.generator)
+        images = self.task.vary(self.task.prepare(images), self.generator)
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not torch.float32):
+            logits = self.network(images)  # (N, C, ...)
+        loss, weight = self.task.loss(logits, targets)  # two sums over the batch
+        self.scaler.scale(loss / weight).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        tally.add(logits, targets, loss.detach(), weight)
+
+    def _record(self, epoch: int, tally: Tally, begun: float) -> None:
+        """Compare with the validation chips, keep the weights where they are the best, and tell."""
+        fitted, figures = self.fitted, None
+        if len(self.validation):
+            answers = evaluate(self.network, self.task, self.validation, self.recipe.batch_size, self.stage)
+            figures = answers.figures()
         record = {
             "epoch": epoch,
-            "epochs": recipe.epochs,
-            "learning_rate": max(group["lr"] for group in optimizer.param_groups),
-            "seconds": time.monotonic() - epoch_begun,
+            "epochs": self.epochs,
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+            "seconds": time.monotonic() - begun,
             "training": tally.figures(),
             "validation": figures,
         }
-        score = task.score(figures) if figures else -record["training"]["loss"]
+        score = self.task.score(figures) if figures else -record["training"]["loss"]  # type: ignore[index]
         record["best"] = fitted.best_score is None or score > fitted.best_score
         fitted.history.append(record)
-        fitted.seconds = time.monotonic() - begun
+        fitted.seconds = time.monotonic() - self.begun
         if record["best"]:
-            fitted.state, fitted.best_epoch, fitted.best_score = _copy(network), epoch, score
-        reporter.epoch(record)
-        if recipe.patience and epoch - fitted.best_epoch >= recipe.patience:
-            reporter.log(f"Stopped after epoch {epoch}: for {recipe.patience} none beat epoch {fitted.best_epoch}.")
-            break
-        if reporter.finish_requested():
-            reporter.log(f"Finished after epoch {epoch}, as asked.")
-            break
-    return fitted
+            fitted.state, fitted.best_epoch, fitted.best_score = _copy(self.network), epoch, score
+        self.reporter.epoch(record)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
 from .device import explain_memory
-from .loop import Fitted, Task, evaluate, fit
+from .loop import Fitted, Task, evaluate, fit, saving_when_orphaned
 from .plan import Plan
 from .tally import Tally
 
@@ -156,11 +156,12 @@ def train(training: Training, reporter: Reporter) -> Trained:
 
         compared = {"validation": chips["validation"], "test": StreamedChips(reader, splits["test"], device)}
         stage = Stage(reporter, sum(map(len, compared.values())), "Evaluating", TRAINED, TESTED)
-        tallies: dict[str, Tally] = {
-            split: evaluate(training.network, training.task, some, config.batch_size, stage)
-            for split, some in compared.items()
-            if len(some)
-        }
+        with saving_when_orphaned(reporter, lambda: save_checkpoint(fitted)):
+            tallies: dict[str, Tally] = {
+                split: evaluate(training.network, training.task, some, config.batch_size, stage)
+                for split, some in compared.items()
+                if len(some)
+            }
     return Trained(fitted, tallies)
 
 

@@ -76,7 +76,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     missing: list[str] = []
     boxes = 0
     for path in instances or files:
-        reporter.check_cancelled()
+        reporter.check_wanted()
         values = read_json(path)
         if not isinstance(values, dict) or not all(isinstance(values.get(name), list) for name in LISTS):
             continue

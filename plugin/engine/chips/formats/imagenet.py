@@ -40,7 +40,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     values = note.values if note else values_by_name(found.name for _, found in held)
     chips = []
     for split, found in held:
-        reporter.check_cancelled()
+        reporter.check_wanted()
         if found.name not in values:
             warnings.append(f"The folder {found} is left out: terrazzo.json does not name it. Remove that file first.")
             continue
