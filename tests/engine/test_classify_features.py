@@ -14,10 +14,14 @@ from osgeo import gdal, ogr
 from synthetic import LEFT, TOP, rectangle, reference, write_raster
 from torch import nn
 
+from plugin.engine.chips.features import FeatureFile
 from plugin.engine.config import ClassifyFeaturesConfig, ExportChipsConfig
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Reporter
 from plugin.engine.mapping import feature_chips
+from plugin.engine.mapping.feature_chips import FeatureChipReader
+from plugin.engine.raster_io import RasterReader
+from plugin.engine.windows import Window
 
 
 def use(monkeypatch: pytest.MonkeyPatch, network: nn.Module, **values: Any) -> nn.Module:
@@ -139,6 +143,40 @@ def test_a_huge_feature_is_averaged_in_strips_with_the_same_result(
     monkeypatch.setattr(feature_chips, "LARGEST_SIDE", 40)
     classify(tmp_path, image, shapes, placement="bounding_boxes", surroundings="blacken")
     assert answers(tmp_path)[1]["probability_7"] == pytest.approx(whole["probability_7"], abs=0.05)
+
+
+@pytest.mark.parametrize("shape", ["POLYGON", "LINESTRING", "POINT"])
+def test_a_huge_feature_is_burnt_in_strips_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    data = np.random.default_rng(0).integers(20, 230, (400, 400)).astype(np.uint8)
+    reader = RasterReader(write_raster(tmp_path / "i.tif", data))
+    places = {
+        "POLYGON": f"(({LEFT + 9} {TOP - 300.5},{LEFT + 200} {TOP - 390},{LEFT + 380} {TOP - 60},{LEFT + 9} "
+        f"{TOP - 300.5}))",
+        "LINESTRING": f"({LEFT + 9} {TOP - 300},{LEFT + 390} {TOP - 300})",
+        "POINT": f"({LEFT + 9} {TOP - 300})",
+    }
+    file = FeatureFile(write_features(tmp_path / "f.gpkg", {5: shape + places[shape]}), "features", reader.info.grid)
+    burnt: list[Window] = []
+    burn = FeatureFile.burn
+
+    def watched(file: FeatureFile, window: Window, *more: Any, **named: Any) -> np.ndarray:
+        burnt.append(window)
+        return burn(file, window, *more, **named)
+
+    monkeypatch.setattr(FeatureFile, "burn", watched)
+    monkeypatch.setattr(feature_chips, "LARGEST_SIDE", 40)
+    part, factor = Window(3, 5, 390, 391), 10
+    chips = FeatureChipReader(reader, (None,), file, SIZE)
+    found = chips._averaged(part, 5, factor)
+    assert max(window.width * window.height for window in burnt) <= part.width * factor
+    counts = (burn(file, part, 0, only=5) == 1)[None] if shape != "POINT" else np.ones((1, 391, 390), bool)
+    values = np.where(counts, data[part.row_off :, part.col_off :][:391, :390], 0)
+    known = np.add.reduceat(np.add.reduceat(counts, range(0, 391, 10), 1, int), range(0, 390, 10), 2, int)
+    total = np.add.reduceat(np.add.reduceat(values, range(0, 391, 10), 1, int), range(0, 390, 10), 2, int)
+    assert found[0] == pytest.approx(total / np.maximum(1, known))
+    assert (found[1] == (2 * known < 100 * np.append(np.ones(39), 0.1)[None, :, None])).all()
 
 
 def test_surroundings_can_be_blackened_but_not_those_of_points(

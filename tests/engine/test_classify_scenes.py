@@ -166,6 +166,27 @@ def test_steps_with_too_little_data_have_no_answer(tmp_path: Path, by_mean: nn.M
     assert (pixels(tmp_path / "map.tif") != NODATA).all()
 
 
+@pytest.mark.parametrize("width, columns", [(70, 1), (92, 1), (93, 2), (128, 2)])
+def test_a_step_whose_chip_lies_beyond_the_raster_has_no_answer_whatever_is_missing_elsewhere(
+    tmp_path: Path, by_mean: nn.Module, width: int, columns: int
+) -> None:
+    data = np.full((64, width), 200, np.uint8)
+    whole = write_raster(tmp_path / "whole.tif", data, nodata=0)
+    data[30, 30] = 0
+    gap = write_raster(tmp_path / "gap.tif", data, nodata=0)
+    for image in (whole, gap):
+        classify(tmp_path, image, stride=64, min_valid_share=0.5)
+        found = pixels(tmp_path / "map.tif")
+        assert found.tolist() == [[9] * columns + [NODATA] * (2 - columns)], image
+
+
+def test_bands_that_the_raster_does_not_have_are_refused(tmp_path: Path, by_mean: nn.Module) -> None:
+    image = write_raster(tmp_path / "i.tif", noise())
+    for number in (-1, 0, 2):
+        with pytest.raises(InputError, match=f"Band {number} is asked for"):
+            classify(tmp_path, image, bands=(number,))
+
+
 def test_pixels_without_data_are_missing_to_the_network_as_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,9 +14,10 @@ from osgeo import gdal
 from synthetic import UTM
 
 from plugin.engine.chips.dataset import open_dataset
-from plugin.engine.chips.formats.images import square, square_transform, turn
+from plugin.engine.chips.formats.images import turn
 from plugin.engine.chips.formats.importing import import_chips
 from plugin.engine.chips.formats.regions import decode_runs, encode_runs
+from plugin.engine.chips.formats.squares import square, square_transform
 from plugin.engine.chips.formats.voc import original_palette
 from plugin.engine.config import ImportChipsConfig
 from plugin.engine.errors import Cancelled, InputError

@@ -118,24 +118,23 @@ class FeatureChipReader:
         bands = len(self.raster.info.bands)
         if part.empty:
             return np.zeros((bands, self.size, self.size), np.float32), np.ones((bands, self.size, self.size), bool)
-        own = self._own(part, number)
         factor = math.ceil(window.width / LARGEST_SIDE)
         if is_slice(spots, place, self.size):
-            data, missing = self._pixels(part, own)
+            data, missing = self._pixels(part, self._own(part, number))
             around = [(0, 0), (part.row_off - window.row_off, window.row_end - part.row_end),
                       (part.col_off - window.col_off, window.col_end - part.col_end)]  # fmt: skip
             return np.pad(data, around), np.pad(missing, around, constant_values=True)
         if factor == 1:
-            data, missing = self._pixels(part, own)
+            data, missing = self._pixels(part, self._own(part, number))
             return sample_image(data, missing, spots, place, part, self.size)
-        data, missing = self._averaged(part, own, factor)
+        data, missing = self._averaged(part, number, factor)
         return sample_image(data, missing, *_scaled(spots, place, part, factor), self.size)
 
     def _own(self, part: Window, number: int) -> np.ndarray | None:
         """(h, w) bool, true on the feature; None where all counts, as for points, on which nothing would be left."""
         if self.file is None:
             return None
-        own: np.ndarray = self.file.burn(part, 0, only=number) == 1
+        own = _burnt(self.file, part, number)
         return own if np.count_nonzero(own) > 1 else None
 
     def _pixels(self, part: Window, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -151,22 +150,53 @@ class FeatureChipReader:
                 missing |= ~counts
         return (data if data.dtype in COMPACT_TYPES else data.astype(np.float32)), missing
 
-    def _averaged(self, part: Window, own: np.ndarray | None, factor: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B, h / factor, w / factor) float32: the means of squares of pixels, read in strips."""
+    def _averaged(self, part: Window, number: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B, h / factor, w / factor) float32: the means of squares of pixels, read and burnt in strips."""
         width, height = -(-part.width // factor), -(-part.height // factor)
         bands = len(self.raster.info.bands)
         data = np.zeros((bands, height, width), np.float32)
         missing = np.ones((bands, height, width), bool)
         begins = np.arange(0, part.width, factor)
-        for row in range(height):
-            rows = slice(row * factor, min((row + 1) * factor, part.height))
-            strip = Window(part.col_off, part.row_off + rows.start, part.width, rows.stop - rows.start)
-            values, gaps = self._pixels(strip, None if own is None else own[rows])
+        owned = self._owned(part, number, factor)
+        for row, strip in enumerate(_strips(part, factor)):
+            values, gaps = self._pixels(strip, None if owned is None else next(owned))
             known = np.add.reduceat((~gaps).sum(axis=1), begins, axis=1)  # (B, width)
             total = np.add.reduceat(np.where(gaps, 0, values).sum(axis=1, dtype=np.float64), begins, axis=1)
             missing[:, row] = 2 * known < strip.height * factor
             data[:, row] = total / np.maximum(1, known)
         return data, missing
+
+    def _owned(self, part: Window, number: int, factor: int) -> Iterator[np.ndarray] | None:
+        """As `_own`, for one strip of `factor` rows after the other."""
+        file = self.file
+        if file is None:
+            return None
+        # Many at once: a feature is fetched and drawn anew for each burning.
+        strips = list(_strips(part, factor * max(1, LARGEST_SIDE**2 // (part.width * factor))))
+        count = 0
+        for strip in strips:
+            count += np.count_nonzero(_burnt(file, strip, number))
+            if count > 1:
+                break
+        else:
+            return None
+        return (
+            own[begin : begin + factor]
+            for own in (_burnt(file, strip, number) for strip in strips)
+            for begin in range(0, len(own), factor)
+        )
+
+
+def _burnt(file: FeatureFile, window: Window, number: int) -> np.ndarray:
+    """(h, w) bool, true on a feature."""
+    own: np.ndarray = file.burn(window, 0, only=number) == 1
+    return own
+
+
+def _strips(window: Window, height: int) -> Iterator[Window]:
+    """Cut a window into strips of `height` rows; the last one may be lower."""
+    for row in range(window.row_off, window.row_end, height):
+        yield Window(window.col_off, row, window.width, min(height, window.row_end - row))
 
 
 def _scaled(spots: Spots, place: int, part: Window, factor: int) -> tuple[Spots, int, Window]:

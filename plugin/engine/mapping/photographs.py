@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..chips.formats.images import ENDINGS, ImageFacts, look_at, read_image, square
+from ..chips.formats.images import ENDINGS, ImageFacts, look_at, read_image
+from ..chips.formats.squares import square, square_with_gaps
 from ..config import ClassifyScenesConfig
 from ..errors import Cancelled, InputError
 from ..events import Reporter, Stage, readable_time
@@ -67,12 +68,15 @@ def photographs_in(folder: str) -> list[Path]:
 
 
 class PhotographReader:
-    """Reads photographs as chips: the square in the middle, resampled to the model's chip size.
+    """Reads photographs as chips: upright, of each the square in the middle, resampled to the model's chip size.
 
     Args:
         folder: Where they are.
         header: Of the model.
         bands: The photographs' band for each band of the model, from 1; empty = by name, else in order.
+
+    Raises:
+        InputError: `bands` are not as many as the model has, or one is below 1.
     """
 
     def __init__(self, folder: str, header: ModelHeader, bands: tuple[int, ...]) -> None:
@@ -83,6 +87,10 @@ class PhotographReader:
                 f"{', '.join(header.band_names)}.",
                 "Name one band of the photographs for each of the model's, in that order.",
             )
+        if bands and min(bands) < 1:
+            raise InputError(
+                f"BANDS is {','.join(map(str, bands))}, and there is no band {min(bands)}.", "Bands are counted from 1."
+            )
 
     def read(self, paths: Sequence[Path]) -> Photographs:
         """Read some; those that cannot be used are told, not raised."""
@@ -90,13 +98,17 @@ class PhotographReader:
         for path in paths:
             try:
                 facts = look_at(path)
-                data = self._bands_of(path, facts)
+                data = self._bands_of(facts)
             except InputError as error:
                 failures.append(error.problem)
                 continue
-            data = square(data, self.header.chip_size)
             nodata = self.header.nodata if facts.nodata is None else facts.nodata
             missing = missing_values(data, (nodata,) * len(data))
+            if missing is None:
+                data = square(data, self.header.chip_size)
+            else:
+                fill = np.nan if nodata is None else nodata
+                data, missing = square_with_gaps(data, missing, self.header.chip_size, fill)
             gaps.append(np.zeros(data.shape, bool) if missing is None else missing)
             images.append(data if data.dtype in COMPACT_TYPES else data.astype(np.float32))
             names.append(path.relative_to(self.folder).as_posix())
@@ -105,12 +117,12 @@ class PhotographReader:
         some = any(gap.any() for gap in gaps)
         return Photographs(names, data, np.stack(gaps) if some else None, failures, known)
 
-    def _bands_of(self, path: Path, facts: ImageFacts) -> np.ndarray:
+    def _bands_of(self, facts: ImageFacts) -> np.ndarray:
         """(B, H, W) of the bands that the model has, in its order."""
         wanted = len(self.header.band_names)
         if facts.bands == 1 and not self.chosen:
-            return read_image(path, wanted, facts.dtype)
-        data = read_image(path, facts.bands, facts.dtype)
+            return read_image(facts, wanted, facts.dtype)
+        data = read_image(facts, facts.bands, facts.dtype)
         names = [name.casefold() for name in facts.names]
         searched = [name.casefold() for name in self.header.band_names]
         if self.chosen:
@@ -121,7 +133,7 @@ class PhotographReader:
             places = list(range(wanted))
         if max(places) >= len(data):
             raise InputError(
-                f"The image {path} has {bands_text(len(data))}, and the model needs {bands_text(wanted)}.",
+                f"The image {facts.path} has {bands_text(len(data))}, and the model needs {bands_text(wanted)}.",
                 "Choose photographs with the bands of the model.",
             )
         return data[places]

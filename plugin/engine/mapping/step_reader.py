@@ -48,7 +48,7 @@ class StepReader:
         Raises:
             InputError: The raster cannot be read.
         """
-        wanted = np.ones((block.height, block.width), bool)
+        wanted = self.steps.on_raster(block)
         if self.area is not None:
             wanted &= self.area.read(block)
         if not self.mirrored:
@@ -59,7 +59,7 @@ class StepReader:
         data, missing = self.tiles.read_mirrored(outer)
         ground = self.steps.ground(block).intersection(self.raster.info.grid.window)
         rows, cols = ground.slices_in(outer)
-        valid = None if ground.empty else self.raster.valid(ground, None if missing is None else missing[:, rows, cols])
+        valid = self.raster.valid(ground, None if missing is None else missing[:, rows, cols])
         if valid is not None:
             shares = self.steps.valid_shares(block, valid, ground)
             wanted &= (shares >= self.least) & (shares > 0)

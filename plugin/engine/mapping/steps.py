@@ -85,6 +85,21 @@ class Steps:
         found: np.ndarray = fits[0][:, None] & fits[1][None, :]
         return found
 
+    def on_raster(self, steps: Window) -> np.ndarray:
+        """(rows, cols) bool, true where some of a step's core lies on the raster.
+
+        Of the last steps it may not, where the stride is larger than a chip: all that they would see is a mirror image.
+        """
+        ground, there = self.ground(steps), []
+        for first, count, size in (
+            (ground.row_off, steps.height, self.grid.height),
+            (ground.col_off, steps.width, self.grid.width),
+        ):
+            begin = first + self.stride * np.arange(count)
+            there.append(_overlaps(begin, begin + self.core, slice(0, size)) > 0)
+        found: np.ndarray = there[0][:, None] & there[1][None, :]
+        return found
+
     def valid_shares(self, steps: Window, valid: np.ndarray, window: Window) -> np.ndarray:
         """(rows, cols) float64: which share of each core has data, of what of it lies on the raster.
 

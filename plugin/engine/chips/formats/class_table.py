@@ -74,7 +74,8 @@ def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[
             mask = read(chip)
         except Unreadable:
             return None
-        if mask.shape != (facts.height, facts.width):
+        drawn = facts.as_drawn(mask.shape)
+        if mask.shape != (drawn.height, drawn.width):
             raise InputError(
                 f"The label of {chip.image} has {mask.shape[1]} × {mask.shape[0]} pixels, and the image "
                 f"{facts.width} × {facts.height}.",

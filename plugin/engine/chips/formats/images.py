@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import sys
@@ -15,7 +16,8 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 from ...errors import InputError
-from ...raster_io import band_name, gdal_type, is_alpha, spatial_reference
+from ...raster_io import band_name, is_alpha, spatial_reference
+from .orientation import UPRIGHT, lies_on_its_side, orientation_of, upright
 from .strangers import inside
 
 gdal.UseExceptions()
@@ -28,6 +30,8 @@ KEPT = {"GTiff": ".tfw", "PNG": ".pgw", "JPEG": ".jgw"}
 LARGEST_SIDE = 16384  # pixels; larger images are rasters to cut chips from
 COLORS = ("red", "green", "blue")
 WORLD_FILES = (*KEPT.values(), ".wld")
+STRICT_JPEG = "GDAL_ERROR_ON_LIBJPEG_WARNING"
+HARMLESS = "extraneous bytes before marker"  # some cameras write them; every pixel is there
 
 
 class Unreadable(InputError):
@@ -40,8 +44,9 @@ class ImageFacts:
 
     path: Path
     driver: str
-    width: int
+    width: int  # as it is to be seen
     height: int
+    orientation: int  # EXIF's number for how its pixels are to be turned for that
     bands: int  # without an alpha band; a palette counts as the three it stands for
     plain: bool  # whether the file holds these bands and nothing else
     dtype: np.dtype[Any]
@@ -55,6 +60,16 @@ class ImageFacts:
     def side(self) -> int:
         """The side of the largest square in it, pixels."""
         return min(self.width, self.height)
+
+    def as_drawn(self, shape: tuple[int, ...]) -> ImageFacts:
+        """The image as a mask of (H, W) pixels lies on it: as stored, unless it must be turned to have that shape."""
+        stored = self._stored()
+        return stored if shape == (stored.height, stored.width) else self
+
+    def _stored(self) -> ImageFacts:
+        if lies_on_its_side(self.orientation):
+            return dataclasses.replace(self, width=self.height, height=self.width, orientation=UPRIGHT)
+        return dataclasses.replace(self, orientation=UPRIGHT)
 
 
 @contextmanager
@@ -124,11 +139,15 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
     reference = image.GetSpatialRef()
     nodata = first.GetNoDataValue()
     bands = 3 if palette else len(numbers)
+    width, height, orientation = image.RasterXSize, image.RasterYSize, orientation_of(image)
+    if lies_on_its_side(orientation):
+        width, height = height, width
     return ImageFacts(
         path=path,
         driver=image.GetDriver().ShortName,
-        width=image.RasterXSize,
-        height=image.RasterYSize,
+        width=width,
+        height=height,
+        orientation=orientation,
         bands=bands,
         plain=not palette and len(numbers) == image.RasterCount,
         dtype=np.result_type(*dtypes),
@@ -152,13 +171,16 @@ def _value_bands(image: gdal.Dataset) -> list[int]:
     return [number for number in numbers if not is_alpha(image, number)] or list(numbers)
 
 
-def read_image(path: Path, bands: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """(bands, H, W): the pixels of an image; one of grey values is repeated, a palette becomes its colours.
+def read_image(facts: ImageFacts, bands: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """(bands, H, W): the pixels of an image, turned as `facts` say.
+
+    One of grey values is repeated, a palette becomes its colours.
 
     Raises:
         InputError: It has another number of bands.
         Unreadable: It is damaged.
     """
+    path = facts.path
     image = open_image(path)
     with readable(path):
         numbers = _value_bands(image)
@@ -176,7 +198,7 @@ def read_image(path: Path, bands: int, dtype: np.dtype[Any]) -> np.ndarray:
             f"The image {path} has {len(data)} bands, and most images of the folder have {bands}.",
             "Keep images with the same bands in one folder.",
         )
-    return data.astype(dtype, copy=False)
+    return upright(data.astype(dtype, copy=False), facts.orientation)
 
 
 def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
@@ -185,40 +207,30 @@ def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
     Raises:
         Unreadable: It is damaged.
     """
+    numbers = list(bands) or None
     with readable(image.GetDescription()):
-        data: np.ndarray = image.ReadAsArray(band_list=list(bands) or None)
+        try:
+            with _no_half_jpegs():
+                data: np.ndarray = image.ReadAsArray(band_list=numbers)
+        except RuntimeError as error:
+            if HARMLESS not in str(error):
+                raise
+            data = image.ReadAsArray(band_list=numbers)
     return data if data.ndim == 3 else data[None]
 
 
-def square(data: np.ndarray, size: int, resampling: int = gdal.GRIORA_Bilinear) -> np.ndarray:
-    """The largest square in the middle of (C, H, W) pixels, as (C, size, size)."""
-    rows, columns = middle(data.shape[1:])
-    part = data[:, rows, columns]
-    if part.shape[1] == size:
-        return np.ascontiguousarray(part)
-    source = gdal.GetDriverByName("MEM").Create("", part.shape[2], part.shape[1], len(part), gdal_type(data.dtype))
-    source.WriteArray(np.ascontiguousarray(part))
-    found: np.ndarray = source.ReadAsArray(buf_xsize=size, buf_ysize=size, resample_alg=resampling)
-    return found if found.ndim == 3 else found[None]
-
-
-def middle(shape: Sequence[int]) -> tuple[slice, slice]:
-    """(rows, columns) of the largest square in the middle of (H, W) pixels."""
-    height, width = shape
-    side = min(height, width)
-    row, column = (height - side) // 2, (width - side) // 2
-    return slice(row, row + side), slice(column, column + side)
-
-
-def square_transform(transform: Sequence[float], height: int, width: int, size: int) -> tuple[float, ...]:
-    """GDAL's six numbers for what `square` makes of an image that has `transform`."""
-    side = min(height, width)
-    row, column, scale = (height - side) // 2, (width - side) // 2, side / size
-    left, right, across, top, down, below = transform
-    return (
-        left + column * right + row * across, right * scale, across * scale,
-        top + column * down + row * below, down * scale, below * scale,
-    )  # fmt: skip
+@contextmanager
+def _no_half_jpegs() -> Iterator[None]:
+    """What libjpeg complains of is an error, else the rest of a broken image would be grey; in this thread only."""
+    if not hasattr(gdal, "SetThreadLocalConfigOption"):  # GDAL before 3.4
+        yield
+        return
+    before = gdal.GetThreadLocalConfigOption(STRICT_JPEG)
+    gdal.SetThreadLocalConfigOption(STRICT_JPEG, "TRUE")
+    try:
+        yield
+    finally:
+        gdal.SetThreadLocalConfigOption(STRICT_JPEG, before)
 
 
 def corners(transform: Sequence[float], size: int) -> list[tuple[float, float]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from osgeo import gdal
 
 from ...classes import ClassTable
 from ...config import ImportChipsConfig
@@ -29,10 +28,11 @@ from ..statistics import BandStatistics
 from ..writer import ENDINGS, ChipFiles
 from .class_table import Found, find_classes, label_nodata_of
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
-from .images import ImageFacts, Unreadable, corners, place_image, read_image, square, turn
+from .images import ImageFacts, Unreadable, corners, place_image, read_image, turn
 from .masks import square_mask
 from .pool import file_errors, in_order
 from .readers import read_folder
+from .squares import square, square_with_gaps
 from .strangers import check_apart, counted, first_of
 from .survey import Shape, survey
 
@@ -49,8 +49,9 @@ class _Chip:
 def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any]:
     """Make a chip dataset of a folder from another program.
 
-    Images are copied byte for byte where they have the dataset's size, bands and one of its formats. The dataset
-    appears under its final name when it is whole; a cancelled or failed import leaves nothing.
+    Images are copied byte for byte where they have the dataset's size, bands and one of its formats, and lie upright:
+    neither GDAL nor QGIS turns what EXIF says to turn. The dataset appears under its final name when it is whole; a
+    cancelled or failed import leaves nothing.
 
     Returns:
         dataset (folder), chips, training, validation, test (numbers of chips), left_out (chips in no split), classes
@@ -166,12 +167,16 @@ class _Import:
         number, (chip, facts) = item
         shape, size = self.shape, self.shape.chip_size
         try:
-            data = read_image(chip.image, shape.bands, shape.dtype)
-            mask = None if self.folder.mask is None else square_mask(self.folder.mask(chip), size)
+            mask = None if self.folder.mask is None else self.folder.mask(chip)
+            shown = facts if mask is None else facts.as_drawn(mask.shape)
+            data = read_image(shown, shape.bands, shape.dtype)
         except Unreadable:
             return None
-        smooth = gdal.GRIORA_Bilinear if shape.nodata is None else gdal.GRIORA_NearestNeighbour
-        data = square(data, size, smooth)
+        missing = missing_values(data, (shape.nodata,) * len(data))
+        if missing is None:
+            data = square(data, size)
+        else:
+            data, missing = square_with_gaps(data, missing, size, np.nan if shape.nodata is None else shape.nodata)
         transform = shape.ground.transform(number, facts)
         name = f"{number:07d}"
         if self._kept(facts):
@@ -180,14 +185,13 @@ class _Import:
             place_image(self.target / image, transform, shape.ground.crs)
         else:
             image = self.files.write_image(name, data, transform)
-        missing = missing_values(data, (shape.nodata,) * len(data))
         values = self._values(chip, facts, number, transform)
         values["image"] = image
         values["valid_share"] = 1.0 if missing is None else round(1 - float(missing.all(axis=0).mean()), 6)
         values["statistics"] = BandStatistics.of(data, missing).to_json()
         pixels = np.zeros(len(self.classes), np.int64)
         if mask is not None:
-            pixels = self._write_mask(mask, name, transform, values)
+            pixels = self._write_mask(square_mask(mask, size), name, transform, values)
         return _Chip(corners(transform, size), values, pixels)
 
     def _values(self, chip: ForeignChip, facts: ImageFacts, number: int, transform: Sequence[float]) -> dict[str, Any]:

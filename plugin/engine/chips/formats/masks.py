@@ -9,7 +9,8 @@ import numpy as np
 
 from ...errors import InputError
 from .foreign import NO_CLASS
-from .images import middle, open_image, read_pixels
+from .images import open_image, read_pixels
+from .squares import middle
 
 NARROW = 1 << 16  # values whose counts fit a small table
 
@@ -60,7 +61,7 @@ def values_in(mask: np.ndarray) -> np.ndarray:
 
 
 def square_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """What `images.square` does, for an (H, W) mask, by nearest neighbour."""
+    """What `squares.square` does, for an (H, W) mask, by nearest neighbour."""
     part = mask[middle(mask.shape)]
     if part.shape[0] == size:
         return np.ascontiguousarray(part)

@@ -16,8 +16,10 @@ from ...events import Reporter, Stage
 from ...raster_io import crs_text, same_crs
 from ..plan import AUTOMATIC_BLOCKS, LARGEST_AUTOMATIC_BLOCK
 from .foreign import ForeignChip, ForeignFolder
-from .images import ImageFacts, Unreadable, corners, look_at, square_transform
+from .images import ImageFacts, Unreadable, corners, look_at
+from .orientation import UPRIGHT
 from .pool import in_order
+from .squares import square_transform
 from .strangers import counted, first_of
 
 # Chips without a place lie side by side with this share of a chip between them.
@@ -84,6 +86,7 @@ class Shape:
         """Whether an image has this shape already, but perhaps for its file's format."""
         return (
             facts.plain
+            and facts.orientation == UPRIGHT
             and facts.width == facts.height == self.chip_size
             and facts.bands == self.bands
             and facts.dtype == self.dtype

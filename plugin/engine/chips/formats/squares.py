@@ -1,0 +1,80 @@
+"""The largest square in the middle of an image, brought to the size of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from osgeo import gdal
+
+from ...raster_io import gdal_type
+from ..sampling import ENOUGH
+
+
+def square(data: np.ndarray, size: int) -> np.ndarray:
+    """The largest square in the middle of (C, H, W) pixels, as (C, size, size)."""
+    rows, columns = middle(data.shape[1:])
+    return _resampled(data[:, rows, columns], size)
+
+
+def square_with_gaps(data: np.ndarray, missing: np.ndarray, size: int, fill: float) -> tuple[np.ndarray, np.ndarray]:
+    """What `square` makes of pixels some of which are missing, and weigh nothing.
+
+    Args:
+        data: (C, H, W).
+        missing: (C, H, W) bool.
+        fill: What stands where too little is known, and the size changes.
+
+    Returns:
+        (C, size, size) in the type of the data, and bool, true where too little is known.
+    """
+    rows, columns = middle(data.shape[1:])
+    data, missing = data[:, rows, columns], missing[:, rows, columns]
+    if data.shape[1] == size:
+        return np.ascontiguousarray(data), np.ascontiguousarray(missing)
+    # Doubles where floats would not hold whole numbers.
+    exact = np.float64 if data.dtype.itemsize > 2 and data.dtype != np.float32 else np.float32
+    found, gaps = [], []
+    for band, lost in zip(data, missing):  # one by one, as the wider types need memory
+        weight = _resampled((~lost)[None].astype(exact), size)[0]
+        total = _resampled(np.where(lost, 0, band)[None].astype(exact), size)[0]
+        gap = weight < ENOUGH
+        values = np.divide(total, weight, out=np.zeros_like(total), where=~gap)
+        if data.dtype.kind in "iu":
+            values = np.rint(values)
+        values = values.astype(data.dtype)
+        with np.errstate(over="ignore"):  # a nodata value beyond float32 is infinite there
+            values[gap] = np.asarray(fill).astype(data.dtype)
+        found.append(values)
+        gaps.append(gap)
+    return np.stack(found), np.stack(gaps)
+
+
+def _resampled(part: np.ndarray, size: int) -> np.ndarray:
+    """(C, side, side) as (C, size, size): bilinear, and averaged where it becomes smaller."""
+    part = np.ascontiguousarray(part)
+    if part.shape[1] == size:
+        return part
+    source = gdal.GetDriverByName("MEM").Create("", part.shape[2], part.shape[1], len(part), gdal_type(part.dtype))
+    source.WriteArray(part)
+    found: np.ndarray = source.ReadAsArray(buf_xsize=size, buf_ysize=size, resample_alg=gdal.GRIORA_Bilinear)
+    return found if found.ndim == 3 else found[None]
+
+
+def middle(shape: Sequence[int]) -> tuple[slice, slice]:
+    """(rows, columns) of the largest square in the middle of (H, W) pixels."""
+    height, width = shape
+    side = min(height, width)
+    row, column = (height - side) // 2, (width - side) // 2
+    return slice(row, row + side), slice(column, column + side)
+
+
+def square_transform(transform: Sequence[float], height: int, width: int, size: int) -> tuple[float, ...]:
+    """GDAL's six numbers for what `square` makes of an image that has `transform`."""
+    side = min(height, width)
+    row, column, scale = (height - side) // 2, (width - side) // 2, side / size
+    left, right, across, top, down, below = transform
+    return (
+        left + column * right + row * across, right * scale, across * scale,
+        top + column * down + row * below, down * scale, below * scale,
+    )  # fmt: skip
