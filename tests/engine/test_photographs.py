@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -111,6 +112,25 @@ def test_a_mask_lies_on_the_pixels_that_it_was_drawn_on(tmp_path: Path, drawn_on
     for image, label in zip(found.images, found.labels):
         chip, mask = pixels(found.folder / image), pixels(found.folder / label)
         assert close(chip, square(data, 32)[0]) and ((chip > 100) + 1 == mask).all()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_coco_outlines_lie_on_the_pixels_whose_size_the_file_says(tmp_path: Path, shown: bool) -> None:
+    folder = tmp_path / "coco"
+    outline = [[0, 0, 16, 0, 16, 16, 0, 16]]  # "a" as it is shown, "c" as it is stored
+    size = {"width": 48, "height": 32} if shown else {"width": 32, "height": 48}
+    write_photo(folder / "images/1.jpg", tones(STORED[6]), 6)
+    write_photo(folder / "images/2.jpg", tones(STORED[1]))
+    values = {
+        "images": [{"id": 1, "file_name": "1.jpg", **size}, {"id": 2, "file_name": "2.jpg", "width": 48, "height": 32}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": outline, "area": 256}],
+        "categories": [{"id": 1, "name": "thing"}, {"id": 2, "name": "other"}],
+    }  # fmt: skip
+    (folder / "annotations").mkdir()
+    (folder / "annotations/instances_train.json").write_text(json.dumps(values))
+    found = bring_in(folder)
+    expected = tones(STORED[1] if shown else STORED[6])
+    assert close(pixels(found.folder / found.images[0]), square(expected, 32)[0])
 
 
 # --- files that break off

@@ -27,7 +27,7 @@ from .foreign import (
     Note,
     split_of,
 )
-from .images import copy_chip, open_image
+from .images import copy_chip, look_at, open_image
 from .regions import burn, polygon_of, regions, run_lengths
 from .strangers import counted, first_of, inside, read_json
 
@@ -89,12 +89,12 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
             ) from error
     if not chips and not missing:
         raise InputError(f"{folder} holds no annotations of COCO with images.", "Choose the folder above them.")
-    if boxes and not any(chip.label for chip in chips):
+    if boxes and not any(chip.label[1] for chip in chips):
         raise InputError(
             f"The annotations of {folder} are boxes without outlines (detection), which Terrazzo does not train on.",
             "Use annotations with segmentations.",
         )
-    used = {value for chip in chips for value, _ in chip.label}
+    used = {value for chip in chips for value, _ in chip.label[1]}
     warnings = [f"Images that are not there are left out: {first_of(missing)}."] if missing else []
     if boxes:
         warnings.append(f"{counted(boxes, 'annotation')} without an outline left out.")
@@ -157,7 +157,8 @@ def _add_chips(
             continue
         # Larger first, so that what lies upon something is drawn upon it.
         found = sorted(shapes.get(row["id"], ()), key=lambda shape: -shape[0])
-        chips.append(ForeignChip(image, [(value, shape) for _, value, shape in found], split=split))
+        size = (row.get("height"), row.get("width"))
+        chips.append(ForeignChip(image, (size, [(value, shape) for _, value, shape in found]), split=split))
     return boxes
 
 
@@ -170,10 +171,13 @@ def _bases(folder: Path, path: Path, split: str) -> list[Path]:
 
 
 def _mask(chip: ForeignChip) -> np.ndarray:
-    image = open_image(chip.image)
-    mask = np.full((image.RasterYSize, image.RasterXSize), NO_CLASS, np.int32)
+    size, shapes = chip.label
+    facts = look_at(chip.image)
+    if size != (facts.height, facts.width):  # what turned images are drawn on as they are shown says their turned size
+        facts = facts.as_stored()
+    mask = np.full((facts.height, facts.width), NO_CLASS, np.int32)
     try:
-        burn(mask, chip.label)
+        burn(mask, shapes)
     except InputError as error:
         raise InputError(f"{error.problem} The image is {chip.image}.", error.remedy) from error
     return mask

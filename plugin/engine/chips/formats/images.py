@@ -63,10 +63,11 @@ class ImageFacts:
 
     def as_drawn(self, shape: tuple[int, ...]) -> ImageFacts:
         """The image as a mask of (H, W) pixels lies on it: as stored, unless it must be turned to have that shape."""
-        stored = self._stored()
+        stored = self.as_stored()
         return stored if shape == (stored.height, stored.width) else self
 
-    def _stored(self) -> ImageFacts:
+    def as_stored(self) -> ImageFacts:
+        """The image as it is where nothing is turned."""
         if lies_on_its_side(self.orientation):
             return dataclasses.replace(self, width=self.height, height=self.width, orientation=UPRIGHT)
         return dataclasses.replace(self, orientation=UPRIGHT)
