@@ -26,10 +26,8 @@ from plugin.engine.models.classifier_arguments import (
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.classifier_weights import PHOTO_STD, load_classifier_weights
 from plugin.engine.models.classifiers import CLASSIFIERS, FAMILIES, check_chip_size, find_family, padded_size
-from plugin.engine.models.encoder_weights import read_weights
 from plugin.engine.models.fine_tuning import (
     freeze_encoder,
-    hold_norms,
     parameter_groups,
     split_parameters,
     thaw_encoder,
@@ -39,6 +37,7 @@ from plugin.engine.models.input_bands import set_input_bands
 from plugin.engine.models.model_file import load_classifier, load_model, save_model
 from plugin.engine.models.summary import summarise
 from plugin.engine.models.timm_names import TWINS, image_std_in_timm, names_in_timm, timm_name
+from plugin.engine.models.weights_file import Weights, read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -412,7 +411,7 @@ def test_weights_under_the_names_of_timm_mean_the_same(name):
     theirs = timm.create_model(TWINS[name], num_classes=4).eval()
     roughen(theirs)
     network = create_classifier(name, 3, 4, size).eval()
-    load_classifier_weights(network, name, theirs.state_dict(), ["x"] * 3, "file")
+    load_classifier_weights(network, name, Weights(theirs.state_dict(), "file"), ["x"] * 3)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-4
@@ -431,8 +430,8 @@ def test_weights_of_torchvision_fit_but_for_the_head(name, tmp_path):
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     network = create_classifier(name, 3, 4, 64)
     before = network.output.weight.detach().clone()
-    text = load_classifier_weights(network, name, read_weights(str(tmp_path / "weights.pth")), ["x"] * 3, "weights.pth")
-    assert text.startswith("weights.pth: ") and text.endswith("all but the output layer.")
+    text = load_classifier_weights(network, name, read_weights(str(tmp_path / "weights.pth")), ["x"] * 3)
+    assert "weights.pth: " in text and text.endswith("all but the output layer.")
     ours = network.network.state_dict()
     for key, value in theirs.state_dict().items():
         assert torch.equal(ours[key], value) != key.startswith(network.output_name), key
@@ -440,12 +439,12 @@ def test_weights_of_torchvision_fit_but_for_the_head(name, tmp_path):
 
 
 def test_real_weights_of_efficientnet_lite_fit_and_know_the_scale_of_our_chips(shared_weights):
-    tensors = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
+    weights = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
     network = create_classifier("efficientnet_lite0", 3, 9, 96).eval()
-    text = load_classifier_weights(network, "efficientnet_lite0", tensors, ["x"] * 3, "file")
+    text = load_classifier_weights(network, "efficientnet_lite0", weights, ["x"] * 3)
     assert "output layer" in text and "adapted" not in text
     theirs = timm.create_model("tf_efficientnet_lite0").eval()
-    theirs.load_state_dict(tensors)
+    theirs.load_state_dict(weights.tensors)
     pixels = torch.rand(2, 3, 96, 96)  # theirs takes (pixels - 0.5) / 0.5, ours (pixels - mean) / standard deviation
     with torch.no_grad():
         there = theirs.forward_features((pixels - 0.5) / 0.5)
@@ -454,47 +453,41 @@ def test_real_weights_of_efficientnet_lite_fit_and_know_the_scale_of_our_chips(s
 
 
 def test_real_weights_go_to_the_bands_of_their_names(shared_weights):
-    tensors = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
+    weights = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
     network = create_classifier("efficientnet_lite0", 4, 2, 64)
     bands = ["nir", "blue", "green", "red"]
-    text = load_classifier_weights(network, "efficientnet_lite0", tensors, bands, "file")
+    text = load_classifier_weights(network, "efficientnet_lite0", weights, bands)
     assert "from 3 channels to 4" in text
-    ours, theirs = network.network.conv_stem.weight.detach(), tensors["conv_stem.weight"]
+    ours, theirs = network.network.conv_stem.weight.detach(), weights.tensors["conv_stem.weight"]
     scale = PHOTO_STD / 0.5 * 3 / 4
     assert torch.allclose(ours[:, 1:], theirs[:, [2, 1, 0]] * scale, atol=1e-6)
     assert torch.allclose(ours[:, 0], theirs.mean(1) * scale, atol=1e-6)
 
 
 def test_weights_of_another_network_are_refused_by_its_name(shared_weights):
-    tensors = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
+    weights = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
     with pytest.raises(InputError, match=r"0 of 100 tensors.*missing.*conv1\.weight.*more.*not expected.*"
                                          r"weights of efficientnet_lite0"):  # fmt: skip
-        load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", tensors, ["x"] * 3, "file")
+        load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", weights, ["x"] * 3)
 
 
 def test_a_larger_network_of_the_family_is_not_taken_in_part():
     larger = torchvision.models.resnet34().state_dict()
     with pytest.raises(InputError, match=r"not expected: layer1\.2.*They are the weights of resnet34"):
-        load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", larger, ["x"] * 3, "file")
-
-
-def test_weights_that_are_no_numbers_are_refused():
-    tensors = torchvision.models.squeezenet1_1().state_dict()
-    tensors["features.0.weight"][0] = float("nan")
-    with pytest.raises(InputError, match="no numbers"):
-        load_classifier_weights(create_classifier("squeezenet1_1", 3, 2, 64), "squeezenet1_1", tensors, ["x"] * 3, "f")
+        load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", Weights(larger, "file"), ["x"] * 3)
 
 
 def test_old_names_of_densenet_and_heads_used_in_training_only_are_understood():
     tensors = torchvision.models.densenet121().state_dict()
     old = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): value for key, value in tensors.items()}
     network = create_classifier("densenet121", 3, 2, 64)
-    load_classifier_weights(network, "densenet121", old, ["x"] * 3, "file")
+    load_classifier_weights(network, "densenet121", Weights(old, "file"), ["x"] * 3)
     assert torch.equal(network.state_dict()["network.features.denseblock1.denselayer1.conv2.weight"],
                        tensors["features.denseblock1.denselayer1.conv2.weight"])  # fmt: skip
     whole = torchvision.models.googlenet(weights=None, init_weights=True)
     assert whole.aux1 is not None
-    load_classifier_weights(create_classifier("googlenet", 3, 2, 64), "googlenet", whole.state_dict(), ["x"] * 3, "f")
+    weights = Weights(whole.state_dict(), "file")
+    load_classifier_weights(create_classifier("googlenet", 3, 2, 64), "googlenet", weights, ["x"] * 3)
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
@@ -502,7 +495,7 @@ def test_networks_that_torchvision_shows_a_narrower_image_get_the_same_from_us(n
     torch.manual_seed(0)
     theirs = torchvision.models.get_model(name, weights=None, init_weights=True, transform_input=True)
     network = create_classifier(name, 3, 2, 96)
-    load_classifier_weights(network, name, theirs.state_dict(), ["red", "green", "blue"], "file")
+    load_classifier_weights(network, name, Weights(theirs.state_dict(), "file"), ["red", "green", "blue"])
     first = next(module for module in theirs.modules() if isinstance(module, nn.Conv2d))
     ours = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     image = torch.randn(1, 3, 96, 96)
@@ -516,7 +509,7 @@ def test_networks_that_torchvision_shows_a_narrower_image_get_the_same_from_us(n
 def test_the_windows_of_maxvit_are_resized_to_the_chips():
     tensors = {key: torch.ones(value.shape) for key, value in on_meta("maxvit_t", 3).state_dict().items()}
     network = create_classifier("maxvit_t", 3, 2, 96)
-    text = load_classifier_weights(network, "maxvit_t", tensors, ["x"] * 3, "file")
+    text = load_classifier_weights(network, "maxvit_t", Weights(tensors, "file"), ["x"] * 3)
     assert "positions were resized to the chips in 22 tables" in text
     tables = [value for key, value in network.state_dict().items() if key.endswith("bias_table")]
     assert all(value.shape[0] == 25 and torch.allclose(value, torch.tensor(1.0)) for value in tables)
@@ -527,7 +520,7 @@ def test_a_gradient_over_the_chip_survives_the_resizing_of_positions():
     across = torch.linspace(0, 1, 7).repeat(7)  # left to right
     tensors["network.encoder.pos_embedding"][0, 1:] = across[:, None]
     network = create_classifier("vit_b_32", 3, 2, 96)
-    load_classifier_weights(network, "vit_b_32", tensors, ["x"] * 3, "file")
+    load_classifier_weights(network, "vit_b_32", Weights(tensors, "file"), ["x"] * 3)
     table = network.network.encoder.pos_embedding[0, 1:, 0].reshape(3, 3)
     assert torch.allclose(table[0], torch.tensor([0.0, 0.5, 1.0]), atol=1e-4) and torch.allclose(table[0], table[2])
 
@@ -536,8 +529,8 @@ def test_a_model_of_ours_is_where_another_training_starts(tmp_path):
     network = create_classifier("efficientnet_lite0", 4, 3, 64)
     save_model(tmp_path / "m.safetensors", network, header_of("efficientnet_lite0", 4, 64))
     other = create_classifier("efficientnet_lite0", 4, 5, 64)
-    tensors = read_weights(str(tmp_path / "m.safetensors"))
-    load_classifier_weights(other, "efficientnet_lite0", tensors, ["a", "b", "c", "d"], "m")
+    weights = read_weights(str(tmp_path / "m.safetensors"))
+    load_classifier_weights(other, "efficientnet_lite0", weights, ["a", "b", "c", "d"])
     assert torch.equal(other.network.conv_stem.weight, network.network.conv_stem.weight)
 
 
@@ -545,10 +538,10 @@ def test_teaching_networks_take_weights_of_their_own_shape_only():
     arguments = MlpArguments(hidden_sizes=(5,))
     tensors = create_classifier("mlp", 2, 3, 8, arguments).state_dict()
     network = create_classifier("mlp", 2, 4, 8, arguments)
-    load_classifier_weights(network, "mlp", tensors, ["x"] * 2, "file")
+    load_classifier_weights(network, "mlp", Weights(tensors, "file"), ["x"] * 2)
     assert torch.equal(network.state_dict()["network.hidden.1.weight"], tensors["network.hidden.1.weight"])
     with pytest.raises(InputError, match=r"0 of 4 tensors.*trained as mlp"):
-        load_classifier_weights(create_classifier("mlp", 2, 4, 8), "mlp", tensors, ["x"] * 2, "file")
+        load_classifier_weights(create_classifier("mlp", 2, 4, 8), "mlp", Weights(tensors, "file"), ["x"] * 2)
 
 
 def test_making_a_network_asks_no_hub(monkeypatch):
@@ -571,9 +564,9 @@ def test_a_download_says_its_size_and_licence_and_runs_nothing(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", load)
     assert "SqueezeNet1_1_Weights" in classifier_hub.describe_download("squeezenet1_1")
     assert " MB, licence" in classifier_hub.describe_download("squeezenet1_1")
-    tensors = classifier_hub.download_classifier("squeezenet1_1")
+    weights = classifier_hub.download_classifier("squeezenet1_1")
     assert asked["weights_only"] and asked["check_hash"] and asked["url"].startswith("https://download.pytorch.org/")
-    load_classifier_weights(create_classifier("squeezenet1_1", 1, 2, 64), "squeezenet1_1", tensors, ["x"], "hub")
+    load_classifier_weights(create_classifier("squeezenet1_1", 1, 2, 64), "squeezenet1_1", weights, ["x"])
 
 
 def test_a_download_from_timm_is_a_safetensors_file(monkeypatch, tmp_path):
@@ -584,7 +577,7 @@ def test_a_download_from_timm_is_a_safetensors_file(monkeypatch, tmp_path):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     assert "19 MB, licence apache-2.0" in classifier_hub.describe_download("efficientnet_lite0")
-    assert "conv_stem.weight" in classifier_hub.download_classifier("efficientnet_lite0")
+    assert "conv_stem.weight" in classifier_hub.download_classifier("efficientnet_lite0").tensors
 
 
 def test_weights_of_restricted_use_are_the_last_choice_and_named():
@@ -644,13 +637,20 @@ def test_a_frozen_encoder_changes_in_nothing_until_it_is_thawed():
     assert step() == set(network.state_dict())
 
 
-def test_batch_norms_can_be_held_while_all_learns():
-    network = create_classifier("resnet18", 3, 2, 64)
-    hold_norms(network)
-    network.train()
-    network(torch.randn(4, 3, 64, 64)).sum().backward()
-    assert network.network.bn1.running_mean.abs().max() == 0
-    assert network.network.bn1.weight.grad is not None and network.network.layer1.training
+@pytest.mark.parametrize("name", ["efficientnet_b0", "convnext_tiny", "swin_t"])
+def test_features_of_a_frozen_encoder_do_not_change_from_look_to_look(name):
+    network = create_classifier(name, 3, 2, 64)  # these leave out blocks at random while they learn
+    images = torch.randn(4, 3, 64, 64)
+
+    def steady():
+        network.train()
+        with torch.no_grad():
+            return torch.equal(network.features(images), network.features(images))
+
+    freeze_encoder(network)
+    assert steady()
+    thaw_encoder(network)
+    assert not steady()
 
 
 # The summary
@@ -690,6 +690,14 @@ def test_the_summary_folds_blocks_and_leaves_the_network_as_it_was():
     assert summary.learning == 2 * 512 + 2 and "are frozen" in summary.text()
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_the_summary_calculates_nothing():
+    network = create_classifier("resnet18", 3, 2, 64)
+    places = set()
+    network.network.layer4.register_forward_hook(lambda module, inputs, output: places.add(output.device.type))
+    assert summarise(network, 3, 64).output_shape == (2,)
+    assert places == {"meta"} and next(network.parameters()).device.type == "cpu"
 
 
 # The model file

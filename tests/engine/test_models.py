@@ -20,6 +20,7 @@ from plugin.engine.models.input_bands import adapt_filters
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.networks import padded_size
 from plugin.engine.models.normalisation import Normaliser, missing_values
+from plugin.engine.models.weights_file import Weights, read_weights
 from plugin.engine.raster_io import missing_values as missing_in_arrays
 
 CPU = torch.device("cpu")
@@ -122,18 +123,20 @@ def test_a_grey_image_gives_the_same_activations_in_any_number_of_bands(bands):
 
 
 def test_real_weights_fit_with_thirteen_bands(shared_weights):
-    tensors = encoder_weights.read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
+    weights = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
     network = create_model("unet", "efficientnet_lite0", 13, 2)
-    text = encoder_weights.load_encoder_weights(network.encoder, "efficientnet_lite0", tensors, ["x"] * 13, "file")
+    text = encoder_weights.load_encoder_weights(network.encoder, "efficientnet_lite0", weights, ["x"] * 13)
     assert "240 of 240" in text and "from 3 channels to 13 bands" in text
-    assert torch.equal(network.encoder.state_dict()["model.blocks.6.0.bn3.weight"], tensors["blocks.6.0.bn3.weight"])
+    assert torch.equal(
+        network.encoder.state_dict()["model.blocks.6.0.bn3.weight"], weights.tensors["blocks.6.0.bn3.weight"]
+    )
 
 
 def test_weights_for_another_encoder_are_refused_by_name(shared_weights):
-    tensors = encoder_weights.read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
+    weights = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
     network = create_encoder("resnet18", 3)
     with pytest.raises(InputError, match=r"0 of its 100 tensors.*weights of efficientnet_lite0"):
-        encoder_weights.load_encoder_weights(network, "resnet18", tensors, ["x"] * 3, "file")
+        encoder_weights.load_encoder_weights(network, "resnet18", weights, ["x"] * 3)
 
 
 @pytest.mark.parametrize("encoder", ["mobilenet_v2", "mobilenet_v3_small"])
@@ -143,7 +146,7 @@ def test_the_names_of_timm_and_torchvision_mean_the_same(encoder):
         for value in other.parameters():
             value.uniform_(-1, 1)
     network = create_encoder(encoder, 3)
-    encoder_weights.load_encoder_weights(network, encoder, other.state_dict(), ["x"] * 3, "file")
+    encoder_weights.load_encoder_weights(network, encoder, Weights(other.state_dict(), "file"), ["x"] * 3)
     for ours, theirs in zip(network.parameters(), other.parameters()):
         assert torch.equal(ours, theirs)
 
@@ -155,14 +158,14 @@ def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path):
 
     torch.save({"weight": Harm()}, tmp_path / "weights.pth")
     with pytest.raises(InputError, match="cannot be read"):
-        encoder_weights.read_weights(str(tmp_path / "weights.pth"))
+        read_weights(str(tmp_path / "weights.pth"))
     assert not (tmp_path / "harm").exists()
 
 
 def test_a_pth_file_of_torchvision_is_read(tmp_path):
     torch.save({"state_dict": torchvision.models.resnet18().state_dict()}, tmp_path / "resnet18.pth")
-    tensors = encoder_weights.read_weights(str(tmp_path / "resnet18.pth"))
-    text = encoder_weights.load_encoder_weights(create_encoder("resnet18", 1), "resnet18", tensors, ["pan"], "file")
+    weights = read_weights(str(tmp_path / "resnet18.pth"))
+    text = encoder_weights.load_encoder_weights(create_encoder("resnet18", 1), "resnet18", weights, ["pan"])
     assert "100 of 100" in text and "to 1 band." in text
 
 
@@ -171,7 +174,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path, name):
     if "missing" not in name:
         (tmp_path / name).write_text("these are no weights, but a text of some length")
     with pytest.raises(InputError):
-        encoder_weights.read_weights(str(tmp_path / name))
+        read_weights(str(tmp_path / name))
 
 
 def test_missing_values_become_zero_and_the_rest_is_scaled():

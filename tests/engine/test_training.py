@@ -17,6 +17,7 @@ from plugin.engine.models.factory import create_encoder
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.models.normalisation import Normaliser
+from plugin.engine.models.weights_file import Weights
 from plugin.engine.training import train
 from plugin.engine.training import train_segmenter as job
 from plugin.engine.training.chips import ChipReader
@@ -202,7 +203,7 @@ def test_weights_of_an_earlier_model_are_a_start(trained, chips, tmp_path):
 def test_weights_are_downloaded_only_at_the_users_word(chips, tmp_path, monkeypatch):
     reporter = Heard()
     asked = []
-    weights = create_encoder("mobilenet_v3_small", 3).state_dict()
+    weights = Weights(create_encoder("mobilenet_v3_small", 3).state_dict(), "the hub")
     monkeypatch.setattr(job, "download_weights", lambda encoder: asked.append(encoder) or weights)
     train_quickly(chips, tmp_path, epochs=1)
     assert not asked

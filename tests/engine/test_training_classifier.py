@@ -16,6 +16,7 @@ from plugin.engine.models.decision import choose_class, choose_labels
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_classifier
 from plugin.engine.models.normalisation import Normaliser
+from plugin.engine.models.weights_file import Weights
 from plugin.engine.training import loop
 from plugin.engine.training import train_classifier as job
 from plugin.engine.training.chips import SceneReader
@@ -243,7 +244,7 @@ def test_weights_are_downloaded_only_at_the_users_word(chips, tmp_path, monkeypa
     monkeypatch.setattr(job, "describe_download", lambda name: f"Downloading {name}")
     monkeypatch.setattr(
         job, "download_classifier",
-        lambda name: asked.append(name) or create_classifier(name, 3, 9, 32).state_dict(),
+        lambda name: asked.append(name) or Weights(create_classifier(name, 3, 9, 32).state_dict(), "the hub"),
     )  # fmt: skip
     train_quickly(chips, tmp_path, architecture="mobilenet_v3_small", epochs=1)
     assert not asked

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from ..errors import InputError, ResourceError
 from .classifiers import find_family
 from .timm_names import timm_name
+from .weights_file import Weights
 
 
 def describe_download(name: str) -> str:
@@ -36,7 +37,7 @@ def describe_download(name: str) -> str:
     return f"Downloading the weights {weights} of torchvision, {size}, licence {licence}."
 
 
-def download_classifier(name: str) -> dict[str, torch.Tensor]:
+def download_classifier(name: str) -> Weights:
     """Fetch the ImageNet weights of a classifier, or take them from the hub's cache.
 
     Raises:
@@ -46,12 +47,12 @@ def download_classifier(name: str) -> dict[str, torch.Tensor]:
     weights = None if find_family(name).library == "timm" else _torchvision_weights(name)
     try:
         if weights is not None:
-            return dict(
-                torch.hub.load_state_dict_from_url(
-                    weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-                )
+            tensors = torch.hub.load_state_dict_from_url(
+                weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
-        return _from_timm(name)
+        else:
+            tensors = _from_timm(name)
+        return Weights(tensors, f"Pretrained weights of {name}")
     except Exception as error:  # the hubs' clients raise errors of several libraries
         raise ResourceError(
             f"The pretrained weights of {name} could not be downloaded ({type(error).__name__}: {error}).",

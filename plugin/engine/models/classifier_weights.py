@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..errors import InputError
 from .classifier_network import Classifier, create_classifier
 from .classifiers import FAMILIES, find_family
 from .encoder_weights import PREFIXES
-from .input_bands import adapt_filters, first_convolution
+from .input_bands import adapt_filters
 from .timm_names import TWINS, image_std_in_timm, names_in_timm
+from .weights_file import Weights
 
 # The standard deviation of photographs (values from 0 to 1), by which most pretrained networks had them divided, as our
 # normalisation does with chips. A network that had them divided by more knows smaller values than it gets from us.
@@ -26,6 +28,11 @@ DERIVED = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|relati
 AUXILIARY = re.compile(r"^(aux1|aux2|AuxLogits)\.")
 # torchvision's files of DenseNets are older than its names for them.
 OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
+# What the names of tensors begin with, in one library or the other.
+BEGINNINGS = re.compile(
+    r"(features|classifier|fc|heads?|conv\d*|conv_\w+|bn\d*|layers?\d*|inception\d\w|Conv2d_\w+|Mixed_\w+|aux\d|AuxLogits|"
+    r"blocks|stem|stages?\d*|s\d|trunk_output|norm|ln|patch_embed|class_token|cls_token|pos_embed\w*|pre_logits)(\.|$)"
+)
 POSITIONS = re.compile(r"(pos_embedding|relative_position_bias_table)$")
 
 
@@ -45,9 +52,7 @@ class _Match:
         return not self.missing and not self.unexpected
 
 
-def load_classifier_weights(
-    classifier: Classifier, name: str, tensors: Mapping[str, torch.Tensor], band_names: Sequence[str], source: str
-) -> str:
+def load_classifier_weights(classifier: Classifier, name: str, weights: Weights, band_names: Sequence[str]) -> str:
     """Put pretrained weights into a classifier: all but its output layer, which stays as it is.
 
     The first convolution is adapted to the bands, and to the scale of our chips where the pretrained network was shown
@@ -56,9 +61,8 @@ def load_classifier_weights(
     Args:
         classifier: On the CPU.
         name: Its name.
-        tensors: What a file holds (`encoder_weights.read_weights`), or the hub (`classifier_hub`).
+        weights: What a file holds, or the hub (`classifier_hub`).
         band_names: The names of the bands that the network will see.
-        source: Where the tensors come from, for messages.
 
     Returns:
         One sentence for the log.
@@ -66,6 +70,7 @@ def load_classifier_weights(
     Raises:
         InputError: Tensors are missing, have another shape, or are of another network.
     """
+    tensors, source = weights.tensors, weights.source
     match = _best_match(classifier, name, tensors)
     if not match.whole:
         wanted = len(match.found) + len(match.missing)
@@ -76,16 +81,24 @@ def load_classifier_weights(
             _suggestion(name, tensors),
         )
     found = dict(match.found)
-    broken = next((key for key, value in found.items() if not torch.isfinite(value).all()), None)
-    if broken is not None:
-        raise InputError(f"{source} holds values that are no numbers (in {broken}).", "Choose another file.")
     text = f"{source}: {len(found)} tensors of {name} loaded, all but the output layer"
-    key = _first_filters(classifier)
+    key = _first_layer(classifier)
     if key is not None:
         filters, bands = found[key].to(torch.float32), len(band_names)
-        found[key] = adapt_filters(filters, band_names) * (PHOTO_STD / match.divided_by)
-        if filters.shape[1] != bands:
-            text += f"; the first convolution was adapted from {filters.shape[1]} channels to {bands}"
+        is_mlp = filters.ndim == 2
+        if is_mlp:  # of as many bands and pixels as ours, else it would not have matched
+            filters = filters.reshape(len(filters), bands, -1, 1)
+        channels = filters.shape[1]
+        source_names = weights.channel_names(channels)
+        if is_mlp and source_names is None:
+            source_names = tuple(band_names)
+        adapted = adapt_filters(filters, band_names, source_names)
+        scaled = adapted * (PHOTO_STD / match.divided_by)
+        found[key] = scaled.flatten(1) if is_mlp else scaled
+        if channels != bands:
+            text += f"; the first convolution was adapted from {channels} channels to {bands}"
+        elif not torch.equal(filters, adapted):
+            text += "; the filters of the first layer went to the bands of their names"
     if match.resized:
         text += f"; positions were resized to the chips in {match.resized} tables"
     state = classifier.state_dict()
@@ -117,7 +130,7 @@ def _match(
     classifier: Classifier, names: Mapping[str, str], stripped: Mapping[str, torch.Tensor], divided_by: float
 ) -> _Match:
     state = classifier.state_dict()
-    first = _first_filters(classifier)
+    first = _first_layer(classifier)
     output = f"network.{classifier.output_name}."
     found, missing, resized = {}, [], 0
     for key, name in names.items():
@@ -159,8 +172,8 @@ def _resized(table: torch.Tensor, want: torch.Tensor) -> torch.Tensor | None:
     if table.ndim != want.ndim or table.shape[-1] != want.shape[-1] or table.shape[:tokens] != want.shape[:tokens]:
         return None
     rows = table.reshape(-1, table.shape[-1])
-    side, new = (round((value.shape[-2] - tokens) ** 0.5) for value in (table, want))
-    if side**2 + tokens != len(rows):
+    side, new = (round(max(value.shape[-2] - tokens, 0) ** 0.5) for value in (table, want))
+    if side < 1 or side**2 + tokens != len(rows):
         return None
     grid = rows[tokens:].to(torch.float32).T.reshape(1, -1, side, side)
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=True)
@@ -168,10 +181,10 @@ def _resized(table: torch.Tensor, want: torch.Tensor) -> torch.Tensor | None:
     return resized.reshape(want.shape)
 
 
-def _first_filters(classifier: Classifier) -> str | None:
-    """The key of the filters that see the image; an MLP has none."""
-    has = any(isinstance(module, torch.nn.Conv2d) for module in classifier.modules())
-    return f"{first_convolution(classifier)[0]}.weight" if has else None
+def _first_layer(classifier: Classifier) -> str | None:
+    """The key of the filters that see the image, or an MLP's weights; None where the output layer sees it itself."""
+    layers = [name for name, module in classifier.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    return None if classifier.get_submodule(layers[0]) is classifier.output else f"{layers[0]}.weight"
 
 
 def _from_terrazzo(tensors: Mapping[str, torch.Tensor]) -> bool:
@@ -191,7 +204,9 @@ def _suggestion(wanted: str, tensors: Mapping[str, torch.Tensor]) -> str:
     """Which network the tensors seem to be of."""
     if _from_terrazzo(tensors):
         return f"They are of a Terrazzo model of another network or shape: choose one that was trained as {wanted}."
-    for family in FAMILIES:
+    known = sum(bool(BEGINNINGS.match(PREFIXES.sub("", key))) for key in tensors)
+    # To lay out a network of each family takes seconds.
+    for family in FAMILIES if 2 * known >= len(tensors) else ():
         if family.library == "terrazzo":
             continue
         for place, name in enumerate(family.members):

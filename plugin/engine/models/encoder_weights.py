@@ -1,4 +1,4 @@
-"""Pretrained weights of encoders: from a file, or from the hub at the user's word."""
+"""Pretrained weights of encoders, also from the hub at the user's word."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError, ResourceError
 from .factory import ENCODER_SOURCES, create_encoder
 from .input_bands import adapt_filters, first_convolution
+from .weights_file import Weights
 
 # What wraps a network leaves its name in front of the keys.
 PREFIXES = re.compile(r"^(?:(?:module|model|network|encoder|backbone)\.)+")
@@ -23,41 +23,9 @@ OTHER_SPELLINGS = {
     "mobilenet_v2": lambda: timm.create_model("mobilenetv2_100"),
     "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(),
 }
-ENDINGS = (".safetensors", ".pth", ".pt")
 
 
-def read_weights(path: str) -> dict[str, torch.Tensor]:
-    """Read a file of tensors without running anything in it.
-
-    Raises:
-        InputError: There is no such file, or it holds something else than named tensors.
-    """
-    if not path.lower().endswith(ENDINGS):
-        raise InputError(f"ENCODER_WEIGHTS is {path}.", f"Choose a file that ends in {', '.join(ENDINGS)}.")
-    try:
-        if path.lower().endswith(".safetensors"):
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
-    except Exception as error:  # on garbage, torch's reader fails in a dozen ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"The weights file {path} cannot be read ({reason}).",
-            "Choose a .safetensors file, or a .pth file of tensors only.",
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = (
-        {key: value for key, value in content.items() if torch.is_tensor(value)} if isinstance(content, Mapping) else {}
-    )
-    if not tensors:
-        raise InputError(f"The weights file {path} holds no named tensors.", "Choose a file with a state dict.")
-    return tensors
-
-
-def download_weights(encoder: str) -> dict[str, torch.Tensor]:
+def download_weights(encoder: str) -> Weights:
     """Fetch the ImageNet weights of an encoder from the Hugging Face hub; called only where the user asked for it.
 
     Raises:
@@ -72,20 +40,17 @@ def download_weights(encoder: str) -> dict[str, torch.Tensor]:
             f"The pretrained weights of {encoder} could not be downloaded ({type(error).__name__}: {error}).",
             "Check the network, give a file as ENCODER_WEIGHTS, or train without DOWNLOAD_WEIGHTS.",
         ) from error
-    return dict(network.state_dict())
+    return Weights(dict(network.state_dict()), f"ImageNet weights of {encoder} from the hub")
 
 
-def load_encoder_weights(
-    network: nn.Module, encoder: str, tensors: Mapping[str, torch.Tensor], band_names: Sequence[str], source: str
-) -> str:
+def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, band_names: Sequence[str]) -> str:
     """Put pretrained weights into an encoder; its first convolution is adapted to the bands.
 
     Args:
         network: The encoder.
         encoder: Its name.
-        tensors: What a file or the hub holds; keys beside the encoder's (a classifier) are left out.
+        weights: What a file or the hub holds; keys beside the encoder's (a classifier) are left out.
         band_names: The names of the bands that the network will see.
-        source: Where the tensors come from, for messages.
 
     Returns:
         One sentence for the log: how many tensors of how many were matched.
@@ -93,6 +58,7 @@ def load_encoder_weights(
     Raises:
         InputError: A tensor of the encoder is not in the file or has another shape.
     """
+    tensors, source = weights.tensors, weights.source
     found = _match(network, encoder, tensors)
     wanted = [key for key in network.state_dict() if not _optional(key)]
     matched = [key for key in wanted if key in found]
@@ -104,8 +70,9 @@ def load_encoder_weights(
             _suggestion(tensors, encoder),
         )
     name = first_convolution(network)[0] + ".weight"
-    channels = found[name].shape[1]
-    found[name] = adapt_filters(found[name].to(torch.float32), band_names)
+    filters = found[name].to(torch.float32)
+    channels = filters.shape[1]
+    found[name] = adapt_filters(filters, band_names, weights.channel_names(channels))
     network.load_state_dict(found, strict=False)
     bands = "band" if len(band_names) == 1 else "bands"
     text = f"{source}: {len(matched)} of {len(wanted)} tensors of {encoder} matched"
@@ -114,6 +81,8 @@ def load_encoder_weights(
         text += f", {beside} others in it (a classifier, say) are not used"
     if channels != len(band_names):
         text += f"; the first convolution was adapted from {channels} channels to {len(band_names)} {bands}"
+    elif not torch.equal(filters, found[name]):
+        text += "; the filters of the first convolution went to the bands of their names"
     return text + "."
 
 

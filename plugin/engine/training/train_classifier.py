@@ -20,10 +20,10 @@ from ..models.classifier_network import Classifier, create_classifier
 from ..models.classifier_weights import load_classifier_weights
 from ..models.cost import work_per_chip
 from ..models.decision import USUAL_THRESHOLD
-from ..models.encoder_weights import read_weights
 from ..models.fine_tuning import freeze_encoder
 from ..models.header import ModelHeader
 from ..models.summary import Summary, summarise
+from ..models.weights_file import read_weights
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
 from .device import choose_device, describe_device, explain_memory
@@ -179,14 +179,14 @@ def _make_network(
     info, name = dataset.info, config.architecture
     network = create_classifier(name, len(info.band_names), len(info.classes), info.chip_size, arguments)
     if config.encoder_weights:
-        tensors, source = read_weights(config.encoder_weights), config.encoder_weights
+        weights = read_weights(config.encoder_weights)
     elif config.download_weights:
         reporter.log(describe_download(name))
-        tensors, source = download_classifier(name), f"Pretrained weights of {name}"
+        weights = download_classifier(name)
     else:
         reporter.log("The network starts from random weights.")
         return network
-    reporter.log(load_classifier_weights(network, name, tensors, info.band_names, source))
+    reporter.log(load_classifier_weights(network, name, weights, info.band_names))
     return network
 
 

@@ -14,9 +14,10 @@ from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainSegmenterConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..models.encoder_weights import download_weights, load_encoder_weights, read_weights
+from ..models.encoder_weights import download_weights, load_encoder_weights
 from ..models.factory import check_chip_size, count_parameters, create_model
 from ..models.networks import Segmenter
+from ..models.weights_file import read_weights
 from .chips import ChipReader
 from .device import choose_device, describe_device, explain_memory
 from .examples import choose_examples, predict_examples
@@ -108,14 +109,14 @@ def _make_network(config: TrainSegmenterConfig, dataset: ChipDataset, reporter: 
     info = dataset.info
     network = create_model(config.architecture, config.encoder, len(info.band_names), len(info.classes))
     if config.encoder_weights:
-        tensors, source = read_weights(config.encoder_weights), config.encoder_weights
+        weights = read_weights(config.encoder_weights)
     elif config.download_weights:
         reporter.log(f"Downloading ImageNet weights of {config.encoder} from the Hugging Face hub, as asked.")
-        tensors, source = download_weights(config.encoder), f"ImageNet weights of {config.encoder} from the hub"
+        weights = download_weights(config.encoder)
     else:
         reporter.log("The encoder starts from random weights.")
         return network
-    reporter.log(load_encoder_weights(network.encoder, config.encoder, tensors, info.band_names, source))
+    reporter.log(load_encoder_weights(network.encoder, config.encoder, weights, info.band_names))
     return network
 
 

@@ -1,0 +1,102 @@
+"""Pretrained weights: tensors from a file that nobody vouches for, and what is known of the bands they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors import safe_open
+
+from ..errors import InputError
+from .header import KEY, ModelHeader
+
+ENDINGS = (".safetensors", ".pth", ".pt")
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name.
+
+    Attributes:
+        tensors: On the CPU.
+        source: Where they come from, for messages.
+        band_names: The bands that the network saw, which a model file of Terrazzo tells; None where nobody does.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    source: str
+    band_names: tuple[str, ...] | None = None
+
+    def channel_names(self, channels: int) -> tuple[str, ...] | None:
+        """The names of the channels of the first layer; None where nobody tells.
+
+        Raises:
+            InputError: The file names another number of bands.
+        """
+        if self.band_names is not None and len(self.band_names) != channels:
+            raise InputError(
+                f"{self.source} is damaged: it names {len(self.band_names)} bands, and its first layer takes "
+                f"{channels} channels.",
+                "Choose another file.",
+            )
+        return self.band_names
+
+
+def read_weights(path: str) -> Weights:
+    """Read a file of tensors without running anything in it.
+
+    Raises:
+        InputError: There is no such file, or it holds something else than named tensors of numbers.
+    """
+    if not path.lower().endswith(ENDINGS):
+        raise InputError(f"ENCODER_WEIGHTS is {path}.", f"Choose a file that ends in {', '.join(ENDINGS)}.")
+    try:
+        if path.lower().endswith(".safetensors"):
+            with safe_open(path, framework="pt") as file:
+                content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
+        else:
+            content, metadata = torch.load(path, map_location="cpu", weights_only=True), {}
+    except FileNotFoundError as error:
+        raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
+    except Exception as error:  # on garbage, torch's reader fails in a dozen ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The weights file {path} cannot be read ({reason}).",
+            "Choose a .safetensors file, or a .pth file of tensors only.",
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = (
+        {str(key): value for key, value in content.items() if torch.is_tensor(value)}
+        if isinstance(content, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise InputError(f"The weights file {path} holds no named tensors.", "Choose a file with a state dict.")
+    for key, value in tensors.items():
+        fault = find_fault(key, value)
+        if fault is not None:
+            raise InputError(f"The weights file {path} cannot be used: {fault}.", "Choose another file.")
+    bands = ModelHeader.from_metadata(metadata[KEY], path).band_names if KEY in metadata else None
+    return Weights(tensors, path, bands)
+
+
+def find_fault(name: str, tensor: torch.Tensor) -> str | None:
+    """Why a network cannot calculate with a tensor, in words that name it; None where it can."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        return f"{name} is not stored as a plain table of numbers"
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"{name} claims to be larger than what is stored of it"
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        return None
+    if tensor.dtype not in NUMBERS:
+        return f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}"
+    if not torch.isfinite(tensor.to(torch.float32)).all():
+        return f"{name} holds values that are no numbers"
+    if name.endswith("running_var") and (tensor < 0).any():
+        return f"{name} holds negative variances"
+    return None
