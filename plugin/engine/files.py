@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import ResourceError
+from .errors import InputError, ResourceError
 
 # What GDAL and QGIS read beside a raster; it moves with the raster.
 SIDECARS = (".aux.xml", ".ovr", ".msk")
@@ -78,6 +79,33 @@ def check_writable(final: str | os.PathLike[str], needed_bytes: int = 0) -> None
             f"The disk of {folder} has {readable_size(free)} free, and about {readable_size(needed_bytes)} are needed.",
             "Free some space, or choose a folder on another disk.",
         )
+
+
+def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -> None:
+    """Refuse outputs of other kinds, and two of one name.
+
+    Args:
+        outputs: Parameter → path; None is not wanted.
+        endings: The endings that will do, and what such files are called.
+
+    Raises:
+        InputError: Such a name, or that of a folder.
+    """
+    taken: dict[Path, str] = {}
+    first = next(iter(endings))
+    for name, path in outputs.items():
+        if not path:
+            continue
+        if Path(path).suffix.lower() not in endings:
+            others = [ending for ending in endings if endings[ending] != endings[first]]
+            more = f" (or {', '.join(others)})" if others else ""
+            remedy = f"Give it the ending {first}{more}: it is written as {endings[first]}."
+            raise InputError(f"{name} is {path}.", remedy)
+        other = taken.setdefault(Path(path).absolute(), name)
+        if other != name:
+            raise InputError(f"{other} and {name} are both {path}.", "Give them different names.")
+        if Path(path).is_dir():
+            raise InputError(f"{name} {path} is a folder.", "Give the name of a file.")
 
 
 def readable_size(count: float) -> str:

@@ -20,7 +20,7 @@ from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Stage
 from plugin.engine.files import partial_path
 from plugin.engine.mapping import activation, activation_rasters
-from plugin.engine.mapping.grad_cam import chip_activation
+from plugin.engine.mapping.grad_cam import chip_activation, pixel_gradients, weighted
 from plugin.engine.mapping.taps import Tap
 from plugin.engine.models.classifier_network import Classifier
 from plugin.engine.models.factory import create_model
@@ -214,6 +214,24 @@ def test_every_kind_of_network_shows_its_activation(tmp_path: Path, name: str) -
 # --- class activation of segmentation networks
 
 
+@pytest.mark.parametrize("architecture", ["unet", "fcn"])
+def test_a_segmentation_networks_activation_lies_where_it_sees_the_class(tmp_path: Path, architecture: str) -> None:
+    """Where the head scores each place for itself, the activation is the score without its offset."""
+    torch.manual_seed(0)
+    network = create_model(architecture, "resnet18", 1, 2).eval().requires_grad_(False)
+    head = network.decoder.head if architecture == "unet" else network.decoder.head[4]
+    middle = head.kernel_size[0] // 2
+    weight = torch.zeros_like(head.weight)
+    weight[:, :, middle, middle] = torch.randn(head.weight.shape[:2])
+    head.weight.copy_(weight)
+    images = torch.randn(1, 1, 96, 96)
+    tap = Tap(network, "")
+    gradient, count = pixel_gradients(tap, images, 1, torch.ones(96, 96, dtype=torch.bool), True)
+    found = weighted(tap.maps(images), gradient[None] / count)[0]
+    wanted = torch.relu(network.decoder(network.encoder(images))[0, 1] - head.bias[1])
+    assert count and np.corrcoef(found.flatten(), wanted.flatten())[0, 1] > 0.99
+
+
 def test_a_segmentation_networks_activation_has_no_seams(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 9, (12, 14)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
     image = write_raster(tmp_path / "i.tif", data)
@@ -285,6 +303,8 @@ def test_layers_of_any_network_become_a_raster(tmp_path: Path, name: str, layer:
 def test_feature_maps_of_a_segmentation_network(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "i.tif", scene())
     run(tmp_path, save(tmp_path, segmenter()), input=image, kind="feature_maps", channels=4)
+    assert pixels(tmp_path / "a.tif").shape == (4, 80, 96)
+    run(tmp_path, str(tmp_path / "m.safetensors"), input=image, kind="feature_maps", channels=4, layer="encoder")
     assert pixels(tmp_path / "a.tif").shape == (4, 3, 3)
     run(tmp_path, str(tmp_path / "m.safetensors"), input=image, kind="feature_maps", channels=4, layer="decoder.head")
     assert pixels(tmp_path / "a.tif").shape == (2, 80, 96)

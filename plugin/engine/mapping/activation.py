@@ -9,7 +9,7 @@ from typing import Any
 from ..config import ActivationMapsConfig
 from ..errors import InputError
 from ..events import Reporter, readable_time
-from ..files import check_writable
+from ..files import check_names, check_writable
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader, read_header
 from ..models.model_file import CLASSIFIER_TASKS, load_classifier, load_model
@@ -17,7 +17,7 @@ from ..models.networks import Segmenter
 from .activation_rasters import ActivationRaster, suits_photographs
 from .filters import write_filters
 from .grad_cam import find_class
-from .outputs import RASTER_ENDINGS, check_names
+from .outputs import RASTER_ENDINGS
 from .overlays import write_overlays
 from .taps import Tap, describe_layers
 

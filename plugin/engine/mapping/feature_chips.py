@@ -20,7 +20,7 @@ from ..chips.sampling import is_slice, sample_image
 from ..config import ClassifyFeaturesConfig
 from ..errors import Cancelled, InputError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable
+from ..files import check_names, check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import RasterReader, crs_text, missing_values
@@ -29,7 +29,7 @@ from ..windows import Window
 from .answers import Answers, known_answers
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .chip_predictor import ChipPredictor, probabilities
-from .outputs import check_names, limit_cache
+from .outputs import limit_cache
 from .pipeline import read_ahead, reading_thread
 from .reading import COMPACT_TYPES, explain_reading
 from .tables import Table

@@ -7,49 +7,13 @@ from pathlib import Path
 
 from osgeo import gdal
 
-from ..errors import InputError, ResourceError
+from ..errors import InputError
 from ..raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
 # What GDAL may keep of blocks. A raster in strips is read across its whole width for each tile, so the next tile of
 # the row should find them again; beyond the limit they are read anew, and memory stays what it is.
 CACHE_BYTES, LARGEST_CACHE_BYTES = 128 * 2**20, 2**30
-
-
-def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -> None:
-    """Refuse outputs of other kinds, and two of one name.
-
-    Args:
-        outputs: Parameter → path; None is not wanted.
-        endings: The endings that will do, and what such files are called.
-    """
-    taken: dict[Path, str] = {}
-    first = next(iter(endings))
-    for name, path in outputs.items():
-        if not path:
-            continue
-        if Path(path).suffix.lower() not in endings:
-            others = [ending for ending in endings if endings[ending] != endings[first]]
-            more = f" (or {', '.join(others)})" if others else ""
-            remedy = f"Give it the ending {first}{more}: it is written as {endings[first]}."
-            raise InputError(f"{name} is {path}.", remedy)
-        other = taken.setdefault(Path(path).absolute(), name)
-        if other != name:
-            raise InputError(f"{other} and {name} are both {path}.", "Give them different names.")
-        if Path(path).is_dir():
-            raise ResourceError(f"{path} is a folder.", "Give the name of a file.")
-
-
-def check_styles(outputs: Mapping[str, str | None]) -> None:
-    """Refuse two outputs whose style files would have the same name."""
-    taken: dict[Path, str] = {}
-    for name, path in outputs.items():
-        other = taken.setdefault(Path(path).absolute().with_suffix(""), name) if path else name
-        if other != name:
-            raise InputError(
-                f"{other} and {name} differ in their endings only ({path}), and would share one style file.",
-                "Give them different names.",
-            )
 
 
 def check_not_input(outputs: Mapping[str, str | None], files: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from ..chips.formats.squares import square, square_with_gaps
 from ..config import ClassifyScenesConfig
 from ..errors import Cancelled, InputError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable
+from ..files import check_names, check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import missing_values
@@ -23,7 +23,6 @@ from ..training.device import choose_device, describe_device, explain_memory
 from .answers import TEXT, Answers, Field, known_answers
 from .checks import bands_text, far_off
 from .chip_predictor import ChipPredictor, probabilities
-from .outputs import check_names
 from .pipeline import read_ahead, reading_thread
 from .reading import COMPACT_TYPES
 from .tables import TABLE_ENDINGS, Table

@@ -14,14 +14,14 @@ from ..classes import ClassTable
 from ..config import SegmentRasterConfig
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable
+from ..files import check_names, check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
 from ..raster_io import RasterInfo, RasterReader, crs_text, spatial_reference
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
-from .outputs import RASTER_ENDINGS, check_names, check_not_input, limit_cache
+from .outputs import RASTER_ENDINGS, check_not_input, limit_cache
 from .pipeline import Mapper
 from .predictor import Predictor
 from .reading import TileReader

@@ -10,15 +10,15 @@ from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..files import check_writable, partial_path
+from ..files import check_names, check_writable, partial_path
 from ..raster_io import RasterInfo
 from ..windows import Window
 from .answers import Answers
-from .outputs import RASTER_ENDINGS, check_names, check_styles
+from .layer_style import grid_style, marked, why_not_beside
+from .outputs import RASTER_ENDINGS
 from .segment import CLASS_SHARE, PROBABILITY_SHARE
 from .step_reader import StepBlock
-from .style import write_polygons_qml
-from .tables import TABLE_ENDINGS, Table, squares
+from .tables import TABLE_ENDINGS, Table, check_replaceable, keeps_style, squares
 from .writer import ClassRaster, MembersRaster, ProbabilityRaster
 
 # GeoTIFF blocks are at least this large, however few steps are calculated at once.
@@ -42,7 +42,7 @@ def check_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
         raise InputError("Nothing is to be written.", "Give a name as OUTPUT, PROBABILITIES or GRID.")
     check_names(rasters, RASTER_ENDINGS)
     check_names({"GRID": config.grid}, TABLE_ENDINGS)
-    check_styles({"OUTPUT": config.output, "GRID": config.grid})
+    check_replaceable({"GRID": config.grid}, LAYER)
     return outputs
 
 
@@ -67,6 +67,18 @@ def check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, re
             f"The grid will have up to {size:,} polygons, which is slow to write and to draw. Give a larger STRIDE, or "
             "a raster as OUTPUT instead."
         )
+    why_not = _why_no_sidecar(config)
+    if why_not is not None:
+        reporter.log(
+            f"No style is written beside {config.grid}: {why_not}. A GeoPackage would hold its style in itself."
+        )
+
+
+def _why_no_sidecar(config: ClassifyScenesConfig) -> str | None:
+    """Why the grid gets no style beside it; None where it does, or where it needs none there."""
+    if not config.grid or keeps_style(config.grid):
+        return None
+    return why_not_beside(config.grid, (config.output, config.probabilities))
 
 
 class StepOutputs:
@@ -84,6 +96,7 @@ class StepOutputs:
         self.members: MembersRaster | None = None
         self.shares: ProbabilityRaster | None = None
         self.grid: Table | None = None
+        self.sidecar: str | None = None
         if config.output and answers.several:
             self.members = stack.enter_context(MembersRaster(config.output, *common))
         elif config.output:
@@ -91,7 +104,10 @@ class StepOutputs:
         if config.probabilities:
             self.shares = stack.enter_context(ProbabilityRaster(config.probabilities, *common))
         if config.grid:
-            self.grid = stack.enter_context(Table(config.grid, LAYER, answers.fields(), like.crs))
+            style = grid_style(answers)
+            self.grid = stack.enter_context(Table(config.grid, LAYER, answers.fields(), like.crs, style))
+            if not keeps_style(config.grid) and _why_no_sidecar(config) is None:
+                self.sidecar = marked(style, config.grid)
 
     def write(self, block: StepBlock, shares: np.ndarray) -> None:
         """Write the (n, C) probabilities of the steps that a block wants, and what follows from them."""
@@ -123,11 +139,8 @@ class StepOutputs:
             self.shares.close()
         if self.grid is not None:
             self.grid.close()
-            self._style_grid(self.grid.path)
+            if self.sidecar is not None:
+                partial_path(self.grid.path).with_suffix(".qml").write_text(self.sidecar, encoding="utf-8")
         for output in (self.shares, self.grid, self.values, self.members):
             if output is not None:
                 output.publish()
-
-    def _style_grid(self, path: str) -> None:
-        if not self.answers.several:
-            write_polygons_qml(partial_path(path).with_suffix(".qml"), "value", self.answers.classes)

@@ -29,7 +29,8 @@ class Tap:
     Args:
         network: In evaluation mode, nothing of it learning.
         layer: The layer's name, as `describe_layers` lists it; "" for the last of the features: what a classifier
-            pools, or the deepest map of a segmentation network's encoder.
+            pools, or that from which a segmentation network scores the classes. The deepest map of a U-Net would say
+            little: most of what tells its classes apart goes around it.
 
     Raises:
         InputError: There is no such layer, or no map in the network at all.
@@ -44,7 +45,7 @@ class Tap:
         if layer:
             self.module = _find(network, layer)
         elif isinstance(network, Segmenter):
-            self.module = network.encoder
+            self.module = network.get_submodule(network.last_features)
         elif not network.has_map:
             raise InputError(
                 "The network has no map of features: an MLP sees a chip's pixels as one list.",

@@ -24,13 +24,19 @@ class Segmenter(nn.Module):
 
     Args:
         encoder: (N, B, H, W) → features; H and W multiples of `STRIDE`.
-        decoder: Features → logits (N, C, h, w) at any stride.
+        decoder: Features → logits (N, C, h, w) at any stride. Its `last_features` names the layer, of the whole
+            network, from whose map the classes are scored.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+
+    @property
+    def last_features(self) -> str:
+        """The layer from whose map the classes are scored."""
+        return str(self.decoder.last_features)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, H, W) normalised bands → (N, C, H, W) logits."""
@@ -53,6 +59,8 @@ def padded_size(size: int) -> int:
 class UnetDecoder(nn.Module):
     """The decoder and head of U-Net (Ronneberger et al. 2015): upsampled step by step, joined with each stage."""
 
+    last_features = "decoder.blocks"
+
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__()
         self.blocks = smp.decoders.unet.decoder.UnetDecoder(
@@ -71,6 +79,8 @@ class UnetDecoder(nn.Module):
 class FcnDecoder(nn.Module):
     """torchvision's FCN head on the last features of an encoder whose last stages are dilated to stride 8."""
 
+    last_features = "decoder.head.3"
+
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__()
         self.head = FCNHead(channels[-1], classes)
@@ -83,6 +93,8 @@ class FcnDecoder(nn.Module):
 
 class Fcn8sDecoder(nn.Module):
     """FCN-8s (Long, Shelhamer and Darrell 2015): the stages at strides 8, 16 and 32 are scored and summed."""
+
+    last_features = "encoder"  # the deepest of the three
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__()
