@@ -159,6 +159,8 @@ def _settled(
     frozen = config.freeze_epochs
     if freeze == "warm_up" and frozen is None:
         frozen = automatic_frozen_epochs(epochs)
+    if freeze != "warm_up" and frozen is not None:
+        reporter.warning(f"FREEZE_EPOCHS {frozen} has no effect: FREEZE is {freeze}, and there is no warm-up.")
     if freeze == "warm_up" and frozen is not None and frozen >= epochs:
         reporter.log(f"All {epochs} epochs are of the warm-up: the encoder stays as it is.")
     rate = config.encoder_rate
