@@ -242,7 +242,6 @@ def test_the_grid_holds_the_same_answers_as_the_raster(tmp_path: Path, by_mean: 
         assert feature["class"] == dict(zip(CLASSES.values.tolist(), CLASSES.names))[found[row, col]]
         assert feature["confidence"] == pytest.approx(shares[:, row, col].max(), abs=1e-5)
         assert feature["probability_9"] == pytest.approx(shares[2, row, col], abs=1e-5)
-    assert 'label="bright"' in (tmp_path / "g.qml").read_text()
 
 
 def test_a_grid_alone_will_do(tmp_path: Path, by_mean: nn.Module) -> None:
@@ -439,7 +438,6 @@ def test_bands_of_photographs_go_by_name_number_or_order(tmp_path: Path, monkeyp
         ({"table": "t.csv"}, "TABLE is for photographs"),
         ({"output": "map.img"}, r"Give it the ending \.tif"),
         ({"grid": "grid.shp"}, r"ending \.gpkg"),
-        ({"grid": "map.gpkg", "output": "map.tif"}, "would share one style file"),
         ({"input": None, "input_folder": "/no/such", "table": "/tmp/t.csv"}, "is no folder"),
         ({"input": None, "input_folder": "/no/such"}, "no TABLE to write"),
     ],

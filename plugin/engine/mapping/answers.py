@@ -5,7 +5,7 @@ N chips, C classes. Needs numpy only, because tables are also made inside QGIS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -86,6 +86,11 @@ class Answers:
         if not kinds:
             return [None, None, max(shares), *shares]
         return [kinds[0].value, kinds[0].name, shares[shown[0]], *shares]
+
+
+def field_titles(fields: Iterable[Field]) -> dict[str, str]:
+    """Name → title of the fields that have one."""
+    return {field.name: field.title for field in fields if field.title}
 
 
 def known_answers(header: ModelHeader, threshold: Optional[float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +13,8 @@ from ..classes import ClassInfo, ClassTable
 
 # Category names are a list from value 0 on; of sparse large values the attribute table knows the names.
 LARGEST_CATEGORY = 1023
+# How what has no class is drawn.
+NO_CLASS, NO_CLASS_RGB = "no class", (140, 140, 140)
 
 
 def color_table(classes: ClassTable, nodata: int) -> gdal.ColorTable:
@@ -97,28 +99,47 @@ def write_ramp_qml(path: Path, low: float, high: float, stops: Sequence[tuple[fl
     _save(path, root)
 
 
-def write_polygons_qml(path: Path, field: str, classes: ClassTable) -> None:
-    """Write the QGIS style of polygons whose class value stands in a field: their names and see-through colours."""
-    root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
+def polygons_style(field: str | None, classes: ClassTable, titles: Mapping[str, str]) -> str:
+    """The QGIS style of polygons of answers: their classes' names and see-through colours, and titles of the fields.
+
+    Args:
+        field: Holds the class value; without a value there, a polygon is a grey outline. None leaves the drawing to
+            QGIS, as where a polygon has several classes.
+        classes: The classes.
+        titles: Name of a field → what people shall read in its place.
+    """
+    categories = "Symbology|Fields" if field else "Fields"
+    root = ElementTree.Element("qgis", version="3.22.0", styleCategories=categories)
+    aliases = ElementTree.SubElement(root, "aliases")
+    for name, title in titles.items():
+        ElementTree.SubElement(aliases, "alias", field=name, name=title)
+    if field:
+        _draw_classes(root, field, classes)
+    return _text(root)
+
+
+def _draw_classes(root: ElementTree.Element, field: str, classes: ClassTable) -> None:
+    """Add a categorized renderer of polygons."""
     renderer = ElementTree.SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr=field, forceraster="0", symbollevels="0",
         enableorderby="0",
     )  # fmt: skip
     categories = ElementTree.SubElement(renderer, "categories")
     symbols = ElementTree.SubElement(renderer, "symbols")
-    for number, info in enumerate(classes.classes):
+    entries = [(str(info.value), info.name, info.rgb, "solid") for info in classes.classes]
+    # QGIS draws in this way what has no value.
+    for number, (value, label, rgb, fill) in enumerate([*entries, ("", NO_CLASS, NO_CLASS_RGB, "no")]):
         ElementTree.SubElement(
-            categories, "category", value=str(info.value), symbol=str(number), label=info.name, render="true"
-        )
+            categories, "category", value=value, symbol=str(number), label=label, render="true"
+        )  # fmt: skip
         symbol = ElementTree.SubElement(
             symbols, "symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0"
         )
         layer = ElementTree.SubElement(symbol, "layer", attrib={"class": "SimpleFill"}, enabled="1", locked="0")
-        color = ",".join(map(str, info.rgb))
-        settings = {"color": f"{color},140", "outline_color": f"{color},255", "outline_width": "0.2", "style": "solid"}
-        for key, value in settings.items():
-            ElementTree.SubElement(layer, "prop", k=key, v=value)
-    _save(path, root)
+        color = ",".join(map(str, rgb))
+        settings = {"color": f"{color},140", "outline_color": f"{color},255", "outline_width": "0.2", "style": fill}
+        for key, setting in settings.items():
+            ElementTree.SubElement(layer, "prop", k=key, v=setting)
 
 
 def _raster_renderer(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
@@ -132,6 +153,10 @@ def _raster_renderer(kind: str) -> tuple[ElementTree.Element, ElementTree.Elemen
 
 
 def _save(path: Path, root: ElementTree.Element) -> None:
+    path.write_text(_text(root), encoding="utf-8")
+
+
+def _text(root: ElementTree.Element) -> str:
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
-    path.write_text(f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n", encoding="utf-8")
+    return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n"

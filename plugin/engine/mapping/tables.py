@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from osgeo import gdal, ogr
 
-from ..errors import ResourceError
+from ..errors import InputError, ResourceError
 from ..files import partial_path, publish, remove_partial
 from ..raster_io import spatial_reference
 from ..windows import Grid, Window
 from .answers import INTEGER, NUMBER, TEXT, Field
+from .layer_style import STYLE_TABLE, keep_inside
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,6 +29,9 @@ TABLE_ENDINGS = {".gpkg": "a GeoPackage", ".geojson": "GeoJSON", ".csv": "CSV"}
 TYPES = {INTEGER: ogr.OFTInteger, NUMBER: ogr.OFTReal, TEXT: ogr.OFTString}
 # A journal of everything since the begin of a transaction is kept on the disk.
 ROWS_A_TRANSACTION = 50_000
+# The tables that belong to any GeoPackage, and the indexes of its layers.
+SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
+NAMED_LAYERS = 5  # of those that would be lost
 
 
 class Table:
@@ -36,13 +42,16 @@ class Table:
         layer: Its layer's name.
         fields: Its columns.
         crs: WKT2 of the polygons; None for a table without geometry.
+        style: QGIS's, which a GeoPackage keeps in itself; other kinds of files do not.
 
     Raises:
         ResourceError: It cannot be made.
     """
 
-    def __init__(self, path: str, layer: str, fields: Sequence[Field], crs: str | None = None) -> None:
-        self.path, self.count = path, 0
+    def __init__(
+        self, path: str, layer: str, fields: Sequence[Field], crs: str | None = None, style: str | None = None
+    ) -> None:
+        self.path, self.style, self.count = path, style, 0
         driver = DRIVERS[Path(path).suffix.lower()]
         self._transactions = driver == "GPKG"
         remove_partial(path)
@@ -101,6 +110,8 @@ class Table:
         """
         try:
             self._commit()
+            if self.style is not None and keeps_style(self.path):
+                keep_inside(self.dataset, self.layer, self.style)
             self.dataset.FlushCache()
         except RuntimeError as error:
             raise self._failure(error) from error
@@ -140,6 +151,47 @@ class Table:
         return ResourceError(
             f"The file {self.path} could not be written ({error}).", "Free some space, or choose another folder."
         )
+
+
+def keeps_style(path: str) -> bool:
+    """Whether a file of this kind holds the style of its layer."""
+    return DRIVERS[Path(path).suffix.lower()] == "GPKG"
+
+
+def check_replaceable(outputs: Mapping[str, str | None], layer: str) -> None:
+    """Refuse to replace a GeoPackage that holds more than the layer that will be written.
+
+    Args:
+        outputs: Parameter → path; None is not wanted.
+        layer: The name of the layer.
+
+    Raises:
+        InputError: There is such a file.
+    """
+    for name, path in outputs.items():
+        others = _tables(path) - {layer.lower(), STYLE_TABLE} if path else set()
+        if others:
+            shown = sorted(others)
+            more = f" and {len(shown) - NAMED_LAYERS} more" if len(shown) > NAMED_LAYERS else ""
+            raise InputError(
+                f"{name} {path} is a GeoPackage that holds other data ({', '.join(shown[:NAMED_LAYERS])}{more}), which "
+                "would be lost: the file is written as a whole.",
+                "Give the name of a new file.",
+            )
+
+
+def _tables(path: str) -> set[str]:
+    """What a GeoPackage that exists holds, in lower case: layers, rasters, tables of any kind."""
+    if Path(path).suffix.lower() != ".gpkg" or not Path(path).is_file():
+        return set()
+    address = Path(path).absolute().as_uri() + "?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            rows = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
+    except sqlite3.DatabaseError:  # it is none
+        return set()
+    names = {str(name).lower() for (name,) in rows}
+    return {name for name in names if not name.startswith(SYSTEM_TABLES)}
 
 
 # Well-known binary of a polygon with one ring of five points: byte order, type, rings, points, coordinates.
