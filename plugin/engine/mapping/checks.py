@@ -135,10 +135,13 @@ def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | 
     if not info.crs:
         return info.pixel_size, header.pixel_size
     latitude = _latitude(info)
-    return (
-        info.pixel_size * metres_a_unit(info.crs, latitude),
-        header.pixel_size * metres_a_unit(header.crs, latitude),
-    )
+    here = info.pixel_size * metres_a_unit(info.crs, latitude)
+    try:
+        return here, header.pixel_size * metres_a_unit(header.crs, latitude)
+    except RuntimeError as error:
+        raise InputError(
+            f"The CRS in the model file cannot be read ({error}).", "Choose another model file, or train again."
+        ) from error
 
 
 def metres_a_unit(crs: str, latitude: float) -> float:

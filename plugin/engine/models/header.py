@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import reprlib
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
-from ..classes import ClassTable
+from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
 
 FORMAT_VERSION = 1
 KEY = "terrazzo"
 # safetensors' own limit for its header.
 MAX_HEADER_BYTES = 100_000_000
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+# Networks calculate in float32: its largest number, and a spread whose inverse is none too large for it.
+LARGEST, SMALLEST_STD = 3.4e38, 1e-30
+LARGEST_FLOAT = 1.7976931348623157e308
+LARGEST_CHIP = 65536
+COLOR = re.compile(r"#[0-9a-f]{6}")
+# Anything else (a file, an address) GDAL would fetch.
+WKT = re.compile(r"\s*[A-Z]+(_[A-Z]+)?\s*[\[(]")
+# What reading a damaged header raises.
+DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,12 @@ class ModelHeader:
             InputError: The text is not a header of this version.
         """
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_constant=_refuse_constant)
             version = values["format_version"]
             if version > FORMAT_VERSION:
                 raise InputError(
-                    f"The model file {path} has format {version}, and this Terrazzo reads up to {FORMAT_VERSION}.",
+                    f"The model file {path} has format {reprlib.repr(version)}, and this Terrazzo reads up to "
+                    f"{FORMAT_VERSION}.",
                     "Update Terrazzo.",
                 )
             known = {spec.name for spec in dataclasses.fields(cls)}
@@ -78,10 +92,11 @@ class ModelHeader:
             for name in ("band_names", "mean", "std"):
                 values[name] = tuple(values[name])
             header = cls(**values)
-            if not (len(header.mean) == len(header.std) == len(header.band_names) > 0 and len(header.classes) > 0):
-                raise ValueError("bands and their statistics differ in number")
+            fault = _find_fault(header)
+            if fault is not None:
+                raise ValueError(fault)
             return header
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGES as error:
             raise InputError(
                 f"The header of the model file {path} is damaged ({error}).",
                 "Choose another model file, or train again.",
@@ -103,14 +118,14 @@ def read_header(path: str) -> ModelHeader:
                 raise ValueError("its first bytes are not those of a safetensors file")
             table = json.loads(file.read(length).decode("utf-8"))
         metadata = table.pop("__metadata__", {})
-        end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
+        end = max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
     except FileNotFoundError as error:
         raise InputError(f"There is no model file {path}.", "Check the path.") from error
     except OSError as error:
         raise InputError(
             f"The model file {path} cannot be read ({error.strerror}).", "Check its permissions."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except DAMAGES as error:
         raise InputError(
             f"{path} is no model file of Terrazzo ({error}).", "Choose a .safetensors file that Terrazzo trained."
         ) from error
@@ -125,3 +140,49 @@ def read_header(path: str) -> ModelHeader:
             "Choose a model file that Terrazzo trained; bare weights go into ENCODER_WEIGHTS when training.",
         )
     return ModelHeader.from_metadata(metadata[KEY], path)
+
+
+def _find_fault(header: ModelHeader) -> Optional[str]:
+    """What is wrong with the values of a header, in words; None where a job can rely on them."""
+    for kind, names in (
+        (str, ("task", "architecture", "encoder", "dtype", "crs", "dataset_fingerprint", "license", "description")),
+        (dict, ("training", "metrics", "versions", "arguments", "placement")),
+        (list, ("history",)),
+        (bool, ("finished",)),
+    ):
+        wrong = [name for name in names if not isinstance(getattr(header, name), kind)]
+        if wrong:
+            return f"its {wrong[0]} is {reprlib.repr(getattr(header, wrong[0]))}"
+    if not len(header.mean) == len(header.std) == len(header.band_names) > 0:
+        return "bands and their statistics differ in number"
+    classes = header.classes.classes
+    if not 0 < len(classes) <= MAX_CLASSES:
+        return f"it has {len(classes)} classes"
+    header.classes.mask_dtype(header.classes.free_value())  # raises where a class value is too large
+    rules: tuple[tuple[str, Iterable[Any], Callable[[Any], Any]], ...] = (
+        ("a band name", header.band_names, lambda value: isinstance(value, str)),
+        ("a mean", header.mean, lambda value: _within(value, -LARGEST, LARGEST)),
+        ("a deviation", header.std, lambda value: _within(value, SMALLEST_STD, LARGEST) or _within(value, 0, 0)),
+        ("a class colour", header.classes.colors, COLOR.fullmatch),
+        ("a record of its history", header.history, lambda value: isinstance(value, dict)),
+        ("its data type", [header.dtype], DTYPES.__contains__),
+        ("its CRS", [header.crs], lambda value: not value or WKT.match(value)),
+        ("its chip size", [header.chip_size], lambda value: isinstance(value, int) and _within(value, 1, LARGEST_CHIP)),
+        ("its pixel size", [header.pixel_size], lambda value: _within(value, 1e-15, 1e15)),
+        ("its nodata", [header.nodata], lambda value: value is None or _within(value, -LARGEST_FLOAT, LARGEST_FLOAT)),
+        ("its threshold", [header.threshold], lambda value: value is None or _within(value, 0, 1)),
+    )
+    for what, values, fits in rules:
+        for value in values:
+            if not fits(value):
+                return f"{what} is {reprlib.repr(value)}"
+    return None
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    """Whether something is a number between two others; JSON has whole numbers that no float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -19,6 +17,7 @@ from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
 from .factory import create_model
 from .header import ModelHeader, read_header
+from .weights_file import find_fault
 
 CLASSIFIER_TASKS = ("classification", "multilabel")
 
@@ -63,7 +62,6 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
     _check_task(header, path, ("segmentation",))
     if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
         raise _unknown(path, f"{header.architecture} with {header.encoder}")
-    _check_values(header, path)
     with torch.device("meta"):
         network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
     _fill(network, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
@@ -75,13 +73,7 @@ def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
     header = read_header(path)
     _check_task(header, path, CLASSIFIER_TASKS)
     if header.architecture not in CLASSIFIERS:
-        raise _unknown(path, str(header.architecture))
-    _check_values(header, path)
-    share = header.threshold
-    if not (share is None or (isinstance(share, (int, float)) and 0 <= share <= 1)):
-        raise _damaged(path, f"its threshold is {share!r}")
-    if not isinstance(header.arguments, dict) or not isinstance(header.chip_size, int):
-        raise _damaged(path, "its arguments are no table, or its chip size is no whole number")
+        raise _unknown(path, header.architecture)
     try:
         arguments = read_arguments(header.architecture, header.arguments)
         with torch.device("meta"):
@@ -112,6 +104,10 @@ def _fill(network: nn.Module, path: str, what: str) -> None:
     strange = [key for key, value in tensors.items() if value.dtype != expected[key].dtype]
     if strange:
         raise _damaged(path, f"the tensor {strange[0]} is of type {tensors[strange[0]].dtype}")
+    faults = (find_fault(key, value) for key, value in tensors.items())
+    fault = next((fault for fault in faults if fault is not None), None)
+    if fault is not None:
+        raise _damaged(path, fault)
     expected.update(tensors)  # what some networks look for beside the tensors stays
     network.load_state_dict(expected, assign=True)
     network.eval().requires_grad_(False)
@@ -122,20 +118,6 @@ def _check_task(header: ModelHeader, path: str, tasks: tuple[str, ...]) -> None:
         raise InputError(
             f"The model file {path} is for {header.task}, not for {' or '.join(tasks)}.", "Choose another model file."
         )
-
-
-def _check_values(header: ModelHeader, path: str) -> None:
-    numbers = (*header.mean, *header.std, header.pixel_size, header.chip_size)
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers) or header.chip_size < 1:
-        raise _damaged(path, "its statistics or sizes are no numbers")
-    if not all(isinstance(name, str) for name in header.band_names):
-        raise _damaged(path, "its band names are no text")
-    if header.nodata is not None and not isinstance(header.nodata, (int, float)):
-        raise _damaged(path, "its nodata is no number")
-    try:
-        np.dtype(header.dtype)
-    except TypeError as error:
-        raise _damaged(path, f"there is no data type {header.dtype}") from error
 
 
 def _size(header: ModelHeader) -> str:
