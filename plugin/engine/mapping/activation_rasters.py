@@ -19,7 +19,6 @@ from ..config import ActivationMapsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import check_writable, partial_path
-from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader
 from ..models.networks import Segmenter
 from ..models.normalisation import Normaliser
@@ -30,6 +29,7 @@ from .blending import ChipBlender
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .grad_cam import chip_activation, enlarged
 from .network_tiles import ClassTiles, FeatureTiles, spacing
+from .outcome import number_of
 from .outputs import check_not_input, limit_cache
 from .pipeline import read_ahead, reading_thread
 from .regions import MapSource, Region, RegionReader, spread
@@ -133,7 +133,9 @@ class ActivationRaster:
             f"{tap.title[0].upper()}{tap.title[1:]}: {found.shape[1]} channels of {found.shape[2]} × {found.shape[3]} "
             f"for a chip of {size} × {size}; the first {channels} are written."
         )
-        names = [f"channel {number}" for number in range(channels)]
+        if config.channels > channels:
+            self.reporter.log(f"CHANNELS is {config.channels}, and the layer has no more than {channels}.")
+        names = [f"channel {number}" for number in range(1, channels + 1)]
         if unit is not None:
             self.reporter.log(f"A value stands for {unit} × {unit} pixels.")
             return FeatureTiles(tap, self.normalise, config.halo, unit, channels), unit, names
@@ -147,6 +149,11 @@ class ActivationRaster:
         self.reporter.log(
             f"Chips of {steps.chip_size} pixels every {steps.stride} are blended, each with most weight in its middle."
         )
+        if steps.stride > steps.chip_size:
+            self.reporter.warning(
+                f"STRIDE is {steps.stride} and chips are {steps.chip_size} pixels: the ground between them gets no "
+                f"value. Give {steps.chip_size} or less."
+            )
 
     def _chip_activation(self, chips: torch.Tensor) -> torch.Tensor:
         """(N, B, S, S) → (N, 1, S, S)."""
@@ -167,7 +174,8 @@ class ActivationRaster:
         stage = Stage(self.reporter, len(chosen), "Weighing the channels", 0, WEIGHT_SHARE)
         pixels = source.weigh(self._regions(reader, chosen, stage))
         some = "" if len(chosen) == len(blocks) else f" of {len(blocks)}, spread over the raster"
-        self.reporter.log(f"The channels are weighed in {len(chosen)} tiles{some}: {pixels:,} pixels of the class.")
+        tiles = number_of(len(chosen), "tile")
+        self.reporter.log(f"The channels are weighed in {tiles}{some}: {number_of(pixels, 'pixel')} of the class.")
         if not pixels:
             self.reporter.warning("The network sees the class nowhere in these tiles; all pixels are weighed instead.")
         return WEIGHT_SHARE
@@ -216,15 +224,3 @@ class ActivationRaster:
             self.reporter.warning(f'Nothing in the raster speaks for "{name}": its activation is 0 everywhere.')
         else:
             self.reporter.log(f'The activation of "{name}" reaches {highest:.3g}.')
-
-
-def suits_photographs(tap: Tap) -> None:
-    """Refuse photographs where the network is none for whole images.
-
-    Raises:
-        InputError: It is for segmentation.
-    """
-    if not isinstance(tap.network, Classifier):
-        raise InputError(
-            "Photographs are for classifiers, and the model is for segmentation.", "Choose a raster as INPUT instead."
-        )

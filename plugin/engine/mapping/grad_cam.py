@@ -10,30 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..errors import InputError
-from ..models.header import ModelHeader
 from .taps import Tap
-
-
-def find_class(header: ModelHeader, text: str) -> int:
-    """The index of a class by its value or name.
-
-    Raises:
-        InputError: There is none, or the text is empty.
-    """
-    wanted = text.strip()
-    known = ", ".join(f"{kind.value} {kind.name}" for kind in header.classes.classes)
-    if not wanted:
-        raise InputError(
-            "A raster shows the activation of one class, and no TARGET_CLASS is given.", f"Name one of {known}."
-        )
-    for index, kind in enumerate(header.classes.classes):
-        if wanted == str(kind.value):
-            return index
-    names = [name.casefold() for name in header.classes.names]
-    if names.count(wanted.casefold()) == 1:
-        return names.index(wanted.casefold())
-    raise InputError(f'TARGET_CLASS is "{text}", and the model has no such class.', f"Choose one of {known}.")
 
 
 def chip_activation(tap: Tap, images: torch.Tensor, target: int | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,8 +22,10 @@ from ..models.normalisation import Normaliser
 from ..training.device import choose_device, describe_device, explain_memory
 from .answers import MULTILABEL, TEXT, Answers, Field
 from .chip_predictor import probabilities
-from .grad_cam import chip_activation, enlarged, find_class
-from .photographs import FILE_FIELD, PhotographReader, Photographs, Remarks, chunks, photographs_in
+from .early_checks import find_class
+from .grad_cam import chip_activation, enlarged
+from .photograph_files import photographs_in
+from .photographs import FILE_FIELD, PhotographReader, Photographs, Remarks, chunks
 from .pipeline import read_ahead, reading_thread
 from .tables import Table
 from .taps import Tap

@@ -31,6 +31,8 @@ TYPES = {INTEGER: ogr.OFTInteger, NUMBER: ogr.OFTReal, TEXT: ogr.OFTString}
 ROWS_A_TRANSACTION = 50_000
 # The tables that belong to any GeoPackage, and the indexes of its layers.
 SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
+# The names of layers of answers.
+SCENE_LAYER, PHOTOGRAPH_LAYER = "scenes", "photographs"
 NAMED_LAYERS = 5  # of those that would be lost
 
 

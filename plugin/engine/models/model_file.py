@@ -17,9 +17,8 @@ from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
 from .factory import create_model
 from .header import ModelHeader, read_header
+from .tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
 from .weights_file import find_fault
-
-CLASSIFIER_TASKS = ("classification", "multilabel")
 
 
 def save_model(path: str | os.PathLike[str], network: nn.Module, header: ModelHeader) -> None:
@@ -59,7 +58,7 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
         InputError: The file is damaged, made by a later Terrazzo, or its weights do not fit its header.
     """
     header = read_header(path)
-    _check_task(header, path, ("segmentation",))
+    check_task(header, path, SEGMENTER_TASKS)
     if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
         raise _unknown(path, f"{header.architecture} with {header.encoder}")
     with torch.device("meta"):
@@ -71,7 +70,7 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
 def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
     """Read the model file of a classifier, of which nothing is trusted; returns and raises as `load_model`."""
     header = read_header(path)
-    _check_task(header, path, CLASSIFIER_TASKS)
+    check_task(header, path, CLASSIFIER_TASKS)
     if header.architecture not in CLASSIFIERS:
         raise _unknown(path, header.architecture)
     try:
@@ -111,13 +110,6 @@ def _fill(network: nn.Module, path: str, what: str) -> None:
     expected.update(tensors)  # what some networks look for beside the tensors stays
     network.load_state_dict(expected, assign=True)
     network.eval().requires_grad_(False)
-
-
-def _check_task(header: ModelHeader, path: str, tasks: tuple[str, ...]) -> None:
-    if header.task not in tasks:
-        raise InputError(
-            f"The model file {path} is for {header.task}, not for {' or '.join(tasks)}.", "Choose another model file."
-        )
 
 
 def _size(header: ModelHeader) -> str:

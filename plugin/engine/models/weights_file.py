@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from ..errors import InputError
 from .header import KEY, ModelHeader
+from .weights_path import check_weights_path
 
-ENDINGS = (".safetensors", ".pth", ".pt")
 NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -50,8 +50,7 @@ def read_weights(path: str) -> Weights:
     Raises:
         InputError: There is no such file, or it holds something else than named tensors of numbers.
     """
-    if not path.lower().endswith(ENDINGS):
-        raise InputError(f"ENCODER_WEIGHTS is {path}.", f"Choose a file that ends in {', '.join(ENDINGS)}.")
+    check_weights_path(path)
     try:
         if path.lower().endswith(".safetensors"):
             with safe_open(path, framework="pt") as file:

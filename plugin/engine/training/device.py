@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from ..errors import InputError, ResourceError
+from ..errors import ResourceError
 from ..events import Reporter
 from ..files import readable_size
 from ..status import machine_memory
+from .device_name import check_device_name
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
@@ -27,9 +27,7 @@ def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
         InputError: There is no such name.
         ResourceError: The device is not there, or does not work.
     """
-    wanted = name.strip().lower()
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
-        raise InputError(f'DEVICE is "{name}".', "Give auto, cpu, cuda or cuda:n (n from 0).")
+    wanted = check_device_name(name)
     if wanted == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
