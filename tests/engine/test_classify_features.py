@@ -198,6 +198,19 @@ def test_surroundings_can_be_blackened_but_not_those_of_points(
     assert values(tmp_path) == {1: 9, 2: 9}
 
 
+def test_points_are_told_that_they_have_neither_ground_nor_bounds(
+    tmp_path: Path, image: str, by_mean: nn.Module
+) -> None:
+    shapes = {1: f"POINT ({LEFT + 20} {TOP - 20})", 2: rectangle(LEFT + 5, TOP - 15, LEFT + 15, TOP - 5)}
+    heard = Heard()
+    classify(tmp_path, image, shapes, heard, surroundings="blacken", placement="bounding_boxes")
+    assert [text for text in heard.warnings if "are points" in text] == [
+        "1 of 2 features are points, of which nothing would be left: their surroundings are kept.",
+        "1 of 2 features are points and have no bounds: a square of 2 pixels around each is magnified to 8. "
+        "Give PLACEMENT features to see them as they are.",
+    ]
+
+
 def test_chips_at_the_edge_are_moved_inside_or_filled_up_as_in_training(
     tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

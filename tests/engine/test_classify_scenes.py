@@ -484,6 +484,12 @@ def test_cancelling_leaves_earlier_results_whole_and_nothing_else(tmp_path: Path
     assert (tmp_path / "map.tif").read_text() == (tmp_path / "g.gpkg").read_text() == "earlier"
 
 
+def test_ground_between_the_chips_is_told(tmp_path: Path, by_mean: nn.Module) -> None:
+    heard = Heard()
+    classify(tmp_path, write_raster(tmp_path / "i.tif", noise()), heard, stride=16)
+    assert any("75 % of the ground is not looked at. Give 8 or less" in text for text in heard.warnings)
+
+
 def test_cancelling_is_heard_between_the_batches_of_a_block(
     tmp_path: Path, by_mean: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,22 @@ def test_an_orphan_in_its_first_epoch_leaves_what_there_is(chips, tmp_path):
     assert load_model(str(tmp_path / "model.checkpoint.safetensors"))[1].history == []
 
 
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        ({"output": "m.pth"}, r"OUTPUT is .*m\.pth\. Give it the ending \.safetensors"),
+        ({"report": "m.safetensors"}, r"REPORT is .*m\.safetensors\. Give it the ending \.html"),
+        ({"output": "folder.safetensors"}, r"OUTPUT .*folder\.safetensors is a folder"),
+    ],
+)
+def test_names_that_would_lose_the_model_are_refused_before_training(chips, tmp_path, names, match):
+    (tmp_path / "folder.safetensors").mkdir()
+    reporter = Heard()
+    with pytest.raises(InputError, match=match):
+        train_quickly(chips, tmp_path, reporter, **{key: str(tmp_path / name) for key, name in names.items()})
+    assert not reporter.epochs
+
+
 def test_an_orphan_that_learned_nothing_leaves_nothing(chips, tmp_path):
     reporter = Heard()
     reporter.orphaned_at = 0

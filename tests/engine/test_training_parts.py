@@ -283,11 +283,12 @@ def test_automatic_epochs_are_few_for_many_chips_and_more_on_a_gpu():
 
 
 def test_automatic_epochs_of_a_classifier_follow_from_chips_network_and_start():
-    def work(name, size):
-        return work_per_chip(lambda: create_classifier(name, 3, 7, size), 3, size)
+    def work(name, size, batch_size=16):
+        return work_per_chip(lambda: create_classifier(name, 3, 7, size), 3, size, batch_size)
 
     light, deep = work("efficientnet_lite0", 224), work("resnet50", 224)
     assert work("lecture_cnn", 64) < light < deep < work("resnet50", 320)
+    assert work("vit_b_16", 32, 1) > 4 * work("vit_b_16", 32) > 1.5 * 4 * work("vit_b_16", 32, 10**6)
     epochs = [automatic_classifier_epochs(490, some, "cpu", False) for some in (light, deep)]
     assert 12 <= epochs[0] <= 24 and epochs[1] == 8
     assert automatic_classifier_epochs(50, light, "cpu", False) == 60

@@ -37,6 +37,12 @@ class Features:
     right: np.ndarray
     top: np.ndarray
 
+    @property
+    def without_size(self) -> np.ndarray:
+        """(n,) bool, true for points."""
+        found: np.ndarray = (self.left == self.right) & (self.bottom == self.top)
+        return found
+
 
 class FeatureFile:
     """Features of a GeoPackage layer with a spatial index, burnt into windows of a raster's grid.

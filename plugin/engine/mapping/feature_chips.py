@@ -18,8 +18,8 @@ from ..chips.features import FeatureFile
 from ..chips.placement import Spots, box_spots, feature_spots, join, moved_inside
 from ..chips.sampling import is_slice, sample_image
 from ..config import ClassifyFeaturesConfig
-from ..errors import Cancelled, InputError
-from ..events import Reporter, Stage, readable_time
+from ..errors import InputError
+from ..events import Reporter, Stage
 from ..files import check_names, check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
@@ -29,6 +29,7 @@ from ..windows import Window
 from .answers import Answers, known_answers
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .chip_predictor import ChipPredictor, probabilities
+from .outcome import number_of, tell_answers
 from .outputs import limit_cache
 from .pipeline import read_ahead, reading_thread
 from .reading import COMPACT_TYPES, explain_reading
@@ -229,7 +230,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     bands = match_bands(header.band_names, RasterReader(config.input).info, config.bands, reporter)
     raster = RasterReader(config.input, bands)
     info, size = raster.info, header.chip_size
-    spots = _spots(config, raster, layout, size)
+    spots = _spots(config, raster, layout, size, reporter)
     check_writable(config.output, len(spots) * (ROW_BYTES + 10 * len(header.classes)))
     compare_with_training(raster, info.grid.window, header, reporter)
     device = choose_device(config.device, reporter)
@@ -255,8 +256,6 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
                     counts += answers.members(shares).sum(axis=0)
                     table.add(answers.rows(shares), ids=chips.ids.tolist())
                 stage.advance(len(chips.ids) + chips.empty)
-                if reporter.orphaned():
-                    raise Cancelled  # nobody waits for the answers any more
         answered = table.count
         if not answered:
             raise InputError(
@@ -268,7 +267,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     if empty:
         reporter.warning(f"{empty} features get no class: the raster has no data there.")
     seconds = time.monotonic() - begun
-    reporter.log(f"Classified {answered:,} features in {readable_time(seconds)}.")
+    tell_answers(reporter, "feature", answered, seconds, answers, counts)
     return {
         "output": config.output,
         "several": answers.several,
@@ -282,7 +281,9 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     }
 
 
-def _spots(config: ClassifyFeaturesConfig, raster: RasterReader, layout: Layout, size: int) -> Spots:
+def _spots(
+    config: ClassifyFeaturesConfig, raster: RasterReader, layout: Layout, size: int, reporter: Reporter
+) -> Spots:
     """Where the chips lie, neighbours next to each other.
 
     Raises:
@@ -293,6 +294,15 @@ def _spots(config: ClassifyFeaturesConfig, raster: RasterReader, layout: Layout,
     if not len(features.ids):
         raise InputError(
             f"No feature lies on {config.input}.", "Check that both belong together and have the right CRS."
+        )
+    points = int(features.without_size.sum())
+    some = f"{points:,} of {number_of(len(features.ids), 'feature')}"
+    if points and layout.blacken:
+        reporter.warning(f"{some} are points, of which nothing would be left: their surroundings are kept.")
+    if points and layout.boxes:
+        reporter.warning(
+            f"{some} are points and have no bounds: a square of {max(1, size // 4)} pixels "
+            f"around each is magnified to {size}. Give PLACEMENT features to see them as they are."
         )
     if layout.boxes:
         spots = box_spots(features, grid, size, (0.0,))

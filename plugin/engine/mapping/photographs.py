@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..chips.formats.images import ENDINGS, ImageFacts, look_at, read_image
+from ..chips.formats.images import ImageFacts, look_at, read_image
 from ..chips.formats.squares import square, square_with_gaps
 from ..config import ClassifyScenesConfig
-from ..errors import Cancelled, InputError
-from ..events import Reporter, Stage, readable_time
-from ..files import check_names, check_writable
+from ..errors import InputError
+from ..events import Reporter, Stage
+from ..files import check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import missing_values
@@ -23,11 +23,13 @@ from ..training.device import choose_device, describe_device, explain_memory
 from .answers import TEXT, Answers, Field, known_answers
 from .checks import bands_text, far_off
 from .chip_predictor import ChipPredictor, probabilities
+from .early_checks import check_table
+from .outcome import tell_answers
+from .photograph_files import photographs_in
 from .pipeline import read_ahead, reading_thread
 from .reading import COMPACT_TYPES
-from .tables import TABLE_ENDINGS, Table
+from .tables import PHOTOGRAPH_LAYER, Table
 
-LAYER = "photographs"
 FILE_FIELD = Field("file", TEXT)
 ROW_BYTES = 200
 NAMED = 5  # of the files that are left out
@@ -43,27 +45,6 @@ class Photographs:
     missing: np.ndarray | None  # bool of that shape; None where nothing is missing
     failures: list[str]  # of those that cannot be used, why
     facts: list[ImageFacts]
-
-
-def photographs_in(folder: str) -> list[Path]:
-    """The images of a folder and of the folders in it, in the order of their paths; hidden ones are left out.
-
-    Raises:
-        InputError: There are none.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise InputError(f"INPUT_FOLDER is {folder}, which is no folder.", "Choose the folder of the photographs.")
-    found = [
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in ENDINGS
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    ]
-    if not found:
-        raise InputError(f"The folder {folder} holds no images.", f"Images end in {', '.join(ENDINGS)}.")
-    return sorted(found)
 
 
 class PhotographReader:
@@ -202,16 +183,12 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     """Give each photograph of a folder its class; results and errors as `scenes.classify_scenes`."""
     begun = time.monotonic()
     assert config.input_folder is not None
-    if not config.table:
-        raise InputError(
-            "INPUT_FOLDER is given, and no TABLE to write.", "Give the name of a .csv or .gpkg file as TABLE."
-        )
-    check_names({"TABLE": config.table}, TABLE_ENDINGS)
+    output = check_table(config)
     network, header = load_classifier(config.model)
     answers = Answers.of(header, config.threshold)
     paths = photographs_in(config.input_folder)
     reader = PhotographReader(config.input_folder, header, config.bands)
-    check_writable(config.table, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
+    check_writable(output, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
     if any((config.output, config.probabilities, config.grid)):
         reporter.log("Photographs have no place on the ground: neither rasters nor a grid are written.")
     device = choose_device(config.device, reporter)
@@ -223,7 +200,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     counts = np.zeros(len(header.classes), np.int64)
     remarks = Remarks(header)
     doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
-    with Table(config.table, LAYER, [FILE_FIELD, *answers.fields()]) as table:
+    with Table(output, PHOTOGRAPH_LAYER, [FILE_FIELD, *answers.fields()]) as table:
         stage = Stage(reporter, len(paths), "Classifying")
         with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
             for some in read_ahead(thread, reader.read, chunks(paths, config.batch_size)):
@@ -235,8 +212,6 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
                     counts += answers.members(shares).sum(axis=0)
                     table.add([name, *row] for name, row in zip(some.names, answers.rows(shares)))
                 stage.advance(len(some.names) + len(some.failures))
-                if reporter.orphaned():
-                    raise Cancelled
         remarks.tell(reporter)
         answered = table.count
         if not answered:
@@ -247,7 +222,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         table.close()
         table.publish()
     seconds = time.monotonic() - begun
-    reporter.log(f"Classified {answered:,} photographs in {readable_time(seconds)}.")
+    tell_answers(reporter, "photograph", answered, seconds, answers, counts)
     return {
         "output": None,
         "probabilities": None,

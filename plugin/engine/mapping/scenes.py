@@ -9,7 +9,7 @@ from typing import Any
 from ..chips.features import Area
 from ..config import ClassifyScenesConfig
 from ..errors import InputError
-from ..events import Reporter, Stage, readable_time
+from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
 from ..raster_io import RasterReader, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
@@ -17,12 +17,14 @@ from ..windows import Window
 from .answers import Answers, known_answers
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .chip_predictor import ChipPredictor, probabilities
+from .early_checks import check_scene_outputs, check_source
 from .evaluation import Evaluation, choose_evaluation
+from .outcome import class_areas, number_of, tell_answers
 from .outputs import check_not_input, limit_cache
 from .photographs import classify_photographs
 from .pipeline import read_ahead, reading_thread
-from .segment import class_areas, output_window
-from .step_outputs import StepOutputs, check_outputs, check_space
+from .segment import output_window
+from .step_outputs import StepOutputs, check_space
 from .step_reader import StepReader
 from .steps import Steps
 
@@ -39,9 +41,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         ResourceError: An output cannot be written, the device is not there, or memory is not enough.
         Cancelled: The user asked for the end, or is gone.
     """
-    if bool(config.input) == bool(config.input_folder):
-        what = "INPUT and INPUT_FOLDER are given." if config.input else "Neither INPUT nor INPUT_FOLDER is given."
-        raise InputError(what, "Choose a raster as INPUT, or a folder of photographs as INPUT_FOLDER.")
+    check_source(config)
     if config.input_folder:
         return classify_photographs(config, reporter)
     return _Job(config, reporter).run()
@@ -53,7 +53,7 @@ class _Job:
     def __init__(self, config: ClassifyScenesConfig, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
         self.begun = time.monotonic()
-        outputs = check_outputs(config)
+        outputs = check_scene_outputs(config)
         self.network, self.header = load_classifier(config.model)
         self.answers = Answers.of(self.header, config.threshold)
         assert config.input is not None
@@ -77,8 +77,14 @@ class _Job:
             f"Classifying {self.window.width} × {self.window.height} of {self.info.size_text} in "
             f"{crs_text(self.info.crs)} with {header.architecture} on {describe_device(device)}: chips of "
             f"{self.steps.chip_size} pixels every {self.steps.stride}, "
-            f"{self.over.width:,} × {self.over.height:,} steps."
+            f"{number_of(self.over.width * self.over.height, 'step')}."
         )
+        if self.steps.stride > self.steps.chip_size:
+            seen = (self.steps.chip_size / self.steps.stride) ** 2
+            reporter.warning(
+                f"STRIDE is {self.steps.stride} and chips are {self.steps.chip_size} pixels: {100 * (1 - seen):.0f} % "
+                f"of the ground is not looked at. Give {self.steps.chip_size} or less to see all of it."
+            )
         reporter.log(known_answers(header, config.threshold))
         stage = Stage(reporter, self.over.width * self.over.height, "Classifying")
         predictor = ChipPredictor(self.network, header, device, config.batch_size, stage.advance)
@@ -102,14 +108,15 @@ class _Job:
                 raise self._nothing()
             target.publish()
         seconds = time.monotonic() - self.begun
-        reporter.log(f"Classified {target.answered:,} steps in {readable_time(seconds)}.")
+        described = self.steps.described(self.info)
+        tell_answers(reporter, "step", target.answered, seconds, self.answers, target.counts, described)
         return {
             "output": config.output,
             "probabilities": config.probabilities,
             "grid": config.grid,
             "table": None,
             "several": self.answers.several,
-            **class_areas(self.steps.described(self.info), header, target.counts),
+            **class_areas(described, header.classes, target.counts),
             "answered": target.answered,
             "seconds": seconds,
         }
@@ -118,6 +125,8 @@ class _Job:
         reasons = ["its pixels are nodata or masked", "lie outside of the area"] if self.area else ["it has no data"]
         if self.config.edges != "mirror":
             reasons.append("chips reach out of it")
+        if self.steps.stride > self.steps.chip_size:
+            reasons.append(f"at STRIDE {self.steps.stride} no chip lies on it")
         return InputError(
             f"No step over {self.config.input} gets an answer: of {self.over.width} × {self.over.height} steps all are "
             f"left out ({' or '.join(reasons)}).",

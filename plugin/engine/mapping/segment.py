@@ -7,20 +7,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..chips.features import Area
 from ..classes import ClassTable
 from ..config import SegmentRasterConfig
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
 from ..files import check_names, check_writable
-from ..models.header import ModelHeader
 from ..models.model_file import load_model
-from ..raster_io import RasterInfo, RasterReader, crs_text, spatial_reference
+from ..raster_io import RasterInfo, RasterReader, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .outcome import class_areas, number_of, shares_text
 from .outputs import RASTER_ENDINGS, check_not_input, limit_cache
 from .pipeline import Mapper
 from .predictor import Predictor
@@ -89,12 +87,14 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
             shares.publish()
         target.publish()
     seconds = time.monotonic() - begun
-    reporter.log(f"Mapped {int(pixels.sum()):,} pixels in {readable_time(seconds)}.")
+    mapped = int(pixels.sum())
+    shown = shares_text(header.classes, pixels, mapped, info)
+    reporter.log(f"Mapped {number_of(mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
     return {
         "output": config.output,
         "probabilities": config.probabilities,
-        **class_areas(info, header, pixels),
-        "nodata_pixels": window.width * window.height - int(pixels.sum()),
+        **class_areas(info, header.classes, pixels),
+        "nodata_pixels": window.width * window.height - mapped,
         "seconds": seconds,
     }
 
@@ -122,20 +122,6 @@ def output_window(info: RasterInfo, extent: tuple[float, ...] | None, area: Area
 
 def _bounds_text(bounds: tuple[float, ...]) -> str:
     return f"{bounds[0]:.9g}, {bounds[1]:.9g} to {bounds[2]:.9g}, {bounds[3]:.9g}"
-
-
-def class_areas(info: RasterInfo, header: ModelHeader, pixels: np.ndarray) -> dict[str, Any]:
-    """`classes` and `area_unit` of the result; areas are None where the CRS has no lengths."""
-    reference = spatial_reference(info.crs)
-    projected = reference is not None and not reference.IsGeographic()
-    one = abs(info.grid.step_x * info.grid.step_y) if projected else None
-    return {
-        "classes": [
-            {"value": kind.value, "name": kind.name, "pixels": count, "area": None if one is None else count * one}
-            for kind, count in zip(header.classes.classes, map(int, pixels))
-        ],
-        "area_unit": reference.GetLinearUnitsName() if reference is not None and projected else None,
-    }
 
 
 def _check_space(config: SegmentRasterConfig, window: Window, table: ClassTable) -> None:

@@ -8,42 +8,21 @@ import numpy as np
 
 from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
-from ..errors import InputError
 from ..events import Reporter
-from ..files import check_names, check_writable, partial_path
+from ..files import check_writable, partial_path
 from ..raster_io import RasterInfo
 from ..windows import Window
 from .answers import Answers
 from .layer_style import grid_style, marked, why_not_beside
-from .outputs import RASTER_ENDINGS
 from .segment import CLASS_SHARE, PROBABILITY_SHARE
 from .step_reader import StepBlock
-from .tables import TABLE_ENDINGS, Table, check_replaceable, keeps_style, squares
+from .tables import SCENE_LAYER, Table, keeps_style, squares
 from .writer import ClassRaster, MembersRaster, ProbabilityRaster
 
 # GeoTIFF blocks are at least this large, however few steps are calculated at once.
 SMALLEST_BLOCK = 128
 MANY_POLYGONS = 1_000_000
 GRID_BYTES = 250  # of a polygon with its answers, in a GeoPackage
-LAYER = "scenes"
-
-
-def check_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
-    """The outputs by their parameters, once their names are right.
-
-    Raises:
-        InputError: They are of other kinds, two have one name, or there are none.
-    """
-    rasters = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
-    outputs = {**rasters, "GRID": config.grid}
-    if config.table:
-        raise InputError("TABLE is for photographs, and INPUT is a raster.", "Give a name as GRID: it has the answers.")
-    if not any(outputs.values()):
-        raise InputError("Nothing is to be written.", "Give a name as OUTPUT, PROBABILITIES or GRID.")
-    check_names(rasters, RASTER_ENDINGS)
-    check_names({"GRID": config.grid}, TABLE_ENDINGS)
-    check_replaceable({"GRID": config.grid}, LAYER)
-    return outputs
 
 
 def check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, reporter: Reporter) -> None:
@@ -105,7 +84,7 @@ class StepOutputs:
             self.shares = stack.enter_context(ProbabilityRaster(config.probabilities, *common))
         if config.grid:
             style = grid_style(answers)
-            self.grid = stack.enter_context(Table(config.grid, LAYER, answers.fields(), like.crs, style))
+            self.grid = stack.enter_context(Table(config.grid, SCENE_LAYER, answers.fields(), like.crs, style))
             if not keeps_style(config.grid) and _why_no_sidecar(config) is None:
                 self.sidecar = marked(style, config.grid)
 

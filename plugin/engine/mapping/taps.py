@@ -132,8 +132,9 @@ class Tap:
             if abs(values.shape[1] * width - values.shape[2] * height) <= max(height, width):
                 return values.permute(0, 3, 1, 2)
         raise InputError(
-            f"The layer {self.title} gives no map: its output is {' × '.join(map(str, values.shape[1:]))}.",
-            "Choose a LAYER of the features, from the list in the log.",
+            f"{self.title[0].upper()}{self.title[1:]} gives no map: its output is "
+            f"{' × '.join(map(str, values.shape[1:]))}.",
+            "Choose a LAYER of the features, from the list in the log, or leave LAYER empty.",
         )
 
     def covers(self, side: int) -> int:

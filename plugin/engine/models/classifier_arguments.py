@@ -187,7 +187,8 @@ def check_arguments(name: str, arguments: TeachingArguments | None, bands: int, 
 
 def _check_list(name: str, values: Any, fewest: int, highest: int) -> None:
     if not isinstance(values, tuple) or not fewest <= len(values) <= MAX_BLOCKS:
-        raise InputError(f"{name.upper()} is {values!r}.", f"Give {fewest} to {MAX_BLOCKS} numbers.")
+        shown = (", ".join(map(str, values)) or "0, which is none") if isinstance(values, tuple) else repr(values)
+        raise InputError(f"{name.upper()} is {shown}.", f"Give {fewest} to {MAX_BLOCKS} numbers.")
     for value in values:
         _check_whole(name, value, 1, highest)
 

@@ -32,6 +32,11 @@ from .tally import Tally
 
 MODEL_ENDINGS = {".safetensors": "a safetensors file"}
 REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
+# Figures that the log ends with, and their names there.
+TOLD = {
+    "overall_accuracy": "overall accuracy", "mean_iou": "mean IoU", "mean_f1": "mean F1",
+    "mean_average_precision": "mean average precision",
+}  # fmt: skip
 # The shares of the progress bar: reading chips, training; the rest is for test chips and report.
 READ, TRAINED, TESTED = 0.05, 0.95, 0.99
 
@@ -188,6 +193,9 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
     reporter.progress(1.0, "Done")
     reporter.log(f"Epoch {fitted.best_epoch} of {len(fitted.history)} was best; {readable_time(seconds)} in all.")
     figures = {split: tally.figures() for split, tally in trained.tallies.items()}
+    for split, found in figures.items():
+        shown = [f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None]
+        reporter.log(f"{split.capitalize()} chips: {', '.join(shown)}.")
     return {
         "model": training.config.output,
         "report": training.config.report,

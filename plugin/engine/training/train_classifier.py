@@ -152,7 +152,9 @@ def _settled(
     epochs = config.epochs
     if epochs is None:
         bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
-        work = work_per_chip(lambda: create_classifier(name, bands, classes, size, arguments), bands, size)
+        work = work_per_chip(
+            lambda: create_classifier(name, bands, classes, size, arguments), bands, size, config.batch_size
+        )
         epochs = automatic_classifier_epochs(chips, work, device.type, pretrained)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
     freeze = config.freeze if config.freeze != "auto" else "warm_up" if pretrained else "none"
@@ -162,7 +164,7 @@ def _settled(
     if freeze != "warm_up" and frozen is not None:
         reporter.warning(f"FREEZE_EPOCHS {frozen} has no effect: FREEZE is {freeze}, and there is no warm-up.")
     if freeze == "warm_up" and frozen is not None and frozen >= epochs:
-        reporter.log(f"All {epochs} epochs are of the warm-up: the encoder stays as it is.")
+        reporter.log("The warm-up lasts for all epochs: the encoder stays as it is.")
     rate = config.encoder_rate
     if rate is None:
         rate = ENCODER_RATE if pretrained else 1.0
