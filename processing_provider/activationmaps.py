@@ -7,7 +7,6 @@ from typing import Any
 from qgis.core import QgsProcessingContext
 
 from ..plugin.engine.config import ActivationMapsConfig
-from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_bands, device_row, image_settings
@@ -96,20 +95,19 @@ class ActivationMaps(WorkerAlgorithm):
         from ..plugin.engine.models.header import read_header
 
         settings = super().read(parameters, context)
-        header = read_header(settings["model"] or "")
-        check_bands(settings["bands"], header)
+        self._header = read_header(settings["model"] or "")
+        check_bands(settings["bands"], self._header)
         for name in ("layer", "target_class"):
             settings[name] = settings[name] or ""
-        wanted = "PICTURE"
         if settings["kind"] != "filters":
             settings.update(image_settings(self, parameters, context, settings["input_folder"]))
-            wanted = "PICTURES" if settings["input_folder"] else "OUTPUT"
-            if settings["input"] and settings["kind"] == "class_activation" and not settings["target_class"].strip():
-                kinds = ", ".join(f"{kind.value} {kind.name}" for kind in header.classes.classes)
-                raise InputError("A raster shows one class, and no TARGET_CLASS is given.", f"Name one of {kinds}.")
-        if not any(row.name == wanted and row.given(parameters) for row in self.rows()):
-            raise InputError(f"No {wanted} is to be written.", f"Give a name for {wanted}.")
         return settings
+
+    def check(self, config: ActivationMapsConfig) -> None:
+        """Whether what is asked for, model, image and outputs go together."""
+        from ..plugin.engine.mapping.early_checks import check_activation
+
+        check_activation(config, self._header)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Look into the network in the worker."""

@@ -1,7 +1,8 @@
 """What all algorithms of Terrazzo share.
 
-An algorithm file declares, always in this order: name, displayName, tags, summary, rows, outputs, read, work.
-`read` turns parameters and layers into plain settings, on the thread QGIS chooses; `work` does the job with them.
+An algorithm file declares, always in this order: name, displayName, tags, summary, rows, outputs, read, check, work.
+`read` turns parameters and layers into plain settings, on the thread QGIS chooses; `check` lets the engine say early
+what cannot work; `work` does the job with them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from ..plugin.environment import require_python
 from ..plugin.worker_process import run_job
 from .features import FeatureSource
 from .feedback import FeedbackReporter
+from .layer_parameters import Polygons
 from .parameters import Destination, Parameters, Row, ValueRow
+from .places import check_kept, place_wished, places_read
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 PYTHON_SETTING = "terrazzo/python"
@@ -82,6 +85,13 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
             EngineError: Something given cannot be used.
         """
         return self.settings(parameters, context)
+
+    def check(self, config: Any) -> None:
+        """What the engine can say of the settings, which take destinations in, before the job begins.
+
+        Raises:
+            EngineError: Something cannot work.
+        """
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Do the job and give every declared output.
@@ -131,7 +141,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         """Say what is wrong while the dialog is still open; models do not ask, so `prepareAlgorithm` does again."""
         try:
             with gdal_errors():
-                self._checked(self.read(parameters, context))
+                self._checked(self.read(parameters, context), parameters, context)
         except EngineError as error:
             return False, str(error)
         return super().checkParameterValues(parameters, context)
@@ -141,7 +151,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     ) -> bool:
         """Read everything that belongs to layers and settings."""
         with in_words(), gdal_errors():
-            self._settings = self._checked(self.read(parameters, context))
+            self._settings = self._checked(self.read(parameters, context), parameters, context)
         return True
 
     def processAlgorithm(
@@ -176,11 +186,18 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         rows = (row for row in self.rows() if isinstance(row, Destination))
         return {row.name.lower(): row.value(self, parameters, context) for row in rows}
 
-    def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings, once the config takes them."""
+    def _checked(
+        self, settings: dict[str, Any], parameters: Parameters, context: QgsProcessingContext
+    ) -> dict[str, Any]:
+        """The settings, once the config takes them and nothing is wrong that is known now."""
         plain = {name: "" if isinstance(value, FeatureSource) else value for name, value in settings.items()}
-        destinations = {row.name.lower(): "" for row in self.rows() if isinstance(row, Destination)}
-        self.CONFIG.from_json({**plain, **destinations})
+        rows = [row for row in self.rows() if isinstance(row, Destination)]
+        wishes = {row.name.lower(): row.wished(self, parameters, context) for row in rows}
+        config = self.CONFIG.from_json({**plain, **wishes})
+        outputs = {row.name: place_wished(parameters.get(row.name), context) for row in rows}
+        sources = [row.name for row in self.rows() if isinstance(row, Polygons)]
+        check_kept(outputs, places_read(sources, parameters, context))
+        self.check(config)
         return settings
 
 

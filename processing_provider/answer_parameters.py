@@ -25,8 +25,6 @@ from .features import feature_source
 from .layers import bounds, chosen_extent, gdal_path, raster_layer
 from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Parameters, Row, Setting, ValueRow
 
-CLASSIFIER_TASKS = ("classification", "multilabel")
-
 
 @dataclass(frozen=True)
 class Text(ValueRow):
@@ -131,13 +129,10 @@ def classifier_header(path: Optional[str]) -> Any:
     """
     # Here and not above: numpy is not needed to show the algorithms in the Toolbox.
     from ..plugin.engine.models.header import read_header
+    from ..plugin.engine.models.tasks import CLASSIFIER_TASKS, check_task
 
     header = read_header(path or "")
-    if header.task not in CLASSIFIER_TASKS:
-        raise InputError(
-            f"The model file {path} is for {header.task}, not for {' or '.join(CLASSIFIER_TASKS)}.",
-            "Choose a model that “Train a classifier” wrote.",
-        )
+    check_task(header, path or "", CLASSIFIER_TASKS)
     return header
 
 

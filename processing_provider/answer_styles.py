@@ -1,8 +1,8 @@
-"""How features with a class look when QGIS adds them to the project."""
+"""How layers of answers look when QGIS adds them to the project: their colours, and what their fields are called."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
@@ -14,6 +14,7 @@ from qgis.core import (
     QgsSymbol,
 )
 from qgis.PyQt.QtGui import QColor
+from qgis.PyQt.QtXml import QDomDocument
 
 from .algorithm import tr
 from .loading import keep
@@ -21,17 +22,32 @@ from .loading import keep
 OPACITY = 0.6
 
 
-class ClassStyle(QgsProcessingLayerPostProcessorInterface):
+class Titles(QgsProcessingLayerPostProcessorInterface):
+    """Lets people read titles in the place of the names of fields."""
+
+    def __init__(self, titles: dict[str, str]) -> None:
+        super().__init__()
+        self.titles = titles
+
+    def postProcessLayer(
+        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        """Style the layer, on QGIS's main thread."""
+        set_titles(layer, self.titles)
+
+
+class ClassStyle(Titles):
     """Draws features in the colour of the class whose value stands in a field."""
 
-    def __init__(self, field: str, classes: Any) -> None:
-        super().__init__()
+    def __init__(self, field: str, classes: Any, titles: dict[str, str]) -> None:
+        super().__init__(titles)
         self.field, self.classes = field, classes
 
     def postProcessLayer(
         self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> None:
         """Style the layer, on QGIS's main thread."""
+        super().postProcessLayer(layer, context, feedback)
         if not layer.isSpatial():
             return
         categories = []
@@ -48,8 +64,32 @@ class ClassStyle(QgsProcessingLayerPostProcessorInterface):
         return symbol
 
 
-def show_classes(source: str, field: str, classes: Any, several: bool, context: QgsProcessingContext) -> None:
-    """If QGIS will add a layer to the project, let it draw them in the colours of their one class."""
-    if not several and context.willLoadLayerOnCompletion(source):
-        details = context.layerToLoadOnCompletionDetails(source)
-        details.setPostProcessor(keep(ClassStyle(field, classes)))
+class GivenStyle(QgsProcessingLayerPostProcessorInterface):
+    """Draws a layer as a style says, wherever that is kept."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self.style = style
+
+    def postProcessLayer(
+        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        """Style the layer, on QGIS's main thread."""
+        document = QDomDocument()
+        document.setContent(self.style)
+        layer.importNamedStyle(document)
+        layer.triggerRepaint()
+
+
+def set_titles(layer: QgsMapLayer, titles: dict[str, str]) -> None:
+    """Give fields of a layer titles, as far as it has such fields."""
+    for name, title in titles.items():
+        place = layer.fields().lookupField(name)
+        if place >= 0:
+            layer.setFieldAlias(place, title)
+
+
+def show(source: Optional[str], style: QgsProcessingLayerPostProcessorInterface, context: QgsProcessingContext) -> None:
+    """If QGIS will add a layer to the project, let it do so in a style."""
+    if source and context.willLoadLayerOnCompletion(source):
+        context.layerToLoadOnCompletionDetails(source).setPostProcessor(keep(style))

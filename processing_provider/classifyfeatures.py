@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSource,
-    QgsProcessingUtils,
 )
 from qgis.PyQt.QtCore import QVariant
 
@@ -24,16 +24,36 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
-from .answer_styles import show_classes
+from .answer_styles import ClassStyle, Titles, set_titles, show
 from .features import ANY_KIND, feature_source
+from .field_names import unlike, warn_of_cut_names
 from .geopackage import UNSAVED
 from .layer_parameters import Features, Raster
 from .layers import gdal_path, raster_layer
 from .list_parameters import Bands
 from .parameters import InputFile, Parameters, Row, Setting
+from .places import place_wished
 
 PREFIX = "predicted_"
 TYPES = {"integer": QVariant.LongLong, "number": QVariant.Double, "text": QVariant.String}
+
+
+@dataclass
+class Count:
+    """What was written."""
+
+    features: int = 0
+    unknown: int = 0  # of them, those without an answer
+
+    def tell(self, reporter: Reporter) -> None:
+        """Warn of features without an answer."""
+        if self.unknown:
+            one = self.unknown == 1
+            reporter.warning(
+                f"{self.unknown:,} of {self.features:,} features {'gets' if one else 'get'} no class: "
+                f"{'it lies' if one else 'they lie'} beyond the image, where it has no data, or "
+                f"{'has' if one else 'have'} no geometry."
+            )
 
 
 class ClassifyFeatures(WorkerAlgorithm):
@@ -110,7 +130,18 @@ class ClassifyFeatures(WorkerAlgorithm):
             raise InputError("No FEATURES are given.", "Choose a vector layer.")
         self._source: QgsProcessingFeatureSource = source.source
         settings["features"] = source
+        self._place = place_wished(parameters.get("OUTPUT"), context)
         return settings
+
+    def check(self, config: ClassifyFeaturesConfig) -> None:
+        """Whether model and image go together, and no other layer is lost for the result."""
+        from ..plugin.engine.mapping.early_checks import check_features
+        from ..plugin.engine.mapping.tables import check_replaceable
+
+        check_features(config, self._header)
+        path = self._place.path
+        if path is not None and not self._place.layer:  # of which QGIS makes a new file
+            check_replaceable({"OUTPUT": str(path)}, path.stem)
 
     def destinations(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """None for the worker; the layer is opened when its answers are there."""
@@ -119,39 +150,56 @@ class ClassifyFeatures(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker, then write the features."""
-        from ..plugin.engine.mapping.answers import Answers
+        from ..plugin.engine.files import check_writable
+        from ..plugin.engine.mapping.answers import Answers, field_titles
 
+        path = self._place.path
+        if path is not None:
+            check_writable(path)  # before the work; it makes the folder
         answers = Answers.of(self._header, settings["threshold"])
         settings["output"] = str(Path(settings["features"]).with_name("answers.gpkg"))
-        self.run_worker(settings, reporter)
-        added = QgsFields()
-        for field in answers.fields(self._prefix):
+        own = self._source.fields()
+        wanted = unlike(answers.fields(self._prefix), own.names(), reporter)
+        warn_of_cut_names(path, [*own.names(), *(field.name for field in wanted)], reporter)
+        fields = QgsFields(own)
+        for field in wanted:
             made = QgsField(field.name, TYPES[field.kind])
             made.setAlias(field.title)
-            added.append(made)
-        own = self._source.fields()
-        fields = QgsProcessingUtils.combineFields(own, added)
+            fields.append(made)
+        self.run_worker(settings, reporter)
         target, name = self.parameterAsSink(
             self._parameters, "OUTPUT", context, fields, self._source.wkbType(), self._source.sourceCrs()
         )
         if target is None:
             raise QgsProcessingException(self.invalidSinkError(self._parameters, "OUTPUT"))
-        self._write(settings["output"], target, fields, len(added))
+        written = self._write(settings["output"], target, fields, len(wanted))
         del target
-        show_classes(name, fields[own.count()].name(), self._header.classes, answers.several, context)
+        written.tell(reporter)
+        titles = field_titles(wanted)
+        style = Titles(titles)
+        if not answers.several:
+            style = ClassStyle(wanted[0].name, self._header.classes, titles)
+        show(name, style, context)
+        in_memory = context.temporaryLayerStore().mapLayer(name)
+        if in_memory is not None:
+            set_titles(in_memory, titles)
         return {"OUTPUT": name}
 
-    def _write(self, path: str, target: QgsFeatureSink, fields: QgsFields, added: int) -> None:
+    def _write(self, path: str, target: QgsFeatureSink, fields: QgsFields, added: int) -> Count:
         """Write all features of the source, with their answers where there are such."""
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
+        count = Count()
         known = {answer.GetFID() for answer in answers}  # to ask for one that is not there is an error
         for feature in self._source.getFeatures(QgsFeatureRequest(), unchecked):
             number = feature.id()
             number = number if number >= 0 else UNSAVED - number
             values = [None] * added
-            if number in known:
+            count.features += 1
+            if number not in known:
+                count.unknown += 1
+            else:
                 answer = answers.GetFeature(number)
                 values = [answer.GetField(place) for place in range(added)]
             written = QgsFeature(fields)
@@ -159,3 +207,4 @@ class ClassifyFeatures(WorkerAlgorithm):
             written.setAttributes([*feature.attributes(), *values])
             if not target.addFeature(written, QgsFeatureSink.Flag.FastInsert):
                 raise QgsProcessingException(self.writeFeatureError(target, self._parameters, "OUTPUT"))
+        return count

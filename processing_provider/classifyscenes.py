@@ -7,7 +7,6 @@ from typing import Any
 from qgis.core import QgsProcessingContext
 
 from ..plugin.engine.config import ClassifyScenesConfig
-from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import (
@@ -20,6 +19,7 @@ from .answer_parameters import (
     image_settings,
     threshold_row,
 )
+from .answer_styles import GivenStyle, Titles, show
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .loading import show_saved_style
@@ -102,24 +102,27 @@ class ClassifyScenes(WorkerAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, once the file proves to be a classifier's."""
         settings = super().read(parameters, context)
-        header = classifier_header(settings["model"])
-        check_bands(settings["bands"], header)
+        self._header = classifier_header(settings["model"])
+        check_bands(settings["bands"], self._header)
         settings.update(image_settings(self, parameters, context, settings["input_folder"]))
-        self._check_outputs(parameters, bool(settings["input_folder"]))
         return settings
 
-    def _check_outputs(self, parameters: Parameters, photographs: bool) -> None:
-        names = ("TABLE",) if photographs else ("OUTPUT", "PROBABILITIES", "GRID")
-        given = [row.name for row in self.rows() if row.given(parameters)]
-        if not set(names) & set(given):
-            what = "INPUT_FOLDER is given, and no TABLE to write." if photographs else "Nothing is to be written."
-            raise InputError(what, f"Give a file for {' or '.join(names)}.")
+    def check(self, config: ClassifyScenesConfig) -> None:
+        """Whether model, image and outputs go together."""
+        from ..plugin.engine.mapping.early_checks import check_scenes
+
+        check_scenes(config, self._header)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker."""
+        from ..plugin.engine.mapping.answers import Answers, field_titles
+        from ..plugin.engine.mapping.layer_style import grid_style
+
         if settings["input"]:
             settings["table"] = None  # which the dialog may have filled in
+        answers = Answers.of(self._header, settings["threshold"])
         found = self.run_worker(settings, reporter)
         show_saved_style(found["output"], context)
-        show_saved_style(found["grid"], context)
+        show(found["grid"], GivenStyle(grid_style(answers)), context)
+        show(found["table"], Titles(field_titles(answers.fields())), context)
         return {name.upper(): found[name] for name in ("output", "probabilities", "grid", "table")}

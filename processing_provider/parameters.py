@@ -25,9 +25,12 @@ from qgis.core import (
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
+    QgsProcessingUtils,
 )
 
 from ..plugin.engine.config import JobConfig
+from ..plugin.engine.errors import InputError
+from .places import place_wished
 
 Parameters = dict
 
@@ -118,9 +121,12 @@ class Setting(ValueRow):
             return algorithm.parameterAsBoolean(parameters, self.name, context)
         if isinstance(definition, QgsProcessingParameterString):
             return algorithm.parameterAsString(parameters, self.name, context)
-        if definition.dataType() == QgsProcessingParameterNumber.Type.Integer:
-            return algorithm.parameterAsInt(parameters, self.name, context)
-        return algorithm.parameterAsDouble(parameters, self.name, context)
+        number = algorithm.parameterAsDouble(parameters, self.name, context)
+        if definition.dataType() != QgsProcessingParameterNumber.Type.Integer:
+            return number
+        if not number.is_integer():  # which QGIS would round without a word
+            raise InputError(f"{self.name} is {number:g}.", "Give a whole number.")
+        return int(number)
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,18 @@ class Destination(ValueRow):
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
         """Its absolute path; None where an optional one is not wanted."""
         return absolute(algorithm.parameterAsFileOutput(parameters, self.name, context))
+
+    def wished(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """What its value will be as far as that is known now; for a temporary one, a path like it.
+
+        Not `value`: that would make new names, and have layers loaded, whenever a dialog looks whether all is well.
+        """
+        place = place_wished(parameters.get(self.name), context)
+        if place.temporary:
+            definition = algorithm.parameterDefinition(self.name)
+            ending = definition.defaultFileExtension()
+            return str(Path(QgsProcessingUtils.tempFolder()) / (f"{self.name}.{ending}" if ending else self.name))
+        return None if place.path is None else str(place.path)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 from qgis.core import QgsProcessingContext
 
 from ..plugin.engine.config import SegmentRasterConfig
-from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .features import feature_source
@@ -77,20 +76,19 @@ class SegmentRaster(WorkerAlgorithm):
 
         settings = super().read(parameters, context)
         image = raster_layer(self, parameters, "INPUT", context)
-        header = read_header(settings["model"] or "")
-        bands = settings["bands"]
-        if bands and len(bands) != len(header.band_names):
-            raise InputError(
-                f"BANDS names {len(bands)} bands, and the model has {len(header.band_names)}: "
-                f"{', '.join(header.band_names)}.",
-                "Name one band of the raster for each of the model's, or leave BANDS empty.",
-            )
+        self._header = read_header(settings["model"] or "")
         extent = chosen_extent(self, parameters, "EXTENT", context, image.crs())
         near = image.extent() if extent is None else extent
         settings["input"] = gdal_path(image)
         settings["extent"] = None if extent is None else bounds(extent)
         settings["area"] = feature_source(self, parameters, "AREA", context, image.crs(), near)
         return settings
+
+    def check(self, config: SegmentRasterConfig) -> None:
+        """Whether model, image and outputs go together."""
+        from ..plugin.engine.mapping.early_checks import check_segmentation
+
+        check_segmentation(config, self._header)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Map in the worker."""

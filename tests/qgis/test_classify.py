@@ -46,6 +46,15 @@ def truth(scene, stride):
     return pixels(scene[1])[middle::stride, middle::stride]
 
 
+TITLES = {"probability_1": "water", "probability_2": "field", "probability_3": "forest"}
+
+
+def aliases(layer):
+    """What people read in the place of the names of fields."""
+    fields = layer.fields()
+    return {field.name(): layer.attributeAlias(place) for place, field in enumerate(fields) if field.alias()}
+
+
 def test_scenes_become_a_raster_and_a_grid(run, model, scene, tmp_path):
     found = run("classifyscenes", INPUT=scene[0], MODEL=model, DEVICE="cpu", OUTPUT=str(tmp_path / "map.tif"),
                 GRID=str(tmp_path / "grid.gpkg"))  # fmt: skip
@@ -56,9 +65,12 @@ def test_scenes_become_a_raster_and_a_grid(run, model, scene, tmp_path):
     grid = QgsVectorLayer(found["GRID"], "grid", "ogr")
     assert grid.featureCount() == 320 and grid.crs().authid() == "EPSG:32633"
     grid.loadDefaultStyle()
-    assert [category.label() for category in grid.renderer().categories()] == ["water", "field", "forest"]
+    assert [category.label() for category in grid.renderer().categories()] == [
+        "water", "field", "forest", "no class",
+    ]  # fmt: skip
+    assert aliases(grid) == TITLES
     assert found["PROBABILITIES"] is None and found["TABLE"] is None
-    assert leftovers(tmp_path) == ["grid.gpkg", "grid.qml", "map.qml", "map.tif", "map.tif.aux.xml"]
+    assert leftovers(tmp_path) == ["grid.gpkg", "map.qml", "map.tif", "map.tif.aux.xml"]
 
 
 def test_dense_scenes_of_a_part_are_added_to_the_project(provider, model, scene, tmp_path):
@@ -83,6 +95,7 @@ def test_dense_scenes_of_a_part_are_added_to_the_project(provider, model, scene,
     details = context.layerToLoadOnCompletionDetails(found["GRID"])
     details.postProcessor().postProcessLayer(layer, context, Listener())
     assert layer.renderer().classAttribute() == "value" and layer.featureCount() == 10 * 8
+    assert aliases(layer) == TITLES
 
 
 @pytest.fixture
@@ -152,10 +165,13 @@ def test_classified_features_are_drawn_in_their_classes_colours(provider, model,
     layer = QgsProcessingUtils.mapLayerFromString(found["OUTPUT"], context)
     details = context.layerToLoadOnCompletionDetails(found["OUTPUT"])
     details.postProcessor().postProcessLayer(layer, context, Listener())
-    assert layer.renderer().classAttribute() == "value"
+    assert layer.renderer().classAttribute() == "value_2"
+    assert aliases(layer) == {f"{name}_2": title for name, title in TITLES.items()}
     labels = [category.label() for category in layer.renderer().categories()]
     assert labels == ["water", "field", "forest", "no class"]
-    assert "class_2" in layer.fields().names()
+    assert layer.fields().names()[-6:] == [
+        f"{name}_2" for name in ("value", "class", "confidence", "probability_1", "probability_2", "probability_3")
+    ]
 
 
 def test_photographs_become_a_table(qgis_process, worker_python, model, scene, tmp_path):
@@ -223,7 +239,7 @@ def test_cancelling_takes_a_moment_and_leaves_nothing(provider, model, scene, tm
         ("classifyfeatures", {"FEATURES": None}, "FEATURES"),
         ("activationmaps", {}, "no TARGET_CLASS is given. Name one of 1 water, 2 field, 3 forest"),
         ("activationmaps", {"TARGET_CLASS": "9"}, "no such class"),
-        ("activationmaps", {"KIND": "filters"}, "No PICTURE is to be written"),
+        ("activationmaps", {"KIND": "filters"}, "no PICTURE is to be written"),
     ],
 )
 def test_bad_input_is_refused_in_words(run, model, scene, places, tmp_path, algorithm, change, words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from ..chips.features import Area
 from ..errors import InputError
 from ..raster_io import RasterReader, missing_values
 from ..windows import Window
-from .tiling import Tile
+
+if TYPE_CHECKING:
+    from .tiling import Tile  # which needs torch; what checks rasters early does without
 
 # The data types that torch takes from numpy and scales on the device; all others travel as float32.
 COMPACT_TYPES = (np.uint8, np.int16, np.float32)

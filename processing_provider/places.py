@@ -1,0 +1,123 @@
+"""Which files layers are read from, and where outputs will be, as far as these are files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from osgeo import gdal
+from qgis.core import (
+    QgsDataSourceUri,
+    QgsMapLayer,
+    QgsProcessing,
+    QgsProcessingContext,
+    QgsProcessingFeatureSourceDefinition,
+    QgsProcessingOutputLayerDefinition,
+    QgsProcessingUtils,
+    QgsProperty,
+    QgsProviderRegistry,
+)
+
+from ..plugin.engine.errors import InputError
+
+# What stands in front of the address of a database; one letter is a disk of Windows.
+PROVIDER = re.compile(r"^\w{2,}:")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer is.
+
+    Attributes:
+        path: Its file; None where it has none, as in memory or in a database.
+        layer: Its name in that file; "" for the file as a whole.
+        temporary: Whether QGIS will choose a name.
+    """
+
+    path: Optional[Path] = None
+    layer: str = ""
+    temporary: bool = False
+
+    def overwrites(self, other: Place) -> bool:
+        """Whether to write here is to lose what lies there."""
+        if self.path is None or other.path is None or not other.path.exists() or not self.path.exists():
+            return False
+        return self.path.samefile(other.path) and self.layer.lower() in ("", other.layer.lower())
+
+
+def place_wished(given: Any, context: QgsProcessingContext) -> Place:
+    """Where an output will be, by what a parameter holds."""
+    if isinstance(given, QgsProcessingOutputLayerDefinition):
+        given = given.sink
+    text = _text(given, context)
+    if text.startswith("ogr:"):
+        uri = QgsDataSourceUri(text[len("ogr:") :])
+        return Place(_absolute(uri.database()), uri.table())
+    if text == QgsProcessing.TEMPORARY_OUTPUT:
+        return Place(temporary=True)
+    if not text or PROVIDER.match(text):
+        return Place()
+    return Place(_absolute(text))
+
+
+def place_read(given: Any, context: QgsProcessingContext) -> Place:
+    """Where an input layer is read from, by what a parameter holds."""
+    if isinstance(given, QgsProcessingFeatureSourceDefinition):
+        given = given.source
+    layer = given
+    if not isinstance(given, QgsMapLayer):
+        text = _text(given, context)
+        layer = QgsProcessingUtils.mapLayerFromString(text, context) if text else None
+    if layer is None:
+        return Place()
+    parts = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source())
+    path = parts.get("path")
+    if not path or not Path(path).is_file():
+        return Place()
+    return Place(_absolute(path), parts.get("layerName") or _only_layer(path))
+
+
+def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
+    """Refuse to write over the layers that are read.
+
+    Args:
+        outputs: By the names of their parameters.
+        inputs: The same.
+
+    Raises:
+        InputError: An output would replace an input.
+    """
+    for output, wished in outputs.items():
+        for name, there in inputs.items():
+            if wished.overwrites(there):
+                raise InputError(
+                    f"{output} {wished.path} is the file that {name} is read from, which would be lost.",
+                    "Give the result another name.",
+                )
+
+
+def places_read(names: Iterable[str], parameters: dict, context: QgsProcessingContext) -> dict[str, Place]:
+    """`place_read` of some parameters."""
+    return {name: place_read(parameters.get(name), context) for name in names}
+
+
+def _text(given: Any, context: QgsProcessingContext) -> str:
+    if isinstance(given, QgsProperty):
+        return given.valueAsString(context.expressionContext(), "")[0]
+    return given if isinstance(given, str) else ""
+
+
+def _absolute(path: str) -> Optional[Path]:
+    return Path(path).expanduser().absolute() if path else None
+
+
+def _only_layer(path: str) -> str:
+    """The first layer of a file, which QGIS opens where none is named."""
+    try:
+        source = gdal.OpenEx(path, gdal.OF_VECTOR)
+        return source.GetLayer(0).GetName() if source is not None and source.GetLayerCount() else ""
+    except RuntimeError:
+        return ""
