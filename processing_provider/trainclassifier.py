@@ -128,15 +128,18 @@ class TrainClassifier(WorkerAlgorithm):
         return figure_outputs(_figures())
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, once the folder proves to be a dataset that the network can take."""
+        """The settings, once the folder proves to be a dataset."""
         from ..plugin.engine.chips.dataset import read_info
-        from ..plugin.engine.training.early_checks import check_classifier
 
         settings = super().read(parameters, context)
-        config = TrainClassifierConfig.from_json({**settings, "output": ""})
-        folder = settings["chips"] or ""
-        check_classifier(config, folder, read_info(folder))
+        self._info = read_info(settings["chips"] or "")
         return settings
+
+    def check(self, config: TrainClassifierConfig) -> None:
+        """Whether the network can learn from the chips, and names will do."""
+        from ..plugin.engine.training.early_checks import check_classifier
+
+        check_classifier(config, config.chips, self._info)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Train in the worker."""

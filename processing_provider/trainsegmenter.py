@@ -79,8 +79,14 @@ class TrainSegmenter(WorkerAlgorithm):
         from ..plugin.engine.chips.dataset import read_info
 
         settings = super().read(parameters, context)
-        read_info(settings["chips"] or "")
+        self._info = read_info(settings["chips"] or "")
         return settings
+
+    def check(self, config: TrainSegmenterConfig) -> None:
+        """Whether the network can learn from the chips, and names will do."""
+        from ..plugin.engine.training.early_checks import check_segmenter
+
+        check_segmenter(config, config.chips, self._info)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Train in the worker."""

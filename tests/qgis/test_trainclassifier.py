@@ -58,11 +58,52 @@ def test_a_cancelled_training_leaves_nothing(run, worker_python, chips, tmp_path
         ({"ARCHITECTURE": "lecture_cnn", "FILTERS": "8,x"}, 'FILTERS is "8,x"'),
         ({"ARCHITECTURE": "lecture_cnn", "FILTERS": "8,16,32,64,64,64"}, "needs 64 × 64"),
         ({"THRESHOLD": 0.7}, "one of 3 classes"),
+        ({"ENCODER_WEIGHTS": "/no/such.pth"}, "There is no weights file /no/such.pth"),
+        ({"ENCODER_WEIGHTS": "/no/such.onnx"}, "Choose a file that ends in .safetensors, .pth, .pt"),
+        ({"DEVICE": "foo"}, 'DEVICE is "foo"'),
+        ({"OUTPUT": "/no/model.pth"}, "Give it the ending .safetensors"),
+        ({"REPORT": "/no/report.pdf"}, "Give it the ending .html"),
+        ({"EPOCHS": 1.5}, "EPOCHS is 1.5. Give a whole number"),
+        ({"EPOCHS": "2.5"}, "EPOCHS is 2.5. Give a whole number"),
     ],
 )
 def test_what_cannot_work_is_said_while_the_dialog_is_open(provider, worker_python, chips, given, words):
     algorithm = provider.algorithm("trainclassifier")
-    fine, text = algorithm.checkParameterValues({"CHIPS": chips, "OUTPUT": "x", **given}, QgsProcessingContext())
+    given = {"CHIPS": chips, "OUTPUT": "/no/model.safetensors", **given}
+    fine, text = algorithm.checkParameterValues(given, QgsProcessingContext())
+    assert not fine and words in text
+
+
+def test_weights_are_not_written_over(provider, worker_python, chips, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"weights")
+    given = {"CHIPS": chips, "OUTPUT": str(weights), "ENCODER_WEIGHTS": str(weights)}
+    fine, text = provider.algorithm("trainclassifier").checkParameterValues(given, QgsProcessingContext())
+    assert not fine and "is the file of ENCODER_WEIGHTS" in text
+
+
+def test_temporary_results_are_fine(provider, worker_python, chips):
+    given = {"CHIPS": chips, "OUTPUT": "TEMPORARY_OUTPUT", "REPORT": "TEMPORARY_OUTPUT"}
+    assert provider.algorithm("trainclassifier").checkParameterValues(given, QgsProcessingContext())[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"CHIPS": "scenes"},
+            "are for classification. Export chips with TASK segmentation, or use “Train a classifier”",
+        ),
+        ({"FOLD": 2}, "has no folds"),
+        ({"OUTPUT": "/no/model.pt"}, "Give it the ending .safetensors"),
+        ({"DEVICE": "gpu"}, 'DEVICE is "gpu"'),
+    ],
+)
+def test_so_it_is_for_segmentation_networks(provider, worker_python, chips, dataset, given, words):
+    given = {"CHIPS": dataset, "OUTPUT": "/no/model.safetensors", **given}
+    if given["CHIPS"] == "scenes":
+        given["CHIPS"] = chips
+    fine, text = provider.algorithm("trainsegmenter").checkParameterValues(given, QgsProcessingContext())
     assert not fine and words in text
 
 

@@ -113,18 +113,26 @@ class ChipDataset:
         """
         if fold is None or split == "test":
             return np.flatnonzero(self.splits == split)
-        count = int(self.folds.max()) if len(self.folds) else 0
-        if not 1 <= fold <= count:
-            raise InputError(
-                f"FOLD is {fold}, and the chip dataset {self.folder} has {count or 'no'} folds.",
-                "Choose one of its folds." if count else "Divide it with “Split chips” and FOLDS first.",
-            )
+        check_fold(fold, int(self.folds.max()) if len(self.folds) else 0, self.folder)
         chosen = self.folds == fold if split == "validation" else (self.folds > 0) & (self.folds != fold)
         return np.flatnonzero(chosen & np.isin(self.splits, ("training", "validation")))
 
     def fingerprint(self) -> str:
         """A short hash of the description: two models with the same one were trained on the same export."""
         return hashlib.sha256(self.info.to_json().encode()).hexdigest()[:16]
+
+
+def check_fold(fold: int, count: int, folder: str | Path) -> None:
+    """Refuse a fold that a dataset of so many folds does not have.
+
+    Raises:
+        InputError: It does not.
+    """
+    if not 1 <= fold <= count:
+        raise InputError(
+            f"FOLD is {fold}, and the chip dataset {folder} has {count or 'no'} folds.",
+            "Choose one of its folds." if count else "Divide it with “Split training chips anew” and FOLDS first.",
+        )
 
 
 def read_info(folder: str | Path) -> DatasetInfo:

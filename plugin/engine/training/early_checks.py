@@ -1,13 +1,20 @@
-"""What can be said of a classification training before torch is there: while the dialog is still open, too."""
+"""What can be said of a training before torch is there: while the dialog is still open, too."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
-from ..chips.dataset import DatasetInfo
-from ..config import TrainClassifierConfig
+from ..chips.dataset import DatasetInfo, check_fold
+from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
 from ..errors import InputError
+from ..files import check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
+from ..models.weights_path import check_weights_path
+from .device_name import check_device_name
+
+MODEL_ENDINGS = {".safetensors": "a safetensors file"}
+REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
 
 TASKS = ("classification", "multilabel")
 # The settings that shape a teaching network.
@@ -18,6 +25,41 @@ WHY_NOT = {
     "of classes such as low, middle and high.",
     "unlabelled": "They have no labels to learn from: export chips with TASK classification or multilabel.",
 }
+
+
+def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> None:
+    """Whether the settings that all trainings share can work.
+
+    Args:
+        folder: The chip dataset.
+        info: Its description.
+
+    Raises:
+        InputError: The dataset has no such fold, or the names of device, weights or results will not do.
+    """
+    check_device_name(config.device)
+    if config.fold is not None and "folds" in info.split:  # else the index of the chips tells, later
+        check_fold(config.fold, info.split["folds"] or 0, folder)
+    check_names({"OUTPUT": config.output}, MODEL_ENDINGS)
+    check_names({"REPORT": config.report}, REPORT_ENDINGS)
+    weights = config.encoder_weights
+    if weights:
+        check_weights_path(weights)
+        if config.output and Path(config.output).exists() and Path(config.output).samefile(weights):
+            raise InputError(
+                f"OUTPUT {config.output} is the file of ENCODER_WEIGHTS, which would be lost.",
+                "Give the model another name.",
+            )
+
+
+def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo) -> None:
+    """Whether a segmentation network can learn from chips of this kind; raises as `check_training`."""
+    if info.task != "segmentation":
+        raise InputError(
+            f"The chips in {folder} are for {info.task}.",
+            "Export chips with TASK segmentation" + (", or use “Train a classifier”." if info.task in TASKS else "."),
+        )
+    check_training(config, folder, info)
 
 
 def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetInfo) -> Optional[TeachingArguments]:
@@ -42,4 +84,5 @@ def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetIn
         )
     arguments = read_arguments(config.architecture, {name: getattr(config, name) for name in ARGUMENTS})
     check_arguments(config.architecture, arguments, len(info.band_names), info.chip_size)
+    check_training(config, folder, info)
     return arguments

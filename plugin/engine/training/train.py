@@ -20,7 +20,7 @@ from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_names, check_writable
+from ..files import check_writable
 from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
@@ -30,8 +30,6 @@ from .loop import Fitted, Task, evaluate, fit, saving_when_orphaned
 from .plan import Plan
 from .tally import Tally
 
-MODEL_ENDINGS = {".safetensors": "a safetensors file"}
-REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
 # Figures that the log ends with, and their names there.
 TOLD = {
     "overall_accuracy": "overall accuracy", "mean_iou": "mean IoU", "mean_f1": "mean F1",
@@ -126,14 +124,11 @@ def warn_of_absent_classes(dataset: ChipDataset, counts: np.ndarray, reporter: R
 
 
 def check_outputs(config: TrainingConfig, network: nn.Module) -> None:
-    """Check the names of the results, and try to write there, before hours of work.
+    """Try to write where the results will be, before hours of work.
 
     Raises:
-        InputError: A name has another ending, or is that of a folder.
         ResourceError: A folder cannot be written, or its disk is full.
     """
-    check_names({"OUTPUT": config.output}, MODEL_ENDINGS)
-    check_names({"REPORT": config.report}, REPORT_ENDINGS)
     check_writable(config.output, needed_bytes=4 * count_parameters(network))
     if config.report:
         check_writable(config.report)

@@ -12,7 +12,6 @@ from ..assessment.report import Evaluation
 from ..assessment.segmenter_report import SegmenterReport, write_report
 from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainSegmenterConfig
-from ..errors import InputError
 from ..events import Reporter
 from ..models.encoder_weights import download_weights, load_encoder_weights
 from ..models.factory import check_chip_size, count_parameters, create_model
@@ -20,6 +19,7 @@ from ..models.networks import Segmenter
 from ..models.weights_file import read_weights
 from .chips import ChipReader
 from .device import choose_device, describe_device, explain_memory
+from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples
 from .plan import AllAtOnce
 from .schedule import automatic_epochs
@@ -68,8 +68,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     device = choose_device(config.device, reporter)
     dataset = open_dataset(config.chips)
     info = dataset.info
-    if info.task != "segmentation":
-        raise InputError(f"The chips in {dataset.folder} are for {info.task}.", "Export chips for segmentation.")
+    check_segmenter(config, str(dataset.folder), info)
     check_chip_size(info.chip_size)
     splits = labelled_splits(dataset, config.fold, dataset.pixels.sum(axis=1) > 0, LACK, reporter)
     chips, pixels = len(splits["training"]), dataset.pixels[splits["training"]].sum(axis=0)

@@ -93,7 +93,7 @@ def _rule(config: ImportChipsConfig) -> SplitRule:
     if config.split_method in ("areas", "rasters"):
         raise InputError(
             f"SPLIT_METHOD is {config.split_method}, and a folder of chips knows of none.",
-            "Choose blocks or random; “Split chips” can divide the dataset by areas afterwards.",
+            "Choose blocks or random; “Split training chips anew” can divide the dataset by areas afterwards.",
         )
     return SplitRule.of(config)
 
