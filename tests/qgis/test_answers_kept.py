@@ -1,0 +1,252 @@
+"""Classifiers through QGIS: what is refused in the open dialog, and what of the user's is never lost."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Listener, leftovers, polygon_layer
+from osgeo import gdal
+from qgis.core import (
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
+    QgsProject,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
+)
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def model(provider, worker_python, scene, tmp_path_factory):
+    """A classifier of chips of 16 pixels, hardly trained on the scene."""
+    import processing
+
+    folder = tmp_path_factory.mktemp("model")
+    chips = {"INPUT": scene[0], "LABEL_RASTERS": scene[1], "TASK": "classification", "CHIP_SIZE": SIZE,
+             "MIN_CLASS_SHARE": 0.8, "OUTPUT": str(folder / "chips")}  # fmt: skip
+    processing.run("terrazzo:exportchips", chips, feedback=Listener())
+    given = {"CHIPS": str(folder / "chips"), "ARCHITECTURE": "lecture_cnn", "FILTERS": "4", "EPOCHS": 1,
+             "DEVICE": "cpu", "OUTPUT": str(folder / "m.safetensors")}  # fmt: skip
+    return processing.run("terrazzo:trainclassifier", given, feedback=Listener())["OUTPUT"]
+
+
+@pytest.fixture(scope="module")
+def segmenter(model):
+    """A header that says "segmentation"; nobody gets as far as the weights."""
+    path = Path(model).with_name("s.safetensors")
+    text = Path(model).read_bytes()
+    old, new = b'\\"task\\": \\"classification\\"', b'\\"task\\": \\"segmentation\\"  '
+    assert text.count(old) == 1
+    path.write_bytes(text.replace(old, new))
+    return str(path)
+
+
+def save(layer, path, name=""):
+    """Write a layer to a file, beside what that holds."""
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.layerName = name or Path(path).stem
+    options.driverName = QgsVectorFileWriter.driverForExtension(Path(path).suffix)
+    if Path(path).exists():
+        options.actionOnExistingFile = QgsVectorFileWriter.ActionOnExistingFile.CreateOrOverwriteLayer
+    transform = QgsProject.instance().transformContext()
+    assert not QgsVectorFileWriter.writeAsVectorFormatV3(layer, str(path), transform, options)[0]
+    return str(path)
+
+
+def places():
+    """Two polygons on the scene, two far away, one without a place."""
+    layer = polygon_layer([("a", 150, 118, 170, 138), ("b", 8, 60, 30, 75), ("c", 9000, 0, 9010, 9), ("d", 9, 9, 9, 9),
+                           ("e", 9000, 50, 9010, 59)])  # fmt: skip
+    ids = [feature.id() for feature in layer.getFeatures()]
+    from qgis.core import QgsGeometry
+
+    layer.dataProvider().changeGeometryValues({ids[3]: QgsGeometry()})
+    return layer
+
+
+# --- features
+
+
+def test_features_without_a_class_are_counted_and_the_folder_is_made(run, model, scene, tmp_path):
+    listener = Listener()
+    output = tmp_path / "new" / "deep" / "out.gpkg"
+    run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu", OUTPUT=str(output))
+    assert QgsVectorLayer(str(output)).featureCount() == 5
+    assert (
+        "3 of 5 features get no class: they lie beyond the image, where it has no data, or have no geometry."
+        in listener.warnings
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(run, model, scene, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    listener = Listener()
+    with pytest.raises(QgsProcessingException, match="Nothing can be written to the folder"):
+        run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu",
+            OUTPUT=str(tmp_path / "file" / "out.gpkg"))  # fmt: skip
+    assert not any("Classifying" in text for text in listener.infos)
+
+
+def test_a_memory_layer_has_titles_and_one_suffix_where_names_clash(run, model, scene):
+    layer = places()
+    from qgis.core import QgsField
+    from qgis.PyQt.QtCore import QVariant
+
+    layer.dataProvider().addAttributes([QgsField("Predicted_Value", QVariant.Int),
+                                        QgsField("predicted_class_2", QVariant.Int)])  # fmt: skip
+    layer.updateFields()
+    listener = Listener()
+    found = run("classifyfeatures", listener, INPUT=scene[0], FEATURES=layer, MODEL=model, DEVICE="cpu",
+                OUTPUT="memory:")["OUTPUT"]  # fmt: skip
+    added = found.fields().names()[4:]
+    assert added[:3] == ["predicted_value_3", "predicted_class_3", "predicted_confidence_3"]
+    assert all(name.endswith("_3") for name in added) and len(added) == 6
+    titles = [found.attributeAlias(found.fields().indexFromName(name)) for name in added]
+    assert titles == ["", "", "", "water", "field", "forest"]
+    assert any("already: the new fields end in _3" in text for text in listener.infos)
+
+
+def test_the_names_that_a_shapefile_cuts_are_told(run, model, scene, tmp_path):
+    listener = Listener()
+    run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu",
+        OUTPUT=str(tmp_path / "out.shp"))  # fmt: skip
+    assert any("keeps 10 letters" in text and "predicted_confidence" in text for text in listener.warnings)
+
+
+# --- nothing of the user's is lost
+
+
+def check(provider, name, **given):
+    return provider.algorithm(name).checkParameterValues(given, QgsProcessingContext())
+
+
+def test_features_are_not_replaced_by_their_answers(provider, model, scene, tmp_path):
+    file = save(places(), tmp_path / "user.gpkg", "places")
+    given = {"INPUT": scene[0], "MODEL": model, "FEATURES": file}
+    fine, text = check(provider, "classifyfeatures", OUTPUT=file, **given)
+    assert not fine and "is the file that FEATURES is read from" in text
+    layer = QgsVectorLayer(file, "user", "ogr")
+    QgsProject.instance().addMapLayer(layer)
+    chosen = QgsProcessingFeatureSourceDefinition(layer.id(), selectedFeaturesOnly=True)
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    try:
+        fine, text = provider.algorithm("classifyfeatures").checkParameterValues(
+            {**given, "FEATURES": chosen, "OUTPUT": file}, context
+        )
+        assert not fine and "is the file that FEATURES is read from" in text
+    finally:
+        QgsProject.instance().removeMapLayer(layer.id())
+    table = f"ogr:dbname='{file}' table=\"{{}}\" (geom)"
+    fine, text = check(provider, "classifyfeatures", OUTPUT=table.format("places"), **given)
+    assert not fine and "is the file that FEATURES is read from" in text
+    assert check(provider, "classifyfeatures", OUTPUT=table.format("answers"), **given)[0]
+
+
+def test_a_geopackage_with_other_layers_is_not_replaced(provider, model, scene, tmp_path):
+    file = save(places(), tmp_path / "user.gpkg", "places")
+    save(places(), file, "roads")
+    for name, given in (
+        ("classifyscenes", {"GRID": file}),
+        ("classifyfeatures", {"FEATURES": places(), "OUTPUT": file}),
+    ):
+        fine, text = check(provider, name, INPUT=scene[0], MODEL=model, **given)
+        assert not fine and "holds other data (places, roads)" in text
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "geojson"])
+def test_the_area_is_not_replaced_by_the_grid(provider, model, scene, tmp_path, ending):
+    file = save(polygon_layer([("x", 100, 100, 140, 130)]), tmp_path / f"area.{ending}")
+    fine, text = check(provider, "classifyscenes", INPUT=scene[0], MODEL=model, AREA=file, GRID=file)
+    assert not fine and "is the file that AREA is read from, which would be lost" in text
+
+
+def test_a_grid_lies_beside_a_raster_of_its_name_and_is_styled_when_opened_by_hand(run, model, scene, tmp_path):
+    image = str(shutil.copy(scene[0], tmp_path / "q.tif"))
+    (tmp_path / "q.qml").write_text("the user's")
+    run("classifyscenes", INPUT=image, MODEL=model, DEVICE="cpu", GRID=str(tmp_path / "q.gpkg"))
+    assert (tmp_path / "q.qml").read_text() == "the user's"
+    found = run("classifyscenes", INPUT=image, MODEL=model, DEVICE="cpu", OUTPUT=str(tmp_path / "o.tif"),
+                GRID=str(tmp_path / "o.gpkg"))  # fmt: skip
+    grid = QgsVectorLayer(found["GRID"], "grid", "ogr")
+    labels = [(category.label(), category.symbol().color().name()) for category in grid.renderer().categories()]
+    assert [label for label, _ in labels] == ["water", "field", "forest", "no class"]
+    assert grid.renderer().categories()[3].symbol().symbolLayer(0).brushStyle() == 0
+    assert grid.attributeAlias(grid.fields().indexFromName("probability_3")) == "forest"
+    assert leftovers(tmp_path) == ["o.gpkg", "o.qml", "o.tif", "o.tif.aux.xml", "q.gpkg", "q.qml", "q.tif"]
+
+
+# --- what is known at once
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("classifyscenes", {"BANDS": "1,2,9"}, "Band 9 is asked for"),
+        ("classifyscenes", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
+        ("classifyscenes", {"OUTPUT": "/no/out.png"}, "Give it the ending .tif"),
+        ("classifyscenes", {"OUTPUT": "INPUT"}, "is the raster to be mapped"),
+        ("classifyscenes", {"PROBABILITIES": "/no/out.tif"}, "are both /no/out.tif"),
+        ("classifyscenes", {"GRID": "/no/grid.shp"}, "Give it the ending .gpkg"),
+        ("classifyscenes", {"STRIDE": "1.5"}, "STRIDE is 1.5. Give a whole number"),
+        ("classifyscenes", {"MODEL": "segmenter"}, "Use “Segment a raster” with it"),
+        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "/no/such", "TABLE": "/no/t.csv"}, "which is no folder"),
+        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.csv"}, "holds no images"),
+        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.xlsx"}, "ending .gpkg"),
+        ("classifyfeatures", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
+        ("classifyfeatures", {"BANDS": "1,2,9"}, "Band 9 is asked for"),
+        ("classifyfeatures", {"MODEL": "segmenter"}, "Use “Segment a raster” with it"),
+        ("segmentraster", {}, "Use “Classify scenes” with it"),
+        ("segmentraster", {"MODEL": "segmenter", "OUTPUT": "INPUT"}, "is the raster to be mapped"),
+        ("segmentraster", {"MODEL": "segmenter", "BANDS": "7,8,9"}, "Band 7 is asked for"),
+        ("segmentraster", {"MODEL": "segmenter", "BATCH_SIZE": 1.5}, "BATCH_SIZE is 1.5. Give a whole number"),
+        ("activationmaps", {"TARGET_CLASS": "lake"}, "no such class"),
+        ("activationmaps", {"TARGET_CLASS": "water", "OUTPUT": "INPUT"}, "is the raster to be mapped"),
+        ("activationmaps", {"TARGET_CLASS": "water", "OUTPUT": "/no/a.png"}, "Give it the ending .tif"),
+        ("activationmaps", {"KIND": "filters", "PICTURE": "/no/a.svg"}, "Give it the ending .png"),
+        (
+            "activationmaps",
+            {"INPUT": None, "INPUT_FOLDER": "empty", "KIND": "feature_maps", "PICTURES": "/no/new"},
+            "Feature maps of photographs",
+        ),
+        (
+            "activationmaps",
+            {"INPUT": None, "INPUT_FOLDER": "empty", "MODEL": "segmenter", "PICTURES": "/no/new"},
+            "Photographs are for classifiers, and the model is for segmentation",
+        ),
+        ("activationmaps", {"INPUT": None, "INPUT_FOLDER": "empty", "PICTURES": "/no/new"}, "holds no images"),
+    ],
+)
+def test_faults_are_told_in_the_open_dialog(provider, model, segmenter, scene, tmp_path, name, change, words):
+    usual = {"INPUT": scene[0], "MODEL": model, "OUTPUT": "/no/out.tif"}
+    if name == "classifyfeatures":
+        usual |= {"FEATURES": places(), "OUTPUT": "/no/out.gpkg"}
+    known = {"segmenter": segmenter, "empty": str(tmp_path), "INPUT": scene[0]}
+    given = {**usual, **{key: known.get(value, value) for key, value in change.items() if value is not None}}
+    given = {key: value for key, value in given.items() if change.get(key, "") is not None}
+    fine, text = check(provider, name, **given)
+    assert not fine and words in text
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("classifyscenes", {"OUTPUT": "TEMPORARY_OUTPUT", "GRID": "TEMPORARY_OUTPUT"}),
+        ("classifyfeatures", {"OUTPUT": "TEMPORARY_OUTPUT"}),
+        ("classifyfeatures", {"OUTPUT": "memory:"}),
+        ("activationmaps", {"OUTPUT": "TEMPORARY_OUTPUT", "TARGET_CLASS": "water"}),
+    ],
+)
+def test_a_dialog_that_writes_to_temporary_files_is_fine(provider, model, scene, name, outputs):
+    features = {"FEATURES": places()} if name == "classifyfeatures" else {}
+    assert check(provider, name, INPUT=scene[0], MODEL=model, **features, **outputs)[0]
+
+
+def test_an_image_read_by_gdal_alone_is_fine(provider, model, scene, tmp_path):
+    image = str(tmp_path / "i.vrt")
+    gdal.Translate(image, scene[0], format="VRT")
+    fine, text = check(provider, "classifyscenes", INPUT=image, MODEL=model, OUTPUT=scene[0])
+    assert not fine and "is the raster to be mapped" in text
