@@ -10,6 +10,8 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
+    QgsProcessingOutputLayerDefinition,
+    QgsProcessingUtils,
     QgsProject,
     QgsVectorFileWriter,
     QgsVectorLayer,
@@ -103,8 +105,8 @@ def test_a_memory_layer_has_titles_and_one_suffix_where_names_clash(run, model, 
     added = found.fields().names()[4:]
     assert added[:3] == ["predicted_value_3", "predicted_class_3", "predicted_confidence_3"]
     assert all(name.endswith("_3") for name in added) and len(added) == 6
-    titles = [found.attributeAlias(found.fields().indexFromName(name)) for name in added]
-    assert titles == ["", "", "", "water", "field", "forest"]
+    shown = [found.attributeAlias(found.fields().indexFromName(name)) for name in added]
+    assert shown == ["", "", "", "water", "field", "forest"]
     assert any("already: the new fields end in _3" in text for text in listener.infos)
 
 
@@ -177,6 +179,33 @@ def test_a_grid_lies_beside_a_raster_of_its_name_and_is_styled_when_opened_by_ha
     assert grid.attributeAlias(grid.fields().indexFromName("probability_3")) == "forest"
     left = set(leftovers(tmp_path)) - {"q.tif.aux.xml"}  # QGIS's own
     assert left == {"o.gpkg", "o.qml", "o.tif", "o.tif.aux.xml", "q.gpkg", "q.qml", "q.tif"}
+
+
+def seen(provider, output, **given):
+    """What people see of a layer of `classifyscenes` in the project: its legend, and titles of fields."""
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    given = {"DEVICE": "cpu", **given}
+    given[output] = QgsProcessingOutputLayerDefinition(given[output], QgsProject.instance())
+    found, fine = provider.algorithm("classifyscenes").create().run(given, context, Listener())
+    assert fine
+    layer = QgsProcessingUtils.mapLayerFromString(found[output], context)
+    context.layerToLoadOnCompletionDetails(found[output]).postProcessor().postProcessLayer(layer, context, Listener())
+    legend = [category.label() for category in layer.renderer().categories()] if layer.isSpatial() else []
+    return legend, [layer.attributeAlias(place) for place in range(layer.fields().count())][-3:]
+
+
+def test_a_grid_is_drawn_in_its_own_style_where_another_lies_beside_it(provider, model, scene, tmp_path):
+    (tmp_path / "g.qml").write_text("the user's")
+    found = seen(provider, "GRID", INPUT=scene[0], MODEL=model, GRID=str(tmp_path / "g.geojson"))
+    assert found == (["water", "field", "forest", "no class"], ["water", "field", "forest"])
+    assert (tmp_path / "g.qml").read_text() == "the user's"
+
+
+def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
+    gdal.Translate(str(tmp_path / "a.png"), scene[0], format="PNG", srcWin=[0, 0, SIZE, SIZE])
+    found = seen(provider, "TABLE", INPUT_FOLDER=str(tmp_path), MODEL=model, TABLE=str(tmp_path / "t.csv"))
+    assert found == ([], ["water", "field", "forest"])
 
 
 # --- what is known at once
