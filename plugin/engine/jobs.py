@@ -55,7 +55,7 @@ def _classify_scenes(settings: dict[str, Any], reporter: Reporter) -> dict[str, 
 
 def _classify_features(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     config = ClassifyFeaturesConfig.from_json(settings)
-    from .mapping.feature_chips import classify_features
+    from .mapping.features import classify_features
 
     return classify_features(config, reporter)
 

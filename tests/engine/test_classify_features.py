@@ -18,7 +18,7 @@ from plugin.engine.chips.features import FeatureFile
 from plugin.engine.config import ClassifyFeaturesConfig, ExportChipsConfig
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Reporter
-from plugin.engine.mapping import feature_chips
+from plugin.engine.mapping import feature_chips, features
 from plugin.engine.mapping.feature_chips import FeatureChipReader
 from plugin.engine.raster_io import RasterReader
 from plugin.engine.windows import Window
@@ -26,7 +26,7 @@ from plugin.engine.windows import Window
 
 def use(monkeypatch: pytest.MonkeyPatch, network: nn.Module, **values: Any) -> nn.Module:
     made = header(**values)
-    monkeypatch.setattr(feature_chips, "load_classifier", lambda path: (network, made))
+    monkeypatch.setattr(features, "load_classifier", lambda path: (network, made))
     return network
 
 
@@ -59,9 +59,9 @@ def point(x: float, y: float) -> str:
 
 
 def classify(folder: Path, image: str, shapes: dict[int, str], reporter: Any = None, **settings: Any) -> dict[str, Any]:
-    features = write_features(folder / "features.gpkg", shapes)
-    given = {"input": image, "model": "m", "features": features, "output": str(folder / "a.gpkg"), "device": "cpu"}
-    return feature_chips.classify_features(ClassifyFeaturesConfig(**{**given, **settings}), reporter or Heard())
+    layer = write_features(folder / "features.gpkg", shapes)
+    given = {"input": image, "model": "m", "features": layer, "output": str(folder / "a.gpkg"), "device": "cpu"}
+    return features.classify_features(ClassifyFeaturesConfig(**{**given, **settings}), reporter or Heard())
 
 
 def answers(folder: Path) -> dict[int, dict[str, Any]]:
@@ -233,7 +233,7 @@ def test_features_beyond_the_data_get_no_answer(tmp_path: Path, by_mean: nn.Modu
     heard = Heard()
     result = classify(tmp_path, image, {1: point(10, 10), 2: point(50, 10), 3: point(500, 10)}, heard)
     assert values(tmp_path) == {1: 0} and (result["answered"], result["unanswered"]) == (1, 1)
-    assert heard.warnings == ["1 features get no class: the raster has no data there."]
+    assert "Without data in the raster, and so without a class: 1 feature." in heard.logs
     (tmp_path / "a.gpkg").unlink()
     with pytest.raises(InputError, match="None of the 1 features lies where"):
         classify(tmp_path, image, {2: point(50, 10)})
