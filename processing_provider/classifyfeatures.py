@@ -32,9 +32,10 @@ from .layer_parameters import Features, Raster
 from .layers import gdal_path, raster_layer
 from .list_parameters import Bands
 from .parameters import InputFile, Parameters, Row, Setting
-from .places import place_wished
+from .places import place_wished, remove_layer_file
 
 PREFIX = "predicted_"
+LOOK_EVERY = 1000  # features written between two looks whether the user wants to cancel
 TYPES = {"integer": QVariant.LongLong, "number": QVariant.Double, "text": QVariant.String}
 
 
@@ -172,7 +173,13 @@ class ClassifyFeatures(WorkerAlgorithm):
         )
         if target is None:
             raise QgsProcessingException(self.invalidSinkError(self._parameters, "OUTPUT"))
-        written = self._write(settings["output"], target, fields, len(wanted))
+        try:
+            written = self._write(settings["output"], target, fields, len(wanted), reporter)
+        except BaseException:
+            del target
+            if path is not None and not self._place.layer:
+                remove_layer_file(path)  # of a half-written layer nobody would know
+            raise
         del target
         written.tell(reporter)
         titles = field_titles(wanted)
@@ -185,7 +192,7 @@ class ClassifyFeatures(WorkerAlgorithm):
             set_titles(in_memory, titles)
         return {"OUTPUT": name}
 
-    def _write(self, path: str, target: QgsFeatureSink, fields: QgsFields, added: int) -> Count:
+    def _write(self, path: str, target: QgsFeatureSink, fields: QgsFields, added: int, reporter: Reporter) -> Count:
         """Write all features of the source, with their answers where there are such."""
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
@@ -196,6 +203,8 @@ class ClassifyFeatures(WorkerAlgorithm):
             number = feature.id()
             number = number if number >= 0 else UNSAVED - number
             values = [None] * added
+            if count.features % LOOK_EVERY == 0:
+                reporter.check_wanted()
             count.features += 1
             if number not in known:
                 count.unknown += 1

@@ -7,6 +7,7 @@ import pytest
 from conftest import Listener, leftovers, polygon_layer
 from osgeo import gdal
 from qgis.core import (
+    QgsFeature,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
@@ -80,6 +81,25 @@ def test_features_without_a_class_are_counted_and_the_folder_is_made(run, model,
         "3 of 5 features get no class: they lie beyond the image, where it has no data, or have no geometry."
         in listener.warnings
     )
+
+
+@pytest.mark.parametrize("ending", [".gpkg", ".shp"])
+def test_a_failure_while_writing_leaves_no_half_layer(run, model, scene, tmp_path, monkeypatch, ending):
+    from terrazzo.processing_provider import classifyfeatures
+
+    made = []
+
+    def fail(fields):
+        made.append(QgsFeature(fields))
+        if len(made) == 3:
+            raise QgsProcessingException("the disk is gone")
+        return made[-1]
+
+    monkeypatch.setattr(classifyfeatures, "QgsFeature", fail)
+    given = {"INPUT": scene[0], "FEATURES": places(), "MODEL": model, "DEVICE": "cpu"}
+    with pytest.raises(QgsProcessingException, match="the disk is gone"):
+        run("classifyfeatures", Listener(), **given, OUTPUT=str(tmp_path / f"out{ending}"))
+    assert len(made) == 3 and leftovers(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(run, model, scene, tmp_path):
