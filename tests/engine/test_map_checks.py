@@ -13,6 +13,7 @@ from synthetic import reference, write_raster
 from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.checks import compare_with_training, far_off, match_bands
+from plugin.engine.mapping.outputs import check_rasters
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.raster_io import RasterInfo, RasterReader
 from plugin.engine.windows import Grid
@@ -120,3 +121,14 @@ def test_pixels_without_data_do_not_count(tmp_path: Path) -> None:
     assert compare(tmp_path, header(dtype="int16", nodata=-9999), data) == []
     data[:] = -9999
     assert compare(tmp_path, header(dtype="int16"), data, nodata=-9999) == []
+
+
+def test_the_style_of_another_layer_is_not_replaced(tmp_path: Path) -> None:
+    outputs = {"OUTPUT": str(tmp_path / "parcels.tif"), "PROBABILITIES": str(tmp_path / "p.tif")}
+    (tmp_path / "parcels.qml").write_text("the user's")
+    check_rasters(outputs)  # nobody's
+    (tmp_path / "parcels.shp").write_text("")
+    with pytest.raises(InputError, match=r"would replace parcels\.qml, that of parcels\.shp"):
+        check_rasters(outputs)
+    (tmp_path / "parcels.tif").write_text("an earlier map")
+    check_rasters(outputs)

@@ -18,7 +18,7 @@ from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
 from ..raster_io import RasterReader
 from ..training.device_name import check_device_name
 from .checks import match_bands
-from .outputs import RASTER_ENDINGS, check_not_input
+from .outputs import check_not_input, check_rasters
 from .photograph_files import check_folder
 from .tables import PHOTOGRAPH_LAYER, SCENE_LAYER, TABLE_ENDINGS, check_replaceable
 
@@ -34,7 +34,7 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_task(header, config.model, SEGMENTER_TASKS)
     check_device_name(config.device)
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
-    check_names(outputs, RASTER_ENDINGS)
+    check_rasters(outputs)
     check_raster(config.input, config.bands, header, outputs)
 
 
@@ -72,7 +72,7 @@ def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
         outputs = {"OUTPUT": config.output}
         if not config.output:
             raise InputError("INPUT is a raster, and no OUTPUT is to be written.", "Give the name of a .tif file.")
-        check_names(outputs, RASTER_ENDINGS)
+        check_rasters(outputs)
         check_raster(config.input, config.bands, header, outputs)
     elif config.input_folder:
         _check_pictures(config, header)
@@ -122,7 +122,7 @@ def check_scene_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
         raise InputError("TABLE is for photographs, and INPUT is a raster.", "Give a name as GRID: it has the answers.")
     if not any(outputs.values()):
         raise InputError("Nothing is to be written.", "Give a name as OUTPUT, PROBABILITIES or GRID.")
-    check_names(rasters, RASTER_ENDINGS)
+    check_rasters(rasters)
     check_names({"GRID": config.grid}, TABLE_ENDINGS)
     check_replaceable({"GRID": config.grid}, SCENE_LAYER)
     return outputs

@@ -8,12 +8,37 @@ from pathlib import Path
 from osgeo import gdal
 
 from ..errors import InputError
+from ..files import check_names
 from ..raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
+# Layers that QGIS draws in the style beside them.
+STYLED = (".shp", ".gpkg", ".geojson", ".csv", ".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".jpg")
 # What GDAL may keep of blocks. A raster in strips is read across its whole width for each tile, so the next tile of
 # the row should find them again; beyond the limit they are read anew, and memory stays what it is.
 CACHE_BYTES, LARGEST_CACHE_BYTES = 128 * 2**20, 2**30
+
+
+def check_rasters(outputs: Mapping[str, str | None]) -> None:
+    """Refuse outputs that are no GeoTIFFs or share a name, and one whose style would replace that of another layer.
+
+    Args:
+        outputs: Parameter → path; None is not wanted. OUTPUT gets a style beside it.
+
+    Raises:
+        InputError: Such a name.
+    """
+    check_names(outputs, RASTER_ENDINGS)
+    output = outputs.get("OUTPUT")
+    if not output or Path(output).exists():  # which is replaced with its style
+        return
+    style = Path(output).with_suffix(".qml")
+    owner = next((ending for ending in STYLED if style.with_suffix(ending).exists()), None)
+    if style.exists() and owner is not None:
+        raise InputError(
+            f"The style of OUTPUT {output} would replace {style.name}, that of {style.stem}{owner}.",
+            "Give the result another name.",
+        )
 
 
 def check_not_input(outputs: Mapping[str, str | None], files: Iterable[str]) -> None:

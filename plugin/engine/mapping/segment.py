@@ -12,14 +12,14 @@ from ..classes import ClassTable
 from ..config import SegmentRasterConfig
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_names, check_writable
+from ..files import check_writable
 from ..models.model_file import load_model
 from ..raster_io import RasterInfo, RasterReader, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .outcome import class_areas, number_of, shares_text
-from .outputs import RASTER_ENDINGS, check_not_input, limit_cache
+from .outputs import check_not_input, check_rasters, limit_cache
 from .pipeline import Mapper
 from .predictor import Predictor
 from .reading import TileReader
@@ -44,7 +44,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     """
     begun = time.monotonic()
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
-    check_names(outputs, RASTER_ENDINGS)
+    check_rasters(outputs)
     network, header = load_model(config.model)
     every_band = RasterReader(config.input).info
     bands = match_bands(header.band_names, every_band, config.bands, reporter)
