@@ -12,7 +12,7 @@ from .class_styles import LayerStyle, raster_classes
 from .class_table import ClassMapping
 from .classes import ClassField, NumberField, OneClass, Values, find_field, together
 from .features import ANY_KIND, FeatureSource, feature_source
-from .layers import Images, gdal_path, label_partners, raster_layers
+from .layers import Images, gdal_path, label_partners, raster_layers, vector_layer
 
 CLASS_TASKS = ("segmentation", "classification", "multilabel")
 FEATURE_PLACEMENTS = ("features", "bounding_boxes")
@@ -129,7 +129,7 @@ def label_features(
     elif values["task"] == "regression":
         labels.values = NumberField.of(fields, values["value_field"], title)
     else:
-        style = LayerStyle.of(algorithm.parameterAsVectorLayer(parameters, "LABELS", context), context)
+        style = LayerStyle.of(vector_layer(algorithm, parameters, "LABELS", context), context)
         name = values["class_field"]
         labels.values = ClassField.of(style, fields, name, title, mapping) if name else OneClass.of(style, title)
     labels.buffer = values["buffer"]

@@ -14,9 +14,11 @@ from qgis.core import (
     QgsMapLayer,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
+    QgsProcessingFeatureSourceDefinition,
     QgsProviderRegistry,
     QgsRasterLayer,
     QgsRectangle,
+    QgsVectorLayer,
 )
 
 from ..plugin.engine.errors import InputError
@@ -39,6 +41,16 @@ def raster_layer(
         raise InputError(f"{name} ({_shown(parameters.get(name))}) is no raster that QGIS can open.", "Check the path.")
     gdal_path(layer)
     return layer
+
+
+def vector_layer(
+    algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
+) -> Optional[QgsVectorLayer]:
+    """The vector layer that a parameter holds, also where only its selected features count; None if there is none."""
+    given = parameters.get(name)
+    if isinstance(given, QgsProcessingFeatureSourceDefinition):  # of which older QGIS makes no layer
+        given = given.source
+    return algorithm.parameterAsVectorLayer({**parameters, name: given}, name, context)
 
 
 def raster_layers(

@@ -64,6 +64,12 @@ def test_names_and_colours_come_from_the_categories(run, scene, tmp_path):
     found = run("exportchips", INPUT=[scene[0]], LABELS=layer, CLASS_FIELD="class", CHIP_SIZE=64,
                 OUTPUT=str(tmp_path / "chips"))  # fmt: skip
     assert classes_of(found["OUTPUT"]) == {7: ("Wald", "#004400"), 9: ("Wasser", "#0000ff")}
+    QgsProject.instance().addMapLayer(layer, False)
+    layer.selectAll()
+    source = QgsProcessingFeatureSourceDefinition(layer.id(), selectedFeaturesOnly=True)
+    found = run("exportchips", INPUT=[scene[0]], LABELS=source, CLASS_FIELD="class", CHIP_SIZE=64,
+                OUTPUT=str(tmp_path / "selected"))  # fmt: skip
+    assert classes_of(found["OUTPUT"]) == {7: ("Wald", "#004400"), 9: ("Wasser", "#0000ff")}
 
 
 def test_categories_of_another_field_name_nothing(run, scene, land, tmp_path):
