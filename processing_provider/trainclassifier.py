@@ -60,8 +60,8 @@ class TrainClassifier(WorkerAlgorithm):
                 "keras_cnn and mlp are to learn with: their shape is set below.")),
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
                 "How often training goes through all training chips at most. Automatic: 8 to 60, or up to 20 with "
-                "pretrained weights; fewer the more chips there are and the larger the network is, for about ten "
-                "minutes on two cores, or five times as much on a GPU."), optional=True),
+                "pretrained weights (more where chips are very few); fewer the more chips there are and the larger the "
+                "network is, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
             *chance_rows(),
             Setting("SCALE_JITTER", tr("Magnify chips (0 to 1)"), tr(
                 "Shows a part of each chip, whose side is up to this share shorter, as large as the whole. For things "

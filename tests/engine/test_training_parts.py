@@ -27,6 +27,7 @@ from plugin.engine.training.schedule import (
     automatic_classifier_epochs,
     automatic_epochs,
     automatic_frozen_epochs,
+    automatic_patience,
     one_cycle,
 )
 from plugin.engine.training.tally import PixelTally
@@ -289,11 +290,13 @@ def test_automatic_epochs_of_a_classifier_follow_from_chips_network_and_start():
     light, deep = work("efficientnet_lite0", 224), work("resnet50", 224)
     assert work("lecture_cnn", 64) < light < deep < work("resnet50", 320)
     assert work("vit_b_16", 32, 1) > 4 * work("vit_b_16", 32) > 1.5 * 4 * work("vit_b_16", 32, 10**6)
-    epochs = [automatic_classifier_epochs(490, some, "cpu", False) for some in (light, deep)]
+    epochs = [automatic_classifier_epochs(490, some, "cpu", False, 16) for some in (light, deep)]
     assert 12 <= epochs[0] <= 24 and epochs[1] == 8
-    assert automatic_classifier_epochs(50, light, "cpu", False) == 60
-    assert automatic_classifier_epochs(50, light, "cpu", True) == 20
-    assert automatic_classifier_epochs(490, deep, "cuda", False) > epochs[1]
+    assert automatic_classifier_epochs(80, light, "cpu", False, 16) == 60
+    assert automatic_classifier_epochs(240, light, "cpu", True, 16) == 20
+    assert automatic_classifier_epochs(490, deep, "cuda", False, 16) > epochs[1]
+    assert automatic_classifier_epochs(22, work("efficientnet_lite0", 32), "cpu", True, 16) == 150  # of two steps each
+    assert [automatic_patience(epochs) for epochs in (8, 40, 60, 150)] == [10, 10, 15, 37]
     assert [automatic_frozen_epochs(epochs) for epochs in (1, 8, 16)] == [1, 1, 2]
 
 

@@ -17,6 +17,10 @@ FEWEST_EPOCHS, MOST_EPOCHS = 8, 60
 # On two cores it is about ten minutes as well. A pretrained network needs fewer epochs.
 WORK = {"cpu": 50e12, "cuda": 250e12}
 MOST_EPOCHS_PRETRAINED = 20
+# In fewer steps a network has hardly begun, however few the chips are.
+FEWEST_STEPS = 300
+
+FEWEST_PATIENCE = 10
 
 
 def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:
@@ -31,7 +35,7 @@ def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, epochs))
 
 
-def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretrained: bool) -> int:
+def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretrained: bool, batch_size: int) -> int:
     """As `automatic_epochs`, for a classifier.
 
     Args:
@@ -39,9 +43,16 @@ def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretr
         work: Of one look at a chip, see `cost.work_per_chip`.
         device_type: "cpu" or "cuda".
         pretrained: Whether the network starts from pretrained weights.
+        batch_size: Chips a step.
     """
     most = MOST_EPOCHS_PRETRAINED if pretrained else MOST_EPOCHS
+    most = max(most, math.ceil(FEWEST_STEPS / math.ceil(chips / batch_size)))
     return min(most, max(FEWEST_EPOCHS, round(WORK[device_type] / (chips * work))))
+
+
+def automatic_patience(epochs: int) -> int:
+    """After how many epochs without a better one training ends: a quarter, for the last ones gain most."""
+    return max(FEWEST_PATIENCE, epochs // 4)
 
 
 def automatic_frozen_epochs(epochs: int) -> int:

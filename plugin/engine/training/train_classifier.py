@@ -30,7 +30,7 @@ from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_classifier
 from .mistakes import find_mistakes
 from .plan import FineTuning
-from .schedule import automatic_classifier_epochs, automatic_frozen_epochs
+from .schedule import automatic_classifier_epochs, automatic_frozen_epochs, automatic_patience
 from .train import (
     Trained,
     Training,
@@ -155,7 +155,7 @@ def _settled(
         work = work_per_chip(
             lambda: create_classifier(name, bands, classes, size, arguments), bands, size, config.batch_size
         )
-        epochs = automatic_classifier_epochs(chips, work, device.type, pretrained)
+        epochs = automatic_classifier_epochs(chips, work, device.type, pretrained, config.batch_size)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
     freeze = config.freeze if config.freeze != "auto" else "warm_up" if pretrained else "none"
     frozen = config.freeze_epochs
@@ -173,7 +173,7 @@ def _settled(
         threshold = USUAL_THRESHOLD
     return dataclasses.replace(
         config, epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
-        threshold=threshold,
+        threshold=threshold, patience=automatic_patience(epochs) if config.patience is None else config.patience,
     )  # fmt: skip
 
 
