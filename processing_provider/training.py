@@ -17,9 +17,8 @@ def chance_rows() -> list[Row]:
             "Chips a step. More need more memory, and steady the training.")),
         Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
             "The peak of the one-cycle schedule, which rises to it and then falls to almost nothing.")),
-        Setting("PATIENCE", tr("Patience (epochs; 0: never stop early; empty: automatic)"), tr(
-            "Training ends when so many epochs in a row brought nothing better. Automatic: a quarter of the epochs, at "
-            "least 10."), optional=True),
+        Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
+            "Training ends when so many epochs in a row brought nothing better. The last epochs gain most.")),
         Setting("AUGMENT", tr("Flip and turn chips"), tr(
             "Shows each chip mirrored and in quarter turns as well. Right for images from above.")),
         Setting("RADIOMETRIC_JITTER", tr("Vary brightness and contrast (0 to 1)"), tr(

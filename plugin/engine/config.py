@@ -218,8 +218,8 @@ class TrainingConfig(JobConfig):
     augment: bool = True  # flips and quarter turns
     # Each band of a chip is made up to this share brighter or darker, and richer or poorer in contrast.
     radiometric_jitter: float = setting(0.0, low=0, high=1)
-    # epochs without a better one; 0 never stops early, None = automatic
-    patience: int | None = setting(None, low=0, high=100000)
+    # epochs without a better one; 0 never stops early: with the one-cycle schedule the last epochs gain most
+    patience: int = setting(0, low=0, high=100000)
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
     seed: int = setting(0, low=0, high=2**31 - 1)

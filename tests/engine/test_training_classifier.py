@@ -138,13 +138,27 @@ def test_without_validation_chips_the_lowest_training_loss_is_kept(tmp_path):
     assert "no validation chips" in reporter.warnings[0]
 
 
-def test_of_epochs_with_the_same_score_the_one_with_the_lower_loss_is_best(chips, tmp_path, monkeypatch):
+def figures(chips, f1, loss, precision=None):
+    return {"chips": chips, "mean_f1": f1, "loss": loss, "mean_average_precision": precision}
+
+
+def test_of_epochs_with_the_same_score_the_one_with_the_lower_loss_is_best():
     score = ClassificationTask.score
-    monkeypatch.setattr(ClassificationTask, "score", lambda self, figures: (0.5, score(self, figures)[1]))
+    assert score(None, figures(100, 0.9, 2.0)) > score(None, figures(100, 0.8, 1.0))
+    assert score(None, figures(100, 0.9, 1.0)) > score(None, figures(100, 0.9, 2.0))
+    score = MultilabelTask.score
+    assert score(None, figures(100, 0.1, 2.0, 0.9)) > score(None, figures(100, 0.9, 1.0, 0.8))
+    assert score(None, figures(100, 0.1, 1.0, 0.9)) > score(None, figures(100, 0.1, 2.0, 0.9))
+    assert score(None, figures(100, 0.1, 1.0)) > score(None, figures(100, 0.9, 2.0))
+
+
+def test_of_few_validation_chips_the_lower_loss_is_best(chips, tmp_path):
+    for task in (ClassificationTask, MultilabelTask):
+        assert task.score(None, figures(5, 0.1, 1.0, 0.1)) > task.score(None, figures(5, 0.9, 1.1, 0.9))
     reporter = Heard()
     result = train_quickly(chips, tmp_path, reporter, epochs=3)
     losses = [record["validation"]["loss"] for record in reporter.epochs]
-    assert result["best_epoch"] == 1 + int(np.argmin(losses))
+    assert reporter.epochs[0]["validation"]["chips"] < 30 and result["best_epoch"] == 1 + int(np.argmin(losses))
 
 
 def test_a_seed_means_the_same_training_also_with_chips_on_disk(chips, tmp_path, monkeypatch):
@@ -319,8 +333,8 @@ def test_automatic_epochs_are_told(chips, tmp_path):
     reporter = Heard()
     reporter.finish_at = 1
     train_quickly(chips, tmp_path, reporter, epochs=None)
-    assert "EPOCHS is automatic: 60 for 24 training chips in lecture_cnn." in reporter.logs
-    assert reporter.epochs[0]["epochs"] == 60
+    assert "EPOCHS is automatic: 100 for 24 training chips in lecture_cnn." in reporter.logs
+    assert reporter.epochs[0]["epochs"] == 100
 
 
 # What cannot work is refused before the first chip is read.

@@ -27,7 +27,6 @@ from plugin.engine.training.schedule import (
     automatic_classifier_epochs,
     automatic_epochs,
     automatic_frozen_epochs,
-    automatic_patience,
     one_cycle,
 )
 from plugin.engine.training.tally import PixelTally
@@ -296,7 +295,6 @@ def test_automatic_epochs_of_a_classifier_follow_from_chips_network_and_start():
     assert automatic_classifier_epochs(240, light, "cpu", True, 16) == 20
     assert automatic_classifier_epochs(490, deep, "cuda", False, 16) > epochs[1]
     assert automatic_classifier_epochs(22, work("efficientnet_lite0", 32), "cpu", True, 16) == 150  # of two steps each
-    assert [automatic_patience(epochs) for epochs in (8, 40, 60, 150)] == [10, 10, 15, 37]
     assert [automatic_frozen_epochs(epochs) for epochs in (1, 8, 16)] == [1, 1, 2]
 
 

@@ -14,6 +14,9 @@ from .augmentation import flip_and_turn_images, jitter, magnify
 from .losses import class_weights, presence_weights, weighted_binary_cross_entropy, weighted_cross_entropy
 from .tally import ClassTally, LabelsTally
 
+# With fewer, a chip more or less that is right moves accuracy and F1 further than an epoch does.
+FEW_CHIPS = 30
+
 
 class ClassificationTask:
     """One class a chip: normalised chips in, weighted cross-entropy, scored by mean F1.
@@ -64,7 +67,9 @@ class ClassificationTask:
         return weighted_cross_entropy(logits, targets, self.weights, self.config.label_smoothing)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
-        """Mean F1; of epochs with the same, which few validation chips often give, the lower loss."""
+        """Mean F1, and of epochs with the same the lower loss; of few chips, whose F1 is luck, the loss alone."""
+        if figures["chips"] < FEW_CHIPS:
+            return (-figures["loss"],)
         return figures["mean_f1"], -figures["loss"]
 
 
@@ -84,6 +89,8 @@ class MultilabelTask(ClassificationTask):
         return weighted_binary_cross_entropy(logits, targets, self.weights, self.config.label_smoothing)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
-        """Mean average precision, which needs no threshold; where no chip shows a class, the loss alone."""
+        """Mean average precision, which needs no threshold; of few chips, or without a class in any, the loss alone."""
         precision = figures["mean_average_precision"]
-        return 0.0 if precision is None else precision, -figures["loss"]
+        if precision is None or figures["chips"] < FEW_CHIPS:
+            return (-figures["loss"],)
+        return precision, -figures["loss"]

@@ -42,7 +42,7 @@ class Recipe(Protocol):
     @property
     def augment(self) -> bool: ...  # noqa: D102
     @property
-    def patience(self) -> int | None: ...  # noqa: D102
+    def patience(self) -> int: ...  # noqa: D102
     @property
     def mixed_precision(self) -> bool: ...  # noqa: D102
     @property

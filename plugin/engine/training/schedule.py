@@ -20,8 +20,6 @@ MOST_EPOCHS_PRETRAINED = 20
 # In fewer steps a network has hardly begun, however few the chips are.
 FEWEST_STEPS = 300
 
-FEWEST_PATIENCE = 10
-
 
 def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:
     """How many epochs to train where the user does not say: few for many chips, many for few.
@@ -48,11 +46,6 @@ def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretr
     most = MOST_EPOCHS_PRETRAINED if pretrained else MOST_EPOCHS
     most = max(most, math.ceil(FEWEST_STEPS / math.ceil(chips / batch_size)))
     return min(most, max(FEWEST_EPOCHS, round(WORK[device_type] / (chips * work))))
-
-
-def automatic_patience(epochs: int) -> int:
-    """After how many epochs without a better one training ends: a quarter, for the last ones gain most."""
-    return max(FEWEST_PATIENCE, epochs // 4)
 
 
 def automatic_frozen_epochs(epochs: int) -> int:

@@ -93,6 +93,10 @@ class ChipTally(Tally):
         self._probabilities.append(self.to_probabilities(logits.float()))
         self._targets.append(targets)
 
+    def figures(self) -> dict[str, Any]:
+        """As of any tally, and the number of chips."""
+        return {**super().figures(), "chips": sum(map(len, self._targets))}
+
     def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """(N, C) → (N, C)."""
         raise NotImplementedError

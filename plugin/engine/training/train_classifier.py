@@ -30,7 +30,7 @@ from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_classifier
 from .mistakes import find_mistakes
 from .plan import FineTuning
-from .schedule import automatic_classifier_epochs, automatic_frozen_epochs, automatic_patience
+from .schedule import automatic_classifier_epochs, automatic_frozen_epochs
 from .train import (
     Trained,
     Training,
@@ -173,7 +173,7 @@ def _settled(
         threshold = USUAL_THRESHOLD
     return dataclasses.replace(
         config, epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
-        threshold=threshold, patience=automatic_patience(epochs) if config.patience is None else config.patience,
+        threshold=threshold,
     )  # fmt: skip
 
 

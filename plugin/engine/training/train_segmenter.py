@@ -22,7 +22,7 @@ from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples
 from .plan import AllAtOnce
-from .schedule import automatic_epochs, automatic_patience
+from .schedule import automatic_epochs
 from .segmentation import SegmentationTask
 from .train import (
     Trained,
@@ -79,9 +79,6 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     if config.epochs is None:
         config = dataclasses.replace(config, epochs=automatic_epochs(chips, info.chip_size, device.type))
         reporter.log(f"EPOCHS is automatic: {config.epochs} for {chips} training chips.")
-    assert config.epochs is not None
-    if config.patience is None:
-        config = dataclasses.replace(config, patience=automatic_patience(config.epochs))
     torch.manual_seed(config.seed)
     network = _make_network(config, dataset, reporter)
     check_outputs(config, network)
