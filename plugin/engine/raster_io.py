@@ -138,7 +138,9 @@ def band_dtype(band: gdal.Band) -> np.dtype[Any]:
 
 
 def is_signed_byte(band: gdal.Band) -> bool:
-    """Whether a band of bytes means signed ones, as GDAL before 3.7 said it."""
+    """Whether a band of bytes means signed ones, as GDAL before 3.7 said it; a later one warns of the question."""
+    if int(gdal.VersionInfo()) >= 3070000:
+        return False
     return band.DataType == gdal.GDT_Byte and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE"
 
 

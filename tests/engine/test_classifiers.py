@@ -144,9 +144,12 @@ def test_the_smallest_chip_size_is_the_smallest_that_works(name):
     smallest = find_family(name).smallest
     network = on_meta(name, 3, chip_size=smallest)
     assert network(torch.zeros(2, 3, smallest, smallest, device="meta")).shape == (2, 3)
-    with pytest.raises(RuntimeError):
-        network.input_size = 0  # without padding
-        network(torch.zeros(2, 3, smallest - 1, smallest - 1, device="meta"))
+    network.input_size = 0  # without padding
+    try:
+        left = network.features(torch.zeros(2, 3, smallest - 1, smallest - 1, device="meta")).numel()
+    except RuntimeError:  # older PyTorch gives maps without pixels instead
+        left = 0
+    assert left == 0
     with pytest.raises(InputError, match=rf"{smallest - 1} × {smallest - 1}.*needs {smallest}.*CHIP_SIZE {smallest}"):
         check_chip_size(name, smallest - 1)
 
