@@ -240,7 +240,9 @@ def test_labels_without_geometries_are_refused_in_words(pixels):
 
 def test_a_polygon_beyond_the_world_is_named(pixels):
     layer = polygon_layer(HALVES, epsg=4326)  # metres taken for degrees
-    with pytest.raises(QgsProcessingException, match=r"cannot be used|2 with a broken geometry|do not overlap the raster"):
+    with pytest.raises(
+        QgsProcessingException, match=r"cannot be used|2 with a broken geometry|do not overlap the raster"
+    ):
         pixels(layer)
 
 
