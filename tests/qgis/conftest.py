@@ -27,6 +27,9 @@ LEFT, BOTTOM = synthetic.LEFT, synthetic.TOP - HEIGHT
 STATUS = pytest.StashKey[int]()
 
 
+CLASSIFIER_CHIP = 16
+
+
 class Listener(QgsProcessingFeedback):
     """A feedback that keeps what it hears, and calls `on_text` with every text."""
 
@@ -120,6 +123,22 @@ def worker_python() -> str:
 def dataset(scene: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small chip dataset of the scene."""
     return synthetic.write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="session")
+def classifier(
+    provider: Any, worker_python: str, scene: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A model file: a classifier of chips of `CLASSIFIER_CHIP` pixels, trained on the scene."""
+    import processing
+
+    folder = tmp_path_factory.mktemp("classifier")
+    chips = {"INPUT": scene[0], "LABEL_RASTERS": scene[1], "TASK": "classification", "CHIP_SIZE": CLASSIFIER_CHIP,
+             "MIN_CLASS_SHARE": 0.8, "OUTPUT": str(folder / "chips")}  # fmt: skip
+    processing.run("terrazzo:exportchips", chips, feedback=Listener())
+    given = {"CHIPS": str(folder / "chips"), "ARCHITECTURE": "lecture_cnn", "FILTERS": "8,8", "EPOCHS": 12,
+             "DEVICE": "cpu", "OUTPUT": str(folder / "m.safetensors")}  # fmt: skip
+    return processing.run("terrazzo:trainclassifier", given, feedback=Listener())["OUTPUT"]
 
 
 @pytest.fixture(scope="session")

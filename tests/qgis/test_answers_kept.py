@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Listener, leftovers, polygon_layer
+from conftest import CLASSIFIER_CHIP, Listener, leftovers, polygon_layer
 from osgeo import gdal
 from qgis.core import (
     QgsFeature,
@@ -18,21 +18,13 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
-SIZE = 16
+SIZE = CLASSIFIER_CHIP
 
 
 @pytest.fixture(scope="module")
-def model(provider, worker_python, scene, tmp_path_factory):
-    """A classifier of chips of 16 pixels, hardly trained on the scene."""
-    import processing
-
-    folder = tmp_path_factory.mktemp("model")
-    chips = {"INPUT": scene[0], "LABEL_RASTERS": scene[1], "TASK": "classification", "CHIP_SIZE": SIZE,
-             "MIN_CLASS_SHARE": 0.8, "OUTPUT": str(folder / "chips")}  # fmt: skip
-    processing.run("terrazzo:exportchips", chips, feedback=Listener())
-    given = {"CHIPS": str(folder / "chips"), "ARCHITECTURE": "lecture_cnn", "FILTERS": "4", "EPOCHS": 1,
-             "DEVICE": "cpu", "OUTPUT": str(folder / "m.safetensors")}  # fmt: skip
-    return processing.run("terrazzo:trainclassifier", given, feedback=Listener())["OUTPUT"]
+def model(classifier):
+    """The path of a model file."""
+    return classifier
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BOTTOM, LEFT, Listener, leftovers, polygon_layer
+from conftest import BOTTOM, CLASSIFIER_CHIP, LEFT, Listener, leftovers, polygon_layer
 from osgeo import gdal, ogr
 from qgis.core import (
     QgsProcessingAlgRunnerTask,
@@ -19,21 +19,13 @@ from qgis.core import (
     QgsWkbTypes,
 )
 
-SIZE = 16
+SIZE = CLASSIFIER_CHIP
 
 
 @pytest.fixture(scope="module")
-def model(provider, worker_python, scene, tmp_path_factory):
-    """A classifier of chips of 16 pixels, trained on the scene."""
-    import processing
-
-    folder = tmp_path_factory.mktemp("model")
-    chips = {"INPUT": scene[0], "LABEL_RASTERS": scene[1], "TASK": "classification", "CHIP_SIZE": SIZE,
-             "MIN_CLASS_SHARE": 0.8, "OUTPUT": str(folder / "chips")}  # fmt: skip
-    processing.run("terrazzo:exportchips", chips, feedback=Listener())
-    given = {"CHIPS": str(folder / "chips"), "ARCHITECTURE": "lecture_cnn", "FILTERS": "8,8", "EPOCHS": 12,
-             "DEVICE": "cpu", "OUTPUT": str(folder / "m.safetensors")}  # fmt: skip
-    return processing.run("terrazzo:trainclassifier", given, feedback=Listener())["OUTPUT"]
+def model(classifier):
+    """The path of a model file."""
+    return classifier
 
 
 def pixels(path):
