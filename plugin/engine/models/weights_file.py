@@ -62,6 +62,8 @@ def read_weights(path: str) -> Weights:
         raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
     except Exception as error:  # on garbage, torch's reader fails in a dozen ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not path.lower().endswith(".safetensors"):  # torch's own words advise to run what is in the file
+            reason = "it is no PyTorch file, or holds more than tensors"
         raise InputError(
             f"The weights file {path} cannot be read ({reason}).",
             "Choose a .safetensors file, or a .pth file of tensors only.",

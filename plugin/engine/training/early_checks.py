@@ -10,13 +10,13 @@ from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
 from ..errors import InputError
 from ..files import check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
+from ..models.tasks import CLASSIFIER_TASKS
 from ..models.weights_path import check_weights_path
 from .device_name import check_device_name
 
 MODEL_ENDINGS = {".safetensors": "a safetensors file"}
 REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
 
-TASKS = ("classification", "multilabel")
 # The settings that shape a teaching network.
 ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
 WHY_NOT = {
@@ -57,7 +57,8 @@ def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo
     if info.task != "segmentation":
         raise InputError(
             f"The chips in {folder} are for {info.task}.",
-            "Export chips with TASK segmentation" + (", or use “Train a classifier”." if info.task in TASKS else "."),
+            "Export chips with TASK segmentation"
+            + (", or use “Train a classifier”." if info.task in CLASSIFIER_TASKS else "."),
         )
     check_training(config, folder, info)
 
@@ -75,7 +76,7 @@ def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetIn
     Raises:
         InputError: The chips are for another task or too small, or the settings do not fit them or each other.
     """
-    if info.task not in TASKS:
+    if info.task not in CLASSIFIER_TASKS:
         raise InputError(f"The chips in {folder} are for {info.task}.", WHY_NOT[info.task])
     if config.threshold is not None and info.task == "classification" and len(info.classes) != 2:
         raise InputError(
