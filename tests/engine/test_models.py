@@ -157,7 +157,7 @@ def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"weight": Harm()}, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match="cannot be read.*holds more than tensors") as raised:
+    with pytest.raises(InputError, match=r"cannot be read.*holds more than tensors") as raised:
         read_weights(str(tmp_path / "weights.pth"))
     assert "weights_only" not in str(raised.value), "nobody is told to run it"
     assert not (tmp_path / "harm").exists()
