@@ -26,6 +26,8 @@ gdal.UseExceptions()
 
 # A folder may hold more rasters than a process may open files (macOS: 256): the others wait closed.
 MOST_OPEN = 64
+# Of a text that is no CRS.
+SHOWN_LETTERS = 100
 # What GDAL should keep of a virtual raster, whose own rasters may be in strips.
 VIRTUAL_CACHE = 256 * 2**20
 
@@ -296,11 +298,22 @@ def can_hold(dtype: np.dtype[Any], value: float) -> bool:
 
 
 def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:
-    """The CRS of a WKT string with x before y, as rasters have it; None for an empty one."""
+    """The CRS of a WKT string with x before y, as rasters have it; None for an empty one.
+
+    WKT only: among all else that GDAL takes for a CRS are names of files and addresses, which it would read.
+
+    Raises:
+        InputError: The text is no WKT.
+    """
     if not crs:
         return None
     reference = osr.SpatialReference()
-    reference.SetFromUserInput(crs)
+    try:
+        fine = reference.ImportFromWkt(crs) == 0
+    except RuntimeError:  # where somebody has switched osr's exceptions on
+        fine = False
+    if not fine:
+        raise InputError(f'The text "{crs[:SHOWN_LETTERS]}" is no CRS in WKT.', "Set another CRS, and save it again.")
     reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     return reference
 

@@ -19,7 +19,7 @@ from plugin.engine import raster_io
 from plugin.engine.block_cache import SMALLEST, limited_cache
 from plugin.engine.errors import InputError
 from plugin.engine.opening import virtual_text
-from plugin.engine.raster_io import RasterReader, crs_text, missing_values
+from plugin.engine.raster_io import RasterReader, crs_text, missing_values, spatial_reference
 from plugin.engine.windows import Grid, Window
 
 ALL = Window(0, 0, 4, 4)
@@ -368,6 +368,15 @@ def test_a_reader_may_go_from_thread_to_thread(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as pool:  # each reader in one thread at a time
             for first in range(0, 200, 4):
                 assert all(pool.map(read, range(first, first + 4)))
+
+
+@pytest.mark.parametrize("text", ["FILE", "EPSG:32633", "+proj=utm +zone=33", "PROJCS[", "x" * 5000])
+def test_a_crs_is_wkt_and_never_the_name_of_a_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "crs.wkt"
+    file.write_text(RasterReader(write_raster(tmp_path / "a.tif", np.zeros((1, 4, 4), np.uint8))).info.crs)
+    with pytest.raises(InputError, match="is no CRS in WKT") as caught:
+        spatial_reference(str(file) if text == "FILE" else text)
+    assert len(str(caught.value)) < 1000
 
 
 def test_only_some_readers_keep_their_rasters_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
