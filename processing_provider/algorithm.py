@@ -212,7 +212,8 @@ class WorkerAlgorithm(TerrazzoAlgorithm):
     def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """The result of the job."""
         config = self.CONFIG.from_json(settings)
-        return run_job(self._python, self.name(), config.to_json(), reporter)
+        with gdal_errors_paused():  # for hours it may be
+            return run_job(self._python, self.name(), config.to_json(), reporter)
 
 
 def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
@@ -234,32 +235,55 @@ def in_words() -> Iterator[None]:
 
 
 class _GdalErrors:
-    """Who needs GDAL to raise errors; other plugins in this process may rely on it not to."""
+    """Who needs GDAL to raise errors; other plugins in this process may rely on it not to.
+
+    It has one setting for all threads, and the engine reads and writes on several.
+    """
 
     lock = threading.Lock()
     users = 0
     switched: list[Any] = []  # noqa: RUF012 (shared on purpose)
 
+    @classmethod
+    def need(cls) -> None:
+        """Switch it on for one user more."""
+        with cls.lock:
+            cls.users += 1
+            if cls.users == 1:
+                # The engine's modules switch it on as well when they are imported, which is always inside of this.
+                cls.switched = [module for module in (gdal, ogr, osr) if not module.GetUseExceptions()]
+                for module in cls.switched:
+                    module.UseExceptions()
+
+    @classmethod
+    def release(cls) -> None:
+        """One user less; after the last one all is as it was."""
+        with cls.lock:
+            cls.users -= 1
+            if not cls.users:
+                try:
+                    # GDAL before 3.7 takes them back in the opposite order only.
+                    for module in reversed(cls.switched):
+                        module.DontUseExceptions()
+                except RuntimeError:
+                    pass  # another plugin has switched it on meanwhile, and that shall hold
+
 
 @contextmanager
 def gdal_errors() -> Iterator[None]:
     """Let GDAL raise errors, as the engine expects, and put its setting back after the last job that runs."""
-    with _GdalErrors.lock:
-        _GdalErrors.users += 1
-        if _GdalErrors.users == 1:
-            # The engine's modules switch it on as well when they are imported, which is always inside of this.
-            _GdalErrors.switched = [module for module in (gdal, ogr, osr) if not module.GetUseExceptions()]
-            for module in _GdalErrors.switched:
-                module.UseExceptions()
+    _GdalErrors.need()
     try:
         yield
     finally:
-        with _GdalErrors.lock:
-            _GdalErrors.users -= 1
-            if not _GdalErrors.users:
-                try:
-                    # GDAL before 3.7 takes them back in the opposite order only.
-                    for module in reversed(_GdalErrors.switched):
-                        module.DontUseExceptions()
-                except RuntimeError:
-                    pass  # another plugin has switched it on meanwhile, and that shall hold
+        _GdalErrors.release()
+
+
+@contextmanager
+def gdal_errors_paused() -> Iterator[None]:
+    """Inside of `gdal_errors`: a while in which the job does without GDAL."""
+    _GdalErrors.release()
+    try:
+        yield
+    finally:
+        _GdalErrors.need()

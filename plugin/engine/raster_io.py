@@ -232,7 +232,7 @@ class RasterReader:
         return out
 
     def missing(self, data: np.ndarray) -> Optional[np.ndarray]:
-        """(C, H, W) bool, true where a band has nodata or NaN; None where nothing is missing."""
+        """(C, H, W) bool, as `missing_values` has it; None where nothing is missing."""
         return missing_values(data, self.info.nodata)
 
     def valid(self, window: Window, missing: Optional[np.ndarray]) -> Optional[np.ndarray]:
@@ -268,12 +268,22 @@ def _unless_all(shown: np.ndarray) -> Optional[np.ndarray]:
 
 
 def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Optional[np.ndarray]:
-    """(C, H, W) bool, true where a band holds its nodata value or NaN; None where no value is missing."""
+    """Which values say nothing: a band's nodata value, and what is not finite. The one rule, wherever numpy reads.
+
+    `models.normalisation.missing_values` is the same for torch.
+
+    Args:
+        data: (C, ...), of any data type.
+        nodata: One value a band, or None.
+
+    Returns:
+        Bool of the data's shape, true where a value is missing; None where none is.
+    """
     missing: Optional[np.ndarray] = None
-    if data.dtype.kind == "f" and data.size and np.isnan(data.min()):  # far cheaper than to mark NaN where none is
-        missing = np.isnan(data)
+    if data.dtype.kind == "f" and not all_finite(data):
+        missing = ~np.isfinite(data)
     for channel, value in enumerate(nodata):
-        if value is None or math.isnan(value) or not can_hold(data.dtype, value):
+        if value is None or not math.isfinite(value) or not can_hold(data.dtype, value):
             continue
         with np.errstate(over="ignore"):  # beyond float32 is infinite there
             here = data[channel] == np.asarray(value).astype(data.dtype)
@@ -286,6 +296,16 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
             missing = np.zeros(data.shape, bool)
         missing[channel] |= here
     return missing
+
+
+def all_finite(data: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite; far cheaper than to mark those where there are none."""
+    return not data.size or bool(np.isfinite(data.min()) and np.isfinite(data.max()))
+
+
+def value_text(value: Any) -> str:
+    """A pixel's value as people write it, with all digits that its type has: typed again it is the same value."""
+    return str(value).removesuffix(".0")
 
 
 def can_hold(dtype: np.dtype[Any], value: float) -> bool:

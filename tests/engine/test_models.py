@@ -19,7 +19,7 @@ from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import adapt_filters
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.networks import padded_size
-from plugin.engine.models.normalisation import Normaliser, missing_values
+from plugin.engine.models.normalisation import BOUND, Normaliser, missing_values
 from plugin.engine.models.weights_file import Weights, read_weights
 from plugin.engine.raster_io import missing_values as missing_in_arrays
 
@@ -188,9 +188,21 @@ def test_a_constant_band_does_not_divide_by_zero():
     assert Normaliser((7.0,), (0.0,), CPU)(torch.full((1, 1, 2, 2), 7, dtype=torch.uint8)).abs().max() == 0
 
 
-@pytest.mark.parametrize("nodata", [None, float("nan"), 0.0, 255.0, 3.5, -9999.0, 1e30])
-def test_training_and_mapping_agree_on_what_is_missing(nodata):
-    data = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8)
+def test_no_value_is_so_far_off_that_it_drowns_the_others():
+    batch = torch.tensor([14.0, 1e9, -3.4028235e38, float("inf"), float("nan")]).reshape(1, 1, 1, 5)
+    found = Normaliser((12.0,), (2.0,), CPU)(batch).flatten().tolist()
+    assert found == [1, BOUND, -BOUND, BOUND, 0]
+    assert Normaliser((0.0,), (0.0,), CPU)(batch).abs().max() == 0
+    ordinary = torch.linspace(-19.9, 19.9, 100).reshape(1, 1, 1, 100)
+    assert torch.equal(Normaliser((0.0,), (1.0,), CPU)(ordinary), ordinary)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("nodata", [None, float("nan"), 0.0, 255.0, 3.5, -9999.0, 1e30, float("inf")])
+def test_training_and_mapping_agree_on_what_is_missing(nodata, dtype):
+    data = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(dtype)
+    if dtype == np.float32:
+        data[0, :4, 0] = np.nan, np.inf, -np.inf, -3.4028235e38
     here = missing_values(torch.from_numpy(data)[None], nodata)
     there = missing_in_arrays(data, (nodata, nodata))
     assert (here is None) == (there is None)

@@ -19,7 +19,7 @@ from plugin.engine import raster_io
 from plugin.engine.block_cache import SMALLEST, limited_cache
 from plugin.engine.errors import InputError
 from plugin.engine.opening import virtual_text
-from plugin.engine.raster_io import RasterReader, crs_text, missing_values, spatial_reference
+from plugin.engine.raster_io import RasterReader, crs_text, missing_values, spatial_reference, value_text
 from plugin.engine.windows import Grid, Window
 
 ALL = Window(0, 0, 4, 4)
@@ -227,11 +227,19 @@ def test_a_nodata_value_that_bytes_cannot_have_marks_nothing(nodata: float) -> N
     assert missing_values(np.arange(256, dtype=np.uint8).reshape(1, 16, 16), (nodata,)) is None
 
 
-def test_infinite_values_are_no_nan() -> None:
-    data = np.array([[[math.inf, -math.inf, 1.0]]], np.float32)
-    assert missing_values(data, (None,)) is None
-    found = missing_values(data, (-math.inf,))
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("nodata", [None, math.nan, -math.inf, 7.0])
+def test_what_is_not_finite_is_missing(value: float, nodata: float | None) -> None:
+    found = missing_values(np.array([[[1.0, value, 5.0]]], np.float32), (nodata,))
     assert found is not None and found.ravel().tolist() == [False, True, False]
+    assert missing_values(np.array([[[1.0, 5.0]]], np.float32), (nodata,)) is None
+
+
+@pytest.mark.parametrize("value", [-3.4028234663852886e38, 0.1, -9999, 255.0, 1e20, 2**40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_value_that_was_written_down_is_the_same_when_typed_again(value: float, dtype: type) -> None:
+    text = value_text(dtype(value))
+    assert not text.endswith(".0") and dtype(float(text)) == dtype(value)
 
 
 # --- where rasters come from

@@ -338,9 +338,10 @@ def test_averages_leave_out_what_alpha_or_a_mask_hides(tmp_path: Path, dtype: st
     assert (found[:, valid] == 100).all()
 
 
-def test_nan_does_not_spread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_does_not_spread(tmp_path: Path, value: float) -> None:
     data = np.full((1, 8, 8), 5, np.float32)
-    data[0, 4, 4] = math.nan
+    data[0, 4, 4] = value
     path = write_raster(tmp_path / "a.tif", data)
     assert np.isfinite(one(path, pixel_size=2).read(Window(0, 0, 4, 4))).all(), "an average of the other three"
     finer = one(path, pixel_size=0.5).read(Window(0, 0, 16, 16))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from chip_folder import write_chip_folder
 from heard import Heard
+from osgeo import gdal
 from safetensors.torch import save_file
 
 from plugin.engine.chips.dataset import open_dataset
@@ -250,8 +251,43 @@ def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
         return total * float("nan"), weight
 
     monkeypatch.setattr(SegmentationTask, "loss", explode)
-    with pytest.raises(InputError, match=r"epoch 1, at LEARNING_RATE 0.5\. Lower LEARNING_RATE, to 0.05"):
+    words = r"epoch 1 of 2, by step 1 of 4, at LEARNING_RATE 0.5\. Lower LEARNING_RATE, to 0.05"
+    with pytest.raises(InputError, match=words):
         train_quickly(chips, tmp_path, learning_rate=0.5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_best_epoch_before_a_loss_explodes_is_kept(chips, tmp_path, monkeypatch):
+    weighted, steps = SegmentationTask.loss, []
+
+    def explode(self, logits, targets):
+        total, weight = weighted(self, logits, targets)
+        steps.append(total.requires_grad)
+        return (total * float("nan") if sum(steps) > 5 else total), weight
+
+    monkeypatch.setattr(SegmentationTask, "loss", explode)
+    with pytest.raises(InputError, match=r"epoch 3 of 4.*The best epoch so far, [12], is kept in .*checkpoint"):
+        train_quickly(chips, tmp_path, epochs=4)
+    (kept,) = tmp_path.iterdir()
+    _, found = load_model(str(kept))
+    assert not found.finished and len(found.history) == 2
+
+
+def test_batches_and_splits_without_labels_add_nothing(tmp_path, monkeypatch):
+    folder = write_chip_folder(tmp_path / "chips", SPLITS)
+    dataset = open_dataset(folder)
+    bare = [dataset.labels[place] for place in (*dataset.indices("training")[:4], *dataset.indices("validation"))]
+    for name in bare:  # as the index does not say
+        target = gdal.Open(str(dataset.folder / name), gdal.GA_Update)
+        target.WriteArray(np.full((64, 64), dataset.info.label_nodata, np.uint8))
+        target = None
+    reporter = Heard()
+    result = train_quickly(str(folder), tmp_path, reporter, batch_size=1)
+    assert [record["validation"]["loss"] for record in reporter.epochs] == [None, None]
+    losses = [record["training"]["loss"] for record in reporter.epochs]
+    assert all(0 < loss < 3 for loss in losses)
+    assert result["best_epoch"] == 1 + int(np.argmin(losses)) and result["test"]["loss"] > 0
+    json.dumps(result, allow_nan=False)
 
 
 def test_a_lack_of_memory_says_to_halve_the_batch(chips, tmp_path, monkeypatch):

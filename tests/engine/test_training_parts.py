@@ -18,9 +18,10 @@ from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.training import device
-from plugin.engine.training.augmentation import flip_and_turn, flip_and_turn_images, jitter, magnify
+from plugin.engine.training.augmentation import flip_and_turn, jitter, magnify
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
+from plugin.engine.training.loop import precision
 from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
 from plugin.engine.training.plan import AllAtOnce, FineTuning
 from plugin.engine.training.schedule import (
@@ -29,9 +30,10 @@ from plugin.engine.training.schedule import (
     automatic_frozen_epochs,
     one_cycle,
 )
-from plugin.engine.training.tally import PixelTally
+from plugin.engine.training.tally import PixelTally, or_worst
 
 CPU = torch.device("cpu")
+CLASSES = torch.zeros(40, dtype=torch.uint8)
 
 
 def chips_of(folder, keep, **settings):
@@ -118,8 +120,9 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
     square = torch.arange(9, dtype=torch.uint8).reshape(3, 3)
     masks = square.repeat(4000, 1, 1)
     images = torch.stack([masks, masks + 100], dim=1)
-    turned, turned_masks = flip_and_turn(images, masks, torch.Generator().manual_seed(0))
+    turned, missing, turned_masks = flip_and_turn(images, images > 105, masks, torch.Generator().manual_seed(0))
     assert torch.equal(turned[:, 0], turned_masks) and torch.equal(turned[:, 1], turned_masks + 100)
+    assert torch.equal(missing, turned > 105)
     ways = Counter(tuple(mask.flatten().tolist()) for mask in turned_masks)
     expected = {tuple(way.rot90(k).flatten().tolist()) for way in (square, square.flip(1)) for k in range(4)}
     assert set(ways) == expected and min(ways.values()) > 400
@@ -127,16 +130,19 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
 
 def test_chips_without_masks_turn_in_the_same_eight_ways():
     square = torch.arange(9, dtype=torch.uint8).reshape(1, 1, 3, 3).repeat(50, 2, 1, 1)
-    turned = flip_and_turn_images(square, torch.Generator().manual_seed(4))
-    both, _ = flip_and_turn(square, square[:, 0], torch.Generator().manual_seed(4))
+    classes = torch.arange(50, dtype=torch.uint8)
+    turned, missing, targets = flip_and_turn(square, None, classes, torch.Generator().manual_seed(4))
+    both, _, _ = flip_and_turn(square, None, square[:, 0], torch.Generator().manual_seed(4))
     assert torch.equal(turned, both) and torch.equal(turned[:, 0], turned[:, 1])
+    assert missing is None and targets is classes
 
 
 def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
     size = 64
     ramp = torch.linspace(-1, 1, size)
     images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)]).expand(200, 2, size, size)
-    seen = magnify(images, 0.5, torch.Generator().manual_seed(0))
+    seen, missing, _ = magnify(images, None, CLASSES, 0.5, torch.Generator().manual_seed(0))
+    assert missing is None
     assert seen.shape == images.shape
     across, down = seen[:, 0, 0], seen[:, 1, :, 0]  # (200, 64)
     sides = (across[:, -1] - across[:, 0]) / 2
@@ -145,7 +151,16 @@ def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
     assert seen.min() >= -1.001 and seen.max() <= 1.001  # never beyond the chip
     middles = seen.mean((2, 3))
     assert middles.std(0).min() > 0.1 and abs(middles[:, 0] - middles[:, 1]).max() > 0.2
-    assert torch.allclose(magnify(images, 0.0, torch.Generator()), images, atol=1e-5)
+    assert torch.allclose(magnify(images, None, CLASSES, 0.0, torch.Generator())[0], images, atol=1e-5)
+
+
+def test_what_is_missing_does_not_spread_when_a_part_is_magnified():
+    images = torch.full((40, 2, 32, 32), 5.0)
+    missing = torch.zeros(images.shape, dtype=torch.bool)
+    missing[:, 0, 10:20, 12:22] = True
+    seen, gaps, _ = magnify(images.masked_fill(missing, 0.0), missing, CLASSES, 0.5, torch.Generator().manual_seed(0))
+    assert (seen[gaps] == 0).all() and torch.allclose(seen[~gaps], torch.tensor(5.0), atol=1e-4)
+    assert not gaps[:, 1].any() and 0.5 * missing.float().mean() < gaps.float().mean() < 4 * missing.float().mean()
 
 
 def test_class_weights_have_mean_one_and_their_powers():
@@ -194,6 +209,27 @@ def test_the_tally_counts_as_numpy_does():
         expected += confusion.confusion_matrix(logits.argmax(1).numpy(), targets.numpy(), 3)
     assert (tally.matrix() == expected).all() and expected.sum() == 90
     assert tally.figures()["loss"] == 1.5
+
+
+def test_an_answer_that_is_no_number_is_none():
+    tally = PixelTally(2, CPU)
+    logits = torch.tensor([[1.0, float("nan"), 1.0], [0.0, 0.0, 2.0]]).reshape(1, 2, 1, 3)
+    targets = torch.tensor([[[0, 0, 1]]], dtype=torch.uint8)
+    tally.add(logits, targets, torch.tensor(float("nan")), torch.tensor(3.0))
+    assert tally.matrix().tolist() == [[1, 0], [0, 1]]
+    assert not tally.finite() and tally.labelled and tally.figures()["loss"] is None
+
+
+def test_what_has_no_label_has_no_loss():
+    tally = PixelTally(2, CPU)
+    tally.add(torch.zeros(1, 2, 1, 1), torch.full((1, 1, 1), IGNORE_INDEX), torch.tensor(0.0), torch.tensor(0.0))
+    figures = tally.figures()
+    assert not tally.labelled and tally.finite() and figures["loss"] is figures["mean_iou"] is None
+    assert class_weights([0, 0], "root").tolist() == [1, 1]
+
+
+def test_an_epoch_without_a_number_is_the_worst():
+    assert or_worst(None) == or_worst(None, -1) < or_worst(0.3, -1) < or_worst(0.2, -1) < or_worst(0.1)
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_nearly_nothing():
@@ -254,15 +290,30 @@ def test_other_errors_pass():
 def test_a_control_group_limits_the_memory(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("400\n")
+    (tmp_path / "memory.stat").write_text("anon 100\nfile 300\ninactive_file 250\nactive_file 50\n")
     monkeypatch.setattr(device, "CONTROL_GROUP", Path(tmp_path))
-    assert free_memory(CPU) == 600
+    assert free_memory(CPU) == 850, "files that were read give way"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(CPU) > 10**8
+
+
+@pytest.mark.parametrize(("capability", "wanted"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)])
+def test_bfloat16_is_for_cards_that_have_it(monkeypatch, capability, wanted):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # by imitation
+    assert precision(torch.device("cuda", 0), True) == wanted
+    assert precision(torch.device("cuda", 0), False) == precision(CPU, True) == torch.float32
 
 
 def test_jitter_changes_each_band_of_each_chip_by_itself_and_leaves_gaps(tmp_path):
     images = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    images[:, :, 0] = 0.0  # missing values
-    seen = jitter(images, 0.3, torch.Generator().manual_seed(2))
-    assert (seen[:, :, 0] == 0).all()
+    missing = torch.zeros(images.shape, dtype=torch.bool)
+    missing[:, :, 0], images[:, :, 0] = True, 0.0
+    images[:, :, 1, 1] = 0.0  # the mean, which is a value like any other
+    seen, gaps, _ = jitter(images, missing, CLASSES, 0.3, torch.Generator().manual_seed(2))
+    assert (seen[:, :, 0] == 0).all() and (seen[:, :, 1, 1] != 0).all() and torch.equal(gaps, missing)
+    whole, _, _ = jitter(images, None, CLASSES, 0.3, torch.Generator().manual_seed(2))
+    assert torch.equal(whole[:, :, 1:], seen[:, :, 1:])
     rows = images[:, :, 1:], seen[:, :, 1:]
     gain = rows[1].std((2, 3)) / rows[0].std((2, 3))
     offset = (rows[1] - gain[..., None, None] * rows[0]).mean((2, 3))

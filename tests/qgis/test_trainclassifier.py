@@ -33,6 +33,21 @@ def test_a_classifier_is_trained_with_all_its_outputs(run, worker_python, chips,
     assert "output shape" in text and "epoch 1/2" in text and "mean F1" in text
 
 
+def test_other_plugins_keep_their_gdal_errors_while_a_worker_trains(run, worker_python, chips, tmp_path):
+    from osgeo import gdal, ogr, osr
+
+    seen = []
+    listener = Listener(lambda text: seen.append([module.GetUseExceptions() for module in (gdal, ogr, osr)]))
+    for module in (osr, ogr, gdal):
+        module.DontUseExceptions()
+    try:
+        run("trainclassifier", listener, CHIPS=chips, **{**QUICK, "EPOCHS": 1}, OUTPUT=str(tmp_path / "m.safetensors"))
+    finally:
+        for module in (gdal, ogr, osr):
+            module.UseExceptions()
+    assert len(seen) > 3 and not any(map(any, seen))
+
+
 def test_several_labels_a_chip_headless(qgis_process, worker_python, tmp_path):
     chips = write_scene_folder(tmp_path / "chips", {"training": 18, "validation": 6, "test": 6}, "multilabel")
     result = qgis_process("terrazzo:trainclassifier", CHIPS=chips, **QUICK, THRESHOLD=0.4,

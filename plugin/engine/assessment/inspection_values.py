@@ -103,7 +103,7 @@ def target_content(inspection: Inspection) -> dict[str, Any] | None:
     for split in SPLITS:
         some = sample.targets[sample.read & (inspection.dataset.splits[sample.chips] == split)].ravel()
         if some.size:
-            values[split] = some[~np.isnan(some)]
+            values[split] = some[np.isfinite(some)]
     figures = (target.minimum, target.maximum, target.mean, target.std)
     return {
         "figures": [f"{figure[0]:.5g}" for figure in figures],
@@ -115,7 +115,7 @@ def target_content(inspection: Inspection) -> dict[str, Any] | None:
 def target_range(inspection: Inspection) -> tuple[float, float]:
     """From where to where the colour ramp of regression masks goes."""
     known = inspection.measures.sample.targets
-    known = known[~np.isnan(known)]
+    known = known[np.isfinite(known)]
     if known.size == 0:
         return 0.0, 1.0
     low, high = np.percentile(known, pictures.STRETCH)

@@ -262,7 +262,7 @@ class _Reader:
             self.sample.classes[row] = indices.ravel()[self.sample.positions]
 
     def _target(self, measured: _Measured, chip: int, row: int | None, mask: np.ndarray) -> None:
-        unknown = np.isnan(mask)
+        unknown = ~np.isfinite(mask)
         measured.labelled = 1 - float(unknown.mean())
         if self.table.target_pixels[chip] < 0:
             measured.target = BandStatistics.of(mask[None], unknown[None])

@@ -69,8 +69,9 @@ def smaller(shown: np.ndarray, side: int, nodata: float | None = None) -> np.nda
 
 
 def _missing(shown: np.ndarray, nodata: float | None) -> np.ndarray:
-    unknown = ~np.isfinite(shown)
-    return unknown if nodata is None else unknown | (shown == nodata)
+    """Bool of the picture's shape, also where nothing is missing."""
+    missing = missing_values(shown, (nodata,) * len(shown))
+    return np.zeros(shown.shape, bool) if missing is None else missing
 
 
 def colored(indices: np.ndarray, classes: ClassTable) -> np.ndarray:
@@ -82,10 +83,11 @@ def colored(indices: np.ndarray, classes: ClassTable) -> np.ndarray:
 
 
 def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """(H, W) numbers → (H, W, 3) uint8 on a colour ramp from `low` to `high`; NaN becomes white."""
+    """(H, W) numbers → (H, W, 3) uint8 on a colour ramp from `low` to `high`; what is not finite becomes white."""
+    known = np.isfinite(values)
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    colors: np.ndarray = matplotlib.colormaps[RAMP](np.nan_to_num(scaled), bytes=True)[..., :3].copy()
-    colors[np.isnan(values)] = UNLABELLED
+    colors: np.ndarray = matplotlib.colormaps[RAMP](np.where(known, scaled, 0), bytes=True)[..., :3].copy()
+    colors[~known] = UNLABELLED
     return colors
 
 

@@ -11,7 +11,7 @@ from osgeo import gdal, osr
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
 from ..opening import open_any_raster, virtual_text
-from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference
+from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
 from ..resampled import NEAREST
 from ..stored import Stored, look_at
 from ..virtual import best_resampling, on_grid
@@ -99,13 +99,16 @@ class RasterLabels:
             fractional = found != np.rint(found)
             if fractional.any():
                 raise InputError(
-                    f"The label raster {self.path} holds {found[fractional][0]:g}, and class values are whole numbers.",
-                    "Classify it first; continuous values cannot be learned as classes.",
+                    f"The label raster {self.path} holds {value_text(found[fractional][0])}, and class values are "
+                    "whole numbers.",
+                    "Name the value as LABEL_NODATA if it means “no label”; else classify the raster first: continuous "
+                    "values cannot be learned as classes.",
                 )
-        beyond = known & ((found < -(2**31) + 1) | (found > 2**31 - 1))
+        beyond = known & ((found <= -(2**31)) | (found >= 2**31))  # as floats have these numbers
         if beyond.any():
             raise InputError(
-                f"The label raster {self.path} holds the class value {found[beyond][0]:g}.", "Use values of 32 bits."
+                f"The label raster {self.path} holds {value_text(found[beyond][0])}, and class values have 32 bits.",
+                "Name the value as LABEL_NODATA if it means “no label”; else give the classes smaller values.",
             )
         return np.where(known, found, 0).astype(np.int32)
 

@@ -194,8 +194,8 @@ def sample_statistics(
             used = np.ones(data.shape, bool) if missing is None else ~missing
             if valid is not None:
                 used &= valid
-            values = np.where(used & np.isfinite(data), data, 0).astype(np.float64)
-            count += (used & np.isfinite(data)).sum(axis=(1, 2))
+            values = np.where(used, data, 0).astype(np.float64)
+            count += used.sum(axis=(1, 2))
             total += values.sum(axis=(1, 2))
             squares += (values**2).sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
+# Standard deviations from the mean at most. Measured values stay far inside; a damaged or undeclared one beyond would
+# drown all that a network sees around it.
+BOUND = 30.0
+
 
 class Normaliser:
-    """Scales each band to mean 0 and standard deviation 1 over the training chips; missing values become 0.
+    """Scales each band to mean 0 and standard deviation 1 over the training chips, within ±`BOUND`; missing is 0.
 
     Args:
         mean, std: One number a band, in the raster's units. A constant band (std 0) is 0 everywhere,
@@ -23,20 +27,34 @@ class Normaliser:
 
     def __call__(self, batch: torch.Tensor, missing: torch.Tensor | None = None) -> torch.Tensor:
         """(N, B, H, W) values of any data type, and bool of that shape where they are missing → float32, same shape."""
-        values = (batch.to(torch.float32) - self.mean) * self.scale
-        if missing is not None:
-            values = values.masked_fill(missing, 0.0)
-        if batch.dtype.is_floating_point:  # NaN and infinity say nothing, even where no nodata value is set
-            values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        return values
+        values = (batch.to(torch.float32) - self.mean).mul_(self.scale)
+        if batch.dtype.is_floating_point:  # the difference may be too large for float32, which times 0 is no number
+            values.nan_to_num_(nan=0.0)
+        values.clamp_(-BOUND, BOUND)
+        return values if missing is None else values.masked_fill_(missing, 0.0)
 
 
 def missing_values(batch: torch.Tensor, nodata: float | None) -> torch.Tensor | None:
-    """Bool of the batch's shape, true where it holds `nodata`; None where it cannot. NaN is `Normaliser`'s to find."""
-    if nodata is None or nodata != nodata:
+    """Which values of a batch say nothing, as `raster_io.missing_values` has it, with one `nodata` for all bands.
+
+    Returns:
+        Bool of the batch's shape; None where nothing is missing. On a GPU a mask may be all false: to find out would
+        make the CPU wait for it.
+    """
+    missing = None
+    if batch.dtype.is_floating_point:
+        missing = ~batch.isfinite()
+    if nodata is not None and _can_hold(batch.dtype, nodata):
+        here = batch == torch.tensor(nodata, dtype=batch.dtype, device=batch.device)
+        missing = here if missing is None else missing.logical_or_(here)
+    if missing is None or (missing.device.type == "cpu" and not missing.any()):
         return None
-    if not batch.dtype.is_floating_point:
-        limits = torch.iinfo(batch.dtype)
-        if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
-            return None
-    return batch == torch.tensor(nodata, dtype=batch.dtype, device=batch.device)
+    return missing
+
+
+def _can_hold(dtype: torch.dtype, value: float) -> bool:
+    """As `raster_io.can_hold`, of numbers."""
+    if dtype.is_floating_point:
+        return value == value
+    limits = torch.iinfo(dtype)
+    return value == value and limits.min <= value <= limits.max and value == int(value)

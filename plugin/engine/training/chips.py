@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import readable_size
 from ..status import cpu_threads
-from .device import free_memory
+from .device import free_memory, to_device
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -147,7 +147,7 @@ class StreamedChips:
                 if not pending:
                     return
                 images, targets = pending.popleft().result()
-                yield images.to(self.device), targets.to(self.device)
+                yield to_device(images, self.device), to_device(targets, self.device)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -170,8 +170,8 @@ class ResidentChips:
     def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
         """Images (N, B, H, W) and targets (N, ...) for each array of chip numbers, 0 to n − 1."""
         for order in orders:
-            rows = torch.from_numpy(order).to(self.images.device)
-            yield self.images[rows].to(self.device), self.targets[rows].to(self.device)
+            rows = to_device(torch.from_numpy(order), self.images.device)
+            yield to_device(self.images[rows], self.device), to_device(self.targets[rows], self.device)
 
 
 Chips = StreamedChips | ResidentChips

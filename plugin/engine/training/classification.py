@@ -9,16 +9,16 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainClassifierConfig
-from ..models.normalisation import Normaliser, missing_values
-from .augmentation import flip_and_turn_images, jitter, magnify
+from .augmentation import Example, jitter, magnify
+from .inputs import Inputs
 from .losses import class_weights, presence_weights, weighted_binary_cross_entropy, weighted_cross_entropy
-from .tally import ClassTally, LabelsTally
+from .tally import ClassTally, LabelsTally, or_worst
 
 # With fewer, a chip more or less that is right moves accuracy and F1 further than an epoch does.
 FEW_CHIPS = 30
 
 
-class ClassificationTask:
+class ClassificationTask(Inputs):
     """One class a chip: normalised chips in, weighted cross-entropy, scored by mean F1.
 
     Args:
@@ -31,9 +31,8 @@ class ClassificationTask:
     def __init__(
         self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        self.config, self.device = config, device
-        self.nodata = info.nodata
-        self.normalise = Normaliser(info.mean, info.std, device)
+        super().__init__(info, device)
+        self.config = config
         self.weights = torch.tensor(self.balance(shown), dtype=torch.float32, device=device)
 
     def balance(self, shown: np.ndarray) -> np.ndarray:
@@ -44,23 +43,15 @@ class ClassificationTask:
         """Counts chips."""
         return ClassTally(self.config.threshold, self.device)
 
-    def turn(
-        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Flips and quarter turns."""
-        return flip_and_turn_images(images, generator), targets
-
-    def vary(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def vary(
+        self, images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, generator: torch.Generator
+    ) -> Example:
         """Parts of chips, magnified; other brightness and contrast of each band."""
         if self.config.scale_jitter:
-            images = magnify(images, self.config.scale_jitter, generator)
+            images, missing, targets = magnify(images, missing, targets, self.config.scale_jitter, generator)
         if self.config.radiometric_jitter:
-            images = jitter(images, self.config.radiometric_jitter, generator)
-        return images
-
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, B, H, W) as stored → normalised, missing values 0."""
-        return self.normalise(images, missing_values(images, self.nodata))
+            images, missing, targets = jitter(images, missing, targets, self.config.radiometric_jitter, generator)
+        return images, missing, targets
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (N, C) and class indices (N,) → sum of costs, sum of weights."""
@@ -68,9 +59,10 @@ class ClassificationTask:
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean F1, and of epochs with the same the lower loss; of few chips, whose F1 is luck, the loss alone."""
+        lower_loss = or_worst(figures["loss"], -1)
         if figures["chips"] < FEW_CHIPS:
-            return (-figures["loss"],)
-        return figures["mean_f1"], -figures["loss"]
+            return (lower_loss,)
+        return or_worst(figures["mean_f1"]), lower_loss
 
 
 class MultilabelTask(ClassificationTask):
@@ -90,7 +82,7 @@ class MultilabelTask(ClassificationTask):
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean average precision, which needs no threshold; of few chips, or without a class in any, the loss alone."""
-        precision = figures["mean_average_precision"]
+        precision, lower_loss = figures["mean_average_precision"], or_worst(figures["loss"], -1)
         if precision is None or figures["chips"] < FEW_CHIPS:
-            return (-figures["loss"],)
-        return precision, -figures["loss"]
+            return (lower_loss,)
+        return precision, lower_loss

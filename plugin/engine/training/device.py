@@ -65,6 +65,13 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values from the CPU on a device; the copy to a GPU waits its turn there, and nobody waits for it here."""
+    if device.type != "cuda" or values.device.type == "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can be had on a GPU, or in the machine's memory for the CPU."""
     if device.type == "cuda":
@@ -77,9 +84,15 @@ def free_memory(device: torch.device) -> int:
 
 
 def _group_memory() -> int:
-    """What the control group of a container or cluster job has left; without one, no limit."""
+    """What the control group of a container or cluster job has left; without one, no limit.
+
+    Files that were read stay in memory as long as nobody needs it, and count as used; what of them was not asked for
+    lately is as good as free.
+    """
     try:
-        return int((CONTROL_GROUP / "memory.max").read_text()) - int((CONTROL_GROUP / "memory.current").read_text())
+        most, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        kinds = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
+        return max(0, most - used + int(kinds.get("inactive_file", 0)))
     except (OSError, ValueError):  # no control group, or "max"
         return sys.maxsize
 

@@ -45,7 +45,7 @@ def predict_examples(
     examples = []
     for place in places:
         images, masks = reader.read([place])
-        logits = network(task.prepare(images.to(device)))  # (1, C, H, W)
+        logits = network(task.prepare(images.to(device))[0])  # (1, C, H, W)
         prediction = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
         name = str(reader.dataset.images[place])
         examples.append(Example(images[0].numpy(), masks[0].numpy(), prediction, f"{name}, {split}"))

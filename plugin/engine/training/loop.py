@@ -7,11 +7,11 @@ B bands, C classes. Targets are class indices, (N, H, W) where each pixel has on
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -19,12 +19,15 @@ from torch import nn
 
 from ..errors import Cancelled, InputError
 from ..events import Reporter, Stage
+from .augmentation import Example
 from .chips import Chips, in_order, shuffled
 from .plan import Plan
 from .schedule import one_cycle
-from .tally import Tally
+from .tally import Tally, or_worst
 
 GRADIENT_CLIP = 1.0  # the norm of all gradients together; a bad batch moves the weights no further than a good one
+LEAST_WEIGHT = 1e-12  # what has no label costs nothing, and 0 / this is 0
+BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
 FINITE_EVERY = 20  # steps between two looks at the loss; on a GPU each look waits for the device
 
 
@@ -55,16 +58,18 @@ class Task(Protocol):
     def tally(self) -> Tally:
         """A new one, to count answers."""
 
+    def prepare(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Chips as stored, (N, B, H, W) of any type → what the network takes, float32; and which of it is missing."""
+
     def turn(
-        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lay stored chips in another way that means the same."""
+        self, images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, generator: torch.Generator
+    ) -> Example:
+        """Lay prepared chips in another way that means the same."""
 
-    def vary(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def vary(
+        self, images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, generator: torch.Generator
+    ) -> Example:
         """Show prepared chips in another light, or size."""
-
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """Chips as stored, (N, B, H, W) of any type → what the network takes, float32."""
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the costs, and the sum of the weights to divide it by."""
@@ -92,17 +97,18 @@ def fit(
     recipe: Recipe,
     device: torch.device,
     reporter: Reporter,
-    save_checkpoint: Callable[[Fitted], None],
+    save_checkpoint: Callable[[Fitted], Path],
     plan: Plan,
     span: tuple[float, float] = (0.0, 1.0),
 ) -> Fitted:
     """Train a network, and keep the weights of its best epoch.
 
-    Without validation chips the best epoch is that of the lowest training loss.
+    Without validation chips, or labels in them, the best epoch is that of the lowest training loss.
 
     Args:
         network: On the device; its weights are changed.
-        save_checkpoint: Called with the best so far when whoever started the job is gone.
+        save_checkpoint: Called with the best so far when whoever started the job is gone, or the loss is no longer a
+            number; gives the file.
         plan: What of the network learns when.
         span: The share of the whole job's progress that the training is.
 
@@ -110,14 +116,16 @@ def fit(
         Cancelled: The user asked for the end, or nobody is there any more.
         InputError: The loss is no longer a number.
     """
-    fitting = _Fitting(network, task, training, validation, recipe, device, reporter, plan, span)
+    fitting = _Fitting(
+        network, task, training, validation, recipe, device, reporter, plan, span, save_checkpoint
+    )  # fmt: skip
     with saving_when_orphaned(reporter, lambda: save_checkpoint(fitting.kept())):
         fitting.run()
     return fitting.fitted
 
 
 @contextmanager
-def saving_when_orphaned(reporter: Reporter, save: Callable[[], None]) -> Iterator[None]:
+def saving_when_orphaned(reporter: Reporter, save: Callable[[], object]) -> Iterator[None]:
     """Save what there is when the block is cancelled because whoever started the job is gone."""
     try:
         yield
@@ -133,7 +141,9 @@ class _Fitting:
     def __init__(
         self, network: nn.Module, task: Task, training: Chips, validation: Chips, recipe: Recipe,
         device: torch.device, reporter: Reporter, plan: Plan, span: tuple[float, float],
+        save_checkpoint: Callable[[Fitted], Path],
     ) -> None:  # fmt: skip
+        self.save_checkpoint = save_checkpoint
         assert recipe.epochs is not None  # "automatic" is settled by then
         self.network, self.task, self.training, self.validation = network, task, training, validation
         self.recipe, self.epochs, self.device, self.reporter, self.plan = recipe, recipe.epochs, device, reporter, plan
@@ -142,7 +152,7 @@ class _Fitting:
         self.step = 0
         # A weight that is frozen has no gradient, and stays as it is until it is thawed.
         self.optimizer = torch.optim.AdamW(plan.groups(recipe.weight_decay), lr=recipe.learning_rate)
-        self.precision = _precision(device, recipe.mixed_precision)
+        self.precision = precision(device, recipe.mixed_precision)
         half = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -179,11 +189,28 @@ class _Fitting:
             self._set_rates()
             self._learn_from(images, targets, tally)
             if self.step % FINITE_EVERY == 0:
-                _check_finite(tally, epoch, recipe)
+                self._check_finite(tally, epoch)
             self.step += 1
             self.stage.advance(self.plan.step_cost(epoch) * len(images), f"Epoch {epoch} of {self.epochs}")
-        _check_finite(tally, epoch, recipe)
+        self._check_finite(tally, epoch)
         return tally
+
+    def _check_finite(self, tally: Tally, epoch: int) -> None:
+        """Refuse to go on with a loss that is no number: weights that came of it would stay none.
+
+        A step that `scaler` skips, because gradients are too large for 16 bits, leaves the loss as it is.
+        """
+        if tally.finite():
+            return
+        rate, best, kept = self.recipe.learning_rate, self.fitted.best_epoch, ""
+        if best:
+            kept = f" The best epoch so far, {best}, is kept in {self.save_checkpoint(self.fitted)}."
+        raise InputError(
+            f"The loss is no longer a number in epoch {epoch} of {self.epochs}, by step {self.step + 1} of "
+            f"{self.epochs * self.batches_an_epoch}, at LEARNING_RATE {rate:g}.{kept}",
+            f"Lower LEARNING_RATE, to {rate / 10:g} say; if that does not help, look for extreme values in the bands "
+            "and declare them as nodata.",
+        )
 
     def _set_rates(self) -> None:
         steps = self.epochs * self.batches_an_epoch
@@ -195,13 +222,14 @@ class _Fitting:
 
     def _learn_from(self, images: torch.Tensor, targets: torch.Tensor, tally: Tally) -> None:
         """One step of the optimizer: chips as stored, and their targets."""
+        images, missing = self.task.prepare(images)
         if self.recipe.augment:
-            images, targets = self.task.turn(images, targets, self.generator)
-        images = self.task.vary(self.task.prepare(images), self.generator)
+            images, missing, targets = self.task.turn(images, missing, targets, self.generator)
+        images, missing, targets = self.task.vary(images, missing, targets, self.generator)
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not torch.float32):
             logits = self.network(images)  # (N, C, ...)
         loss, weight = self.task.loss(logits, targets)  # two sums over the batch
-        self.scaler.scale(loss / weight).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss / weight.clamp(min=LEAST_WEIGHT)).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_CLIP)
         self.scaler.step(self.optimizer)
@@ -211,19 +239,19 @@ class _Fitting:
 
     def _record(self, epoch: int, tally: Tally, begun: float) -> None:
         """Compare with the validation chips, keep the weights where they are the best, and tell."""
-        fitted, figures = self.fitted, None
+        fitted, training, figures, judged = self.fitted, tally.figures(), None, False
         if len(self.validation):
             answers = evaluate(self.network, self.task, self.validation, self.recipe.batch_size, self.stage)
-            figures = answers.figures()
+            figures, judged = answers.figures(), answers.labelled
         record = {
             "epoch": epoch,
             "epochs": self.epochs,
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
             "seconds": time.monotonic() - begun,
-            "training": tally.figures(),
+            "training": training,
             "validation": figures,
         }
-        score = self.task.score(figures) if figures else -record["training"]["loss"]  # type: ignore[index]
+        score = self.task.score(figures) if figures and judged else (or_worst(training["loss"], -1),)
         record["best"] = fitted.best_score is None or score > fitted.best_score
         fitted.history.append(record)
         fitted.seconds = time.monotonic() - self.begun
@@ -238,26 +266,18 @@ def evaluate(network: nn.Module, task: Task, chips: Chips, batch_size: int, stag
     network.eval()
     tally = task.tally()
     for images, targets in chips.batches(in_order(len(chips), batch_size)):
-        logits = network(task.prepare(images))  # (N, C, ...)
+        logits = network(task.prepare(images)[0])  # (N, C, ...)
         tally.add(logits, targets, *task.loss(logits, targets))
         stage.advance(len(images))
     return tally
 
 
-def _precision(device: torch.device, mixed: bool) -> torch.dtype:
+def precision(device: torch.device, mixed: bool) -> torch.dtype:
     """bfloat16 on GPUs that have it, else float16; float32 on the CPU, where the short types are not faster."""
     if device.type != "cuda" or not mixed:
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _check_finite(tally: Tally, epoch: int, recipe: Recipe) -> None:
-    if not math.isfinite(tally.loss.item()):
-        raise InputError(
-            f"The loss is no longer a number in epoch {epoch}, at LEARNING_RATE {recipe.learning_rate:g}.",
-            f"Lower LEARNING_RATE, to {recipe.learning_rate / 10:g} say; if that does not help, "
-            "look for extreme values in the bands and set them as nodata.",
-        )
+    # Asked for by the card's generation: torch also says yes where it only imitates bfloat16, slowly.
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= BFLOAT16_FROM else torch.float16
 
 
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:

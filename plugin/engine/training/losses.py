@@ -28,6 +28,8 @@ def class_weights(counts: Sequence[int] | np.ndarray, kind: str) -> np.ndarray:
     counts = np.asarray(counts, np.float64)
     weights = np.ones(len(counts))
     present = counts > 0
+    if not present.any():
+        return weights
     weights[present] = (counts[present] / counts.sum()) ** POWERS[kind]
     weights[present] /= weights[present].mean()
     return weights

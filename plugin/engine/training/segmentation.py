@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from ..chips.dataset import DatasetInfo
-from ..models.normalisation import Normaliser, missing_values
-from .augmentation import flip_and_turn, jitter
+from .augmentation import Example, jitter
+from .inputs import Inputs
 from .losses import class_weights, weighted_cross_entropy
-from .tally import PixelTally
+from .tally import PixelTally, or_worst
 
 
-class SegmentationTask:
+class SegmentationTask(Inputs):
     """Normalised chips in, weighted cross-entropy over labelled pixels, scored by mean IoU.
 
     Args:
@@ -28,35 +28,27 @@ class SegmentationTask:
     def __init__(
         self, info: DatasetInfo, pixels: np.ndarray, weights: str, radiometric_jitter: float, device: torch.device
     ) -> None:
+        super().__init__(info, device)
         self.radiometric_jitter = radiometric_jitter
         self.classes = len(info.classes)
-        self.device = device
-        self.nodata = info.nodata
-        self.normalise = Normaliser(info.mean, info.std, device)
         self.weights = torch.tensor(class_weights(pixels, weights), dtype=torch.float32, device=device)
 
     def tally(self) -> PixelTally:
         """Counts pixels."""
         return PixelTally(self.classes, self.device)
 
-    def turn(
-        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Flips and quarter turns."""
-        return flip_and_turn(images, targets, generator)
-
-    def vary(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def vary(
+        self, images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, generator: torch.Generator
+    ) -> Example:
         """Other brightness and contrast of each band."""
-        return jitter(images, self.radiometric_jitter, generator) if self.radiometric_jitter else images
-
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, B, H, W) as stored → normalised, missing values 0."""
-        return self.normalise(images, missing_values(images, self.nodata))
+        if self.radiometric_jitter:
+            return jitter(images, missing, targets, self.radiometric_jitter, generator)
+        return images, missing, targets
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (N, C, H, W) and class indices (N, H, W) → sum of costs, sum of weights."""
         return weighted_cross_entropy(logits, targets, self.weights)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
-        """Mean IoU."""
-        return (figures["mean_iou"],)
+        """Mean IoU; a network that gives no numbers has none."""
+        return (or_worst(figures["mean_iou"] if figures["loss"] is not None else None),)

@@ -5,12 +5,18 @@ Sizes: N chips a batch, n chips in all, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..assessment import confusion, scores
+
+
+def or_worst(figure: float | None, sign: int = 1) -> float:
+    """A figure to compare epochs by, of which more is better; one that is no number loses to all others."""
+    return -math.inf if figure is None else sign * figure
 
 
 class Tally:
@@ -31,9 +37,19 @@ class Tally:
         """Count the answers of a batch."""
         raise NotImplementedError
 
+    @property
+    def labelled(self) -> bool:
+        """Whether anything that was counted has a label."""
+        return self.weight.item() > 0
+
+    def finite(self) -> bool:
+        """Whether the loss is a number so far; on a GPU this waits for all that was asked of it before."""
+        return bool(self.loss.isfinite())
+
     def figures(self) -> dict[str, Any]:
-        """Loss and accuracies, ready for JSON."""
-        return {"loss": confusion.number(self.loss.item() / max(self.weight.item(), 1e-12)), **self.accuracies()}
+        """Loss and accuracies, ready for JSON; the loss is None without labels, or where it is no number."""
+        loss = self.loss.item() / self.weight.item() if self.labelled else math.nan
+        return {"loss": confusion.number(loss), **self.accuracies()}
 
     def accuracies(self) -> dict[str, Any]:
         """The accuracies by name, ready for JSON."""
@@ -50,15 +66,18 @@ class PixelTally(Tally):
     def __init__(self, classes: int, device: torch.device) -> None:
         super().__init__(device)
         self.classes = classes
-        # One more place than pairs of classes, for pixels without a label.
+        # One more place than pairs of classes, for pixels without a label or an answer.
         self.counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=device)
 
     def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Logits (N, C, H, W), targets (N, H, W)."""
         targets = targets.long()
-        pairs = logits.argmax(1) * self.classes + targets  # (N, H, W), row = prediction, column = reference
-        pairs = torch.where(targets < self.classes, pairs, self.classes**2)
-        self.counts += torch.bincount(pairs.flatten(), minlength=len(self.counts))
+        highest, found = logits.max(1)
+        pairs = found * self.classes + targets  # (N, H, W), row = prediction, column = reference
+        counted = (targets < self.classes) & highest.isfinite()  # no number is no answer
+        pairs = torch.where(counted, pairs, self.classes**2).flatten()
+        # Not bincount, for which the CPU waits on a GPU: it asks for the largest number first.
+        self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
 
     def matrix(self) -> np.ndarray:
         """(C, C) int64: the confusion matrix."""

@@ -150,8 +150,9 @@ def train(training: Training, reporter: Reporter) -> Trained:
         chips = {split: prepare_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
         checkpoint = Path(config.output).with_suffix(".checkpoint.safetensors")
 
-        def save_checkpoint(fitted: Fitted) -> None:
+        def save_checkpoint(fitted: Fitted) -> Path:
             save_state(checkpoint, fitted.state, header(training, Trained(fitted, {}), finished=False))
+            return checkpoint
 
         fitted = fit(
             training.network, training.task, chips["training"], chips["validation"], config, device, reporter,
@@ -190,7 +191,12 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
     figures = {split: tally.figures() for split, tally in trained.tallies.items()}
     for split, found in figures.items():
         shown = [f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None]
-        reporter.log(f"{split.capitalize()} chips: {', '.join(shown)}.")
+        reporter.log(f"{split.capitalize()} chips: {', '.join(shown) or 'no figures'}.")
+        if found["loss"] is None and trained.tallies[split].labelled:
+            reporter.warning(
+                f"To some {split} chips the network gives no numbers, and so no answer. Look for extreme values in the "
+                "bands, and declare them as nodata."
+            )
     return {
         "model": training.config.output,
         "report": training.config.report,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ...raster_io import value_text
 from .foreign import NO_CLASS
 from .images import open_image, read_pixels
 from .squares import middle
@@ -34,11 +35,18 @@ def class_values(data: np.ndarray, path: Path, unlabelled: Iterable[int], values
         InputError: Values that are no whole numbers.
     """
     if data.dtype.kind == "f":
-        data = np.where(np.isnan(data), np.float64(NO_CLASS), data)
-        if (data != np.floor(data)).any():
-            raise InputError(f"The label {path} holds broken numbers.", "Labels are whole numbers, one for each class.")
-    if data.size and (data.max() > np.iinfo(np.int32).max or data.min() < NO_CLASS):
-        raise InputError(f"The label {path} holds values beyond 32 bits.", "Give the classes smaller values.")
+        data = np.where(np.isfinite(data), data, np.float64(NO_CLASS))
+        broken = data[data != np.floor(data)]
+        if broken.size:
+            raise InputError(
+                f"The label {path} holds {value_text(broken[0])}.", "Labels are whole numbers, one for each class."
+            )
+    beyond = data[(data > np.iinfo(np.int32).max) | (data < NO_CLASS)]
+    if beyond.size:
+        raise InputError(
+            f"The label {path} holds {value_text(beyond[0])}, a value beyond 32 bits.",
+            "Give the classes smaller values; declare filling as the file's nodata value.",
+        )
     mask = data.astype(np.int32)
     found = mask.copy() if values else mask
     for written, value in values.items():
