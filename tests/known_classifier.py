@@ -42,6 +42,15 @@ class Known(nn.Module):
         return torch.stack([59.5 - value, torch.zeros_like(value), value - 160.5], 1)
 
 
+class Breaking(Known):
+    """Gives no numbers from 200 on."""
+
+    def forward(self, chips: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(chips)
+        logits[:, 1][logits[:, 2] >= 200 - 160.5] = float("nan")
+        return logits
+
+
 def middle(chips: torch.Tensor) -> torch.Tensor:
     return chips[:, chips.shape[1] // 2, chips.shape[2] // 2]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
-from known_classifier import SIZE, Known, header, mean
+from known_classifier import SIZE, Breaking, Known, header, mean
 from osgeo import gdal, ogr
 from synthetic import LEFT, TOP, rectangle, reference, write_raster
 from torch import nn
@@ -71,6 +71,16 @@ def answers(folder: Path) -> dict[int, dict[str, Any]]:
 
 def values(folder: Path) -> dict[int, Any]:
     return {number: row["value"] for number, row in answers(folder).items()}
+
+
+def test_where_a_network_gives_no_numbers_there_is_no_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
+) -> None:
+    use(monkeypatch, Breaking(mean))
+    reporter = Heard()
+    result = classify(tmp_path, image, {1: point(10, 20), 2: point(50, 20), 3: point(30, 20)}, reporter)
+    assert values(tmp_path) == {1: 0, 3: 7} and (result["answered"], result["unanswered"]) == (2, 1)
+    assert "no numbers for 1 feature:" in reporter.warnings[-1]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
-from known_classifier import CLASSES, NODATA, SIZE, Known, header, mean, middle, trained_looking
+from known_classifier import CLASSES, NODATA, SIZE, Breaking, Known, header, mean, middle, trained_looking
 from osgeo import gdal, ogr
 from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
@@ -102,6 +102,23 @@ def test_the_answer_lies_at_the_middle_of_its_chip(tmp_path: Path, by_middle: nn
         assert np.array_equal(pixels(tmp_path / "map.tif"), expected(data))
     step = gdal.Open(str(tmp_path / "map.tif")).GetGeoTransform()
     assert step == (LEFT, stride, 0, TOP, 0, -stride)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_where_a_network_gives_no_numbers_there_is_no_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    use(monkeypatch, Breaking(mean), task=task)
+    tone, reporter = tones(6, 8), Heard()
+    broken = tone >= 200
+    image = write_raster(tmp_path / "i.tif", tone.repeat(SIZE, 0).repeat(SIZE, 1))
+    more = {"grid": str(tmp_path / "g.gpkg"), "probabilities": str(tmp_path / "p.tif")}
+    result = classify(tmp_path, image, reporter, **more)
+    found = pixels(tmp_path / "map.tif")
+    none = (found == NODATA).all(axis=0) if task == "multilabel" else found == NODATA
+    assert np.array_equal(none, broken) and np.array_equal(np.isnan(pixels(more["probabilities"]))[0], broken)
+    assert result["answered"] == len(rows_of(more["grid"])) == np.count_nonzero(~broken)
+    assert f"no numbers for {np.count_nonzero(broken)} steps" in reporter.warnings[-1]
 
 
 @pytest.mark.parametrize("stride", [1, 3, 8])
@@ -394,6 +411,16 @@ def test_the_square_in_the_middle_is_what_the_network_sees(tmp_path: Path, by_me
     classify(tmp_path, None, heard, output=None, input_folder=str(tmp_path / "photos"), table=str(tmp_path / "t.gpkg"))
     assert rows_of(tmp_path / "t.gpkg")[0]["value"] == 9 and by_mean.seen == [(1, 1, SIZE, SIZE)]
     assert any("square in the middle" in text for text in heard.logs)
+
+
+def test_a_photograph_without_numbers_is_told_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Breaking(mean))
+    for name, tone in (("dark.png", 20), ("light.png", 230)):
+        write_photograph(tmp_path / "photos" / name, grey(tone))
+    table, reporter = str(tmp_path / "t.csv"), Heard()
+    classify(tmp_path, None, reporter, output=None, input_folder=str(tmp_path / "photos"), table=table)
+    assert [row["file"] for row in rows_of(table)] == ["dark.png"]
+    assert "no numbers for 1 photograph:" in reporter.warnings[-1]
 
 
 def test_photographs_that_cannot_be_read_are_told_and_left_out(tmp_path: Path, by_mean: nn.Module) -> None:

@@ -48,6 +48,15 @@ class Threshold(nn.Module):
         return torch.stack([59.5 - value, torch.zeros_like(value), value - 160.5], 1)
 
 
+class Breaking(Threshold):
+    """Gives no numbers above 200."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        logits[:, 1][images[:, 0] * 50 + 100 > 200] = float("nan")
+        return logits
+
+
 class Coarse(nn.Module):
     """Decides from means of 32 × 32 pixels and their neighbours, so a pixel's class depends on its surroundings."""
 
@@ -207,6 +216,36 @@ def test_probabilities_have_a_band_a_class_and_sum_to_one(tmp_path: Path, thresh
     assert np.isnan(shares[:, ~valid]).all()
     assert np.allclose(shares[:, valid].sum(0), 1, atol=1e-5)
     assert np.array_equal(CLASSES.values[shares[:, valid].argmax(0)], expected(data)[valid])
+
+
+def test_where_a_network_gives_no_numbers_there_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Breaking(), header(1)))
+    data, reporter = noise(), Heard()
+    data[:9] = 0
+    image = write_raster(tmp_path / "image.tif", data, nodata=0)
+    result = map_raster(tmp_path, image, reporter, probabilities=str(tmp_path / "p.tif"))
+    valid = (data <= 200) & (data > 0)
+    assert np.array_equal(pixels(tmp_path / "map.tif"), np.where(valid, expected(data), NODATA))
+    assert np.array_equal(np.isnan(pixels(tmp_path / "p.tif")), np.broadcast_to(~valid, (3, *data.shape)))
+    assert result["nodata_pixels"] == np.count_nonzero(~valid)
+    assert f"no numbers for {np.count_nonzero(data > 200):,} pixels" in reporter.warnings[0]
+    with pytest.raises(InputError, match="no numbers for 100 pixels"):
+        map_raster(tmp_path, write_raster(tmp_path / "b.tif", np.full((10, 10), 240, np.uint8)))
+
+
+@pytest.mark.parametrize("far", [np.nan, np.inf, -np.inf, -3.4028235e38])
+def test_a_pixel_far_off_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far: float) -> None:
+    torch.manual_seed(0)
+    network = create_model("unet", "resnet18", 1, 3).eval()
+    monkeypatch.setattr(segment, "load_model", lambda path: (network, header(1, dtype="float32")))
+    data = noise(96, 96, "float32")
+    map_raster(tmp_path, write_raster(tmp_path / "a.tif", data), probabilities=str(tmp_path / "p.tif"))
+    plain = pixels(tmp_path / "p.tif")
+    data[48, 48] = far
+    map_raster(tmp_path, write_raster(tmp_path / "b.tif", data), probabilities=str(tmp_path / "q.tif"))
+    found = pixels(tmp_path / "q.tif")
+    assert np.isnan(found).all(axis=0).sum() == (0 if np.isfinite(far) else 1)
+    assert np.nanmedian(np.abs(found - plain)) < 0.05
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])

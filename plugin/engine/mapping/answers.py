@@ -88,6 +88,12 @@ class Answers:
         return [kinds[0].value, kinds[0].name, shares[shown[0]], *shares]
 
 
+def has_numbers(probabilities: np.ndarray) -> np.ndarray:
+    """(N, C) probabilities → (N,) bool, false where the network broke down and gave none."""
+    found: np.ndarray = np.isfinite(probabilities).all(axis=1)
+    return found
+
+
 def field_titles(fields: Iterable[Field]) -> dict[str, str]:
     """Name → title of the fields that have one."""
     return {field.name: field.title for field in fields if field.title}

@@ -19,11 +19,11 @@ from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import RasterReader, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
-from .answers import Answers, known_answers
+from .answers import Answers, has_numbers, known_answers
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
 from .chip_predictor import ChipPredictor, probabilities
 from .feature_chips import FeatureChipReader
-from .outcome import number_of, tell_answers
+from .outcome import number_of, tell_answers, tell_unanswered
 from .outputs import limit_cache
 from .pipeline import read_ahead, reading_thread
 from .tables import Table
@@ -64,8 +64,8 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
 
     Returns:
         output (a table by the features' ids, see `Answers.fields`), several (whether a feature may have several
-        classes), classes (for each value, name, count), answered, unanswered (features on the raster without data),
-        seconds.
+        classes), classes (for each value, name, count), answered, unanswered (features on the raster without data or
+        an answer), seconds.
 
     Raises:
         InputError: The raster, the features, the model or a setting cannot be used, or no feature has data.
@@ -81,6 +81,7 @@ class _Job:
     def __init__(self, config: ClassifyFeaturesConfig, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
         self.begun = time.monotonic()
+        self.unanswered = 0  # features for which the network gives no numbers
         check_names({"OUTPUT": config.output}, {".gpkg": "a GeoPackage"})
         self.network, self.header = load_classifier(config.model)
         self.answers = Answers.of(self.header, config.threshold)
@@ -106,6 +107,7 @@ class _Job:
         with Table(config.output, ANSWER_LAYER, self.answers.fields()) as table:
             counts, empty = self._fill(table)
             answered = table.count
+            tell_unanswered(reporter, "feature", self.unanswered, answered)
             if not answered:
                 raise InputError(
                     f"None of the {len(self.spots)} features lies where {config.input} has data.",
@@ -125,7 +127,7 @@ class _Job:
                 for kind, count in zip(header.classes.classes, counts.tolist())
             ],
             "answered": answered,
-            "unanswered": empty,
+            "unanswered": empty + self.unanswered,
             "seconds": seconds,
         }
 
@@ -144,8 +146,10 @@ class _Job:
                 if len(chips.ids):
                     pixels = predictor.normalised(chips.data, chips.missing)
                     shares = probabilities(predictor.logits(pixels), self.answers.several)
-                    counts += self.answers.members(shares).sum(axis=0)
-                    table.add(self.answers.rows(shares), ids=chips.ids.tolist())
+                    known = has_numbers(shares)
+                    self.unanswered += int(np.count_nonzero(~known))
+                    counts += self.answers.members(shares[known]).sum(axis=0)
+                    table.add(self.answers.rows(shares[known]), ids=chips.ids[known].tolist())
                 empty += chips.empty
                 stage.advance(chips.empty)
         return counts, empty

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..classes import ClassTable
+from ..errors import InputError
 from ..events import Reporter, readable_time
 from ..raster_io import RasterInfo, spatial_reference
 from .answers import Answers
@@ -73,6 +74,23 @@ def shares_text(
         texts.append(text)
     more = len(order) - NAMED
     return ", ".join(texts) + (f" and {number_of(more, 'other')}" if more > 0 else "")
+
+
+def tell_unanswered(reporter: Reporter, noun: str, unanswered: int, answered: int) -> None:
+    """Warn of what got no class because the network gives no numbers there.
+
+    Args:
+        noun: What got none, one of it.
+
+    Raises:
+        InputError: Nothing got a class.
+    """
+    if not unanswered:
+        return
+    problem = f"The network gives no numbers for {number_of(unanswered, noun)}"
+    if not answered:
+        raise InputError(f"{problem}, and for none else a class.", "Train again, at a lower LEARNING_RATE.")
+    reporter.warning(f"{problem}: they get no class. If the model does so elsewhere too, train it again.")
 
 
 def tell_answers(

@@ -20,10 +20,11 @@ from ..files import check_writable, partial_path, remove_partial
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
 from ..training.device import choose_device, describe_device, explain_memory
-from .answers import MULTILABEL, TEXT, Answers, Field
+from .answers import MULTILABEL, TEXT, Answers, Field, has_numbers
 from .chip_predictor import probabilities
 from .early_checks import find_class
 from .grad_cam import chip_activation, enlarged
+from .outcome import tell_unanswered
 from .photograph_files import photographs_in
 from .photographs import FILE_FIELD, PhotographReader, Photographs, Remarks, chunks
 from .pipeline import read_ahead, reading_thread
@@ -63,7 +64,7 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         f"Activation of {what} at {tap.title} of {header.architecture} in {len(paths):,} photographs, on "
         f"{describe_device(device)}."
     )
-    remarks, written = Remarks(header), 0
+    remarks, written, unanswered = Remarks(header), 0, 0
     size = header.chip_size
     doing = f"{config.batch_size} chips of {size} × {size} pixels"
     with building_pictures(config.pictures) as folder:
@@ -77,8 +78,11 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
                         heat, logits = _activation(tap, normalise, some, target)
                         shares = probabilities(logits, header.task == MULTILABEL)
                         seen = np.full(len(shares), target) if target is not None else shares.argmax(axis=1)
-                        rows = answers.rows(shares)
-                        for place, name in enumerate(some.names):
+                        rows = answers.rows(np.nan_to_num(shares))
+                        known = has_numbers(shares)
+                        unanswered += int(np.count_nonzero(~known))
+                        for place in np.flatnonzero(known).tolist():
+                            name = some.names[place]
                             picture = f"{name}.png"
                             save_picture(folder / picture, _beside(some, place, heat[place], header))
                             table.add([[name, picture, header.classes.names[seen[place]], *rows[place]]])
@@ -87,6 +91,7 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
             table.close()
             table.publish()
         remarks.tell(reporter)
+        tell_unanswered(reporter, "photograph", unanswered, written)
         if not written:
             raise InputError(
                 f"None of the {len(paths)} images in {config.input_folder} can be used: {remarks.failures[0]}",

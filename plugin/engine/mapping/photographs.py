@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import missing_values
 from ..training.device import choose_device, describe_device, explain_memory
-from .answers import TEXT, Answers, Field, known_answers
+from .answers import TEXT, Answers, Field, has_numbers, known_answers
 from .checks import bands_text, far_off
 from .chip_predictor import ChipPredictor, probabilities
 from .early_checks import check_table
-from .outcome import tell_answers
+from .outcome import tell_answers, tell_unanswered
 from .photograph_files import photographs_in
 from .pipeline import read_ahead, reading_thread
 from .reading import COMPACT_TYPES
@@ -197,7 +198,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         f"{known_answers(header, config.threshold)}"
     )
     predictor = ChipPredictor(network, header, device, config.batch_size)
-    counts = np.zeros(len(header.classes), np.int64)
+    counts, unanswered = np.zeros(len(header.classes), np.int64), 0
     remarks = Remarks(header)
     doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
     with Table(output, PHOTOGRAPH_LAYER, [FILE_FIELD, *answers.fields()]) as table:
@@ -209,11 +210,15 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
                     shares = probabilities(
                         predictor.logits(predictor.normalised(some.data, some.missing)), answers.several
                     )
-                    counts += answers.members(shares).sum(axis=0)
-                    table.add([name, *row] for name, row in zip(some.names, answers.rows(shares)))
+                    known = has_numbers(shares)
+                    unanswered += int(np.count_nonzero(~known))
+                    counts += answers.members(shares[known]).sum(axis=0)
+                    names = compress(some.names, known)
+                    table.add([name, *row] for name, row in zip(names, answers.rows(shares[known])))
                 stage.advance(len(some.names) + len(some.failures))
         remarks.tell(reporter)
         answered = table.count
+        tell_unanswered(reporter, "photograph", unanswered, answered)
         if not answered:
             raise InputError(
                 f"None of the {len(paths)} images in {config.input_folder} can be used: {remarks.failures[0]}",

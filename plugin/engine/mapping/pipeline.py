@@ -33,6 +33,7 @@ class Mapper:
     def __init__(self, predictor: Predictor, target: ClassRaster, shares: ProbabilityRaster | None) -> None:
         self.predictor, self.target, self.shares = predictor, target, shares
         self.pixels = np.zeros(len(target.classes), np.int64)
+        self.unanswered = 0  # pixels for which the network gives no numbers
 
     def run(self, reader: TileReader, batches: Iterable[list[Tile]], stage: Stage) -> np.ndarray:
         """Map all batches; gives the (C,) pixels of each class.
@@ -69,7 +70,9 @@ class Mapper:
         for number, (tile, wanted) in enumerate(zip(batch.tiles, batch.wanted)):
             if wanted is not None:
                 indices[number][~wanted] = IGNORE_INDEX
-            self.pixels += np.bincount(indices[number].ravel(), minlength=256)[: len(self.pixels)]
+            counts = np.bincount(indices[number].ravel(), minlength=256)
+            self.pixels += counts[: len(self.pixels)]
+            self.unanswered += int(counts[IGNORE_INDEX]) - (0 if wanted is None else np.count_nonzero(~wanted))
             self.target.write_indices(tile.core, indices[number])
             if self.shares is not None and shares is not None:
                 if wanted is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..models.header import ModelHeader
+from ..models.networks import likeliest
 from ..models.normalisation import Normaliser
 
 
@@ -34,8 +35,8 @@ class Predictor:
 
 
 def classes(logits: torch.Tensor) -> np.ndarray:
-    """(N, C, H, W) logits → (N, H, W) uint8 class indices."""
-    found: np.ndarray = logits.argmax(1).to(torch.uint8).cpu().numpy()
+    """(N, C, H, W) logits → (N, H, W) uint8 class indices, `IGNORE_INDEX` where the network gives no numbers."""
+    found: np.ndarray = likeliest(logits).cpu().numpy()
     return found
 
 

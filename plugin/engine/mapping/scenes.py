@@ -19,7 +19,7 @@ from .checks import bands_text, compare_with_training, match_bands, nodata_value
 from .chip_predictor import ChipPredictor, probabilities
 from .early_checks import check_scene_outputs, check_source
 from .evaluation import Evaluation, choose_evaluation
-from .outcome import class_areas, number_of, tell_answers
+from .outcome import class_areas, number_of, tell_answers, tell_unanswered
 from .outputs import check_not_input, limit_cache
 from .photographs import classify_photographs
 from .pipeline import read_ahead, reading_thread
@@ -104,6 +104,7 @@ class _Job:
                         logits = evaluation.logits(block)
                         target.write(block, probabilities(logits, self.answers.several))
                     stage.advance(int((~block.wanted).sum()))
+            tell_unanswered(reporter, "step", target.unanswered, target.answered)
             if not target.answered:
                 raise self._nothing()
             target.publish()

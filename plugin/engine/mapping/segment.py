@@ -18,7 +18,7 @@ from ..raster_io import RasterInfo, RasterReader, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
 from .checks import bands_text, compare_with_training, match_bands, nodata_values
-from .outcome import class_areas, number_of, shares_text
+from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .outputs import check_not_input, check_rasters, limit_cache
 from .pipeline import Mapper
 from .predictor import Predictor
@@ -74,7 +74,9 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
             shares = ProbabilityRaster(config.probabilities, info, window, header.classes, tile_size)
             stack.enter_context(shares)
         with explain_memory(device, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            pixels = Mapper(Predictor(network, header, device), target, shares).run(reader, batches, stage)
+            mapper = Mapper(Predictor(network, header, device), target, shares)
+            pixels = mapper.run(reader, batches, stage)
+        tell_unanswered(reporter, "pixel", mapper.unanswered, int(pixels.sum()))
         if not pixels.any():
             raise InputError(
                 f"{config.input} has no data in the area to map: all of its {window.width} × {window.height} pixels "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..events import Reporter
 from ..files import check_writable, partial_path
 from ..raster_io import RasterInfo
 from ..windows import Window
-from .answers import Answers
+from .answers import Answers, has_numbers
 from .layer_style import grid_style, marked, why_not_beside
 from .segment import CLASS_SHARE, PROBABILITY_SHARE
 from .step_reader import StepBlock
@@ -70,6 +71,7 @@ class StepOutputs:
         self.answers, self.like = answers, like
         self.counts = np.zeros(len(answers.classes), np.int64)
         self.answered = 0
+        self.unanswered = 0  # steps for which the network gives no numbers
         common = like, over, answers.classes, max(side, SMALLEST_BLOCK)
         self.values: ClassRaster | None = None
         self.members: MembersRaster | None = None
@@ -90,6 +92,12 @@ class StepOutputs:
 
     def write(self, block: StepBlock, shares: np.ndarray) -> None:
         """Write the (n, C) probabilities of the steps that a block wants, and what follows from them."""
+        known = has_numbers(shares)
+        if not known.all():
+            wanted = block.wanted.copy()
+            wanted[block.wanted] = known
+            block, shares = dataclasses.replace(block, wanted=wanted), shares[known]
+            self.unanswered += int(np.count_nonzero(~known))
         members = self.answers.members(shares)  # (n, C)
         self.counts += members.sum(axis=0)
         self.answered += len(shares)

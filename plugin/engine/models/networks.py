@@ -14,9 +14,17 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.segmentation.fcn import FCNHead
 
+from ..classes import IGNORE_INDEX
+
 STRIDE = 32
 # Below 64 pixels the deepest features of a single chip would be one value, of which no batch norm can take statistics.
 SMALLEST = 64
+
+
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """(N, C, …) logits → (N, …) uint8: the class index with the highest; `IGNORE_INDEX` where one is no number."""
+    highest, found = logits.max(1)
+    return found.to(torch.uint8).masked_fill_(~highest.isfinite(), IGNORE_INDEX)
 
 
 class Segmenter(nn.Module):

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..assessment.segmenter_report import Example
 from ..chips.dataset import ChipDataset
+from ..models.networks import likeliest
 from .chips import ChipReader
 from .loop import Task
 
@@ -46,7 +47,7 @@ def predict_examples(
     for place in places:
         images, masks = reader.read([place])
         logits = network(task.prepare(images.to(device))[0])  # (1, C, H, W)
-        prediction = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        prediction = likeliest(logits)[0].cpu().numpy()
         name = str(reader.dataset.images[place])
         examples.append(Example(images[0].numpy(), masks[0].numpy(), prediction, f"{name}, {split}"))
     return examples

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..assessment import confusion, scores
+from ..models.networks import likeliest
 
 
 def or_worst(figure: float | None, sign: int = 1) -> float:
@@ -72,10 +73,9 @@ class PixelTally(Tally):
     def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Logits (N, C, H, W), targets (N, H, W)."""
         targets = targets.long()
-        highest, found = logits.max(1)
+        found = likeliest(logits).long()
         pairs = found * self.classes + targets  # (N, H, W), row = prediction, column = reference
-        counted = (targets < self.classes) & highest.isfinite()  # no number is no answer
-        pairs = torch.where(counted, pairs, self.classes**2).flatten()
+        pairs = torch.where((targets < self.classes) & (found < self.classes), pairs, self.classes**2).flatten()
         # Not bincount, for which the CPU waits on a GPU: it asks for the largest number first.
         self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
 
