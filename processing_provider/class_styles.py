@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any, Optional
 
 from qgis.core import (
@@ -26,6 +27,8 @@ from qgis.core import (
     QgsVectorLayerFeatureSource,
 )
 from qgis.PyQt.QtCore import Qt
+
+from ..plugin.engine.class_names import class_text
 
 # Name and "#rrggbb" for the values of a field as texts.
 Styles = dict[str, tuple[str, Optional[str]]]
@@ -167,7 +170,7 @@ def _category_styles(renderer: QgsCategorizedSymbolRenderer) -> Styles:
         for value in together if together is not None else [category.value()]:
             text = value_text(value)
             label = "" if together is not None or category.label() == text else category.label()
-            styles[text] = (label, _color(category.symbol()))
+            styles.setdefault(text, (label, _color(category.symbol())))
     return styles
 
 
@@ -225,15 +228,19 @@ def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) 
 
 
 def value_text(value: Any) -> str:
-    """A field's value as text; whole numbers look alike, whatever their type."""
+    """A field's value as the text that names a class; whole numbers look alike, whatever their type."""
     if isinstance(value, float):
         return f"{value:.15g}"
-    return value.toString(Qt.DateFormat.ISODate) if hasattr(value, "toString") else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as QGIS shows it
+    return class_text(value.toString(Qt.DateFormat.ISODate) if hasattr(value, "toString") else str(value))
 
 
 def absent(value: Any) -> bool:
-    """Whether a field is empty: NULL is a QVariant in some versions of QGIS and None in others."""
-    return value is None or (hasattr(value, "isNull") and value.isNull()) or value == ""
+    """Whether a field is empty or blank: NULL is a QVariant in some versions of QGIS and None in others."""
+    if value is None or (hasattr(value, "isNull") and value.isNull()):
+        return True
+    return not class_text(value) if isinstance(value, str) else isinstance(value, float) and isnan(value)
 
 
 def _is_number(text: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any, Optional
 
 from qgis.PyQt.QtGui import QColor
 
+from ..plugin.engine.class_names import HIGHEST, LOWEST, class_text, whole_number
 from ..plugin.engine.errors import InputError
 
 COLUMNS = ("value", "class", "name", "color")
-LOWEST, HIGHEST = -(2**31) + 1, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,20 @@ class ClassMapping:
             ) from error
         return cls.from_rows(f"the class table {path}", lines)
 
-    def by_text(self) -> dict[str, ClassRow]:
-        """The lines by their values."""
-        return {row.source: row for row in self.rows}
+    def rows_of(self, texts: Collection[str]) -> dict[str, Optional[ClassRow]]:
+        """The line of each text of a field, or None: that with the text, else that with its number, as 1 for 01.
+
+        A number that the field writes in two ways is no help: they may be different codes.
+        """
+        by_text = {row.source: row for row in self.rows}
+        by_number = {whole_number(row.source): row for row in self.rows}
+        ways = Counter(map(whole_number, texts))
+        found = {}
+        for text in sorted(texts):
+            number = whole_number(text)
+            same = by_number.get(number) if number is not None and ways[number] == 1 else None
+            found[text] = by_text.get(text, same)
+        return found
 
     def by_number(self) -> dict[float, ClassRow]:
         """The lines by their values as numbers.
@@ -160,7 +172,7 @@ def _text(cell: Any) -> str:
     """A cell as text; QGIS reads numbers in a text of cells as floats."""
     if cell is None or (hasattr(cell, "isNull") and cell.isNull()):
         return ""
-    return f"{cell:.15g}" if isinstance(cell, float) else str(cell).strip()
+    return f"{cell:.15g}" if isinstance(cell, float) else class_text(str(cell))
 
 
 def _number(text: str) -> Optional[float]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import count
 from math import isfinite
 from typing import Any, Optional
 
-from qgis.core import QgsFeature, QgsField, QgsFields, QgsProcessingFeatureSource, QgsSingleSymbolRenderer
+from qgis.core import (
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsField,
+    QgsFields,
+    QgsProcessingFeatureSource,
+    QgsSingleSymbolRenderer,
+)
+from qgis.PyQt.QtCore import QVariant
 
+from ..plugin.engine.class_names import HIGHEST, LOWEST, class_values, own_numbers, remarks_on, whole_number
 from ..plugin.engine.errors import InputError
 from .class_styles import FieldStyles, LayerStyle, absent, value_text
-from .class_table import HIGHEST, LOWEST, ClassMapping
+from .class_table import ClassMapping
 
 # The engine holds class indices in a byte, one of which means "no label".
 MAX_CLASSES = 254
@@ -75,7 +83,7 @@ class OneClass(Values):
 
 @dataclass
 class ClassField(Values):
-    """The class of a feature stands in a field: whole numbers, or texts, which get the values 1…n by their order.
+    """The class of a feature stands in a field: whole numbers, or texts, which become such as `class_values` has it.
 
     Attributes:
         place: The field's place.
@@ -83,7 +91,8 @@ class ClassField(Values):
         numeric: Whether it holds numbers.
         styles: What is known of its values.
         mapping: The user's class table.
-        known: The class value of a field value, as far as met; None where the class table drops it.
+        known: The class value of a number or a class text, as far as met; None where the class table drops it.
+        seen: The number or class text of what stands in the field, as far as met; None where that is no class.
         unlisted: The texts that the class table does not list.
         left: How many features the class table dropped.
     """
@@ -94,6 +103,7 @@ class ClassField(Values):
     styles: FieldStyles
     mapping: ClassMapping
     known: dict[Any, Optional[int]] = field(default_factory=dict)
+    seen: dict[Any, Any] = field(default_factory=dict)
     unlisted: list[str] = field(default_factory=list)
     left: int = 0
 
@@ -105,9 +115,9 @@ class ClassField(Values):
             InputError: The layer has no such field, or the class table does not fit it.
         """
         place, found = find_field(fields, name, title)
-        made = cls(place, found.name(), found.isNumeric(), style.field(found.name()), mapping)
-        made._listed()
-        return made
+        if found.isNumeric():
+            mapping.by_number()
+        return cls(place, found.name(), found.isNumeric(), style.field(found.name()), mapping)
 
     def attributes(self) -> list[int]:
         """The class field."""
@@ -121,16 +131,14 @@ class ClassField(Values):
         """
         if self.numeric:
             return
-        listed = self._listed()
-        # NULL, an empty text, and one too many.
-        texts = field_texts(source, self.place, limit=len(listed) + MAX_CLASSES + 3)
-        taken = {row.value for row in self.mapping.rows}
-        free = (number for number in count(1) if number not in taken)
-        for text in texts:
-            row = listed.get(text.strip())
-            if row is None:
-                self.unlisted.append(text)
-            self.known[text] = next(free) if row is None else row.value
+        rows = self.mapping.rows
+        found = self.mapping.rows_of(self._texts(source, len(rows) + MAX_CLASSES))
+        self.unlisted = [text for text, row in found.items() if row is None]
+        # A number that stays is the class that a listed number becomes, but none that a word does.
+        of_words = {row.value for row in rows if whole_number(row.source) is None}
+        values = own_numbers(self.unlisted, of_words) or class_values(self.unlisted, {row.value for row in rows})
+        for text, row in found.items():
+            self.known[text] = values[text] if row is None else row.value
         self._check_count()
 
     def value_of(self, feature: QgsFeature) -> Optional[int]:
@@ -139,16 +147,12 @@ class ClassField(Values):
         Raises:
             InputError: A number is not whole or too large, or there are too many classes.
         """
-        given = feature[self.place]
-        if given not in self.known:
-            if absent(given):
-                return None
-            if not self.numeric:
-                given = value_text(given)  # a date, say
-            else:
-                self._meet(given, feature.id())
-        value = self.known[given]
-        if value is None:
+        given = _plain(feature[self.place])
+        if given not in self.seen:
+            self.seen[given] = self._meet(given, feature.id())
+        key = self.seen[given]
+        value = self.known[key] if key is not None else None
+        if key is not None and value is None:
             self.left += 1
         return value
 
@@ -166,7 +170,7 @@ class ClassField(Values):
         rows = []
         for value, texts in sorted(gathered.items()):
             name, color = self.mapping.style_of(value)
-            names = [styles[text][0] or ("" if self.numeric else text) for text in texts]
+            names = [styles[text][0] or ("" if self.numeric or text == str(value) else text) for text in texts]
             colors = [styles[text][1] for text in texts if styles[text][1]]
             rows.append([value, name or together(names), color or next(iter(colors), None)])
         return {"classes": rows}
@@ -180,14 +184,43 @@ class ClassField(Values):
         if self.left:
             features = f"{self.left} feature{'' if self.left == 1 else 's'}"
             found.append(f"{features} left out, because {self.mapping.title} gives them no class.")
+        if not self.numeric:
+            unlisted = {text: self.known[text] for text in self.unlisted}
+            found += remarks_on(filter(None, map(str, self.seen)), unlisted, f"the field {self.name}")
         return found
 
-    def _listed(self) -> dict[Any, Any]:
-        return self.mapping.by_number() if self.numeric else self.mapping.by_text()
+    def _texts(self, source: QgsProcessingFeatureSource, limit: int) -> set[str]:
+        """The class texts of the whole layer; where there are more than `limit`, at least so many."""
+        if source.fields()[self.place].type() == QVariant.String:
+            found = source.uniqueValues(self.place, limit + 1)
+            texts = {value_text(given) for given in found if not absent(given)}
+            if len(texts) > limit or len(found) <= limit:
+                return texts
+            found = source.uniqueValues(self.place)  # many ways to write a class
+        else:  # of dates and lists QGIS looks up other values than it reads
+            request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
+            rows = source.getFeatures(request.setSubsetOfAttributes([self.place]))
+            found = {_plain(row[self.place]) for row in rows}
+        return {value_text(given) for given in found if not absent(given)}
 
-    def _meet(self, given: float, number: int) -> None:
-        """Take up a number not met before."""
-        row = self._listed().get(given)
+    def _meet(self, given: Any, number: int) -> Any:
+        """Take up what was not met before: the number or class text that it is; None where it is no class."""
+        if absent(given):
+            return None
+        if self.numeric:
+            self._meet_number(given, number)
+            return given
+        text = value_text(given)
+        if text not in self.known:
+            raise InputError(
+                f'The class field {self.name} holds "{text}" (feature id {number}), which QGIS does not find among the '
+                "values of the field.",
+                "Save the layer to a new file.",
+            )
+        return text
+
+    def _meet_number(self, given: float, number: int) -> None:
+        row = self.mapping.by_number().get(given)
         if row is None and (not LOWEST <= given <= HIGHEST or given != int(given)):  # NaN is in no range
             raise InputError(
                 f"The class field {self.name} holds {given:.15g} (feature id {number}).",
@@ -276,7 +309,7 @@ class Areas(Values):
         given = feature.id() if self.place is None else feature[self.place]
         if absent(given):
             return None
-        return self.numbers.setdefault(value_text(given).strip(), len(self.numbers) + 1)
+        return self.numbers.setdefault(value_text(given), len(self.numbers) + 1)
 
     def settings(self) -> dict[str, Any]:
         """What the areas are called.
@@ -309,9 +342,13 @@ def find_field(fields: QgsFields, name: str, title: str) -> tuple[int, QgsField]
     return place, fields[place]
 
 
-def field_texts(source: QgsProcessingFeatureSource, place: int, limit: int) -> list[str]:
-    """The different values of a field as texts, sorted, without empty ones; not many more than `limit`."""
-    return sorted({value_text(value) for value in source.uniqueValues(place, limit) if not absent(value)})
+def _plain(given: Any) -> Any:
+    """What stands in a field as something to look up: a text, a number, a text of anything else; None for nothing."""
+    if isinstance(given, (str, int)):
+        return given
+    if absent(given):
+        return None
+    return given if isinstance(given, float) else value_text(given)
 
 
 def together(names: Iterable[str]) -> str:

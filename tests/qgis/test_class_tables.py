@@ -222,3 +222,99 @@ def test_names_and_colours_come_from_simple_rules(export):
 def test_a_class_table_needs_a_field(export):
     with pytest.raises(QgsProcessingException, match="A class table is given, and no CLASS_FIELD"):
         export(polygon_layer(FOUR), CLASS_TABLE=["oak", 1, "", ""])
+
+
+def quarters(*values):
+    """Four rectangles side by side."""
+    return [(value, 80 * place, 0, 80 * (place + 1), 256) for place, value in enumerate(values)]
+
+
+def test_texts_that_differ_by_white_space_are_one_class_and_blank_ones_none(export):
+    listener = Listener()
+    layer = polygon_layer([*quarters("wald", " wald\xa0", "wald ", "  "), ("See", 0, 0, 320, 16)])
+    names, pixels = export(layer, listener, CLASS_FIELD="class")
+    assert {value: name for value, (name, _) in names.items()} == {1: "See", 2: "wald"}
+    assert pixels == {1: 320 * 16, 2: 240 * 240}
+    assert '1 feature of "land" left out: no class given.' in listener.warnings
+    assert any("are one: wald" in text for text in listener.infos)
+
+
+def test_letters_written_in_two_ways_are_one_class_and_capitals_are_named(export):
+    listener = Listener()
+    names, pixels = export(polygon_layer(quarters("for\u00eat", "fore\u0302t", "eau", "Eau")), listener,
+                           CLASS_FIELD="class")  # fmt: skip
+    assert [name for name, _ in names.values()] == ["Eau", "eau", "for\u00eat"]
+    assert pixels[3] == 160 * 256
+    assert any("capitals are different classes: Eau and eau" in text for text in listener.infos)
+
+
+def test_texts_that_are_whole_numbers_keep_them(export):
+    names, pixels = export(polygon_layer(quarters("1", "2", "10", " 20")), CLASS_FIELD="class")
+    assert {value: name for value, (name, _) in names.items()} == {
+        1: "class 1", 2: "class 2", 10: "class 10", 20: "class 20"
+    }  # fmt: skip
+    assert set(pixels.values()) == {80 * 256}
+
+
+def test_codes_that_are_the_same_number_stay_apart_with_a_word(export):
+    listener = Listener()
+    names, _ = export(polygon_layer(quarters("01", "1", "02", "02")), listener, CLASS_FIELD="class")
+    assert {value: name for value, (name, _) in names.items()} == {1: "01", 2: "02", 3: "1"}
+    assert any("they were numbered: 01 1, 02 2, 1 3" in text for text in listener.infos)
+
+
+def test_a_class_table_is_matched_as_texts_are(export):
+    table = [" fore\u0302t", 7, "wood", "", "Eau", 3, "", ""]
+    names, pixels = export(polygon_layer(quarters("for\u00eat\xa0", "for\u00eat", "Eau", " Eau")), CLASS_FIELD="class",
+                           CLASS_TABLE=table)  # fmt: skip
+    assert {value: name for value, (name, _) in names.items()} == {3: "Eau", 7: "wood"}
+    assert pixels == {3: 160 * 256, 7: 160 * 256}
+
+
+def test_a_class_table_knows_codes_by_their_numbers_and_leaves_the_others(export):
+    # QGIS hands "01" of a table over as a number.
+    names, pixels = export(polygon_layer(quarters("01", "02", "10", "none")), CLASS_FIELD="class",
+                           CLASS_TABLE=[1.0, 2, "", "", "none", "", "", ""])  # fmt: skip
+    assert {value: name for value, (name, _) in names.items()} == {2: "01, 02", 10: "class 10"}
+    assert pixels == {2: 160 * 256, 10: 80 * 256}
+
+
+def test_a_number_that_stays_never_joins_the_class_of_a_word(export):
+    names, _ = export(polygon_layer(quarters("1", "2", "oak", "oak")), CLASS_FIELD="class",
+                      CLASS_TABLE=["oak", 1, "", ""])  # fmt: skip
+    assert {value: name for value, (name, _) in names.items()} == {1: "oak", 2: "1", 3: "2"}
+
+
+def test_names_and_colours_of_a_legend_are_matched_as_texts_are(export):
+    layer = polygon_layer(quarters("wald", "wald ", "see", "see"))
+    symbol = QgsFillSymbol.createSimple({"color": "#004400"})
+    layer.setRenderer(QgsCategorizedSymbolRenderer("class", [QgsRendererCategory(" wald", symbol, "Forst")]))
+    assert export(layer, CLASS_FIELD="class")[0][2] == ("Forst", "#004400")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "classes"),
+    [
+        ("boolean", (True, True, False, None), {1: "false", 2: "true"}),
+        ("double", (1.0, 2.0, float("nan"), None), {1: "class 1", 2: "class 2"}),
+        ("stringlist", (["a", "b"], ["a", "b"], ["c"], None), None),
+    ],
+)
+def test_fields_of_other_types_hold_classes_too(export, kind, values, classes):
+    names, pixels = export(polygon_layer(quarters(*values), kind=kind), CLASS_FIELD="class")
+    assert len(names) == 2 and sum(pixels.values()) >= 160 * 256
+    if classes:
+        assert {value: name for value, (name, _) in names.items()} == classes
+
+
+@pytest.mark.parametrize(("kind", "value"), [("double", 1.5), ("int8", 2**40)])
+def test_numbers_that_are_no_class_values_are_refused_in_words(export, kind, value):
+    with pytest.raises(QgsProcessingException, match=f"The class field class holds {value}"):
+        export(polygon_layer(quarters(1, 1, 2, value), kind=kind), CLASS_FIELD="class")
+
+
+def test_more_ways_to_write_a_class_than_classes_are_no_trouble(export):
+    spelled = [f"{' ' * (number // 20)}class{number % 2}{' ' * (number % 20)}" for number in range(500)]
+    rows = [(text, 0, number / 2, 320, number / 2 + 1) for number, text in enumerate(spelled)]
+    names, _ = export(polygon_layer(rows), CLASS_FIELD="class")
+    assert [name for name, _ in names.values()] == ["class0", "class1"]

@@ -14,10 +14,11 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ...class_names import class_text, class_values
 from ...errors import InputError
 from ...events import Reporter, Stage
 from ..dataset import SPLITS
-from .foreign import ForeignChip, ForeignFolder, Named, Note, values_by_name
+from .foreign import ForeignChip, ForeignFolder, Named, Note
 from .masks import read_mask
 from .pool import in_order
 from .strangers import counted, first_of, inside, read_json, read_lines, read_xml
@@ -180,12 +181,11 @@ def _whole_labels(
     for value in named:
         values.setdefault(str(value), value)
     for value, (name, _) in named.items():
-        values.setdefault(name, value)
+        values.setdefault(class_text(name), value)
     unknown = {text for row in texts for text in row if text not in values}
     numbers = {text for text in unknown if re.fullmatch(WHOLE, text)}
     values.update({text: int(text) for text in numbers})
-    free = max([0, *values.values()])
-    values.update({text: free + place for text, place in values_by_name(unknown - numbers).items()})
+    values.update(class_values(unknown - numbers, first=1 + max([0, *values.values()])))
     for text in unknown:
         named = {**named, values[text]: ("" if text in numbers else text, None)}
     found, empty = [], []
@@ -198,7 +198,7 @@ def _whole_labels(
 
 
 def _label_texts(path: Path, task: str) -> list[str]:
-    names = [(found.text or "").strip() for found in read_xml(path).iterfind("object/name")]
+    names = [found.text or "" for found in read_xml(path).iterfind("object/name")]
     if task == "multilabel":
-        return [part.strip() for name in names for part in name.split(",") if part.strip()]
-    return [name for name in names if name][:1]
+        return [class_text(part) for name in names for part in name.split(",") if class_text(part)]
+    return [class_text(name) for name in names if class_text(name)][:1]

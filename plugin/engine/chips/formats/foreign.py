@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ...class_names import class_text
 from ...classes import ClassTable
 from ...errors import InputError
 from ..dataset import SPLITS, ChipDataset
@@ -112,8 +113,8 @@ class Note:
 
     @property
     def values(self) -> dict[str, int]:
-        """What stands in the folder → class value."""
-        return dict(zip(self.written_as, self.classes.values.tolist()))
+        """What stands in the folder, as `class_text` → class value."""
+        return dict(zip(map(class_text, self.written_as), self.classes.values.tolist()))
 
 
 class FolderWriter:
@@ -179,7 +180,3 @@ def file_names(table: ClassTable) -> list[str]:
         for name, key, value in zip(names, folded, table.values.tolist())
     ]
 
-
-def values_by_name(names: Iterable[str]) -> dict[str, int]:
-    """Class values for texts: 1 … n in the order of the names, as `exportchips` gives them."""
-    return {name: value for value, name in enumerate(sorted(set(names)), start=1)}

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ...class_names import class_text, class_values, remarks_on
 from ...errors import InputError
 from ...events import Reporter
 from ..dataset import ChipDataset
-from .foreign import SPLIT_NAMES, FolderWriter, ForeignChip, ForeignFolder, Note, file_names, split_of, values_by_name
+from .foreign import SPLIT_NAMES, FolderWriter, ForeignChip, ForeignFolder, Note, file_names, split_of
 from .images import ENDINGS, copy_chip
 from .strangers import counted, first_of
 
@@ -24,7 +25,7 @@ def recognise(folder: Path) -> bool:
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
-    """The images of each class; the classes get the values 1 … n in the order of their names.
+    """The images of each class; its values are those that `class_values` gives the folders' names.
 
     Raises:
         InputError: There are no folders with images.
@@ -37,16 +38,19 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     held = [("", part) for part in parts]
     if divided:
         held = [(splits[part], found) for part in parts for found in _parts(part)]
-    values = note.values if note else values_by_name(found.name for _, found in held)
+    values = note.values if note else class_values(class_text(found.name) for _, found in held)
+    if not note:
+        remarks += remarks_on((found.name for _, found in held), values, "the folders' names")
     chips = []
     for split, found in held:
         reporter.check_wanted()
-        if found.name not in values:
+        name = class_text(found.name)
+        if name not in values:
             warnings.append(f"The folder {found} is left out: terrazzo.json does not name it. Remove that file first.")
             continue
         images = list(_images(found))
         other += sum(1 for path in found.rglob("*") if path.is_file()) - len(images)
-        chips += [ForeignChip(image, None, (values[found.name],), split) for image in images]
+        chips += [ForeignChip(image, None, (values[name],), split) for image in images]
     if not chips:
         raise InputError(f"{folder} holds no folders of images.", "Put the images of each class into a folder.")
     loose = [path.name for path in folder.iterdir() if path.is_file() and path.suffix.lower() in ENDINGS]

@@ -15,9 +15,10 @@ from typing import Any, Optional
 import numpy as np
 from osgeo import gdal
 
+from ...class_names import class_text, class_values, remarks_on
 from ...errors import InputError
 from ...events import Reporter, Stage
-from .foreign import NO_CLASS, ForeignChip, ForeignFolder, Named, Note, split_of, values_by_name
+from .foreign import NO_CLASS, ForeignChip, ForeignFolder, Named, Note, split_of
 from .images import ENDINGS, open_image, read_pixels
 from .masks import read_mask
 from .pool import in_order
@@ -138,7 +139,7 @@ def _labelmap(folder: Path) -> dict[Color, str]:
         color = tuple(int(part) for part in parts[1].split(","))
         if max(color) > 255:
             raise InputError(f'The line "{line}" of {path} names no colour.', "Colours have parts from 0 to 255.")
-        found[color] = parts[0].strip()
+        found[color] = class_text(parts[0])
     return found
 
 
@@ -208,13 +209,14 @@ def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter)
     if not stems:
         raise InputError(f"{folder} holds no image with an annotation.", "Give both the same name.")
     stage = Stage(reporter, len(stems), "Reading annotations", 0, 0.1)
-    texts = [names for _, names in in_order(lambda stem: _object_names(labels[stem]), stems, stage)]
+    given = [names for _, names in in_order(lambda stem: _object_names(labels[stem]), stems, stage)]
+    texts = [list(dict.fromkeys(map(class_text, names))) for names in given]
     note = Note.of(folder, KIND)
     lines = [name for name in _labelmap(folder).values() if name != NAMES[0]]
     values = note.values if note else {name: value for value, name in enumerate(lines, start=1)}
-    unknown = values_by_name({name for row in texts for name in row} - set(values))
-    free = max([0, *values.values()])
-    values = {**values, **{name: free + value for name, value in unknown.items()}}
+    unlisted = {name for row in texts for name in row} - set(values)
+    unknown = class_values(unlisted, set(values.values()), first=1 + max([0, *values.values()]))
+    values = {**values, **unknown}
     several = any(len(row) != 1 for row in texts) or (note is not None and note.task == "multilabel")
     chips = [
         ForeignChip(images[stem], None, tuple(sorted({values[name] for name in row})), splits.get(stem, ""))
@@ -222,12 +224,16 @@ def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter)
     ]
     named = {value: (name, None) for name, value in values.items()}
     return ForeignFolder(
-        KIND, "multilabel" if several else "classification", tuple(chips), {**named, **(note.named if note else {})}
+        KIND,
+        "multilabel" if several else "classification",
+        tuple(chips),
+        {**named, **(note.named if note else {})},
+        remarks=tuple(remarks_on({name for names in given for name in names}, unknown, "the annotations")),
     )
 
 
 def _object_names(path: Path) -> list[str]:
-    """The names of the objects of an annotation, each once.
+    """The names of the objects of an annotation.
 
     Raises:
         InputError: An object is less than the whole image.
@@ -245,4 +251,4 @@ def _object_names(path: Path) -> list[str]:
     except ValueError as error:
         raise InputError(f"The annotation {path} is damaged ({error}).", "Check the file.") from error
     names: Iterable[Any] = (found.text for found in root.iterfind("object/name"))
-    return list(dict.fromkeys(str(name).strip() for name in names if name and str(name).strip()))
+    return [str(name) for name in names if name and class_text(str(name))]
