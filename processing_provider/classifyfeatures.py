@@ -130,6 +130,7 @@ class ClassifyFeatures(WorkerAlgorithm):
         if source is None:
             raise InputError("No FEATURES are given.", "Choose a vector layer.")
         self._source: QgsProcessingFeatureSource = source.source
+        self._own_crs = source.own_crs
         settings["features"] = source
         self._place = place_wished(parameters.get("OUTPUT"), context)
         return settings
@@ -169,7 +170,7 @@ class ClassifyFeatures(WorkerAlgorithm):
             fields.append(made)
         self.run_worker(settings, reporter)
         target, name = self.parameterAsSink(
-            self._parameters, "OUTPUT", context, fields, self._source.wkbType(), self._source.sourceCrs()
+            self._parameters, "OUTPUT", context, fields, self._source.wkbType(), self._own_crs
         )
         if target is None:
             raise QgsProcessingException(self.invalidSinkError(self._parameters, "OUTPUT"))

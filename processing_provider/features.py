@@ -25,7 +25,7 @@ from ..plugin.engine.events import Reporter, Stage
 from .class_styles import absent
 from .classes import Values
 from .geopackage import GeoPackage
-from .layers import crs_text, place_text
+from .layers import crs_text, place_text, vector_layer
 
 NAMED_FEATURES = 10
 # Of a layer's extent: where so much of it is wanted, all of it is read.
@@ -79,22 +79,47 @@ def feature_source(
             f'The layer "{source.sourceName()}" holds no {noun} (its geometry is {words}).',
             "Choose a polygon layer." if kinds == POLYGONS else "Choose a layer of polygons, lines or points.",
         )
-    return FeatureSource(name.lower(), source, kinds, crs, extent, context)
+    own = (source.sourceCrs(), source.sourceExtent())
+    if QgsWkbTypes.geometryType(source.wkbType()) == Kind.UnknownGeometry:
+        # QGIS takes a layer of collections for a table; only what reads it knows where its features lie.
+        layer = vector_layer(algorithm, parameters, name, context)
+        if layer is not None:
+            own = (layer.dataProvider().crs(), layer.dataProvider().extent())
+    return FeatureSource(name.lower(), source, *own, kinds, crs, extent, context)
+
+
+class Some:
+    """Features that have something in common: how many, and the ids of the first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ids: list[int] = []
+
+    def add(self, feature: QgsFeature) -> None:
+        """Count one in."""
+        self.count += 1
+        if len(self.ids) < NAMED_FEATURES:
+            self.ids.append(feature.id())
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.ids) else ""
+        return f"feature id {', '.join(map(str, self.ids))}{more}"
 
 
 @dataclass
-class Skipped:
-    """What cannot be used of a layer."""
+class Odd:
+    """Features that cannot be used as they are."""
 
     without_value: int = 0
-    broken: int = 0
-    ids: list[int] = field(default_factory=list)  # of the first broken ones
+    without_geometry: Some = field(default_factory=Some)
+    broken: Some = field(default_factory=Some)  # of whose geometry nothing can be made
+    mended: Some = field(default_factory=Some)
+    cut: Some = field(default_factory=Some)  # collections of which only the polygons are used, say
 
-    def add_broken(self, feature: QgsFeature) -> None:
-        """Count a feature of whose geometry nothing can be made."""
-        self.broken += 1
-        if len(self.ids) < NAMED_FEATURES:
-            self.ids.append(feature.id())
+    @property
+    def unusable(self) -> int:
+        """How many have no geometry that will do."""
+        return self.without_geometry.count + self.broken.count
 
 
 @dataclass
@@ -104,6 +129,8 @@ class FeatureSource:
     Attributes:
         setting: The setting of the job that names the file; also the name of its layer.
         source: Gives the features; honours filters and "selected features only".
+        own_crs: The layer's CRS.
+        own_extent: Where its features lie; null where nobody knows.
         kinds: The geometries that will do.
         crs: The CRS to write in.
         extent: What the features must meet, in `crs`.
@@ -116,6 +143,8 @@ class FeatureSource:
 
     setting: str
     source: QgsProcessingFeatureSource
+    own_crs: QgsCoordinateReferenceSystem
+    own_extent: QgsRectangle
     kinds: tuple[Any, ...]
     crs: QgsCoordinateReferenceSystem
     extent: QgsRectangle
@@ -144,7 +173,7 @@ class FeatureSource:
         path = folder / f"{self.setting}.gpkg"
         transform = self._transform(reporter)
         self.values.prepare(self.source)
-        skipped = Skipped()
+        odd = Odd()
         stage = Stage(reporter, self.source.featureCount(), f'Reading the features of "{self.title}"', 0, 0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
         value_of, extent, rank, read = self.values.value_of, self.extent, self.rank, 0
@@ -154,27 +183,27 @@ class FeatureSource:
                 read += 1
                 if read % FEATURES_A_STEP == 0:
                     stage.advance(FEATURES_A_STEP)
-                geometry = self._shape(feature, transform)
+                geometry = self._shape(feature, transform, odd)
                 if geometry is None:
-                    skipped.add_broken(feature)
+                    (odd.broken if feature.hasGeometry() else odd.without_geometry).add(feature)
                 elif geometry.boundingBoxIntersects(extent):
                     value = value_of(feature)
                     if value is None:
-                        skipped.without_value += 1
+                        odd.without_value += 1
                         continue
                     priority = _priority(feature[rank]) if ranked else None
                     feature.setGeometry(geometry)
                     target.add(feature, value, priority)
-        skipped.without_value -= self.values.dropped()
-        self._warn(skipped, reporter)
+        odd.without_value -= self.values.dropped()
+        self._warn(odd, reporter)
         if not target.count:
-            raise self._nothing_there(skipped)
+            raise self._nothing_there(odd)
         for text in self.values.notes():
             reporter.log(text)
         return {self.setting: str(path), **self.values.settings()}
 
     def _transform(self, reporter: Reporter) -> Optional[QgsCoordinateTransform]:
-        own = self.source.sourceCrs()
+        own = self.own_crs
         if own == self.crs:
             return None
         if not own.isValid() or not self.crs.isValid():
@@ -189,26 +218,31 @@ class FeatureSource:
         request = QgsFeatureRequest().setSubsetOfAttributes([*self.values.attributes(), *ranks])
         near = self.extent.buffered(self.buffer)
         if transform is not None:
-            back = QgsCoordinateTransform(self.crs, self.source.sourceCrs(), self.context.transformContext())
+            back = QgsCoordinateTransform(self.crs, self.own_crs, self.context.transformContext())
             try:
                 near = back.transformBoundingBox(near)
             except QgsCsException:
                 return request
         # A spatial index hands features out in its own order, in which they are much slower to write than in theirs.
-        whole = self.source.sourceExtent()
-        most = near.intersect(whole).area() > MOST * whole.area()
+        whole = self.own_extent
+        most = whole.isNull() or near.intersect(whole).area() > MOST * whole.area()
         return request if most or not near.isFinite() else request.setFilterRect(near)
 
-    def _shape(self, feature: QgsFeature, transform: Optional[QgsCoordinateTransform]) -> Optional[QgsGeometry]:
+    def _shape(
+        self, feature: QgsFeature, transform: Optional[QgsCoordinateTransform], odd: Odd
+    ) -> Optional[QgsGeometry]:
         """The feature's geometry in the raster's CRS, valid and with straight edges; None where nothing is left."""
         geometry = feature.geometry()
         plain = geometry.wkbType() in PLAIN_POLYGONS
         if not plain:
-            geometry = _straight(geometry)
+            geometry, whole = _straight(geometry)
+            if not whole:
+                odd.cut.add(feature)
             plain = geometry.type() == Kind.PolygonGeometry
         if plain and not geometry.isGeosValid():
-            geometry = geometry.makeValid()
-            geometry.convertGeometryCollectionToSubclass(Kind.PolygonGeometry)
+            geometry = _mended(geometry)
+            if not geometry.isEmpty():
+                odd.mended.add(feature)
         # A polygon that is a mere line when mended was no line in the user's mind.
         kinds = POLYGONS if plain else self.kinds
         if geometry.isEmpty() or geometry.type() not in kinds:
@@ -224,50 +258,73 @@ class FeatureSource:
             geometry = geometry.buffer(self.buffer, BUFFER_SEGMENTS)
         return geometry if geometry.boundingBox().isFinite() else None
 
-    def _warn(self, skipped: Skipped, reporter: Reporter) -> None:
-        if skipped.without_value:
-            count = _features(skipped.without_value)
+    def _warn(self, odd: Odd, reporter: Reporter) -> None:
+        if odd.without_value:
+            count = _features(odd.without_value)
             reporter.warning(f'{count} of "{self.title}" left out: {self.values.missing}.')
-        if skipped.broken:
-            more = ", …" if skipped.broken > len(skipped.ids) else ""
-            ids = ", ".join(str(number) for number in skipped.ids) + more
-            what = "polygon" if self.kinds == POLYGONS else "polygon, line or point"
-            reporter.warning(
-                f'{_features(skipped.broken)} of "{self.title}" left out: the geometry makes no {what} '
-                f"in the raster's CRS (feature id {ids})."
-            )
+        what = "polygon" if self.kinds == POLYGONS else "polygon, line or point"
+        for some, tell, words in (
+            (odd.without_geometry, reporter.warning, "left out: no geometry"),
+            (odd.broken, reporter.warning, f"left out: the geometry makes no {what} in the raster's CRS"),
+            (odd.mended, reporter.log, "mended: the polygon crosses itself, or is invalid otherwise"),
+            (odd.cut, reporter.log, "used in part: of a geometry collection the polygons, else the lines"),
+        ):
+            if some.count:
+                tell(f'{_features(some.count)} of "{self.title}" {words} ({some}).')
 
-    def _nothing_there(self, skipped: Skipped) -> InputError:
+    def _nothing_there(self, odd: Odd) -> InputError:
         if self.source.featureCount() == 0:
             return InputError(f'The layer "{self.title}" holds no features, or none is selected.', "Check the layer.")
         dropped = self.values.dropped()
-        if skipped.without_value or skipped.broken or dropped:
+        if odd.without_value or odd.unusable or dropped:
             return InputError(
-                f'No feature of "{self.title}" can be used: {skipped.without_value} with {self.values.missing}, '
-                f"{dropped} that the class table drops, {skipped.broken} with a broken geometry.",
+                f'No feature of "{self.title}" can be used: {odd.without_value} with {self.values.missing}, '
+                f"{dropped} that the class table drops, {odd.unusable} with a broken geometry or none.",
                 "Check the field and the geometries.",
             )
-        own = self.source.sourceCrs()
+        own = self.own_crs
         return InputError(
             f'The features of "{self.title}" do not overlap the raster: they lie at '
-            f"{place_text(self.source.sourceExtent(), own)}, the part of the raster to work on at "
+            f"{place_text(self.own_extent, own)}, the part of the raster to work on at "
             f"{place_text(self.extent, self.crs)}.",
             f"Check that both belong together and that {crs_text(own)} is the right CRS of the features.",
         )
 
 
-def _straight(geometry: QgsGeometry) -> QgsGeometry:
-    """Curves as straight pieces; of a collection its polygons, without such its lines, without such its points."""
+def _straight(geometry: QgsGeometry) -> tuple[QgsGeometry, bool]:
+    """Curves as straight pieces; of a collection its polygons, without such its lines, without such its points.
+
+    Returns:
+        The geometry, and whether it is all of it.
+    """
     if geometry.isEmpty():
-        return geometry
+        return geometry, True
     if QgsWkbTypes.isCurvedType(geometry.wkbType()):
         geometry = QgsGeometry(geometry.constGet().segmentize())
-    if QgsWkbTypes.flatType(geometry.wkbType()) == QgsWkbTypes.Type.GeometryCollection:
-        for kind in ANY_KIND:
-            parts = QgsGeometry(geometry)
-            if parts.convertGeometryCollectionToSubclass(kind) and not parts.isEmpty():
-                return parts
-    return geometry
+    if QgsWkbTypes.flatType(geometry.wkbType()) != QgsWkbTypes.Type.GeometryCollection:
+        return geometry, True
+    parts = [_straight(part)[0] for part in geometry.asGeometryCollection()]
+    parts = [part for part in parts if not part.isEmpty()]
+    for kind in ANY_KIND:
+        same = [part for part in parts if part.type() == kind]
+        if same:
+            return _together(same), len(same) == len(parts)
+    return QgsGeometry(), True
+
+
+def _together(parts: list[QgsGeometry]) -> QgsGeometry:
+    """Parts of one kind as one geometry, as they are."""
+    return parts[0] if len(parts) == 1 else QgsGeometry.collectGeometry(parts)
+
+
+def _mended(geometry: QgsGeometry) -> QgsGeometry:
+    """A valid geometry of polygons; mended part by part, since GEOS makes holes where the parts of one overlap."""
+    parts = []
+    for part in geometry.asGeometryCollection():
+        valid, _ = _straight(part.makeValid())
+        if valid.type() == Kind.PolygonGeometry and not valid.isEmpty():
+            parts.append(valid)
+    return QgsGeometry.unaryUnion(parts) if parts else QgsGeometry()
 
 
 def _priority(given: Any) -> Optional[float]:

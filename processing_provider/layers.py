@@ -152,11 +152,15 @@ def _around(
             try:
                 transform = QgsCoordinateTransform(own, crs, context.transformContext())
                 rectangle = transform.transformBoundingBox(rectangle)
+                reason = "" if rectangle.isFinite() else "it reaches beyond that"
             except QgsCsException as error:
+                reason = str(error)
+            if reason:
                 raise InputError(
-                    f"The raster {path} lies in {crs_text(own)}, which cannot be brought to {crs_text(crs)} ({error}).",
+                    f"The raster {path} lies in {crs_text(own)}, which cannot be brought to {crs_text(crs)} "
+                    f"({reason}).",
                     "Choose rasters of the same part of the world.",
-                ) from error
+                )
         extent.combineExtentWith(rectangle)
     return extent
 
@@ -194,8 +198,11 @@ def chosen_extent(
     if parameters.get(name) in (None, ""):
         return None
     rectangle = algorithm.parameterAsExtent(parameters, name, context, crs)
-    if rectangle.isEmpty():
-        raise InputError(f"{name} ({parameters[name]}) is empty.", "Give xmin,xmax,ymin,ymax, or leave it out.")
+    if rectangle.isEmpty() or not rectangle.isFinite():
+        raise InputError(
+            f"{name} ({parameters[name]}) is empty, or lies beyond what {crs_text(crs)} can say.",
+            "Give xmin,xmax,ymin,ymax, or leave it out.",
+        )
     return rectangle
 
 
@@ -206,6 +213,8 @@ def bounds(rectangle: QgsRectangle) -> tuple[float, float, float, float]:
 
 def place_text(rectangle: QgsRectangle, crs: QgsCoordinateReferenceSystem) -> str:
     """Where something lies, in words: "x 1 to 2, y 3 to 4 in EPSG:4326 (WGS 84)"."""
+    if rectangle.isNull() or not rectangle.isFinite():  # a null one has the largest numbers that there are
+        return f"an unknown place in {crs_text(crs)}"
     left, bottom, right, top = (f"{value:.7g}" for value in bounds(rectangle))
     return f"x {left} to {right}, y {bottom} to {top} in {crs_text(crs)}"
 

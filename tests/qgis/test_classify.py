@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import synthetic
 from conftest import BOTTOM, CLASSIFIER_CHIP, LEFT, Listener, leftovers, polygon_layer
-from osgeo import gdal, ogr
+from osgeo import gdal, ogr, osr
 from qgis.core import (
     QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
@@ -246,3 +247,22 @@ def test_bad_input_is_refused_in_words(run, model, scene, places, tmp_path, algo
         run(algorithm, **{**given, **change})
     assert words in str(error.value)
     assert leftovers(output) == []
+
+
+def test_features_in_collections_are_classified_where_they_lie(run, model, scene, tmp_path):
+    path = str(tmp_path / "collections.gpkg")
+    target = gdal.GetDriverByName("GPKG").Create(path, 0, 0, 0, gdal.GDT_Unknown)
+    layer = target.CreateLayer("mixed", synthetic.reference(4326), ogr.wkbUnknown)
+    move = osr.CoordinateTransformation(synthetic.reference(synthetic.UTM), synthetic.reference(4326))
+    square = synthetic.rectangle(LEFT + 150, BOTTOM + 118, LEFT + 170, BOTTOM + 138)
+    geometry = ogr.CreateGeometryFromWkt(f"GEOMETRYCOLLECTION({square})")
+    geometry.Transform(move)
+    feature = ogr.Feature(layer.GetLayerDefn())
+    feature.SetGeometry(geometry)
+    layer.CreateFeature(feature)
+    feature = layer = target = None
+    found = run("classifyfeatures", INPUT=scene[0], FEATURES=path, MODEL=model, DEVICE="cpu",
+                OUTPUT=str(tmp_path / "out.gpkg"))["OUTPUT"]  # fmt: skip
+    written = QgsVectorLayer(found, "out", "ogr")
+    assert [row["predicted_class"] for row in rows(written)] == ["water"]
+    assert written.dataProvider().crs().authid() == "EPSG:4326"

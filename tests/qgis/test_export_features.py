@@ -10,7 +10,7 @@ import processing
 import pytest
 import synthetic
 from conftest import BOTTOM, HEIGHT, LEFT, WIDTH, Listener, polygon_layer
-from osgeo import gdal, ogr
+from osgeo import gdal, ogr, osr
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
@@ -296,3 +296,108 @@ def test_memory_does_not_grow_with_the_features(provider, scene, tmp_path):
     assert max(meter.sizes) - meter.sizes[0] < 30
     assert [value for value, _, _ in found["classes"]] == [0, 1, 2]
     assert gdal.OpenEx(found["labels"]).GetLayer(0).GetFeatureCount() == count
+
+
+BOW_TIE = "POLYGON((0 0, 100 100, 100 0, 0 100, 0 0))"
+
+
+def collections(tmp_path, epsg=4326):
+    """A file of polygons and geometry collections in degrees, as unions and OpenStreetMap have them."""
+    path = str(tmp_path / "collections.gpkg")
+    target = gdal.GetDriverByName("GPKG").Create(path, 0, 0, 0, gdal.GDT_Unknown)
+    layer = target.CreateLayer("mixed", synthetic.reference(epsg), ogr.wkbUnknown)
+    layer.CreateField(ogr.FieldDefn("class", ogr.OFTString))
+    square = "POLYGON(({0} {1},{2} {1},{2} {3},{0} {3},{0} {1}))".format
+    move = osr.CoordinateTransformation(synthetic.reference(synthetic.UTM), synthetic.reference(epsg))
+    for name, wkt in (
+        ("a", f"GEOMETRYCOLLECTION({square(0, 0, 64, 128)})"),
+        ("b", f"GEOMETRYCOLLECTION(GEOMETRYCOLLECTION({square(64, 0, 128, 128)}),POINT(200 200),LINESTRING(0 0,9 9))"),
+        ("c", square(128, 0, 192, 128)),
+    ):
+        geometry = ogr.CreateGeometryFromWkt(wkt)
+        for part in parts_of(geometry):
+            for number in range(part.GetPointCount()):
+                x, y = part.GetPoint_2D(number)
+                part.SetPoint_2D(number, LEFT + x, BOTTOM + y)
+        geometry.Transform(move)
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetField("class", name)
+        feature.SetGeometry(geometry)
+        layer.CreateFeature(feature)
+    return path
+
+
+def parts_of(geometry):
+    """The rings, lines and points of a geometry of OGR."""
+    if not geometry.GetGeometryCount():
+        return [geometry]
+    return [part for place in range(geometry.GetGeometryCount()) for part in parts_of(geometry.GetGeometryRef(place))]
+
+
+def test_polygons_in_collections_are_used_where_they_lie(pixels, tmp_path):
+    listener = Listener()
+    found = pixels(collections(tmp_path), listener)
+    assert found == pytest.approx({"a": 64 * 128, "b": 64 * 128, "c": 64 * 128}, rel=0.02)
+    assert [text for text in listener.warnings if "CRS" in text] == []
+    assert [text for text in listener.infos if "used in part: of a geometry collection" in text] != []
+
+
+def test_collections_elsewhere_are_told_with_the_place_where_they_lie(pixels, tmp_path):
+    path = collections(tmp_path)
+    source = gdal.OpenEx(path, gdal.OF_VECTOR | gdal.OF_UPDATE)
+    source.GetLayer(0).DeleteFeature(3)
+    for number in (1, 2):
+        feature = source.GetLayer(0).GetFeature(number)
+        feature.SetGeometry(ogr.CreateGeometryFromWkt(f"GEOMETRYCOLLECTION(POLYGON(({number} 1,5 1,5 2,{number} 1)))"))
+        source.GetLayer(0).SetFeature(feature)
+    feature = source = None
+    with pytest.raises(QgsProcessingException, match=r"they lie at x 1 to [0-9.]+, y 1 to [0-9.]+ in EPSG:4326"):
+        pixels(path)
+
+
+def test_a_layer_whose_place_nobody_knows_is_told_without_numbers(provider):
+    from terrazzo.processing_provider.layers import place_text
+
+    assert place_text(QgsRectangle(), QgsCoordinateReferenceSystem()) == "an unknown place in an unknown CRS"
+    assert "inf" not in place_text(QgsRectangle(0, 0, float("inf"), 1), QgsCoordinateReferenceSystem("EPSG:4326"))
+
+
+def test_odd_geometries_are_counted_and_mended(pixels):
+    overlapping = "MULTIPOLYGON(((200 0,260 0,260 60,200 60,200 0)),((230 30,290 30,290 90,230 90,230 30)))"
+    layer = layer_of("Polygon", [(BOW_TIE, "tie"), (overlapping, "both"), ("POLYGON((0 200,50 200,0 200))", "line")])
+    feature = QgsFeature(layer.fields())
+    feature.setAttributes(["none"])
+    layer.dataProvider().addFeatures([feature])
+    listener = Listener()
+    found = pixels(layer, listener)
+    assert found["tie"] == pytest.approx(5000, rel=0.02)
+    assert found["both"] == 2 * 3600 - 900
+    assert '2 features of "marks" mended: the polygon crosses itself, or is invalid otherwise (feature id 1, 2).' in (
+        listener.infos
+    )
+    assert any('1 feature of "marks" left out: no geometry (feature id 4)' in text for text in listener.warnings)
+    assert any("left out: the geometry makes no" in text and "feature id 3" in text for text in listener.warnings)
+
+
+def test_a_buffer_reaches_around_the_lines_of_a_collection(pixels):
+    layer = layer_of("GeometryCollection", [
+        ("GEOMETRYCOLLECTION(LINESTRING(20 100,120 100),POINT(300 20))", "a"),
+        ("GEOMETRYCOLLECTION(POINT(200 200))", "b"),
+    ])  # fmt: skip
+    found = pixels(layer, BUFFER=10)
+    assert found["a"] == pytest.approx(2000 + np.pi * 100, rel=0.02)
+    assert found["b"] == pytest.approx(np.pi * 100, rel=0.05)
+
+
+@pytest.mark.parametrize("suffix", ["Z", "M", "ZM"])
+def test_heights_and_measures_change_nothing(pixels, suffix):
+    point = {"Z": " 5", "M": " 5", "ZM": " 5 5"}[suffix]
+    corners = ((0, 0), (50, 0), (50, 40), (0, 40), (0, 0))
+    ring = ",".join(f"{x} {y}{point}" for x, y in corners)
+    layer = layer_of(f"Polygon{suffix}", [(f"Polygon{suffix} (({ring}))", "a")])
+    assert pixels(layer, BACKGROUND="class")["a"] == 2000
+
+
+def test_areas_in_collections_are_used_too(pixels, tmp_path):
+    found = pixels(polygon_layer(HALVES), AREA=collections(tmp_path))
+    assert found == pytest.approx({"field": 160 * 128, "water": 32 * 128}, rel=0.02)
