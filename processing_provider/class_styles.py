@@ -107,6 +107,12 @@ class LayerStyle:
         styled = styled_layer(layer, context)
         return cls(styled, chosen_renderer(styled, layer, context), context.project())
 
+    @property
+    def drawn_by(self) -> str:
+        """The field by whose values the layer is drawn; "" where it is drawn otherwise, as by an expression."""
+        renderer = self.renderer
+        return renderer.classAttribute().strip('"') if isinstance(renderer, QgsCategorizedSymbolRenderer) else ""
+
     def field(self, name: str) -> FieldStyles:
         """What is known of the values of one of its fields."""
         named: dict[str, str] = {}

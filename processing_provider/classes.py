@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isfinite
@@ -25,6 +26,12 @@ from .class_table import ClassMapping
 # The engine holds class indices in a byte, one of which means "no label".
 MAX_CLASSES = 254
 NAMES_SHOWN = 3
+# What fields of classes are called, as far as one can guess.
+PLAUSIBLE = re.compile(
+    r"cla(ss|zz)|klass|clase|label|categ|kateg|land_?(use|cover)|lulc|nutzung|habitat|species|"
+    r"(^|_)(code|types?|typ|kind|art|crop|cover)($|_)",
+    re.IGNORECASE,
+)
 
 
 class Values:
@@ -61,20 +68,52 @@ class Values:
         """What the user should know of the values, for the log."""
         return []
 
+    def doubts(self) -> list[str]:
+        """What may not be what the user wants, as warnings."""
+        return []
 
-@dataclass(frozen=True)
+
+@dataclass
 class OneClass(Values):
-    """All features are one class, named and coloured like their layer."""
+    """All features are one class, named and coloured like their layer.
+
+    Attributes:
+        name, color: Of the class.
+        drawn_by: The field by whose values the layer is drawn, if any.
+        doubt: What to warn of.
+    """
 
     name: str
     color: Optional[str]
+    drawn_by: str = ""
+    doubt: str = ""
 
     @classmethod
     def of(cls, style: LayerStyle, name: str) -> OneClass:
         """The class of a layer of that name; its colour, where it draws all its features alike."""
         renderer = style.renderer
         alike = isinstance(renderer, QgsSingleSymbolRenderer) and renderer.symbol() is not None
-        return cls(name, renderer.symbol().color().name() if alike else None)
+        return cls(name, renderer.symbol().color().name() if alike else None, style.drawn_by)
+
+    def prepare(self, source: QgsProcessingFeatureSource) -> None:
+        """Look for a field that looks as if it held classes."""
+        for place, found in enumerate(source.fields()):
+            plausible = found.name() == self.drawn_by or PLAUSIBLE.search(found.name())
+            if not plausible or found.type() not in (QVariant.String, QVariant.Int, QVariant.LongLong):
+                continue
+            given = source.uniqueValues(place, MAX_CLASSES + 2)
+            texts = sorted({value_text(value) for value in given if not absent(value)})
+            if 1 < len(texts) <= min(MAX_CLASSES, source.featureCount() - 1):
+                self.doubt = (
+                    f'The layer "{self.name}" has the field {found.name()} with {len(texts)} different values '
+                    f"({together(texts)}), and no CLASS_FIELD is given: all its features are taken for one class. Set "
+                    f"CLASS_FIELD to {found.name()} where that field holds the classes."
+                )
+                return
+
+    def doubts(self) -> list[str]:
+        """A field that looks as if it held classes."""
+        return [self.doubt] if self.doubt else []
 
     def settings(self) -> dict[str, Any]:
         """The class."""

@@ -200,6 +200,8 @@ class FeatureSource:
             raise self._nothing_there(odd)
         for text in self.values.notes():
             reporter.log(text)
+        for text in self.values.doubts():
+            reporter.warning(text)
         return {self.setting: str(path), **self.values.settings()}
 
     def _transform(self, reporter: Reporter) -> Optional[QgsCoordinateTransform]:

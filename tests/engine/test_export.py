@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -380,3 +382,36 @@ def test_filling_that_is_not_declared_as_nodata_is_pointed_out(tmp_path: Path) -
     )
     export_chips(config, reporter)
     assert any(text.startswith("12 chips of 20 show the same value everywhere (0, 0, 0)") for text in reporter.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({1: -1}, "the value -1 in 2?[0-9]% of their pixels, and no nodata value is declared: it is taken for a class"),
+        ({1: 255}, "the value 255 in"),
+        ({1: -1, 2: -9999}, "the value -9999 in .* and -1 in .* they are taken for classes"),
+        ({2: 5}, None),
+        ({1: 0, 2: 0, 3: 255}, None),  # a mask of two values
+    ],
+)
+def test_values_of_label_rasters_that_look_like_filling_are_named(
+    tmp_path: Path, change: dict[int, int], words: Optional[str]
+) -> None:
+    image, _ = write_scene(tmp_path)
+    mask = class_mask().astype(np.int16)
+    data = mask.copy()
+    for value, other in change.items():
+        data[mask == value] = other
+    labels = write_raster(tmp_path / "odd.tif", data[None])
+    heard = Heard()
+    config = ExportChipsConfig(input=(image,), label_rasters=(labels,), output=str(tmp_path / "chips"), chip_size=64)
+    export_chips(config, heard)
+    found = [text for text in heard.warnings if "of their pixels" in text]
+    assert len(found) == (words is not None) and (not words or re.search(words, found[0]))
+    assert change != {1: -1} or found[0].endswith("set LABEL_NODATA to -1.")
+    # What the user lists or declares is a class, or none, without a word.
+    for settings in ({"class_map": tuple((value, value) for value in change.values())}, {"label_nodata": -1}):
+        heard = Heard()
+        export_chips(dataclasses.replace(config, overwrite=True, **settings), heard)
+        assert "label_nodata" in settings or not any("of their pixels" in text for text in heard.warnings)
+        assert not any("the value -1 in" in text for text in heard.warnings)

@@ -318,3 +318,31 @@ def test_more_ways_to_write_a_class_than_classes_are_no_trouble(export):
     rows = [(text, 0, number / 2, 320, number / 2 + 1) for number, text in enumerate(spelled)]
     names, _ = export(polygon_layer(rows), CLASS_FIELD="class")
     assert [name for name, _ in names.values()] == ["class0", "class1"]
+
+
+def categorised(layer):
+    symbol = QgsFillSymbol.createSimple({"color": "#004400"})
+    layer.setRenderer(QgsCategorizedSymbolRenderer("note", [QgsRendererCategory("x", symbol, "x")]))
+
+
+@pytest.mark.parametrize(
+    ("values", "change", "kind", "named"),
+    [
+        (("oak", "pine", "oak", "lake"), None, "string", "class with 3 different values (lake, oak, pine)"),
+        ((1, 2, 2, 1), None, "integer", "class with 2 different values (1, 2)"),
+        (("oak", "oak", "oak ", "oak"), None, "string", None),
+        (("a", "b", "c", "d"), None, "string", None),  # as many as features: names of them
+        ((1.5, 2.5, 1.5, 2.5), None, "double", None),
+        (("oak", "oak", "oak", "oak"), categorised, "string", "note with 2 different values (x, y)"),
+    ],
+)
+def test_a_field_that_looks_like_classes_is_named_where_none_is_chosen(export, values, change, kind, named):
+    layer, listener = polygon_layer(quarters(*values), kind=kind), Listener()
+    if change:
+        rows = {feature.id(): {1: "xy"[feature.id() % 2]} for feature in layer.getFeatures()}
+        assert layer.dataProvider().changeAttributeValues(rows)
+        change(layer)
+    export(layer, listener, EXTENT="400000,400320,5499700,5500100", BACKGROUND="class")
+    found = [text for text in listener.warnings if "no CLASS_FIELD is given" in text]
+    assert len(found) == (named is not None)
+    assert not named or f'The layer "land" has the field {named}' in found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Optional, Protocol
 
@@ -157,23 +158,26 @@ def _crs_of(dataset: gdal.Dataset) -> str:
     return reference.ExportToWkt(["FORMAT=WKT2_2019"]) if reference is not None else ""
 
 
-def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> np.ndarray:
-    """(C,) int64, ascending: all class values in some windows.
+def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> tuple[dict[int, int], int]:
+    """All class values in some windows, ascending, with the pixels of each; and the pixels of all windows.
 
     Raises:
         InputError: There are more values than classes can be.
     """
-    found: set[int] = set()
+    found: Counter[int] = Counter()
+    total = 0
     for source, windows in sources:
         for window in windows:
             values, labelled = source.read(window)
-            found.update(np.unique(values[labelled]).tolist())
+            total += labelled.size
+            for value, pixels in zip(*np.unique(values[labelled], return_counts=True)):
+                found[int(value)] += int(pixels)
             if len(found) > MAX_CLASSES - 1:
                 raise InputError(
                     f"The labels hold more than {MAX_CLASSES - 1} different values.",
                     "Choose a layer of classes; continuous values cannot be learned as classes.",
                 )
-    return np.array(sorted(found), np.int64)
+    return dict(sorted(found.items())), total
 
 
 def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:

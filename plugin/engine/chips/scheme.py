@@ -15,6 +15,7 @@ from ..events import Reporter, Stage
 from ..windows import Window, overlap, tiles
 from .dataset import CLASS_TASKS
 from .features import LABEL_LAYER, FeatureFile, FeatureLabels, FeatureTargets, feature_values
+from .label_filling import filling_warning
 from .labels import (
     LabelSource,
     MappedLabels,
@@ -109,8 +110,15 @@ def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource
             own.pop(become, None)
         windows = [list(tiles(area, DISCOVERY_TILE)) for area in plan.areas]
         stage = Stage(reporter, sum(map(len, windows)), "Looking for classes", 0, 0)
-        values = discover_classes([(source, _counted(parts, stage)) for source, parts in zip(sources, windows)])
+        counts = [(source, _counted(parts, stage)) for source, parts in zip(sources, windows)]
+        pixels, total = discover_classes(counts)
+        values = np.array(list(pixels), np.int64)
         nodata = _common_nodata(sources)
+        named = {value for table in (given, own) for value, (name, _) in table.items() if name}
+        listed = {int(value) for pair in config.class_map for value in pair if value is not None}
+        warning = filling_warning(pixels, total, named | listed, nodata)
+        if warning:
+            reporter.warning(warning)
     if len(values) == 0:
         raise InputError(
             "No pixel of the rasters has a label.", "Check where the labels lie and which value means no label."
