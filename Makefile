@@ -1,5 +1,6 @@
 # make demo   the whole way on a made-up scene, or on your own: make demo IMAGE=… LABELS=… FIELD=…
 # make test   every check; make lint, make zip and make clean do a part
+# make faults jobs killed and inputs made to do harm, at length; SEED=… KILLS=300 MUTATIONS=2000
 # Both commands first install what this machine lacks, and say what. All else goes to TERRAZZO_CACHE.
 export TERRAZZO_CACHE := $(or $(TERRAZZO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/terrazzo)
 # QGIS's own Python: on Debian and Ubuntu that is the system's, whatever else is first in PATH.
@@ -7,7 +8,7 @@ export PYTHON ?= /usr/bin/python3
 WORKER_PYTHON = $$(cat "$(TERRAZZO_CACHE)/worker.path")
 export IMAGE LABELS FIELD OUT EPOCHS
 
-.PHONY: help demo test lint zip clean qgis worker tools
+.PHONY: help demo test lint faults zip clean qgis worker tools
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -20,6 +21,10 @@ test: qgis worker tools
 
 lint: worker tools
 	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" .ci/test lint
+
+faults: qgis worker
+	@PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 $(WORKER_PYTHON) tests/faults/run.py \
+	  --seed $(or $(SEED),0) --kills $(or $(KILLS),300) --mutations $(or $(MUTATIONS),2000)
 
 zip:
 	@.ci/build_zip build/terrazzo.zip

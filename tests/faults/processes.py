@@ -1,0 +1,205 @@
+"""Jobs in real worker processes with real parents, one of which is killed: a script's, or QGIS's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+from headless import Headless
+from kills import SCENARIOS, Expected, Killing, Scenario
+from server import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+PARENT = """
+import json, sys
+from plugin.engine.errors import EngineError
+from plugin.engine.events import Reporter
+from plugin.worker_process import run_job
+try:
+    run_job(sys.executable, sys.argv[1], json.loads(sys.argv[2]), Reporter())
+except EngineError as error:
+    print(error)
+    sys.exit(2)
+"""
+ORPHAN_SECONDS = 2.0  # that a worker may live on without its parent
+PATIENCE = 90.0
+# The jobs that run in a worker, and those that QGIS is killed in; the last ones run inside QGIS itself.
+IN_WORKERS = (
+    "inspect", "segmenter", "classifier", "segment", "scenes", "grid", "photographs", "features", "activation",
+)  # fmt: skip
+IN_QGIS = ("features", "segment", "classifier", "export over", "split")
+WORKER, PARENTS, QGIS = "of a real worker", "of a real worker's parent", "of QGIS"
+
+
+class RealKilling(Killing):
+    """Runs jobs as a script of a user's does, and kills that, or its worker.
+
+    Args:
+        forked: Knows what the scenarios come to.
+    """
+
+    names = IN_WORKERS
+
+    def __init__(self, forked: Killing) -> None:
+        super().__init__(forked.server, forked.here.parent, forked.stock, forked.note, forked.counts)
+        self.forked = forked
+        self.victim = PARENTS
+
+    def at_any_time(self, rng: random.Random, victim: str) -> None:
+        """Kill a worker or its parent while one of the jobs runs."""
+        self.victim = victim
+        name = rng.choice(self.names)
+        self.at_time(next(scenario for scenario in SCENARIOS if scenario.name == name), rng, victim)
+
+    def learn(self, scenario: Scenario) -> Expected:
+        """What a job comes to is known; how long it takes here is not."""
+        if scenario.name not in self.expected:
+            found = self.forked.learn(scenario)
+            self.restore(scenario)
+            outcome = self.run(scenario)
+            self.must(outcome, scenario, "an undisturbed run in a worker")
+            self.expected[scenario.name] = replace(found, seconds=outcome.seconds)
+        return self.expected[scenario.name]
+
+    def run(
+        self,
+        scenario: Scenario,
+        at_begin: Callable[[], None] = lambda: None,
+        kill_after: Optional[float] = None,
+        **other: Any,
+    ) -> Outcome:
+        """Run a job by a parent, and kill it or its worker after a time."""
+        begun = time.monotonic()
+        parent = self.start(scenario, self.settings(scenario, **other))
+        if kill_after is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                parent.wait(kill_after)
+        worker = _worker_of(parent.pid)
+        if kill_after is not None:
+            _kill(parent.pid if self.victim != WORKER else worker)
+        output = _end_of(parent)
+        if kill_after is not None and self.victim != WORKER:
+            self._expect_end(scenario, worker, kill_after)
+        ends = {0: "result", 2: "refused", -signal.SIGKILL: "signal 9"}
+        end = ends.get(parent.returncode, f"exit {parent.returncode}")
+        if self.victim == WORKER and kill_after is not None and "SIGKILL" in output:
+            end = "signal 9"
+        return Outcome(end, problem=output[-600:], seconds=time.monotonic() - begun)
+
+    def start(self, scenario: Scenario, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Start the parent."""
+        return self.popen([sys.executable, "-c", PARENT, scenario.job, json.dumps(settings)], os.environ)
+
+    def popen(self, command: Sequence[str], environment: Any) -> subprocess.Popen[bytes]:
+        """A process whose temporary files we see."""
+        everything = {**environment, "TMPDIR": str(self.server.temporary)}
+        nothing, pipe = subprocess.DEVNULL, subprocess.PIPE
+        return subprocess.Popen(
+            list(command), cwd=ROOT, env=everything, stdin=nothing, stdout=pipe, stderr=subprocess.STDOUT
+        )
+
+    def _expect_end(self, scenario: Scenario, worker: Optional[int], kill_after: float) -> None:
+        """A worker is to end by itself soon after its parent's death."""
+        if worker is None or _gone(worker, ORPHAN_SECONDS):
+            return
+        begun = time.monotonic()
+        ended = _gone(worker, PATIENCE)
+        seconds = f"{ORPHAN_SECONDS + time.monotonic() - begun:.1f} s" + ("" if ended else " and more")
+        self.note(scenario.name, f"its parent killed after {kill_after:.3f} s: the worker lived on for {seconds}")
+        if not ended:
+            _kill(worker)
+
+
+class QgisKilling(RealKilling):
+    """The same with QGIS as the parent, which also runs the jobs that need no worker.
+
+    Args:
+        program: `qgis_process`.
+        folder: Does not exist; for QGIS's settings.
+    """
+
+    names = IN_QGIS
+
+    def __init__(self, forked: Killing, program: str, folder: Path) -> None:
+        super().__init__(forked)
+        self.kept = forked.kept.with_name("earlier_in_qgis")
+        self.victim = QGIS
+        folder.mkdir(parents=True)
+        os.environ["TERRAZZO_PYTHON"] = sys.executable
+        self.qgis = Headless(program, folder)
+
+    def learn(self, scenario: Scenario) -> Expected:
+        """QGIS writes more into some results than the engine alone."""
+        return Killing.learn(self, scenario)
+
+    def start(self, scenario: Scenario, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Start QGIS."""
+        given = [
+            f"{name.upper()}={part}"
+            for name, value in settings.items()
+            for part in ([",".join(map(str, value))] if name == "filters" else _listed(value))
+        ]
+        command = [self.qgis.program, "run", f"terrazzo:{scenario.job}", "--", *given]
+        return self.popen(command, self.qgis.environment)
+
+
+def find_qgis() -> Optional[str]:
+    """The path of qgis_process; None where there is none."""
+    # Debian 12's wrapper `qgis_process` passes an option that the program does not know.
+    return shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _kill(process: Optional[int]) -> None:
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> str:
+    """Wait for a process; gives what it printed."""
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    return output.decode(errors="replace")
+
+
+def _worker_of(parent: int) -> Optional[int]:
+    """The worker that a process started, on any of its threads."""
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if b"plugin.engine.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+    return None
+
+
+def _gone(process: int, seconds: float) -> bool:
+    """Whether a process ends within so many seconds; one that nobody waits for counts as ended."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
