@@ -11,7 +11,7 @@ from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .list_parameters import Sizes
 from .parameters import InputFolder, Parameters, Row, Setting
-from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_row
+from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_rows
 
 
 class TrainClassifier(WorkerAlgorithm):
@@ -55,9 +55,10 @@ class TrainClassifier(WorkerAlgorithm):
                 "The folder that “Export training chips” wrote, with TASK classification or multilabel, or that "
                 "“Import chips” made of a folder for each class.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
-                "resnet18 is a good start. The mobile ones (mobilenet, mnasnet, shufflenet, squeezenet, "
-                "efficientnet_lite) are light; the larger ones of a family want many chips and a GPU. lecture_cnn, "
-                "keras_cnn and mlp are to learn with: their shape is set below.")),
+                "efficientnet_lite0 is a good start: it is light, and its pretrained weights are installed. The other "
+                "mobile ones (mobilenet, mnasnet, shufflenet, squeezenet) are light too; the larger ones of a family "
+                "want many chips and a GPU. lecture_cnn, keras_cnn and mlp are to learn with: their shape is set "
+                "below.")),
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
                 "How often training goes through all training chips at most. Automatic: 8 to 60, or up to 20 with "
                 "pretrained weights (more where chips are very few); fewer the more chips there are and the larger the "
@@ -75,13 +76,9 @@ class TrainClassifier(WorkerAlgorithm):
             Setting("THRESHOLD", tr("Threshold (0 to 1; empty: automatic)"), tr(
                 "The probability from which a class counts. Of two classes: from which a chip is of the second one. "
                 "Several classes a chip: from which it shows each. Automatic: 0.5."), optional=True, decimals=2),
-            weights_row(tr(
-                "A .safetensors or .pth file with weights of this architecture, such as ImageNet's, as torchvision or "
-                "timm name them. The first layer is fitted to the bands, the last one starts afresh. Without it the "
-                "network starts from random weights.")),
-            Setting("DOWNLOAD_WEIGHTS", tr("Download pretrained weights"), tr(
-                "Fetches ImageNet weights of the architecture from the internet. Nothing is downloaded without this."),
-                advanced=True),
+            *weights_rows(tr(
+                "A .safetensors or .pth file with weights of this architecture, as torchvision or timm name them, or a "
+                "model file of your own. The first layer is fitted to the bands, the last one starts afresh.")),
             Setting("FREEZE", tr("Freeze"), tr(
                 "What stays as it is. none: all of the network learns. encoder: the output layer alone learns, which "
                 "is quick. warm_up: so for the first epochs, then all learns. auto: warm_up with pretrained weights, "

@@ -42,10 +42,25 @@ def machine_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def weights_row(help: str) -> Row:
-    """A file of pretrained weights."""
-    return InputFile("ENCODER_WEIGHTS", tr("Pretrained encoder weights"), help, optional=True,
-        filter=tr("Weights") + " (*.safetensors *.pth *.pt)")  # fmt: skip
+def weights_rows(file: str) -> list[Row]:
+    """Where training begins.
+
+    Args:
+        file: What the file of weights may hold.
+    """
+    return [
+        Setting("PRETRAINED", tr("Pretrained weights"), tr(
+            "What the network knows before it sees your chips. auto: ImageNet, which is installed for "
+            "efficientnet_lite0, else nothing. none: nothing. imagenet: photographs. The others were learned from "
+            "imagery from above and are downloaded once, if you allow it below: sentinel2_all, sentinel2_rgb, "
+            "landsat_oli (8, 9), landsat_etm (7) and landsat_tm (4, 5) for resnet18 and resnet50, aerial_fmow for "
+            "resnet50, aerial_naip for the classifier swin_v2_b. Bands are matched by their names or wavelengths.")),
+        InputFile("ENCODER_WEIGHTS", tr("Pretrained weights from a file"), file, optional=True,
+            filter=tr("Weights") + " (*.safetensors *.pth *.pt)"),
+        Setting("DOWNLOAD_WEIGHTS", tr("Allow the download of pretrained weights"), tr(
+            "Lets training fetch pretrained weights that are not on this computer. The log says from where, how "
+            "large they are and under which licence. Nothing is downloaded without this."), advanced=True),
+    ]  # fmt: skip
 
 
 def result_rows() -> list[Row]:

@@ -10,7 +10,7 @@ from ..plugin.engine.config import TrainSegmenterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .parameters import InputFolder, Parameters, Row, Setting
-from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_row
+from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_rows
 
 
 class TrainSegmenter(WorkerAlgorithm):
@@ -51,8 +51,9 @@ class TrainSegmenter(WorkerAlgorithm):
                 "grid; slower. fcn8s: the lecture's FCN, scores at strides 8, 16 and 32 added up; quickest, softer "
                 "edges.")),
             Setting("ENCODER", tr("Encoder"), tr(
-                "The network beneath that turns pixels into features. resnet18 is a good start; resnet34 and resnet50 "
-                "are larger and slower; the mobile ones (mobilenet, efficientnet_lite0) are light.")),
+                "The network beneath that turns pixels into features. efficientnet_lite0 is light, and its pretrained "
+                "weights are installed; the mobilenets are light too; resnet18, resnet34 and resnet50 are larger and "
+                "slower.")),
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
                 "How often training goes through all training chips at most. Automatic: 8 to 60, fewer the more chips "
                 "there are, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
@@ -60,12 +61,9 @@ class TrainSegmenter(WorkerAlgorithm):
             Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
                 "How much a rare class counts in the loss. none: as much as it has pixels. balanced: all classes the "
                 "same. root: halfway between.")),
-            weights_row(tr(
-                "A .safetensors or .pth file with weights of the encoder, such as ImageNet's. Its first layer is "
-                "fitted to the number of bands. Without it the network starts from random weights.")),
-            Setting("DOWNLOAD_WEIGHTS", tr("Download pretrained encoder weights"), tr(
-                "Fetches ImageNet weights of the encoder from the internet. Nothing is downloaded without this."),
-                advanced=True),
+            *weights_rows(tr(
+                "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first layer "
+                "is fitted to the bands.")),
             *machine_rows(),
             *result_rows(),
         ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from .errors import InputError
 from .models.classifier_arguments import ACTIVATIONS
 from .models.classifiers import CLASSIFIERS
+from .models.pretrained import PRETRAINED
 
 ARCHITECTURES = ("unet", "fcn", "fcn8s")
 ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
@@ -208,8 +209,9 @@ class TrainingConfig(JobConfig):
     output: str
     report: str | None = None
     fold: int | None = setting(None, low=1, high=100)  # that validates, while the others train; None = the splits
-    encoder_weights: str | None = None  # a .safetensors or .pth file
-    download_weights: bool = False  # pretrained weights from the library's hub, only at the user's word
+    pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py
+    encoder_weights: str | None = None  # a .safetensors or .pth file instead
+    download_weights: bool = False  # weights that are not here may be downloaded, only at the user's word
     epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips, see training/schedule.py
     batch_size: int = setting(8, low=1, high=4096)
     learning_rate: float = setting(1e-3, low=1e-8, high=10)  # the peak of the one-cycle schedule
@@ -230,14 +232,14 @@ class TrainSegmenterConfig(TrainingConfig):
     """Chip dataset with masks → FCN or U-Net model file."""
 
     architecture: str = setting("unet", choices=ARCHITECTURES)
-    encoder: str = setting("resnet18", choices=ENCODERS)
+    encoder: str = setting("efficientnet_lite0", choices=ENCODERS)
 
 
 @dataclass(frozen=True)
 class TrainClassifierConfig(TrainingConfig):
     """Chip dataset with a class, or several, for each chip → CNN model file."""
 
-    architecture: str = setting("resnet18", choices=CLASSIFIERS)
+    architecture: str = setting("efficientnet_lite0", choices=CLASSIFIERS)
     # The shape of the teaching networks, see models/classifier_arguments.py; None = the network's own default.
     filters: tuple[int, ...] | None = None
     hidden_sizes: tuple[int, ...] | None = None

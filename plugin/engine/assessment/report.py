@@ -12,6 +12,7 @@ import numpy as np
 from ..chips.dataset import DatasetInfo
 from ..events import readable_time
 from ..models.header import ModelHeader
+from ..models.pretrained import PUBLISHED
 from ..raster_io import crs_text
 from . import charts
 from .page import percent
@@ -93,4 +94,5 @@ def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:
 def _start(settings: dict[str, Any]) -> str:
     if settings.get("encoder_weights"):
         return Path(settings["encoder_weights"]).name
-    return "ImageNet, downloaded" if settings.get("download_weights") else "random"
+    known = {"imagenet": "ImageNet", **{name: entry.title for name, entry in PUBLISHED.items()}}
+    return known.get(settings.get("pretrained", ""), "random")

@@ -15,12 +15,12 @@ from .classifier_network import Classifier, create_classifier
 from .classifiers import FAMILIES, find_family
 from .encoder_weights import PREFIXES
 from .input_bands import adapt_filters
+from .pretrained import PHOTO_STD
 from .timm_names import TWINS, image_std_in_timm, names_in_timm
 from .weights_file import Weights
 
-# The standard deviation of photographs (values from 0 to 1), by which most pretrained networks had them divided, as our
-# normalisation does with chips. A network that had them divided by more knows smaller values than it gets from us.
-PHOTO_STD = 0.226
+# Most pretrained networks had photographs divided by `PHOTO_STD`, as our normalisation does with chips. A network that
+# had them divided by more knows smaller values than it gets from us.
 DIVIDED_BY = {"googlenet": 0.5, "inception_v3": 0.5}
 # Beside learned weights files hold counters, and tables that follow from a network's shape.
 DERIVED = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$")
@@ -92,8 +92,10 @@ def load_classifier_weights(classifier: Classifier, name: str, weights: Weights,
         source_names = weights.channel_names(channels)
         if is_mlp and source_names is None:
             source_names = tuple(band_names)
-        adapted = adapt_filters(filters, band_names, source_names)
-        scaled = adapted * (PHOTO_STD / match.divided_by)
+        adapted = adapt_filters(filters, band_names, source_names, weights.wavelengths)
+        stds = weights.stds or (PHOTO_STD / match.divided_by,) * channels
+        scaled = filters * torch.tensor(stds)[:, None, None]
+        scaled = adapt_filters(scaled, band_names, source_names, weights.wavelengths)
         found[key] = scaled.flatten(1) if is_mlp else scaled
         if channels != bands:
             text += f"; the first convolution was adapted from {channels} channels to {bands}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from torch import nn
+
+from .band_partners import find_partners
 
 RGB = ("red", "green", "blue")
 
@@ -33,19 +35,23 @@ def set_input_bands(encoder: nn.Module, bands: int) -> None:
 
 
 def adapt_filters(
-    weight: torch.Tensor, band_names: Sequence[str], source_names: Sequence[str] | None = None
+    weight: torch.Tensor,
+    band_names: Sequence[str],
+    source_names: Sequence[str] | None = None,
+    wavelengths: Sequence[Optional[float]] = (),
 ) -> torch.Tensor:
     """Make the first filters of a pretrained encoder fit other bands.
 
-    Filters go to the bands of the same names; every other band gets the mean of all filters. The sum is rescaled by
-    old/new number of channels, so that activations keep their scale. Where no name is the same, as many bands as
-    there are channels take the filters in order.
+    Filters go to the bands of the same names or wavelengths; every other band gets the mean of all filters. The sum is
+    rescaled by old/new number of channels, so that activations keep their scale. Where no band has a partner, as many
+    bands as there are channels take the filters in order.
 
     Args:
         weight: (filters, channels, height, width), as pretrained.
         band_names: One name a band, in the order of the channels to come.
         source_names: The same of the bands that the pretrained encoder saw. Where nobody tells, three channels are
             red, green and blue.
+        wavelengths: Of these bands in nm, None where one is not known; empty where none is.
 
     Returns:
         (filters, bands, height, width).
@@ -53,23 +59,11 @@ def adapt_filters(
     channels, bands = weight.shape[1], len(band_names)
     if source_names is None:
         source_names = RGB if channels == len(RGB) else ()
-    places = {name: channel for channel, name in enumerate(_numbered(source_names))}
-    names = _numbered(band_names)
-    if channels == bands and not places.keys() & set(names):
+    partners = find_partners(band_names, source_names, wavelengths)
+    if channels == bands and partners.count(None) == bands:
         return weight.clone()
     adapted = weight.mean(dim=1, keepdim=True).repeat(1, bands, 1, 1)
-    for band, name in enumerate(names):
-        if name in places:
-            adapted[:, band] = weight[:, places[name]]
+    for band, partner in enumerate(partners):
+        if partner is not None:
+            adapted[:, band] = weight[:, partner]
     return adapted * (channels / bands)
-
-
-def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Names as they are compared: the second band of a name is another than the first."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        plain = name.strip().lower()
-        found.append((plain, seen[plain]))
-        seen[plain] += 1
-    return found

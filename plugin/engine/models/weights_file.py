@@ -23,11 +23,15 @@ class Weights:
         tensors: On the CPU.
         source: Where they come from, for messages.
         band_names: The bands that the network saw, which a model file of Terrazzo tells; None where nobody does.
+        wavelengths: Of these bands in nm, None where one is not known; empty where none is.
+        stds: The standard deviations of the bands as the network saw them; None where nobody tells.
     """
 
     tensors: Mapping[str, torch.Tensor]
     source: str
     band_names: tuple[str, ...] | None = None
+    wavelengths: tuple[float | None, ...] = ()
+    stds: tuple[float, ...] | None = None
 
     def channel_names(self, channels: int) -> tuple[str, ...] | None:
         """The names of the channels of the first layer; None where nobody tells.

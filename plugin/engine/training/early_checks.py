@@ -10,6 +10,7 @@ from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
 from ..errors import InputError
 from ..files import check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
+from ..models.pretrained import choose_source
 from ..models.tasks import CLASSIFIER_TASKS
 from ..models.weights_path import check_weights_path
 from .device_name import check_device_name
@@ -61,6 +62,7 @@ def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo
             + (", or use “Train a classifier”." if info.task in CLASSIFIER_TASKS else "."),
         )
     check_training(config, folder, info)
+    choose_source(config.encoder, config.pretrained, config.encoder_weights, config.download_weights)
 
 
 def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetInfo) -> Optional[TeachingArguments]:
@@ -86,4 +88,5 @@ def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetIn
     arguments = read_arguments(config.architecture, {name: getattr(config, name) for name in ARGUMENTS})
     check_arguments(config.architecture, arguments, len(info.band_names), info.chip_size)
     check_training(config, folder, info)
+    choose_source(config.architecture, config.pretrained, config.encoder_weights, config.download_weights)
     return arguments

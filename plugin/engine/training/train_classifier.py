@@ -22,8 +22,9 @@ from ..models.cost import work_per_chip
 from ..models.decision import USUAL_THRESHOLD
 from ..models.fine_tuning import freeze_encoder
 from ..models.header import ModelHeader
+from ..models.pretrained_weights import get_weights
 from ..models.summary import Summary, summarise
-from ..models.weights_file import read_weights
+from ..models.weights_file import Weights
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
 from .device import choose_device, describe_device, explain_memory
@@ -77,11 +78,21 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     arguments = check_classifier(config, str(dataset.folder), info)
     splits = _splits(config, dataset, reporter)
     shown = dataset.shown[splits["training"]]  # (n, C)
-    config = _settled(config, arguments, dataset, len(shown), device, reporter)
+    name = config.architecture
+
+    def download() -> Weights:
+        reporter.log(describe_download(name))
+        return download_classifier(name)
+
+    weights, pretrained = get_weights(
+        name, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
+    )
+    config = dataclasses.replace(config, pretrained=pretrained)
+    config = _settled(config, arguments, dataset, len(shown), device, weights is not None, reporter)
     torch.manual_seed(config.seed)
-    network = _make_network(config, arguments, dataset, reporter)
+    network = _make_network(config, arguments, dataset, weights, reporter)
     check_outputs(config, network)
-    plan = _plan(config, network, reporter)
+    plan = _plan(config, network, weights is not None, reporter)
     if config.freeze == "encoder":
         freeze_encoder(network)  # before its layers are counted
     summary = summarise(network, len(info.band_names), info.chip_size)
@@ -144,11 +155,11 @@ def _settled(
     dataset: ChipDataset,
     chips: int,
     device: torch.device,
+    pretrained: bool,
     reporter: Reporter,
 ) -> TrainClassifierConfig:
     """The settings with a value for all that is automatic."""
     info, name = dataset.info, config.architecture
-    pretrained = bool(config.encoder_weights or config.download_weights)
     epochs = config.epochs
     if epochs is None:
         bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
@@ -178,30 +189,29 @@ def _settled(
 
 
 def _make_network(
-    config: TrainClassifierConfig, arguments: TeachingArguments | None, dataset: ChipDataset, reporter: Reporter
+    config: TrainClassifierConfig,
+    arguments: TeachingArguments | None,
+    dataset: ChipDataset,
+    weights: Weights | None,
+    reporter: Reporter,
 ) -> Classifier:
     info, name = dataset.info, config.architecture
     network = create_classifier(name, len(info.band_names), len(info.classes), info.chip_size, arguments)
-    if config.encoder_weights:
-        weights = read_weights(config.encoder_weights)
-    elif config.download_weights:
-        reporter.log(describe_download(name))
-        weights = download_classifier(name)
-    else:
+    if weights is None:
         reporter.log("The network starts from random weights.")
-        return network
-    reporter.log(load_classifier_weights(network, name, weights, info.band_names))
+    else:
+        reporter.log(load_classifier_weights(network, name, weights, info.band_names))
     return network
 
 
-def _plan(config: TrainClassifierConfig, network: Classifier, reporter: Reporter) -> FineTuning:
+def _plan(config: TrainClassifierConfig, network: Classifier, pretrained: bool, reporter: Reporter) -> FineTuning:
     """What learns when, from settled settings."""
     assert config.epochs is not None and config.encoder_rate is not None
     frozen = {"none": 0, "warm_up": config.freeze_epochs, "encoder": config.epochs}[config.freeze]
     assert frozen is not None
     if not frozen:
         return FineTuning(network, 0, config.encoder_rate)
-    if not (config.encoder_weights or config.download_weights):
+    if not pretrained:
         reporter.warning(f"FREEZE is {config.freeze}, and the encoder that is frozen has random weights.")
     until = "throughout" if frozen >= config.epochs else f"for {frozen} of {config.epochs} epochs"
     reporter.log(f"Only the output layer learns {until}; the encoder stays as it is.")

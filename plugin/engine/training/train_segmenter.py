@@ -16,7 +16,8 @@ from ..events import Reporter
 from ..models.encoder_weights import download_weights, load_encoder_weights
 from ..models.factory import check_chip_size, count_parameters, create_model
 from ..models.networks import Segmenter
-from ..models.weights_file import read_weights
+from ..models.pretrained_weights import get_weights
+from ..models.weights_file import Weights
 from .chips import ChipReader
 from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_segmenter
@@ -80,7 +81,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         config = dataclasses.replace(config, epochs=automatic_epochs(chips, info.chip_size, device.type))
         reporter.log(f"EPOCHS is automatic: {config.epochs} for {chips} training chips.")
     torch.manual_seed(config.seed)
-    network = _make_network(config, dataset, reporter)
+    config, network = _make_network(config, dataset, reporter)
     check_outputs(config, network)
     reporter.log(
         f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
@@ -104,19 +105,25 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     )
 
 
-def _make_network(config: TrainSegmenterConfig, dataset: ChipDataset, reporter: Reporter) -> Segmenter:
-    info = dataset.info
-    network = create_model(config.architecture, config.encoder, len(info.band_names), len(info.classes))
-    if config.encoder_weights:
-        weights = read_weights(config.encoder_weights)
-    elif config.download_weights:
-        reporter.log(f"Downloading ImageNet weights of {config.encoder} from the Hugging Face hub, as asked.")
-        weights = download_weights(config.encoder)
-    else:
+def _make_network(
+    config: TrainSegmenterConfig, dataset: ChipDataset, reporter: Reporter
+) -> tuple[TrainSegmenterConfig, Segmenter]:
+    """The network, with pretrained weights where there are any, and the settings that name them."""
+    info, encoder = dataset.info, config.encoder
+
+    def download() -> Weights:
+        reporter.log(f"Downloading ImageNet weights of {encoder} from the Hugging Face hub, as asked.")
+        return download_weights(encoder)
+
+    weights, pretrained = get_weights(
+        encoder, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
+    )
+    network = create_model(config.architecture, encoder, len(info.band_names), len(info.classes))
+    if weights is None:
         reporter.log("The encoder starts from random weights.")
-        return network
-    reporter.log(load_encoder_weights(network.encoder, config.encoder, weights, info.band_names))
-    return network
+    else:
+        reporter.log(load_encoder_weights(network.encoder, encoder, weights, info.band_names))
+    return dataclasses.replace(config, pretrained=pretrained), network
 
 
 def _report(training: Training, trained: Trained, header: Any) -> SegmenterReport:
