@@ -56,7 +56,7 @@ def wavelength_of(name: str) -> Optional[float]:
     words = re.findall(r"[a-z]+\d?", name.lower())
     if "edge" in words:  # red edge: of any wavelength from 700 to 790
         return None
-    found = {WAVELENGTHS[word] for word in ("".join(words), *words) if word in WAVELENGTHS}
+    found = {WAVELENGTHS[word] for word in (re.sub("[^a-z0-9]", "", name.lower()), *words) if word in WAVELENGTHS}
     return float(found.pop()) if len(found) == 1 else None
 
 
