@@ -28,6 +28,12 @@ gdal.UseExceptions()
 MOST_OPEN = 64
 # Of a text that is no CRS.
 SHOWN_LETTERS = 100
+# What does not matter to where a raster's pixels lie.
+SAME_GROUND = (
+    "CRITERION=EQUIVALENT_EXCEPT_AXIS_ORDER_GEOGCRS",
+    "IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES",
+    "IGNORE_COORDINATE_EPOCH=YES",
+)
 # What GDAL should keep of a virtual raster, whose own rasters may be in strips.
 VIRTUAL_CACHE = 256 * 2**20
 
@@ -67,9 +73,9 @@ def grid_from(transform: Sequence[float], width: int, height: int) -> Grid:
 
 
 def crs_of(dataset: gdal.Dataset) -> str:
-    """The CRS of a raster, or of its ground control points, as WKT2; "" where there is none."""
+    """The CRS of a raster, or of its ground control points, as WKT2 without heights; "" where there is none."""
     crs = dataset.GetSpatialRef() or (dataset.GetGCPSpatialRef() if dataset.GetGCPCount() else None)
-    return crs.ExportToWkt(["FORMAT=WKT2_2019"]) if crs is not None else ""
+    return _ground(crs).ExportToWkt(["FORMAT=WKT2_2019"]) if crs is not None else ""
 
 
 def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "") -> RasterInfo:
@@ -318,7 +324,7 @@ def can_hold(dtype: np.dtype[Any], value: float) -> bool:
 
 
 def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:
-    """The CRS of a WKT string with x before y, as rasters have it; None for an empty one.
+    """The CRS of a WKT string with x before y, as rasters have it, and without heights; None for "".
 
     WKT only: among all else that GDAL takes for a CRS are names of files and addresses, which it would read.
 
@@ -335,7 +341,17 @@ def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:
     if not fine:
         raise InputError(f'The text "{crs[:SHOWN_LETTERS]}" is no CRS in WKT.', "Set another CRS, and save it again.")
     reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-    return reference
+    return _ground(reference)
+
+
+def _ground(reference: osr.SpatialReference) -> osr.SpatialReference:
+    """Where a CRS places things on the ground; with its heights, GDAL's warp would shift the values of rasters."""
+    ground: osr.SpatialReference = reference.Clone()
+    if ground.IsCompound():
+        ground.StripVertical()
+    if ground.GetAxesCount() > 2:
+        ground.DemoteTo2D(None)
+    return ground
 
 
 def crs_text(crs: str) -> str:
@@ -349,9 +365,27 @@ def crs_text(crs: str) -> str:
 
 
 def same_crs(first: str, second: str) -> bool:
-    """Whether two WKT strings mean the same CRS; an absent CRS agrees with any."""
+    """Whether two WKT strings place things alike on the ground; an absent CRS agrees with any.
+
+    Neither heights nor names matter, nor the order of axes and the epoch; those of different datums are never the same.
+    """
     one, other = spatial_reference(first), spatial_reference(second)
-    return one is None or other is None or bool(one.IsSame(other))
+    if one is None or other is None or first == second:
+        return True
+    if one.IsLocal() and other.IsLocal():  # whose datum is but a name, to which GDAL pays no heed
+        return bool(one.IsSame(other)) and one.GetName() == other.GetName()
+    if one.IsSame(other, SAME_GROUND):
+        return True
+    if not (one.IsProjected() and other.IsProjected()) or one.HasTOWGS84() or other.HasTOWGS84():
+        return False
+    # GDAL tells "north, east" from "east, north", which is all one in rasters; PROJ's words have no such order.
+    words = _projection(one)
+    return bool(words) and words == _projection(other) and bool(one.CloneGeogCS().IsSame(other.CloneGeogCS()))
+
+
+def _projection(reference: osr.SpatialReference) -> list[str]:
+    """How PROJ calculates a projection; empty where it has no words for it. Of the datum no more than its ellipsoid."""
+    return [word for word in reference.ExportToProj4().split() if not word.startswith("+towgs84")]
 
 
 def gdal_type(dtype: np.dtype[Any]) -> int:

@@ -169,14 +169,21 @@ def _warp(
             outputBounds=(left, bottom, right, top), width=grid.width, height=grid.height,
             outputType=gdal_type(dtype), workingType=gdal.GDT_Unknown, resampleAlg=resampling,
             errorThreshold=PLACE_ERROR, overviewLevel="NONE", options=["-nosrcalpha"],
-            # Each band has missing values of its own.
-            # The scale is told, since GDAL guesses another for each block it warps.
-            warpOptions=["UNIFIED_SRC_NODATA=NO", *(["XSCALE=1", "YSCALE=1"] if resampling == BILINEAR else [])],
+            warpOptions=_warp_options(resampling, nodata),
             **options,
         )  # fmt: skip
     except RuntimeError as error:
         raise _no_way(stored, crs, error) from error
     return _finished(virtual_text(made), grid, nodata, stored.info.band_names)
+
+
+def _warp_options(resampling: str, nodata: Sequence[Optional[float]]) -> list[str]:
+    options = ["UNIFIED_SRC_NODATA=NO"]  # each band has missing values of its own
+    if resampling == BILINEAR:  # else GDAL guesses another scale for each block it warps
+        options += ["XSCALE=1", "YSCALE=1"]
+    if None in nodata:  # by default GDAL begins with a band's nodata value, and since 3.12 insists on one
+        options.append("INIT_DEST=" + ",".join(repr(0 if value is None else value) for value in nodata))
+    return options
 
 
 def _finished(text: str, grid: Grid, nodata: Sequence[Optional[float]], names: Sequence[str]) -> str:

@@ -348,7 +348,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_remote_raster_is_read_window_by_window(tmp_path: Path, served: str) -> None:
-    if gdal.VSIStatL("/vsicurl/") is None and not gdal.GetDriverByName("HTTP"):
+    if not gdal.GetDriverByName("HTTP"):
         pytest.skip("this GDAL was built without curl")
     data = np.random.default_rng(0).integers(0, 255, (3, 300, 300)).astype(np.uint8)
     write_raster(tmp_path / "a.tif", data, options=["TILED=YES", "BLOCKXSIZE=64", "BLOCKYSIZE=64"])

@@ -12,7 +12,7 @@ from osgeo import gdal, osr
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
 from ..opening import open_any_raster, virtual_text
-from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
+from ..raster_io import RasterInfo, RasterReader, crs_of, crs_text, same_crs, spatial_reference, value_text
 from ..resampled import NEAREST
 from ..stored import Stored, look_at
 from ..virtual import best_resampling, on_grid
@@ -139,10 +139,10 @@ def label_mosaic(paths: Sequence[str]) -> str:
     """
     opened = [open_any_raster(path) for path in paths]
     for path, dataset in zip(paths, opened):
-        if not same_crs(_crs_of(opened[0]), _crs_of(dataset)):
+        if not same_crs(crs_of(opened[0]), crs_of(dataset)):
             raise InputError(
-                f"The label raster {paths[0]} is in {crs_text(_crs_of(opened[0]))}, and {path} in "
-                f"{crs_text(_crs_of(dataset))}.",
+                f"The label raster {paths[0]} is in {crs_text(crs_of(opened[0]))}, and {path} in "
+                f"{crs_text(crs_of(dataset))}.",
                 "Reproject one of them to make a mosaic of the labels.",
             )
     try:
@@ -151,11 +151,6 @@ def label_mosaic(paths: Sequence[str]) -> str:
         raise InputError(
             f"The {len(paths)} label rasters make no mosaic ({error}).", "Merge them to one raster first."
         ) from error
-
-
-def _crs_of(dataset: gdal.Dataset) -> str:
-    reference = dataset.GetSpatialRef()
-    return reference.ExportToWkt(["FORMAT=WKT2_2019"]) if reference is not None else ""
 
 
 def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> tuple[dict[int, int], int]:
