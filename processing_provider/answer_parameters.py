@@ -21,8 +21,7 @@ from qgis.core import (
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
 from .algorithm import WorkerAlgorithm, tr
-from .features import feature_source
-from .layers import bounds, chosen_extent, gdal_path, raster_layer
+from .mapped_raster import mapped_raster
 from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Parameters, Row, Setting, ValueRow
 
 
@@ -167,11 +166,4 @@ def image_settings(
             if parameters.get(name) not in (None, ""):
                 raise InputError(f"{name} is given with a folder of photographs.", "It is for rasters: leave it empty.")
         return {"input": None, "extent": None, "area": None}
-    image = raster_layer(algorithm, parameters, "INPUT", context)
-    extent = chosen_extent(algorithm, parameters, "EXTENT", context, image.crs())
-    near = image.extent() if extent is None else extent
-    return {
-        "input": gdal_path(image),
-        "extent": None if extent is None else bounds(extent),
-        "area": feature_source(algorithm, parameters, "AREA", context, image.crs(), near),
-    }
+    return mapped_raster(algorithm, parameters, context)

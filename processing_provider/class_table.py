@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from qgis.PyQt.QtGui import QColor
 from ..plugin.engine.class_names import HIGHEST, LOWEST, class_text, whole_number
 from ..plugin.engine.errors import InputError
 
+# What stands for a class in a label picture.
+COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 COLUMNS = ("value", "class", "name", "color")
 
 
@@ -114,7 +117,7 @@ class ClassMapping:
             if number is None:
                 raise InputError(
                     f'{self.title} lists "{row.source}", and the layer holds numbers.',
-                    "List the numbers that the layer holds.",
+                    "List the numbers that the layer holds, or the colours of a label picture as #rrggbb.",
                 )
             if number in found:
                 raise InputError(f"{self.title} lists the value {number:.15g} twice.", "Keep one of the two lines.")
@@ -122,18 +125,20 @@ class ClassMapping:
         return found
 
     def for_rasters(self) -> dict[int, Optional[int]]:
-        """Raster value → class value, or None to drop it.
+        """Raster value → class value, or None to drop it; a colour of a label picture as 0xrrggbb.
 
         Raises:
             InputError: As `by_number`, or a value is not whole.
         """
-        numbers = self.by_number()
+        painted = [row for row in self.rows if COLOR.fullmatch(row.source)]
+        numbers = ClassMapping(self.title, tuple(row for row in self.rows if row not in painted)).by_number()
         broken = [row.source for number, row in numbers.items() if not number.is_integer()]
         if broken:
             raise InputError(
                 f"{self.title} lists {broken[0]}, and label rasters hold whole numbers.", "List whole numbers."
             )
-        return {int(number): row.value for number, row in numbers.items()}
+        become = {int(number): row.value for number, row in numbers.items()}
+        return {**become, **{int(row.source[1:], 16): row.value for row in painted}}
 
     def style_of(self, value: int) -> tuple[str, Optional[str]]:
         """The first name and the first colour that a class has here; "" and None where there is none."""

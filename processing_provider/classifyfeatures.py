@@ -29,7 +29,7 @@ from .features import ANY_KIND, feature_source
 from .field_names import unlike, warn_of_cut_names
 from .geopackage import UNSAVED
 from .layer_parameters import Features, Raster
-from .layers import gdal_path, raster_layer
+from .layers import gdal_path, given_crs, layer_crs, raster_layer
 from .list_parameters import Bands
 from .parameters import InputFile, Parameters, Row, Setting
 from .places import place_wished, remove_layer_file
@@ -125,8 +125,8 @@ class ClassifyFeatures(WorkerAlgorithm):
         self._header = classifier_header(settings["model"])
         check_bands(settings["bands"], self._header)
         image = raster_layer(self, parameters, "INPUT", context)
-        settings["input"] = gdal_path(image)
-        source = feature_source(self, parameters, "FEATURES", context, image.crs(), image.extent(), ANY_KIND)
+        settings["input"], settings["input_crs"] = gdal_path(image), given_crs(image)
+        source = feature_source(self, parameters, "FEATURES", context, layer_crs(image), image.extent(), ANY_KIND)
         if source is None:
             raise InputError("No FEATURES are given.", "Choose a vector layer.")
         self._source: QgsProcessingFeatureSource = source.source

@@ -203,7 +203,7 @@ class ExportChips(TerrazzoAlgorithm):
         check_labels(values, [name for name in ("LABELS", "LABEL_RASTERS", "LABEL_FOLDER") if name in given])
         mapping = class_mapping(values)
         images = self._images(parameters, context, values["input_folder"])
-        settings["input"] = images.paths
+        settings["input"], settings["input_crs"] = images.paths, images.given
         extent = chosen_extent(self, parameters, "EXTENT", context, images.crs)
         settings["extent"] = None if extent is None else bounds(extent)
         near = images.extent if extent is None else extent

@@ -25,7 +25,7 @@ from ..plugin.engine.events import Reporter, Stage
 from .class_styles import absent
 from .classes import Values
 from .geopackage import GeoPackage
-from .layers import crs_text, place_text, vector_layer
+from .layers import crs_text, ground_crs, place_text, same_ground, vector_layer
 
 NAMED_FEATURES = 10
 # Of a layer's extent: where so much of it is wanted, all of it is read.
@@ -205,8 +205,8 @@ class FeatureSource:
         return {self.setting: str(path), **self.values.settings()}
 
     def _transform(self, reporter: Reporter) -> Optional[QgsCoordinateTransform]:
-        own = self.own_crs
-        if own == self.crs:
+        own = ground_crs(self.own_crs)
+        if same_ground(own, self.crs):
             return None
         if not own.isValid() or not self.crs.isValid():
             lacking, other = ("The raster", f'"{self.title}"') if own.isValid() else (f'"{self.title}"', "the raster")
@@ -220,7 +220,7 @@ class FeatureSource:
         request = QgsFeatureRequest().setSubsetOfAttributes([*self.values.attributes(), *ranks])
         near = self.extent.buffered(self.buffer)
         if transform is not None:
-            back = QgsCoordinateTransform(self.crs, self.own_crs, self.context.transformContext())
+            back = QgsCoordinateTransform(self.crs, transform.sourceCrs(), self.context.transformContext())
             try:
                 near = back.transformBoundingBox(near)
             except QgsCsException:

@@ -12,7 +12,7 @@ from .class_styles import LayerStyle, raster_classes
 from .class_table import ClassMapping
 from .classes import ClassField, NumberField, OneClass, Values, find_field, together
 from .features import ANY_KIND, FeatureSource, feature_source
-from .layers import Images, gdal_path, label_partners, raster_layers, vector_layer
+from .layers import Images, gdal_path, given_crs, label_partners, raster_layers, vector_layer
 
 CLASS_TASKS = ("segmentation", "classification", "multilabel")
 FEATURE_PLACEMENTS = ("features", "bounding_boxes")
@@ -146,10 +146,12 @@ class LabelRasters:
 
     Attributes:
         paths: What GDAL opens.
+        given: Of each, the CRS that the user gave it, as WKT; "" where its own holds.
         shown: Layers whose style may name classes.
     """
 
     paths: list[str]
+    given: list[str]
     shown: list[QgsRasterLayer]
 
     @classmethod
@@ -184,7 +186,7 @@ class LabelRasters:
         cls, algorithm: QgsProcessingAlgorithm, parameters: dict, context: QgsProcessingContext
     ) -> LabelRasters:
         layers = raster_layers(algorithm, parameters, "LABEL_RASTERS", context)
-        return cls([gdal_path(layer) for layer in layers], layers)
+        return cls([gdal_path(layer) for layer in layers], [given_crs(layer) for layer in layers], layers)
 
     @classmethod
     def _of_folder(cls, folder: str, images: Images) -> LabelRasters:
@@ -192,7 +194,7 @@ class LabelRasters:
 
         paths = label_partners(images.paths, rasters_in(folder), folder)
         # One style says it for all: a folder may have thousands.
-        return cls(paths, [QgsRasterLayer(paths[0])])
+        return cls(paths, [""] * len(paths), [QgsRasterLayer(paths[0])])
 
     def settings(self, context: QgsProcessingContext, mapping: ClassMapping, task: str) -> dict[str, Any]:
         """The settings `label_rasters`, `class_map` and `classes`.
@@ -200,8 +202,9 @@ class LabelRasters:
         Raises:
             InputError: The class table does not fit.
         """
+        rasters = {"label_rasters": self.paths, "label_crs": self.given}
         if not self.paths or task not in CLASS_TASKS:
-            return {"label_rasters": self.paths}
+            return rasters
         become = mapping.for_rasters()
         shown = raster_classes(self.shown, context)
         classes = []
@@ -213,7 +216,7 @@ class LabelRasters:
             if name or color:
                 classes.append([value, name, color])
         return {
-            "label_rasters": self.paths,
+            **rasters,
             "class_map": [list(pair) for pair in become.items()],
             "classes": classes,
         }

@@ -25,6 +25,7 @@ from ..plugin.engine.errors import InputError
 
 # What QGIS appends to a GDAL source when the user set options for opening it.
 OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
+WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT2_2019
 MAP_SERVICES = ("wms", "arcgismapserver")
 
 
@@ -105,26 +106,60 @@ def gdal_path(layer: QgsRasterLayer) -> str:
     return str(path.absolute()) if path.exists() else source
 
 
+def layer_crs(layer: QgsRasterLayer) -> QgsCoordinateReferenceSystem:
+    """Where a layer lies on the ground: the CRS that it has in QGIS, or that of its file where it has none there."""
+    return ground_crs(layer.crs() if layer.crs().isValid() else layer.dataProvider().crs())
+
+
+def given_crs(layer: QgsRasterLayer) -> str:
+    """The CRS that a layer has in QGIS, as WKT, where it is another than its file's; "" where the file's holds."""
+    if not layer.crs().isValid() or layer.crs() == layer.dataProvider().crs():
+        return ""
+    return layer.crs().toWkt(WKT2)
+
+
+def ground_crs(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
+    """A CRS without its heights, which say nothing of where things lie and need grids that few have."""
+    if not crs.isValid():
+        return crs
+    from ..plugin.engine.raster_io import ground_crs  # numpy is not needed to show the algorithms
+
+    wkt = crs.toWkt(WKT2)
+    ground = QgsCoordinateReferenceSystem.fromWkt(ground_crs(wkt))
+    return ground if ground.isValid() and ground != crs else crs
+
+
+def same_ground(one: QgsCoordinateReferenceSystem, other: QgsCoordinateReferenceSystem) -> bool:
+    """Whether two CRSs place things alike; an unknown one is like no other."""
+    if one == other or not (one.isValid() and other.isValid()):
+        return one == other
+    from ..plugin.engine.raster_io import same_crs
+
+    return same_crs(one.toWkt(WKT2), other.toWkt(WKT2))
+
+
 @dataclass(frozen=True)
 class Images:
     """The rasters of an export.
 
     Attributes:
         paths: What GDAL opens.
+        given: Of each, the CRS that the user gave it, as WKT; "" where its own holds.
         crs: The CRS of the first.
         extent: The rectangle around all, in that CRS.
     """
 
     paths: list[str]
+    given: list[str]
     crs: QgsCoordinateReferenceSystem
     extent: QgsRectangle
 
     @classmethod
     def of_layers(cls, layers: list[QgsRasterLayer], context: QgsProcessingContext) -> Images:
         """Raster layers of QGIS."""
-        grounds = [(layer.crs(), layer.extent()) for layer in layers]
-        paths = [gdal_path(layer) for layer in layers]
-        return cls(paths, layers[0].crs(), _around(paths, grounds, context))
+        grounds = [(layer_crs(layer), layer.extent()) for layer in layers]
+        paths, given = [gdal_path(layer) for layer in layers], [given_crs(layer) for layer in layers]
+        return cls(paths, given, grounds[0][0], _around(paths, grounds, context))
 
     @classmethod
     def of_files(cls, paths: list[str], context: QgsProcessingContext) -> Images:
@@ -138,8 +173,8 @@ class Images:
             provider = QgsProviderRegistry.instance().createProvider("gdal", path)
             if provider is None or not provider.isValid():
                 raise InputError(f"The raster {path} cannot be opened.", "Check that it is whole, or take it away.")
-            grounds.append((provider.crs(), provider.extent()))
-        return cls(paths, grounds[0][0], _around(paths, grounds, context))
+            grounds.append((ground_crs(provider.crs()), provider.extent()))
+        return cls(paths, [""] * len(paths), grounds[0][0], _around(paths, grounds, context))
 
 
 def _around(
@@ -148,7 +183,7 @@ def _around(
     """The rectangle around all, in the CRS of the first."""
     crs, extent = grounds[0][0], QgsRectangle(grounds[0][1])
     for path, (own, rectangle) in zip(paths, grounds):
-        if own != crs and own.isValid() and crs.isValid():
+        if own.isValid() and crs.isValid() and not same_ground(own, crs):
             try:
                 transform = QgsCoordinateTransform(own, crs, context.transformContext())
                 rectangle = transform.transformBoundingBox(rectangle)

@@ -9,11 +9,10 @@ from qgis.core import QgsProcessingContext
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
-from .features import feature_source
 from .layer_parameters import Extent, Polygons, Raster
-from .layers import bounds, chosen_extent, gdal_path, raster_layer
 from .list_parameters import Bands
 from .loading import show_saved_style
+from .mapped_raster import mapped_raster
 from .parameters import InputFile, OutputRaster, Parameters, Row, Setting
 
 
@@ -75,13 +74,8 @@ class SegmentRaster(WorkerAlgorithm):
         from ..plugin.engine.models.header import read_header
 
         settings = super().read(parameters, context)
-        image = raster_layer(self, parameters, "INPUT", context)
         self._header = read_header(settings["model"] or "")
-        extent = chosen_extent(self, parameters, "EXTENT", context, image.crs())
-        near = image.extent() if extent is None else extent
-        settings["input"] = gdal_path(image)
-        settings["extent"] = None if extent is None else bounds(extent)
-        settings["area"] = feature_source(self, parameters, "AREA", context, image.crs(), near)
+        settings.update(mapped_raster(self, parameters, context))
         return settings
 
     def check(self, config: SegmentRasterConfig) -> None:

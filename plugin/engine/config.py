@@ -103,10 +103,13 @@ class ExportChipsConfig(JobConfig):
     # stack: the bands of all, on the pixels of the first.
     combine: str = setting("separate", choices=COMBINATIONS)
     pixel_size: float | None = setting(None, low=1e-12)  # of the chips, in CRS units; None = the first raster's
+    # The CRS, as WKT, of each raster of `input` to which the user gave another than its file has; "" = the file's.
+    input_crs: tuple[str, ...] = ()
     # Features in the CRS of the first raster: a GeoPackage, see chips/labels.py.
     labels: str | None = None
     # One label raster for each raster of `input`, in the same order, or one for all.
     label_rasters: tuple[str, ...] = ()
+    label_crs: tuple[str, ...] = ()  # as `input_crs`
     # (value, name, colour) of the classes, as far as the user's layers name them.
     classes: tuple[Any, ...] = ()
     # (value in the label rasters, class value or None to drop it); values that are not listed stay as they are.
@@ -271,6 +274,7 @@ class SegmentRasterConfig(JobConfig):
     model: str
     output: str
     probabilities: str | None = None
+    input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS
     area: str | None = None  # polygons, a GeoPackage in the raster's CRS
@@ -301,7 +305,8 @@ class ClassifyScenesConfig(JobConfig):
     # Several labels a chip: from which probability a class counts. One of two classes: from which the second one
     # does. One of more: below which the chip gets none. None = what the model says.
     threshold: float | None = setting(None, low=0, high=1)
-    bands: tuple[int, ...] = ()  # as in SegmentRasterConfig
+    input_crs: str = ""  # as in SegmentRasterConfig
+    bands: tuple[int, ...] = ()  # the same
     extent: tuple[float, ...] | None = None
     area: str | None = None
     batch_size: int = setting(32, low=1, high=4096)  # chips
@@ -318,6 +323,7 @@ class ClassifyFeaturesConfig(JobConfig):
     output: str  # .gpkg: layer `answers`, whose ids are the features'
     placement: str = setting("auto", choices=FEATURE_PLACEMENTS)  # auto = as the model's chips were laid out
     surroundings: str = setting("auto", choices=SURROUNDINGS)
+    input_crs: str = ""
     bands: tuple[int, ...] = ()
     threshold: float | None = setting(None, low=0, high=1)
     batch_size: int = setting(32, low=1, high=4096)
@@ -339,6 +345,7 @@ class ActivationMapsConfig(JobConfig):
     target_class: str = ""  # value or name; "" = the likeliest of each photograph
     channels: int = setting(16, low=1, high=4096)  # of feature maps, the first ones
     stride: int | None = setting(None, low=1, high=8192)  # of the chips; None = half a chip
+    input_crs: str = ""
     bands: tuple[int, ...] = ()
     extent: tuple[float, ...] | None = None
     area: str | None = None

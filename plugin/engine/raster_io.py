@@ -38,6 +38,10 @@ SAME_GROUND = (
 VIRTUAL_CACHE = 256 * 2**20
 
 
+Scale = tuple[float, float]
+AS_MEASURED: Scale = (1.0, 0.0)
+
+
 @dataclass(frozen=True)
 class RasterInfo:
     """What a raster is, without its pixels. `nodata` has one entry a band, in the order of `bands`."""
@@ -49,6 +53,8 @@ class RasterInfo:
     dtype: np.dtype[Any]
     nodata: tuple[Optional[float], ...]
     crs: str  # WKT2, "" where the raster has none
+    # What the raster declares of each band: measured = value × scale + offset; empty where it declares nothing.
+    scales: tuple[Scale, ...] = ()
 
     @property
     def pixel_size(self) -> float:
@@ -78,10 +84,10 @@ def crs_of(dataset: gdal.Dataset) -> str:
     return _ground(crs).ExportToWkt(["FORMAT=WKT2_2019"]) if crs is not None else ""
 
 
-def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "") -> RasterInfo:
+def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "", crs: str = "") -> RasterInfo:
     """Describe an open raster, or some of its bands; without `bands`, all but an alpha band.
 
-    The grid is right for upright rasters only.
+    The grid is right for upright rasters only. A `crs` given counts instead of the raster's own.
 
     Raises:
         InputError: A band that the raster does not have, or of complex numbers.
@@ -105,7 +111,8 @@ def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "")
         band_names=tuple(band_name(band, number) for band, number in zip(opened, bands)),
         dtype=np.result_type(*{band_dtype(band) for band in opened}),
         nodata=tuple(_nodata(band) for band in opened),
-        crs=crs_of(dataset),
+        crs=ground_crs(crs) or crs_of(dataset),
+        scales=_scales(opened),
     )
 
 
@@ -159,6 +166,18 @@ def _nodata(band: gdal.Band) -> Optional[float]:
     return float(value)
 
 
+def _scales(bands: Sequence[gdal.Band]) -> tuple[Scale, ...]:
+    found = [(band.GetScale(), band.GetOffset()) for band in bands]
+    known = tuple((1.0 if scale is None else scale, offset or 0.0) for scale, offset in found)
+    return known if any(scale != AS_MEASURED for scale in known) else ()
+
+
+def scale_text(scales: Sequence[Scale]) -> str:
+    """Scales in words, of the first band that has one: "a scale of 0.0001 and an offset of -0.1"."""
+    scale, offset = next((found for found in scales if found != AS_MEASURED), AS_MEASURED)
+    return f"a scale of {scale:g} and an offset of {offset:g}"
+
+
 class _OpenRasters:
     """The readers whose rasters are open; the one used longest ago is closed when there are too many."""
 
@@ -191,6 +210,7 @@ class RasterReader:
         name: What the raster is called for people; empty = the path.
         numbers: Which bands those are for people, where a virtual raster has its own order.
         mask: A raster of the same size that is 0 where there is no data; empty = the raster's own mask.
+        crs: The CRS that the raster has for people; empty = its own.
 
     Raises:
         InputError: As `open_raster` and `describe`.
@@ -203,12 +223,13 @@ class RasterReader:
         name: str = "",
         numbers: tuple[int, ...] = (),
         mask: str = "",
+        crs: str = "",
     ) -> None:
         self.source, self.name = source, name or source
         self._mask = RasterReader(mask, name=name) if mask else None
         self._dataset: Optional[gdal.Dataset] = None
         dataset = self.dataset
-        info = describe(dataset, bands, self.name)
+        info = describe(dataset, bands, self.name, crs)
         self._bands = list(info.bands)
         self._mask_name = mask_name(dataset, info.bands[0])
         self._signed = [place for place, band in enumerate(info.bands) if is_signed_byte(dataset.GetRasterBand(band))]
@@ -342,6 +363,12 @@ def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:
         raise InputError(f'The text "{crs[:SHOWN_LETTERS]}" is no CRS in WKT.', "Set another CRS, and save it again.")
     reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     return _ground(reference)
+
+
+def ground_crs(crs: str) -> str:
+    """The part of a CRS that places things on the ground, as WKT2; "" for an empty one."""
+    reference = spatial_reference(crs)
+    return reference.ExportToWkt(["FORMAT=WKT2_2019"]) if reference is not None else ""
 
 
 def _ground(reference: osr.SpatialReference) -> osr.SpatialReference:

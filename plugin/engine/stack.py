@@ -8,7 +8,7 @@ from typing import Optional
 import numpy as np
 from osgeo import gdal
 
-from .raster_io import RasterInfo, RasterReader
+from .raster_io import AS_MEASURED, RasterInfo, RasterReader, Scale
 from .windows import Window
 
 
@@ -45,6 +45,7 @@ class StackReader(RasterReader):
             dtype=np.result_type(*{part.info.dtype for part in parts}),
             nodata=tuple(value for part in parts for value in part.info.nodata),
             crs=base.info.crs,
+            scales=_joined_scales(parts),
         )
 
     @property
@@ -80,6 +81,12 @@ class StackReader(RasterReader):
     def cache_bytes(self, rows: int) -> int:
         """What GDAL should keep of all rasters; see `RasterReader`."""
         return sum(part.cache_bytes(rows) for part in self.parts)
+
+
+def _joined_scales(parts: list[RasterReader]) -> tuple[Scale, ...]:
+    if not any(part.info.scales for part in parts):
+        return ()
+    return tuple(scale for part in parts for scale in part.info.scales or (AS_MEASURED,) * len(part.info.bands))
 
 
 def stack_names(rasters: list[RasterInfo]) -> list[str]:

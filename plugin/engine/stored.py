@@ -60,19 +60,20 @@ def same_step(one: float, other: float, pixels: int) -> bool:
     return abs(one / other - 1) * pixels < 0.1
 
 
-def look_at(source: str, bands: tuple[int, ...] = (), name: str = "") -> Stored:
+def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str = "") -> Stored:
     """Open a raster and tell how it is stored.
 
     Args:
         source: A path, or the text of a virtual raster.
         bands: The wanted ones, from 1; empty = all but alpha.
         name: What the raster is called for people; empty = the path.
+        crs: The CRS that it has for people; empty = its own.
 
     Raises:
         InputError: As `open_any_raster` and `describe`.
     """
     dataset = open_any_raster(source, name)
-    info = describe(dataset, bands, name or source)
+    info = describe(dataset, bands, name or source, crs)
     upright = is_upright(dataset)
     if not upright:
         info = dataclasses.replace(info, grid=_north_up_grid(dataset, info.path))

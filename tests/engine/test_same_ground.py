@@ -11,7 +11,8 @@ from heard import Heard
 from osgeo import gdal, osr
 from synthetic import LEFT, TOP, write_raster
 
-from plugin.engine.chips.labels import RasterLabels, RasterTargets, label_mosaic
+from plugin.engine.chips.label_rasters import LabelRaster, label_mosaic
+from plugin.engine.chips.labels import RasterLabels, RasterTargets
 from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.raster_io import RasterReader, crs_text, same_crs
@@ -137,11 +138,12 @@ def test_labels_with_heights_in_their_crs_keep_their_classes(tmp_path: Path, cod
     classes = np.ones((64, 64), np.uint8)
     classes[:, 24:] = 2
     path = raised(tmp_path / "l.tif", classes, code, left=left, top=top)
-    values, labelled = RasterLabels(path, info, None).read(info.grid.window)
+    values, labelled = RasterLabels(LabelRaster.of(path), info, None).read(info.grid.window)
     assert set(np.unique(values[labelled])) == {1, 2} and labelled.mean() > 0.9
-    targets, labelled = RasterTargets(path, info, None).read(info.grid.window)
+    targets, labelled = RasterTargets(LabelRaster.of(path), info, None).read(info.grid.window)
     assert targets[labelled].min() == 1 and targets[labelled].max() == 2
     flat = write_raster(tmp_path / "f.tif", classes)
     if code.startswith("EPSG:32633"):
-        values, _ = RasterLabels(label_mosaic([flat, path]), info, None).read(info.grid.window)
+        both = label_mosaic([LabelRaster.of(flat), LabelRaster.of(path)])
+        values, _ = RasterLabels(both, info, None).read(info.grid.window)
         assert set(np.unique(values)) == {1, 2}

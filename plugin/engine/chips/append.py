@@ -12,7 +12,7 @@ import numpy as np
 from ..classes import ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError
-from ..raster_io import crs_text, same_crs
+from ..raster_io import crs_text, same_crs, scale_text
 from .cutting import common_nodata
 from .dataset import DatasetInfo
 from .index import ChipIndex
@@ -57,6 +57,12 @@ def check_joins(
                 f"The dataset {config.output} {words} {old}, and the new chips would have {new}.",
                 "Export them with the same settings, or to a dataset of their own.",
             )
+    if earlier.scales and earlier.scales != first.scales:
+        raise InputError(
+            f"The values of the dataset {config.output} have {scale_text(earlier.scales)}, and those of {first.path} "
+            + (f"have {scale_text(first.scales)}." if first.scales else "declare none."),
+            "Export them together, or to a dataset of their own.",
+        )
     if abs(earlier.pixel_size - first.pixel_size) > 0.01 * earlier.pixel_size:
         raise InputError(
             f"The pixels of the dataset {config.output} are {earlier.pixel_size:g} units wide, those of {first.path} "

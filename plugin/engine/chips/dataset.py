@@ -82,6 +82,9 @@ class DatasetInfo:
     class_chips: dict[str, list[int]] = field(default_factory=dict)  # by split: how many chips show each class
     placement: dict[str, Any] = field(default_factory=dict)  # {"method", …}: how the chips were laid out
     target: Optional[dict[str, float]] = None  # regression: mean, std, minimum, maximum over the training chips
+    # (scale, offset) of each band where the rasters declare such: measured = value × scale + offset. (1, 0) where
+    # values were brought to measured ones, since the rasters differed.
+    scales: tuple[tuple[float, float], ...] = ()
     created: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -155,6 +158,7 @@ def read_info(folder: str | Path) -> DatasetInfo:
         values["classes"] = ClassTable.from_json(values["classes"])
         for name in ("band_names", "bands", "sources", "mean", "std", "minimum", "maximum"):
             values[name] = tuple(values[name])
+        values["scales"] = tuple((float(scale), float(offset)) for scale, offset in values.get("scales", ()))
         return DatasetInfo(**values)
     except OSError as error:
         raise InputError(

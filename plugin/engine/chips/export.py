@@ -60,10 +60,10 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
     check_target(config.output, config.overwrite or earlier is not None)
     readers = open_sources(config, reporter)
     plan = make_plan(config, tuple(reader.info for reader in readers))
-    sources = open_labels(config, plan)
+    sources = open_labels(config, plan, reporter)
     first = plan.rasters[0]
     reporter.log(f"{_count(len(readers), 'raster')}; the first has {first.size_text} in {crs_text(first.crs)}.")
-    scheme = find_scheme(config, plan, sources, reporter)
+    scheme, sources = find_scheme(config, plan, sources, reporter)
     join = Join()
     if earlier is not None:
         join, scheme, sources = check_joins(config, earlier, plan, scheme, sources)

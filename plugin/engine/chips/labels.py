@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Optional, Protocol
 
 import numpy as np
@@ -12,11 +12,12 @@ from osgeo import gdal, osr
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
 from ..opening import open_any_raster, virtual_text
-from ..raster_io import RasterInfo, RasterReader, crs_of, crs_text, same_crs, spatial_reference, value_text
+from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
 from ..resampled import NEAREST
 from ..stored import Stored, look_at
 from ..virtual import best_resampling, on_grid
 from ..windows import Bounds, Window, overlap
+from .label_rasters import LabelRaster
 
 
 class LabelSource(Protocol):
@@ -64,7 +65,7 @@ class RasterLabels:
     """Labels from a class raster, resampled by nearest neighbour where its grid is not the image's.
 
     Args:
-        path: The class raster.
+        raster: The class raster.
         image: The raster whose grid the labels come on.
         nodata: The value that means "no label"; None takes the raster's own.
 
@@ -72,15 +73,25 @@ class RasterLabels:
         InputError: It does not overlap the image, or its CRS is unknown while the image's is known.
     """
 
-    def __init__(self, path: str, image: RasterInfo, nodata: Optional[float]) -> None:
-        self.path = path
-        stored = look_at(path if nodata is None else _with_nodata(path, nodata), (1,), path)
+    def __init__(self, raster: LabelRaster, image: RasterInfo, nodata: Optional[float]) -> None:
+        self.path = raster.path
+        stored = look_at(self._source(raster, nodata), self._bands(raster), raster.path, raster.crs)
         self.nodata = stored.info.nodata[0]
         here = _in_crs(stored.info.grid.bounds, stored.info.crs, image.crs)
         if not overlap(here, image.grid.bounds):
-            raise no_overlap(path, here, image)
+            raise no_overlap(raster.path, here, image)
         view = on_grid(stored, image.grid, image.crs or stored.info.crs, self._resampling(stored, image))
-        self.reader = RasterReader(view.source, view.bands, path, mask=view.mask)
+        self.reader = RasterReader(view.source, view.bands, raster.path, mask=view.mask)
+
+    def _bands(self, raster: LabelRaster) -> tuple[int, ...]:
+        return raster.bands
+
+    def _source(self, raster: LabelRaster, nodata: Optional[float]) -> str:
+        """What to open: where a nodata value is given, a virtual raster of the band that has it."""
+        if nodata is None:
+            return raster.source
+        dataset = open_any_raster(raster.source, raster.path)
+        return virtual_text(gdal.Translate("", dataset, format="VRT", bandList=[1], noData=nodata))
 
     def _resampling(self, stored: Stored, image: RasterInfo) -> str:
         return NEAREST
@@ -114,8 +125,28 @@ class RasterLabels:
         return np.where(known, found, 0).astype(np.int32)
 
 
+class ColorLabels(RasterLabels):
+    """Labels from a colour picture, whose colours are the classes: 0xrrggbb, until they are given class values."""
+
+    def __init__(self, raster: LabelRaster, image: RasterInfo, nodata: Optional[float]) -> None:
+        super().__init__(raster, image, None)
+        self.nodata, self.dropped = None, nodata
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) int32 colours, and (H, W) bool, true where there is a label."""
+        data = self.reader.read(window)
+        valid = self.reader.valid(window, self.reader.missing(data))
+        red, green, blue = data.astype(np.int32)
+        colors = (red << 16) + (green << 8) + blue
+        known = np.ones(colors.shape, bool) if valid is None else valid
+        return colors, known if self.dropped is None else known & (colors != self.dropped)
+
+
 class RasterTargets(RasterLabels):
-    """Continuous labels from a raster, averaged or interpolated where its grid is not the image's."""
+    """Continuous labels from the first band of a raster, averaged or interpolated where its grid is not the image's."""
+
+    def _bands(self, raster: LabelRaster) -> tuple[int, ...]:
+        return (1,)
 
     def _resampling(self, stored: Stored, image: RasterInfo) -> str:
         # Their pixels compare only in one CRS.
@@ -126,38 +157,13 @@ class RasterTargets(RasterLabels):
         return np.where(known, found, np.nan).astype(np.float32)
 
 
-def _with_nodata(path: str, nodata: float) -> str:
-    """The text of a virtual raster: a raster's first band with another nodata value."""
-    return virtual_text(gdal.Translate("", open_any_raster(path), format="VRT", bandList=[1], noData=nodata))
-
-
-def label_mosaic(paths: Sequence[str]) -> str:
-    """The text of a virtual raster in which several label rasters lie side by side, a later one on top.
-
-    Raises:
-        InputError: They are in different CRSs, or otherwise too unlike.
-    """
-    opened = [open_any_raster(path) for path in paths]
-    for path, dataset in zip(paths, opened):
-        if not same_crs(crs_of(opened[0]), crs_of(dataset)):
-            raise InputError(
-                f"The label raster {paths[0]} is in {crs_text(crs_of(opened[0]))}, and {path} in "
-                f"{crs_text(crs_of(dataset))}.",
-                "Reproject one of them to make a mosaic of the labels.",
-            )
-    try:
-        return virtual_text(gdal.BuildVRT("", list(paths), resolution="highest", resampleAlg="near", bandList=[1]))
-    except RuntimeError as error:
-        raise InputError(
-            f"The {len(paths)} label rasters make no mosaic ({error}).", "Merge them to one raster first."
-        ) from error
-
-
-def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) -> tuple[dict[int, int], int]:
+def discover_classes(
+    sources: Iterable[tuple[LabelSource, Iterable[Window]]], too_many: InputError
+) -> tuple[dict[int, int], int]:
     """All class values in some windows, ascending, with the pixels of each; and the pixels of all windows.
 
     Raises:
-        InputError: There are more values than classes can be.
+        InputError: `too_many`: there are more values than classes can be.
     """
     found: Counter[int] = Counter()
     total = 0
@@ -168,37 +174,8 @@ def discover_classes(sources: Iterable[tuple[LabelSource, Iterable[Window]]]) ->
             for value, pixels in zip(*np.unique(values[labelled], return_counts=True)):
                 found[int(value)] += int(pixels)
             if len(found) > MAX_CLASSES - 1:
-                raise InputError(
-                    f"The labels hold more than {MAX_CLASSES - 1} different values.",
-                    "Choose a layer of classes; continuous values cannot be learned as classes.",
-                )
+                raise too_many
     return dict(sorted(found.items())), total
-
-
-def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:
-    """Class names and colours that a class raster carries: value → (name, "#rrggbb" or None).
-
-    Read from its category names, colour table and raster attribute table; a later one adds what an earlier one lacks.
-    """
-    dataset = open_any_raster(path)  # a band does not keep its dataset alive
-    band = dataset.GetRasterBand(1)
-    names: dict[int, str] = {value: name for value, name in enumerate(band.GetCategoryNames() or []) if name}
-    colors: dict[int, str] = {}
-    table = band.GetColorTable()
-    for value in range(table.GetCount() if table is not None else 0):
-        colors[value] = "#{:02x}{:02x}{:02x}".format(*table.GetColorEntry(value)[:3])
-    attributes = band.GetDefaultRAT()
-    if attributes is not None:
-        columns = {attributes.GetUsageOfCol(column): column for column in range(attributes.GetColumnCount())}
-        value_column = columns.get(gdal.GFU_MinMax)
-        rgb = [columns.get(usage) for usage in (gdal.GFU_Red, gdal.GFU_Green, gdal.GFU_Blue)]
-        for row in range(attributes.GetRowCount() if value_column is not None else 0):
-            value = attributes.GetValueAsInt(row, value_column)
-            if gdal.GFU_Name in columns:
-                names.setdefault(value, attributes.GetValueAsString(row, columns[gdal.GFU_Name]))
-            if None not in rgb:
-                colors.setdefault(value, "#{:02x}{:02x}{:02x}".format(*(attributes.GetValueAsInt(row, c) for c in rgb)))
-    return {value: (names.get(value, ""), colors.get(value)) for value in {*names, *colors}}
 
 
 def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str]]]) -> ClassTable:

@@ -46,6 +46,7 @@ def outline_of(
         chip_counts={},
         pixel_counts={},
         placement=_placement(config),
+        scales=first.scales,
         created=created,
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Optional
 
 import numpy as np
 
-from ..classes import ClassTable
+from ..classes import MAX_CLASSES, ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
@@ -16,21 +17,25 @@ from ..windows import Window, overlap, tiles
 from .dataset import CLASS_TASKS
 from .features import LABEL_LAYER, FeatureFile, FeatureLabels, FeatureTargets, feature_values
 from .label_filling import filling_warning
+from .label_rasters import LabelRaster, color_text, color_values, label_mosaic, raster_classes, unlike_labels
 from .labels import (
+    ColorLabels,
     LabelSource,
     MappedLabels,
     NoLabels,
     RasterLabels,
     RasterTargets,
     discover_classes,
-    label_mosaic,
     merge_classes,
     no_overlap,
-    raster_classes,
 )
 from .plan import Plan
 
 DISCOVERY_TILE = 2048  # pixels a side
+TOO_MANY_VALUES = InputError(
+    f"The labels hold more than {MAX_CLASSES - 1} different values.",
+    "Choose a layer of classes; continuous values cannot be learned as classes.",
+)
 BACKGROUND_NAME, BACKGROUND_COLOR = "background", "#d9d9d9"
 
 
@@ -43,7 +48,7 @@ class LabelScheme:
     background: Optional[int]  # the class value of ground without a label; None leaves it unlabelled
 
 
-def open_labels(config: ExportChipsConfig, plan: Plan) -> list[LabelSource]:
+def open_labels(config: ExportChipsConfig, plan: Plan, reporter: Reporter) -> list[LabelSource]:
     """Open the labels of each raster, in the order of the rasters.
 
     Raises:
@@ -60,21 +65,52 @@ def open_labels(config: ExportChipsConfig, plan: Plan) -> list[LabelSource]:
         files = open_features(config, plan)
         kind = FeatureTargets if config.task == "regression" else FeatureLabels
         return [kind(file) for file in files]
-    paths, count = config.label_rasters, len(plan.rasters)
-    if config.combine == "mosaic" and len(paths) > 1:
-        paths = (label_mosaic(paths),)
-    if len(paths) not in (1, count):
+    rasters = _label_rasters(config, len(plan.rasters), reporter)
+    pairs = list(zip(rasters, plan.rasters))
+    if config.task == "regression":
+        return [RasterTargets(raster, info, config.label_nodata) for raster, info in pairs]
+    if rasters[0].colored:
+        return [ColorLabels(raster, info, config.label_nodata) for raster, info in pairs]
+    mapping = _class_map(config)
+    found = [RasterLabels(raster, info, config.label_nodata) for raster, info in pairs]
+    return [MappedLabels(source, mapping) for source in found] if mapping else list(found)
+
+
+def _label_rasters(config: ExportChipsConfig, count: int, reporter: Reporter) -> list[LabelRaster]:
+    """The label raster of each of `count` images; the log names what of them is not used.
+
+    Raises:
+        InputError: Their number does not fit, or they are of two kinds.
+    """
+    given = zip_longest(config.label_rasters, config.label_crs[: len(config.label_rasters)], fillvalue="")
+    rasters = [LabelRaster.of(path, crs) for path, crs in given]
+    if config.combine == "mosaic" and len(rasters) > 1:
+        rasters = [label_mosaic(rasters)]
+    if len(rasters) not in (1, count):
         raise InputError(
-            f"{len(paths)} label rasters are given for {count} rasters.",
+            f"{len(rasters)} label rasters are given for {count} rasters.",
             "Give one for each raster, in the same order, or one for all.",
         )
-    if len(paths) == 1:
-        paths = paths * count
-    if config.task == "regression":
-        return [RasterTargets(path, info, config.label_nodata) for path, info in zip(paths, plan.rasters)]
-    mapping = {int(value): None if become is None else int(become) for value, become in config.class_map}
-    found = [RasterLabels(path, info, config.label_nodata) for path, info in zip(paths, plan.rasters)]
-    return [MappedLabels(source, mapping) for source in found] if mapping else list(found)
+    first = rasters[0]
+    for raster in rasters:
+        if config.task == "regression" and raster.colored:
+            raise InputError(
+                f"The label raster {raster.path} is a colour picture, and TASK is regression.",
+                "Give a raster with one band of numbers.",
+            )
+        if raster.colored != first.colored:
+            raise unlike_labels(first, raster)
+    partial = next((raster for raster in rasters if raster.unused), None)
+    if partial is not None:
+        reporter.warning(
+            f"The label raster {partial.path} has {partial.unused + 1} bands, of which the first is taken for the "
+            "labels. If another one holds them, save that as a raster of its own."
+        )
+    return rasters * count if len(rasters) == 1 else rasters
+
+
+def _class_map(config: ExportChipsConfig) -> dict[int, Optional[int]]:
+    return {int(value): None if become is None else int(become) for value, become in config.class_map}
 
 
 def open_features(config: ExportChipsConfig, plan: Plan) -> list[FeatureFile]:
@@ -93,32 +129,43 @@ def open_features(config: ExportChipsConfig, plan: Plan) -> list[FeatureFile]:
     return files
 
 
-def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource], reporter: Reporter) -> LabelScheme:
-    """Find the classes there are, and decide what ground without a label becomes."""
+def find_scheme(
+    config: ExportChipsConfig, plan: Plan, sources: list[LabelSource], reporter: Reporter
+) -> tuple[LabelScheme, list[LabelSource]]:
+    """Find the classes there are, and decide what ground without a label becomes.
+
+    Returns:
+        The scheme, and the sources with class values: colours get theirs here.
+
+    Raises:
+        InputError: There are no classes, only one, or too many.
+    """
     if config.task not in CLASS_TASKS:
-        return LabelScheme(ClassTable(()), None, None)
+        return LabelScheme(ClassTable(()), None, None), sources
     given = {int(row[0]): (str(row[1] or ""), row[2] or None) for row in config.classes}
     own: dict[int, tuple[str, Optional[str]]] = {}
     nodata: Optional[int] = None
     if config.labels:
         values = np.array(feature_values(config.labels), np.int64)
     else:
-        for path in reversed(config.label_rasters):
-            own.update(raster_classes(path))
-        for value, become in config.class_map:  # what a value was called is not what its new class is called
-            own.pop(int(value), None)
-            own.pop(become, None)
-        windows = [list(tiles(area, DISCOVERY_TILE)) for area in plan.areas]
-        stage = Stage(reporter, sum(map(len, windows)), "Looking for classes", 0, 0)
-        counts = [(source, _counted(parts, stage)) for source, parts in zip(sources, windows)]
-        pixels, total = discover_classes(counts)
-        values = np.array(list(pixels), np.int64)
-        nodata = _common_nodata(sources)
-        named = {value for table in (given, own) for value, (name, _) in table.items() if name}
-        listed = {int(value) for pair in config.class_map for value in pair if value is not None}
-        warning = filling_warning(pixels, total, named | listed, nodata)
-        if warning:
-            reporter.warning(warning)
+        colored = isinstance(sources[0], ColorLabels)
+        too_many = _too_many_colors(config) if colored else TOO_MANY_VALUES
+        pixels, total = _raster_values(plan, sources, too_many, reporter)
+        if colored:
+            become = color_values(pixels, _class_map(config), given)
+            own = {value: (color_text(color),) * 2 for color, value in reversed(become.items()) if value is not None}
+            sources = [MappedLabels(source, become) for source in sources]
+            values = np.array(sorted(own), np.int64)
+            reporter.log(f"The labels are a colour picture: each of its {len(become)} colours is a class.")
+        else:
+            own = _raster_names(config)
+            values = np.array(list(pixels), np.int64)
+            nodata = _common_nodata(sources)
+            named = {value for table in (given, own) for value, (name, _) in table.items() if name}
+            listed = {int(value) for pair in config.class_map for value in pair if value is not None}
+            warning = filling_warning(pixels, total, named | listed, nodata)
+            if warning:
+                reporter.warning(warning)
     if len(values) == 0:
         raise InputError(
             "No pixel of the rasters has a label.", "Check where the labels lie and which value means no label."
@@ -141,7 +188,36 @@ def find_scheme(config: ExportChipsConfig, plan: Plan, sources: list[LabelSource
     if nodata is None or nodata in values:
         nodata = classes.free_value()
     reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in classes.classes) + ".")
-    return LabelScheme(classes, nodata, background)
+    return LabelScheme(classes, nodata, background), sources
+
+
+def _raster_values(
+    plan: Plan, sources: list[LabelSource], too_many: InputError, reporter: Reporter
+) -> tuple[dict[int, int], int]:
+    """As `discover_classes`, over all that is to be exported."""
+    windows = [list(tiles(area, DISCOVERY_TILE)) for area in plan.areas]
+    stage = Stage(reporter, sum(map(len, windows)), "Looking for classes", 0, 0)
+    return discover_classes([(source, _counted(parts, stage)) for source, parts in zip(sources, windows)], too_many)
+
+
+def _raster_names(config: ExportChipsConfig) -> dict[int, tuple[str, Optional[str]]]:
+    """What label rasters call their classes; the name of a value is not that of the class that it becomes."""
+    own: dict[int, tuple[str, Optional[str]]] = {}
+    for path in reversed(config.label_rasters):
+        own.update(raster_classes(path))
+    for value, become in config.class_map:
+        own.pop(int(value), None)
+        own.pop(become, None)
+    return own
+
+
+def _too_many_colors(config: ExportChipsConfig) -> InputError:
+    return InputError(
+        f"The label raster {config.label_rasters[0]} is a colour picture of more than {MAX_CLASSES - 1} colours, which "
+        "cannot all be classes.",
+        "JPEG files and smoothed edges have such. Save it as a raster with one band of class numbers, or as a PNG or "
+        "TIFF with a colour a class; a photograph is no label raster.",
+    )
 
 
 def _labelled_by_feature(config: ExportChipsConfig) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Optional
 
@@ -13,7 +15,8 @@ from osgeo import gdal
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference
+from ..images import Image, in_units, open_image
+from ..raster_io import AS_MEASURED, RasterInfo, RasterReader, crs_text, same_crs, scale_text, spatial_reference
 from ..resampled import ResampledReader
 from ..stack import StackReader, stack_names
 from ..stored import Stored, look_at, same_step
@@ -37,14 +40,19 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
     Raises:
         InputError: A raster cannot be opened, or those of a mosaic or stack do not go together.
     """
-    paths = [path for source in config.input for path in rasters_in(source)]
     notes = _Notes()
-    if config.combine == "mosaic":
-        readers = [_open_mosaic(paths, config, notes)]
-    elif config.combine == "stack":
-        readers = [_open_stack(paths, config, notes)]
+    images = [open_image(path, crs) for path, crs in _given(config)]
+    if config.combine == "stack":
+        readers = [_open_stack(images, config, notes)]
     else:
-        readers = _open_separate(paths, config, notes)
+        rasters = _alike(images, config.bands, notes)
+        mosaic_wanted = config.combine == "mosaic"
+        readers = [_open_mosaic(rasters, config, notes)] if mosaic_wanted else _open_separate(rasters, config, notes)
+    for image in images:
+        if image.note:
+            notes.add(image.path, image.note)
+        if image.warning:
+            notes.warnings.append(image.warning)
     first = readers[0].info
     if not first.crs:
         notes.add(first.path, "there is no CRS, so that coordinates are taken as they are")
@@ -53,6 +61,13 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
         notes.warnings.append(warning)
     notes.tell(reporter)
     return readers
+
+
+def _given(config: ExportChipsConfig) -> Iterator[tuple[str, str]]:
+    """Each raster, and the CRS that the user gave it."""
+    for source, crs in zip_longest(config.input, config.input_crs[: len(config.input)], fillvalue=""):
+        for path in rasters_in(source):
+            yield path, crs
 
 
 class _Notes:
@@ -98,14 +113,38 @@ def _is_raster(path: Path) -> bool:
         return False
 
 
+def _alike(images: list[Image], bands: tuple[int, ...], notes: _Notes) -> list[Stored]:
+    """The rasters with values that compare: as stored where all declare the same scale, else as measured."""
+    rasters = [image.look_at(bands) for image in images]
+    if len({stored.info.scales for stored in rasters}) == 1:
+        return rasters
+    declared = next(stored.info for stored in rasters if stored.info.scales)
+    bare = next((stored.info for stored in rasters if not stored.info.scales and stored.info.dtype.kind in "iu"), None)
+    if bare is not None:
+        notes.warnings.append(
+            f"{declared.path} declares {scale_text(declared.scales)}, and {bare.path}, which holds {bare.dtype.name} "
+            "values, declares no scale: its values are taken as measured. If they are not, set its scale and offset."
+        )
+    return [_as_measured(image, stored, notes) for image, stored in zip(images, rasters)]
+
+
+def _as_measured(image: Image, stored: Stored, notes: _Notes) -> Stored:
+    info = stored.info
+    if info.scales:
+        how = f"by {scale_text(info.scales)}, since rasters differ in that"
+        notes.add(image.path, f"values become those that it declares, {how}")
+        stored = in_units(image, dict(zip(info.bands, info.scales))).look_at(info.bands)
+    measured = (AS_MEASURED,) * len(info.bands)
+    return dataclasses.replace(stored, info=dataclasses.replace(stored.info, scales=measured))
+
+
 # --- each on its own
 
 
-def _open_separate(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> list[RasterReader]:
+def _open_separate(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes) -> list[RasterReader]:
     readers: list[RasterReader] = []
     crs, lattice = "", None
-    for path in paths:
-        stored = look_at(path, config.bands)
+    for stored in rasters:
         if lattice is None:
             crs, lattice = stored.info.crs, _coarsened(stored.info, config.pixel_size)
         if same_crs(stored.info.crs, crs):
@@ -122,11 +161,16 @@ def _reader(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> RasterReader
     _note_crs(stored, crs, notes)
     resampling = _noted_resampling(stored, grid, crs, notes)
     own = stored.info.grid
+    reader: RasterReader
     along = stored.upright and own.step_x * grid.step_x > 0 and own.step_y * grid.step_y > 0
+    crs = crs or stored.info.crs
     if along and same_crs(stored.info.crs, crs) and stored.shift_on(grid) is None:
-        return ResampledReader(RasterReader(stored.source, numbers, name), grid, resampling)
-    view = on_grid(stored, grid, crs, resampling)
-    return RasterReader(view.source, view.bands, name, numbers, view.mask)
+        reader = ResampledReader(RasterReader(stored.source, numbers, name, crs=crs), grid, resampling)
+    else:
+        view = on_grid(stored, grid, crs, resampling)
+        reader = RasterReader(view.source, view.bands, name, numbers, view.mask, crs)
+    reader.info = dataclasses.replace(reader.info, scales=stored.info.scales)
+    return reader
 
 
 def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> str:
@@ -193,9 +237,8 @@ def _part(grid: Grid, window: Window) -> Grid:
 # --- a mosaic
 
 
-def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
+def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
     """All rasters as one on the pixels of the first, a later one on top."""
-    rasters = [look_at(path, config.bands) for path in paths]
     first = rasters[0]
     for stored in rasters[1:]:
         if len(stored.info.bands) != len(first.info.bands):
@@ -233,7 +276,7 @@ def _open_mosaic(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> 
             'pixels; with COMBINE "separate" the gaps are not searched for chips.'
         )
     reader = _reader(whole, _coarsened(whole.info, config.pixel_size), crs, notes)
-    reader.info = dataclasses.replace(reader.info, bands=first.info.bands)
+    reader.info = dataclasses.replace(reader.info, bands=first.info.bands, scales=first.info.scales)
     return reader
 
 
@@ -260,13 +303,13 @@ def _joined(paths: list[str]) -> str:
 # --- a stack
 
 
-def _open_stack(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
+def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
     """The bands of all rasters on the pixels of the first; `config.bands` are numbers of the stack."""
-    every = [look_at(path) for path in paths]
+    every = [image.look_at() for image in images]
     places = [(raster, band) for raster, stored in enumerate(every) for band in stored.info.bands]
     bands = config.bands or tuple(range(1, len(places) + 1))
     wrong = [band for band in bands if not 1 <= band <= len(places)]
-    name = _joined(paths)
+    name = _joined([image.path for image in images])
     if wrong:
         raise InputError(
             f"Band {wrong[0]} is asked for, but {name} has {len(places)} bands.",
@@ -278,7 +321,7 @@ def _open_stack(paths: list[str], config: ExportChipsConfig, notes: _Notes) -> R
     base = _reader(every[0], grid, crs, _Notes())
     runs: list[RasterReader] = []
     for raster, chosen in _runs([places[band - 1] for band in bands]):
-        stored = look_at(paths[raster], chosen)
+        stored = images[raster].look_at(chosen)
         _check_ground(stored, grid, crs, every[0].info.path, notes)
         runs.append(_reader(stored, grid, crs, notes))
     notes.add(name, f"a stack of {len(bands)} bands: " + ", ".join(names[band - 1] for band in bands))

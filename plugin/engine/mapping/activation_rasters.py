@@ -22,11 +22,11 @@ from ..files import check_writable, partial_path
 from ..models.header import ModelHeader
 from ..models.networks import Segmenter
 from ..models.normalisation import Normaliser
-from ..raster_io import RasterReader, crs_text
+from ..raster_io import crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window
 from .blending import ChipBlender
-from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .checks import bands_text, compare_with_training, nodata_values, open_for
 from .grad_cam import chip_activation, enlarged
 from .network_tiles import ClassTiles, FeatureTiles, spacing
 from .outcome import number_of
@@ -71,8 +71,7 @@ class ActivationRaster:
         self.config, self.tap, self.header, self.target, self.reporter = config, tap, header, target, reporter
         source = cast(str, config.input)
         self.output = cast(str, config.output)
-        bands = match_bands(header.band_names, RasterReader(source).info, config.bands, reporter)
-        self.raster = RasterReader(source, bands)
+        self.raster = open_for(header, source, config.input_crs, config.bands, reporter)
         self.info = self.raster.info
         check_not_input({"OUTPUT": self.output}, self.raster.dataset.GetFileList() or [])
         area = Area(config.area, self.info.grid) if config.area else None

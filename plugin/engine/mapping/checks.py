@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -10,8 +11,17 @@ import numpy as np
 
 from ..errors import InputError
 from ..events import Reporter
+from ..images import in_units, open_image
 from ..models.header import ModelHeader
-from ..raster_io import RasterInfo, RasterReader, missing_values, spatial_reference
+from ..raster_io import (
+    AS_MEASURED,
+    RasterInfo,
+    RasterReader,
+    Scale,
+    missing_values,
+    scale_text,
+    spatial_reference,
+)
 from ..windows import Window
 from .reading import explain_reading
 
@@ -21,6 +31,8 @@ FAR_MEAN = 4.0
 FAR_SPREAD = 20.0
 METRES_A_DEGREE = 111_320.0  # of latitude, on the sphere of WGS 84's equator
 SAMPLES_A_SIDE, SAMPLE_SIZE = 5, 64
+# The bands of a colour table; a model of one other band knows the places in such a table.
+TABLE_BANDS = ("red", "green", "blue")
 
 
 def match_bands(
@@ -68,6 +80,53 @@ def match_bands(
     return taken
 
 
+def open_for(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter) -> RasterReader:
+    """The raster to map, with its bands in the order of the model's and its values in the units of training.
+
+    Args:
+        crs: The CRS that it has for people; "" = its own.
+        chosen: Band numbers from 1; empty to search.
+
+    Raises:
+        InputError: It cannot be opened, or its bands are not the model's.
+    """
+    one = len(header.band_names) == 1 and header.band_names[0] not in TABLE_BANDS
+    image = open_image(path, crs, keep_numbers=one)  # as such a model has learned them
+    for text in (image.note and f"{path}: {image.note}.", image.warning):
+        if text:
+            reporter.log(text)
+    bands = match_bands(header.band_names, RasterReader(image.source, name=path).info, chosen, reporter)
+    reader = RasterReader(image.source, bands, path, crs=crs)
+    scales = _scales_to_training(reader.info, header, reporter)
+    if not scales:
+        return reader
+    reader = RasterReader(in_units(image, dict(zip(bands, scales))).source, bands, path, crs=crs)
+    reader.info = dataclasses.replace(reader.info, scales=header.scales)
+    return reader
+
+
+def _scales_to_training(info: RasterInfo, header: ModelHeader, reporter: Reporter) -> list[Scale]:
+    """What brings each band's values to the units of training; empty where they are in these, or nothing tells."""
+    if not header.scales or info.scales == header.scales:
+        return []
+    if not info.scales:
+        if info.dtype.kind in "iu" and (header.dtype != info.dtype.name or AS_MEASURED in header.scales):
+            reporter.warning(
+                f"{info.path} declares no scale, and the model was trained on rasters with "
+                f"{scale_text(header.scales)}: its values are taken as they are. Set its scale and offset if they "
+                "are in other units."
+            )
+        return []
+    reporter.log(
+        f"{info.path} declares {scale_text(info.scales)}, and the model was trained on rasters with "
+        f"{scale_text(header.scales)}: its values are brought to the units of training."
+    )
+    return [
+        (own / theirs, (offset - their_offset) / theirs)
+        for (own, offset), (theirs, their_offset) in zip(info.scales, header.scales)
+    ]
+
+
 def bands_text(count: int) -> str:
     """A number of bands in words."""
     return f"{count} band" if count == 1 else f"{count} bands"
@@ -85,7 +144,7 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
         area: What will be mapped.
     """
     info = reader.info
-    if info.dtype.name != header.dtype:
+    if info.dtype.name != header.dtype and not (info.scales and info.scales == header.scales):
         reporter.warning(
             f"The raster holds {info.dtype.name} values, and the model was trained on {header.dtype}; the map is right "
             "only if both use the same units."

@@ -15,9 +15,8 @@ from ..events import Reporter
 from ..files import check_names
 from ..models.header import ModelHeader
 from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
-from ..raster_io import RasterReader
 from ..training.device_name import check_device_name
-from .checks import match_bands
+from .checks import open_for
 from .outputs import check_not_input, check_rasters
 from .photograph_files import check_folder
 from .tables import PHOTOGRAPH_LAYER, SCENE_LAYER, TABLE_ENDINGS, check_replaceable
@@ -150,8 +149,8 @@ def check_raster(path: str, bands: tuple[int, ...], header: ModelHeader, outputs
         InputError: It has them not, or is; or it cannot be opened.
     """
     # What it warns of is told when the job runs.
-    chosen = match_bands(header.band_names, RasterReader(path).info, bands, Reporter())
-    check_not_input(outputs, RasterReader(path, chosen).dataset.GetFileList() or [])
+    reader = open_for(header, path, "", bands, Reporter())
+    check_not_input(outputs, reader.dataset.GetFileList() or [])
 
 
 def find_class(header: ModelHeader, text: str) -> int:

@@ -20,7 +20,7 @@ from ..models.model_file import load_classifier
 from ..raster_io import RasterReader, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from .answers import Answers, has_numbers, known_answers
-from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .checks import bands_text, compare_with_training, nodata_values, open_for
 from .chip_predictor import ChipPredictor, probabilities
 from .feature_chips import FeatureChipReader
 from .outcome import number_of, tell_answers, tell_unanswered
@@ -86,8 +86,7 @@ class _Job:
         self.network, self.header = load_classifier(config.model)
         self.answers = Answers.of(self.header, config.threshold)
         self.layout = Layout.of(config, self.header)
-        bands = match_bands(self.header.band_names, RasterReader(config.input).info, config.bands, reporter)
-        self.raster = RasterReader(config.input, bands)
+        self.raster = open_for(self.header, config.input, config.input_crs, config.bands, reporter)
         self.spots = _spots(config, self.raster, self.layout, self.header.chip_size, reporter)
         check_writable(config.output, len(self.spots) * (ROW_BYTES + 10 * len(self.header.classes)))
         compare_with_training(self.raster, self.raster.info.grid.window, self.header, reporter)

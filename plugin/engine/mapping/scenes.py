@@ -11,11 +11,11 @@ from ..config import ClassifyScenesConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
-from ..raster_io import RasterReader, crs_text
+from ..raster_io import crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window
 from .answers import Answers, known_answers
-from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .checks import bands_text, compare_with_training, nodata_values, open_for
 from .chip_predictor import ChipPredictor, probabilities
 from .early_checks import check_scene_outputs, check_source
 from .evaluation import Evaluation, choose_evaluation
@@ -57,9 +57,7 @@ class _Job:
         self.network, self.header = load_classifier(config.model)
         self.answers = Answers.of(self.header, config.threshold)
         assert config.input is not None
-        every_band = RasterReader(config.input).info
-        bands = match_bands(self.header.band_names, every_band, config.bands, reporter)
-        self.raster = RasterReader(config.input, bands)
+        self.raster = open_for(self.header, config.input, config.input_crs, config.bands, reporter)
         self.info = self.raster.info
         check_not_input(outputs, self.raster.dataset.GetFileList() or [])
         self.steps = Steps(self.header.chip_size, config.stride or self.header.chip_size, self.info.grid)

@@ -14,10 +14,10 @@ from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
 from ..files import check_writable
 from ..models.model_file import load_model
-from ..raster_io import RasterInfo, RasterReader, crs_text
+from ..raster_io import RasterInfo, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window, count_tiles
-from .checks import bands_text, compare_with_training, match_bands, nodata_values
+from .checks import bands_text, compare_with_training, nodata_values, open_for
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .outputs import check_not_input, check_rasters, limit_cache
 from .pipeline import Mapper
@@ -46,10 +46,8 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
     check_rasters(outputs)
     network, header = load_model(config.model)
-    every_band = RasterReader(config.input).info
-    bands = match_bands(header.band_names, every_band, config.bands, reporter)
-    raster = RasterReader(config.input, bands)
-    info = raster.info
+    raster = open_for(header, config.input, config.input_crs, config.bands, reporter)
+    info, bands = raster.info, raster.info.bands
     check_not_input(outputs, raster.dataset.GetFileList() or [])
     area = Area(config.area, info.grid) if config.area else None
     window = output_window(info, config.extent, area)

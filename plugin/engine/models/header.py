@@ -62,6 +62,8 @@ class ModelHeader:
     arguments: dict[str, Any] = field(default_factory=dict)  # the shape of a teaching network, see classifier_arguments
     threshold: Optional[float] = None  # the probability from which a class counts; None takes the likeliest
     placement: dict[str, Any] = field(default_factory=dict)  # how the training chips were laid out, see DatasetInfo
+    # (scale, offset) of each band, see DatasetInfo; empty where the training rasters declare none
+    scales: tuple[tuple[float, float], ...] = ()
     format_version: int = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, str]:
@@ -91,6 +93,7 @@ class ModelHeader:
             values["classes"] = ClassTable.from_json(values["classes"])
             for name in ("band_names", "mean", "std"):
                 values[name] = tuple(values[name])
+            values["scales"] = tuple((scale, offset) for scale, offset in values.get("scales", ()))
             header = cls(**values)
             fault = _find_fault(header)
             if fault is not None:
@@ -155,6 +158,8 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
             return f"its {wrong[0]} is {reprlib.repr(getattr(header, wrong[0]))}"
     if not len(header.mean) == len(header.std) == len(header.band_names) > 0:
         return "bands and their statistics differ in number"
+    if len(header.scales) not in (0, len(header.band_names)):
+        return "bands and their scales differ in number"
     classes = header.classes.classes
     if not 0 < len(classes) <= MAX_CLASSES:
         return f"it has {len(classes)} classes"
@@ -170,6 +175,8 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         ("its chip size", [header.chip_size], lambda value: isinstance(value, int) and _within(value, 1, LARGEST_CHIP)),
         ("its pixel size", [header.pixel_size], lambda value: _within(value, 1e-15, 1e15)),
         ("its nodata", [header.nodata], lambda value: value is None or _within(value, -LARGEST_FLOAT, LARGEST_FLOAT)),
+        ("a scale", [scale for scale, _ in header.scales], lambda value: _within(value, -LARGEST, LARGEST) and value),
+        ("an offset", [offset for _, offset in header.scales], lambda value: _within(value, -LARGEST, LARGEST)),
         ("its threshold", [header.threshold], lambda value: value is None or _within(value, 0, 1)),
     )
     for what, values, fits in rules:

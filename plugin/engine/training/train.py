@@ -238,4 +238,5 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
         },
         finished=finished,
         placement=info.placement,
+        scales=info.scales,
     )

@@ -1,0 +1,166 @@
+"""Label rasters as they are given: where they lie, which bands hold the labels, and what they call their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Optional
+
+from osgeo import gdal
+
+from ..errors import InputError
+from ..opening import open_any_raster, virtual_text
+from ..raster_io import crs_of, crs_text, ground_crs, is_alpha, same_crs
+
+RGB = (gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)
+
+
+@dataclass(frozen=True)
+class LabelRaster:
+    """A label raster.
+
+    Attributes:
+        path: What people call it.
+        source: What GDAL opens.
+        crs: Its CRS, as WKT; "" where there is none.
+        bands: The one that holds the labels, or those of red, green and blue where the colours are the classes.
+        unused: How many other bands with values there are.
+    """
+
+    path: str
+    source: str
+    crs: str
+    bands: tuple[int, ...] = (1,)
+    unused: int = 0
+
+    @property
+    def colored(self) -> bool:
+        """Whether the labels are colours."""
+        return len(self.bands) > 1
+
+    @classmethod
+    def of(cls, path: str, crs: str = "") -> LabelRaster:
+        """Look at a label raster.
+
+        Args:
+            path: What GDAL opens.
+            crs: The CRS that it has for people, as WKT; "" = its own.
+
+        Raises:
+            InputError: It cannot be opened.
+        """
+        dataset = open_any_raster(path)
+        values = [band for band in range(1, dataset.RasterCount + 1) if not is_alpha(dataset, band)]
+        bands = _color_bands(dataset, values)
+        unused = 0 if bands else max(0, len(values) - 1)
+        return cls(path, path, ground_crs(crs) or crs_of(dataset), bands or (1,), unused)
+
+
+def _color_bands(dataset: gdal.Dataset, values: Sequence[int]) -> tuple[int, ...]:
+    """The bands of red, green and blue, in this order, of a picture of bytes; () for any other raster."""
+    if len(values) not in (3, 4):
+        return ()
+    bands = {dataset.GetRasterBand(band).GetColorInterpretation(): band for band in values}
+    found = tuple(bands[color] for color in RGB if color in bands)
+    bytes_only = all(dataset.GetRasterBand(band).DataType == gdal.GDT_Byte for band in values)
+    return found if len(found) == len(RGB) and bytes_only else ()
+
+
+def label_mosaic(rasters: Sequence[LabelRaster]) -> LabelRaster:
+    """Several label rasters side by side, a later one on top.
+
+    Raises:
+        InputError: They are in different CRSs, or otherwise too unlike.
+    """
+    first = rasters[0]
+    for raster in rasters[1:]:
+        if not same_crs(first.crs, raster.crs):
+            raise InputError(
+                f"The label raster {first.path} is in {crs_text(first.crs)}, and {raster.path} in "
+                f"{crs_text(raster.crs)}.",
+                "Reproject one of them to make a mosaic of the labels.",
+            )
+        if first.bands != raster.bands:
+            raise unlike_labels(first, raster)
+    try:
+        made = gdal.BuildVRT(
+            "", [raster.source for raster in rasters], resolution="highest", resampleAlg="near",
+            bandList=list(first.bands), allowProjectionDifference=True,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise InputError(
+            f"The {len(rasters)} label rasters make no mosaic ({error}).", "Merge them to one raster first."
+        ) from error
+    names = f"{first.path} + {len(rasters) - 1} more"
+    crs = next((raster.crs for raster in rasters if raster.crs), "")
+    return LabelRaster(names, virtual_text(made), crs, tuple(range(1, len(first.bands) + 1)), first.unused)
+
+
+def unlike_labels(one: LabelRaster, other: LabelRaster) -> InputError:
+    """The error for label rasters of which some hold colours and others numbers."""
+    colored, plain = (one, other) if one.colored else (other, one)
+    if plain.colored:
+        return InputError(
+            f"The label rasters {one.path} and {other.path} have their colours in other bands.", "Save both as RGB."
+        )
+    return InputError(
+        f"The label raster {colored.path} is a colour picture, and {plain.path} holds numbers.",
+        "Give label rasters of one kind.",
+    )
+
+
+def color_values(
+    colors: Iterable[int], class_map: Mapping[int, Optional[int]], given: Mapping[int, tuple[str, Optional[str]]]
+) -> dict[int, Optional[int]]:
+    """The class value of each colour, in the order of the colours.
+
+    As the class table maps it, else that of the class of this colour, else the next of 1, 2, 3 … that is free.
+
+    Args:
+        colors: As 0xrrggbb.
+        class_map: Colour → class value, or None for no label.
+        given: Class value → its name and colour as "#rrggbb".
+    """
+    by_color = {color.lower(): value for value, (_, color) in given.items() if color}
+    taken = {*given, *class_map.values()}
+    free = (number for number in count(1) if number not in taken)
+    become: dict[int, Optional[int]] = {}
+    for color in sorted(colors):
+        if color in class_map:
+            become[color] = class_map[color]
+        else:
+            known = by_color.get(color_text(color))
+            become[color] = next(free) if known is None else known
+    return become
+
+
+def color_text(color: int) -> str:
+    """A colour 0xrrggbb as "#rrggbb"."""
+    return f"#{color:06x}"
+
+
+def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:
+    """Class names and colours that a class raster carries: value → (name, "#rrggbb" or None).
+
+    Read from its category names, colour table and raster attribute table; a later one adds what an earlier one lacks.
+    """
+    dataset = open_any_raster(path)  # a band does not keep its dataset alive
+    band = dataset.GetRasterBand(1)
+    names: dict[int, str] = {value: name for value, name in enumerate(band.GetCategoryNames() or []) if name}
+    colors: dict[int, str] = {}
+    table = band.GetColorTable()
+    for value in range(table.GetCount() if table is not None else 0):
+        colors[value] = "#{:02x}{:02x}{:02x}".format(*table.GetColorEntry(value)[:3])
+    attributes = band.GetDefaultRAT()
+    if attributes is not None:
+        columns = {attributes.GetUsageOfCol(column): column for column in range(attributes.GetColumnCount())}
+        value_column = columns.get(gdal.GFU_MinMax)
+        rgb = [columns.get(usage) for usage in (gdal.GFU_Red, gdal.GFU_Green, gdal.GFU_Blue)]
+        for row in range(attributes.GetRowCount() if value_column is not None else 0):
+            value = attributes.GetValueAsInt(row, value_column)
+            if gdal.GFU_Name in columns:
+                names.setdefault(value, attributes.GetValueAsString(row, columns[gdal.GFU_Name]))
+            if None not in rgb:
+                colors.setdefault(value, "#{:02x}{:02x}{:02x}".format(*(attributes.GetValueAsInt(row, c) for c in rgb)))
+    return {value: (names.get(value, ""), colors.get(value)) for value in {*names, *colors}}

@@ -1,0 +1,31 @@
+"""The raster that an algorithm maps, where it lies, and which part of it counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext
+
+from .features import feature_source
+from .layers import bounds, chosen_extent, gdal_path, given_crs, layer_crs, raster_layer
+from .parameters import Parameters
+
+
+def mapped_raster(
+    algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext
+) -> dict[str, Any]:
+    """The settings `input`, `input_crs`, `extent` and `area`, from the parameters INPUT, EXTENT and AREA.
+
+    Raises:
+        InputError: The raster, the extent or the polygons cannot be used.
+    """
+    image = raster_layer(algorithm, parameters, "INPUT", context)
+    crs = layer_crs(image)
+    extent = chosen_extent(algorithm, parameters, "EXTENT", context, crs)
+    near = image.extent() if extent is None else extent
+    return {
+        "input": gdal_path(image),
+        "input_crs": given_crs(image),
+        "extent": None if extent is None else bounds(extent),
+        "area": feature_source(algorithm, parameters, "AREA", context, crs, near),
+    }
