@@ -24,8 +24,9 @@ from .builder import building, check_target, publish_folder
 from .cutting import Chip, Cutter, Pixels
 from .dataset import DatasetInfo, read_info
 from .divide import SplitRule, divide
+from .fingerprint import fingerprint_of, without_files
 from .index import ChipIndex
-from .journal import Journal, Progress, fingerprint_of
+from .journal import Journal, Progress
 from .outline import outline_of
 from .placement import corners_of
 from .plan import Plan, Unit, make_plan
@@ -131,13 +132,15 @@ def _check_settings(config: ExportChipsConfig) -> None:
 
 def _prepare(config: ExportChipsConfig, reporter: Reporter) -> Progress:
     """What an interrupted export has left to go on from, or nothing; leftovers of other settings are removed."""
-    fresh = Progress(fingerprint_of(config))
     if not config.resume:
-        return fresh
+        return Progress("")
+    fresh = Progress(fingerprint_of(config))
     partial = partial_path(config.output)
     found = Journal(partial, fresh.fingerprint).earlier() if (partial / "chips.gpkg").exists() else None
     if found is not None:
         reporter.log(f"Goes on with an interrupted export, of which {_count(found.chips, 'chip')} are there.")
+        for path in without_files(config):
+            reporter.warning(f"Whether {path} has changed since the interruption cannot be told: it is no file.")
         return found
     if partial.exists():
         reporter.log("Settings or layers have changed since the interrupted export: it begins anew.")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Optional
-
-from osgeo import gdal
-
-from ..config import ExportChipsConfig
+from typing import Optional
 
 JOURNAL = "export.json"
 SECONDS_BETWEEN_NOTES = 2.0
-# Settings that do not change what is cut.
-IRRELEVANT = ("output", "overwrite", "resume", "labels", "area", "split_areas")
 
 
 @dataclass
@@ -35,7 +28,7 @@ class Journal:
 
     Args:
         folder: The hidden folder.
-        fingerprint: Of settings and inputs, see `fingerprint_of`.
+        fingerprint: Of settings and inputs, see `fingerprint.py`.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -64,29 +57,3 @@ class Journal:
     def remove(self) -> None:
         """The export is whole."""
         self.path.unlink(missing_ok=True)
-
-
-def fingerprint_of(config: ExportChipsConfig) -> str:
-    """A hash of the settings, and of what the inputs look like from outside."""
-    settings = {name: value for name, value in config.to_json().items() if name not in IRRELEVANT}
-    files = [_file_state(path) for path in (*config.input, *config.label_rasters)]
-    layers = [_features_state(path) for path in (config.labels, config.area, config.split_areas)]
-    text = json.dumps([settings, files, layers], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _file_state(path: str) -> list[Any]:
-    try:
-        state = Path(path).stat()
-    except OSError:
-        return [path]  # no file, such as /vsicurl
-    return [path, state.st_size, state.st_mtime_ns]
-
-
-def _features_state(path: Optional[str]) -> list[Any]:
-    if not path:
-        return []
-    source = gdal.OpenEx(path, gdal.OF_VECTOR)
-    layer = source.GetLayer(0)
-    count = layer.GetFeatureCount()
-    return [layer.GetName(), count, layer.GetExtent() if count else None]

@@ -1,0 +1,102 @@
+"""Whether settings and inputs are what they were: a hash of them, by which an interrupted export knows its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Optional
+
+from osgeo import gdal
+
+from ..config import ExportChipsConfig
+from ..opening import open_any_raster
+
+# Settings that do not change what is cut; the features count by what they hold, wherever that is written.
+IRRELEVANT = ("output", "overwrite", "resume", "labels", "area", "split_areas")
+# Where statistics are written when QGIS shows a raster; what else stands there is asked of the raster.
+STATISTICS = ".aux.xml"
+# In a virtual raster they stand inside, and GDAL leaves out then what it knows of the sources from opening them.
+STATISTICS_OF_VIRTUAL = re.compile(r"<(Metadata|Histograms)\b.*?</\1>\s*|<SourceProperties\b[^>]*/>\s*", re.DOTALL)
+
+
+def fingerprint_of(config: ExportChipsConfig) -> str:
+    """A hash of the settings, of all features, and of how rasters and the dataset to add to look from outside."""
+    settings = {name: value for name, value in config.to_json().items() if name not in IRRELEVANT}
+    rasters = [_raster_state(path) for path in (*config.input, *config.label_rasters)]
+    layers = [_features_hash(path) for path in (config.labels, config.area, config.split_areas)]
+    earlier = _file_state(str(Path(config.output) / "dataset.json")) if config.append else None
+    text = json.dumps([settings, rasters, layers, earlier], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_files(config: ExportChipsConfig) -> list[str]:
+    """The rasters of which nobody can tell whether they have changed: those of databases and servers, say."""
+    paths = dict.fromkeys((*config.input, *config.label_rasters))
+    return [path for path in paths if not any(state for _, state in _files_of(open_any_raster(path)))]
+
+
+def _raster_state(path: str) -> list[Any]:
+    """The files that a raster is read from, and how it is read."""
+    dataset = open_any_raster(path)
+    bands = [dataset.GetRasterBand(place + 1) for place in range(dataset.RasterCount)]
+    return [
+        _files_of(dataset),
+        [dataset.RasterXSize, dataset.RasterYSize, dataset.GetGeoTransform(), dataset.GetProjection()],
+        [[band.DataType, str(band.GetNoDataValue()), band.GetScale(), band.GetOffset(), band.GetMaskFlags()]
+         for band in bands],
+    ]  # fmt: skip
+
+
+def _files_of(dataset: gdal.Dataset) -> list[tuple[str, Any]]:
+    """The files of a raster, those that a virtual one is made of included, and their state."""
+    found: dict[str, Any] = {}
+    waiting: list[Any] = [dataset]
+    while waiting:
+        for file in waiting.pop().GetFileList() or ():
+            if file in found or file.endswith(STATISTICS):
+                continue
+            found[file] = _file_state(file)
+            if file.lower().endswith(".vrt"):
+                waiting.append(open_any_raster(file))
+    return sorted(found.items())
+
+
+def _file_state(path: str) -> Any:
+    """Size and time of a file, also in an archive or on a server, or what a virtual one says; None for no file."""
+    try:
+        if path.lower().endswith(".vrt"):
+            return STATISTICS_OF_VIRTUAL.sub("", Path(path).read_text(encoding="utf-8"))
+        state = Path(path).stat()
+        return [state.st_size, state.st_mtime_ns]
+    except (OSError, ValueError):
+        there = gdal.VSIStatL(path)
+        return None if there is None else [there.size, there.mtime]
+
+
+def _features_hash(path: Optional[str]) -> str:
+    """A hash of all that a GeoPackage of features holds, in the order of their ids; "" without one."""
+    if not path:
+        return ""
+    found = hashlib.sha256()
+    # Nobody writes there any more, and a second SQLite in this process had better take no locks.
+    address = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(address, uri=True)) as database:
+        query = "SELECT table_name, column_name FROM gpkg_geometry_columns ORDER BY table_name"
+        for table, shape in database.execute(query).fetchall():
+            columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")') if row[1] != shape]
+            names = ", ".join(f'"{name}"' for name in (*columns, shape))
+            _add_rows(found, database.execute(f'SELECT {names} FROM "{table}" ORDER BY rowid'), [table, *columns])
+    return found.hexdigest()
+
+
+def _add_rows(found: Any, rows: Iterable[Any], begin: list[str]) -> None:
+    """Hash rows whose last column is a geometry, in whatever bytes; a million take seconds."""
+    found.update(repr(begin).encode())
+    for *values, shape in rows:
+        found.update(repr((*values, len(shape or b""))).encode())
+        found.update(shape or b"")
