@@ -115,6 +115,9 @@ class ExportChips(TerrazzoAlgorithm):
 
     def _rare_rows(self) -> list[Row]:
         return [
+            Setting("NODATA", tr("Image value that means “no data”"), tr(
+                "Filling in the images that they do not declare, such as −9999. Without it their own nodata value "
+                "counts; what is infinite or no number is missing anyway."), advanced=True),
             Setting("LABEL_NODATA", tr("Label value that means “no label”"), tr(
                 "The value in the label rasters that is no class. Without it their own nodata value counts."),
                 advanced=True),

@@ -105,6 +105,8 @@ class ExportChipsConfig(JobConfig):
     pixel_size: float | None = setting(None, low=1e-12)  # of the chips, in CRS units; None = the first raster's
     # The CRS, as WKT, of each raster of `input` to which the user gave another than its file has; "" = the file's.
     input_crs: tuple[str, ...] = ()
+    # The value in the rasters of `input` that means "no data"; None takes the rasters' own nodata.
+    nodata: float | None = setting(None)
     # Features in the CRS of the first raster: a GeoPackage, see chips/labels.py.
     labels: str | None = None
     # One label raster for each raster of `input`, in the same order, or one for all.

@@ -15,7 +15,7 @@ import numpy as np
 from osgeo import gdal
 
 from .errors import InputError
-from .opening import open_any_raster, virtual_text
+from .opening import open_any_raster, virtual_text, with_nodata
 from .raster_io import Scale, band_dtype, gdal_type, is_alpha, is_signed_byte
 from .stored import Stored, look_at
 
@@ -45,22 +45,26 @@ class Image:
         return look_at(self.source, bands, self.path, self.crs)
 
 
-def open_image(path: str, crs: str = "", keep_numbers: bool = False) -> Image:
+def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Optional[float] = None) -> Image:
     """A raster with the colours of its table, where it has one and is a picture; one that names classes is none.
 
     Args:
         path: What GDAL opens.
         crs: The CRS that it has for people, as WKT; "" = its own.
         keep_numbers: Whether the numbers of a table's entries are wanted all the same.
+        nodata: The value that means "no data" in it, instead of its own; None = its own.
 
     Raises:
-        InputError: As `open_any_raster`.
+        InputError: As `open_any_raster`, or another nodata value is given for signed bytes as GDAL before 3.7 had them.
     """
-    dataset = open_any_raster(path)
+    source, note = path, ""
+    if nodata is not None:
+        source, note = with_nodata(path, nodata), _nodata_note(open_any_raster(path), nodata)
+    dataset = open_any_raster(source, path)
     numbers = [band for band in range(1, dataset.RasterCount + 1) if not is_alpha(dataset, band)]
     tables = [band for band in numbers if dataset.GetRasterBand(band).GetColorTable() is not None]
     if not tables:
-        return Image(path, path, crs)
+        return Image(path, source, crs, note)
     classes = _class_names(dataset.GetRasterBand(tables[0]))
     if classes:
         shown = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
@@ -70,7 +74,24 @@ def open_image(path: str, crs: str = "", keep_numbers: bool = False) -> Image:
     else:
         text = _colors_text(dataset, tables[0])
         return Image(path, text, crs, note="its colour table is read as the bands red, green and blue")
-    return Image(path, path, crs, warning=f"{path} {what}.")
+    return Image(path, source, crs, note, warning=f"{path} {what}.")
+
+
+def _nodata_note(dataset: gdal.Dataset, nodata: float) -> str:
+    """What another nodata value changes, in words; "" where the raster has none of its own.
+
+    Raises:
+        InputError: It holds signed bytes as GDAL before 3.7 had them.
+    """
+    bands = [dataset.GetRasterBand(number + 1) for number in range(dataset.RasterCount)]
+    if any(is_signed_byte(band) for band in bands):
+        raise InputError(
+            f"{dataset.GetDescription()} holds signed bytes, which would lose their signs with NODATA.",
+            "Save it as Int16 first.",
+        )
+    own = {value for value in (band.GetNoDataValue() for band in bands) if value is not None and value == value}
+    shown = ", ".join(f"{value:.9g}" for value in sorted(own - {nodata}))
+    return f"{nodata:.9g} means no data, as NODATA says, and no longer {shown}" if shown else ""
 
 
 def in_units(image: Image, scales: Mapping[int, Scale]) -> Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from osgeo import gdal
 
 from .errors import InputError
@@ -69,6 +71,16 @@ def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:
 def virtual_text(dataset: gdal.Dataset) -> str:
     """The text that GDAL opens as the same virtual raster; every raster in it must be open by path or text."""
     return str(dataset.GetMetadata("xml:VRT")[0])
+
+
+def with_nodata(source: str, nodata: float, name: str = "", bands: Sequence[int] = ()) -> str:
+    """The text of a virtual raster: another's bands, all or some, with this nodata value instead of their own.
+
+    Raises:
+        InputError: As `open_any_raster`.
+    """
+    options = {"bandList": list(bands)} if bands else {}
+    return virtual_text(gdal.Translate("", open_any_raster(source, name), format="VRT", noData=nodata, **options))
 
 
 def _no_bands(name: str, dataset: gdal.Dataset) -> InputError:

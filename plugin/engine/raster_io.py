@@ -36,6 +36,7 @@ SAME_GROUND = (
 )
 # What GDAL should keep of a virtual raster, whose own rasters may be in strips.
 VIRTUAL_CACHE = 256 * 2**20
+LARGEST = float(np.finfo(np.float32).max)
 
 
 Scale = tuple[float, float]
@@ -297,6 +298,8 @@ def _unless_all(shown: np.ndarray) -> Optional[np.ndarray]:
 def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Optional[np.ndarray]:
     """Which values say nothing: a band's nodata value, and what is not finite. The one rule, wherever numpy reads.
 
+    Networks calculate in 32 bits: what is infinite there is so here.
+
     `models.normalisation.missing_values` is the same for torch.
 
     Args:
@@ -308,7 +311,8 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
     """
     missing: Optional[np.ndarray] = None
     if data.dtype.kind == "f" and not all_finite(data):
-        missing = ~np.isfinite(data)
+        with np.errstate(invalid="ignore"):
+            missing = ~(np.abs(data) <= LARGEST)
     for channel, value in enumerate(nodata):
         if value is None or not math.isfinite(value) or not can_hold(data.dtype, value):
             continue
@@ -326,13 +330,20 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
 
 
 def all_finite(data: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite; far cheaper than to mark those where there are none."""
-    return not data.size or bool(np.isfinite(data.min()) and np.isfinite(data.max()))
+    """Whether no value is NaN or infinite in 32 bits; far cheaper than to mark those where there are none."""
+    return not data.size or bool(data.min() >= -LARGEST and data.max() <= LARGEST)
 
 
 def value_text(value: Any) -> str:
     """A pixel's value as people write it, with all digits that its type has: typed again it is the same value."""
     return str(value).removesuffix(".0")
+
+
+def beside(value: float, dtype: np.dtype[Any]) -> float:
+    """The next value that pixels can have: for a measurement that happens to be what marks missing ones."""
+    if dtype.kind == "f":
+        return float(np.nextafter(np.asarray(value, dtype), np.asarray(0 if value else 1, dtype)))
+    return value + 1 if can_hold(dtype, value + 1) else value - 1
 
 
 def can_hold(dtype: np.dtype[Any], value: float) -> bool:

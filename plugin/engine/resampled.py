@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from osgeo import gdal
 
-from .raster_io import RasterReader, can_hold
+from .raster_io import RasterReader, beside, can_hold
 from .windows import Grid, Window, tiles
 
 NEAREST, BILINEAR, AVERAGE = "near", "bilinear", "average"
@@ -215,7 +215,7 @@ class ResampledReader(RasterReader):
             np.rint(found, out=found)
         for band, value in enumerate(self.info.nodata):
             if value is not None and not math.isnan(value):  # a mean that happens to be the nodata value is none
-                found[band][found[band] == value] = _beside(value, out.dtype)
+                found[band][found[band] == value] = beside(value, out.dtype)
         out[:] = found
         return known
 
@@ -223,13 +223,6 @@ class ResampledReader(RasterReader):
         """Give the pixels that are not known their bands' nodata value, or 0 where the mask tells."""
         for band, value in enumerate(self.info.nodata):
             out[band][~known[band]] = 0 if value is None else value
-
-
-def _beside(value: float, dtype: np.dtype[Any]) -> float:
-    """The next value that pixels can have."""
-    if dtype.kind == "f":
-        return float(np.nextafter(np.asarray(value, dtype), np.asarray(math.inf, dtype)))
-    return value + 1 if can_hold(dtype, value + 1) else value - 1
 
 
 def _window_of(rows: Taps, cols: Taps) -> Window:

@@ -10,7 +10,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..config import ExportChipsConfig
-from ..raster_io import RasterInfo, RasterReader
+from ..raster_io import RasterInfo, RasterReader, beside, can_hold
 from ..windows import Window
 from .features import LABEL_LAYER, Area, FeatureFile
 from .labelling import Label, labelling_for
@@ -114,6 +114,7 @@ class Cutter:
         missing = reader.missing(image)
         valid = reader.valid(unit.window, missing)
         image = image.astype(self.dtype, copy=False)
+        self._keep_apart(image, reader.info.nodata)
         if missing is not None and (self.nodata is not None or self.dtype.kind == "f"):
             image[missing] = np.nan if self.nodata is None else self.nodata
         if valid is not None:
@@ -123,6 +124,14 @@ class Cutter:
         file = self._ids[unit.source]
         ids = file.burn(unit.window, NO_FEATURE, "id", gdal.GDT_Float64) if file is not None else None
         return Pixels(image, missing, valid, self.labelling.mask(found, labelled), ids)
+
+    def _keep_apart(self, image: np.ndarray, own: tuple[Optional[float], ...]) -> None:
+        """Where a measurement is what marks missing pixels in the chips, but not in its raster, move it beside."""
+        if self.nodata is None or not can_hold(self.dtype, self.nodata):
+            return
+        for band, value in zip(image, own):
+            if value != self.nodata:
+                band[band == self.nodata] = beside(self.nodata, self.dtype)
 
     def cut(self, unit: Unit, pixels: Optional[Pixels]) -> Iterator[Optional[Chip]]:
         """Yield each chip of a unit, or None for one that is not kept."""
@@ -185,6 +194,7 @@ class Cutter:
         if is_slice(spots, chip.place, size):
             return self._padded(image, chip.window, chip.part, True, self.nodata or 0), image, excluded
         sampled, missing = sample_image(image, excluded, spots, chip.place, chip.part, size)
+        self._keep_apart(sampled, (None,) * len(sampled))  # means of others
         sampled[missing] = self.nodata or 0
         return sampled, sampled, missing
 

@@ -52,6 +52,7 @@ CHIP_FIELDS = {
     "labelled_share": ogr.OFTReal,
     "statistics": ogr.OFTString,  # BandStatistics of the image, as JSON
     "target": ogr.OFTString,  # BandStatistics of a regression mask, as JSON
+    "extremes": ogr.OFTString,  # what the former leave out, see extremes.py: [[band, value, pixels], …] as JSON
 }
 
 

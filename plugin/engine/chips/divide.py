@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from osgeo import gdal, ogr
@@ -16,7 +16,9 @@ from osgeo import gdal, ogr
 from ..config import ExportChipsConfig, ImportChipsConfig, SplitChipsConfig
 from ..errors import InputError
 from ..events import Reporter
+from ..raster_io import value_text
 from .dataset import CLASS_TASKS, NO_SPLIT, SPLITS, DatasetInfo, classes_shown
+from .extremes import Extreme, Ranges, from_json, together
 from .features import AREAS_LAYER, VALUE_FIELD
 from .index import ChipIndex
 from .overlaps import overlapping_pairs
@@ -30,6 +32,7 @@ SPLIT_WORDS = {
     "test": TEST, "testing": TEST,
 }  # fmt: skip
 TARGET_BINS = 4
+NAMED = 5  # bands of a message
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def divide(index: ChipIndex, outline: DatasetInfo, rule: SplitRule, reporter: Re
     folds = [int(part) if rule.folds and part >= 0 else None for part in parts]
     index.set_splits(chips.fids.tolist(), [SPLITS[split] if split >= 0 else NO_SPLIT for split in splits], folds)
     info = _describe(chips, outline, rule, splits, _weights(chips, outline))
-    bands, target = _statistics(index, chips, splits == TRAINING, len(outline.band_names))
+    bands, target, far = _statistics(index, splits == TRAINING, len(outline.band_names))
+    _tell_far(outline, far, reporter)
     seen = bands.count > 0
     info = dataclasses.replace(
         info,
@@ -336,19 +340,53 @@ def _describe(
 
 
 def _statistics(
-    index: ChipIndex, chips: Chips, training: np.ndarray, bands: int
-) -> tuple[BandStatistics, Optional[dict[str, float]]]:
-    """Statistics of the training chips: of the bands, and of a regression's target."""
-    found, target = BandStatistics.empty(bands), BandStatistics.empty(1)
-    for wanted, (text, target_text) in zip(training.tolist(), index.rows(["statistics", "target"])):
-        if wanted and text:
-            found.add(BandStatistics.from_json(text))
+    index: ChipIndex, training: np.ndarray, bands: int
+) -> tuple[BandStatistics, Optional[dict[str, float]], Far]:
+    """Statistics of the training chips: of the bands without what lies far off, and of a regression's target; and
+    what lies far off in chips of any split, with the range of all other values."""
+    ranges, target = Ranges(bands), BandStatistics.empty(1)
+    for wanted, (text, target_text, extremes) in zip(
+        training.tolist(), index.rows(["statistics", "target", "extremes"])
+    ):
+        if text:
+            ranges.add(BandStatistics.from_json(text), from_json(extremes))
         if wanted and target_text:
             target.add(BandStatistics.from_json(target_text))
+    far = Far(ranges.far(), ranges)
+    values = {(extreme.band, extreme.value) for extreme in far.values}
+    found = BandStatistics.empty(bands)
+    for wanted, (text, extremes) in zip(training.tolist(), index.rows(["statistics", "extremes"])):
+        if wanted and text:
+            found.add(together(BandStatistics.from_json(text), from_json(extremes), values))
     if not target.count[0]:
-        return found, None
+        return found, None, far
     names = ("mean", "std", "minimum", "maximum")
-    return found, {name: float(getattr(target, name)[0]) for name in names}
+    return found, {name: float(getattr(target, name)[0]) for name in names}, far
+
+
+class Far(NamedTuple):
+    """What lies far beyond all other values, and where those are."""
+
+    values: list[Extreme]
+    others: Ranges
+
+
+def _tell_far(info: DatasetInfo, far: Far, reporter: Reporter) -> None:
+    """Warn of values that look like filling which nothing declares."""
+    by_value: dict[float, list[Extreme]] = {}
+    for extreme in far.values:
+        by_value.setdefault(extreme.value, []).append(extreme)
+    for value, extremes in by_value.items():
+        bands = [extreme.band for extreme in extremes]
+        low, high = min(far.others.low[bands]), max(far.others.high[bands])
+        pixels, text = sum(extreme.pixels for extreme in extremes), value_text(np.dtype(info.dtype).type(value))
+        names = ", ".join(info.band_names[band] for band in bands[:NAMED]) + (" …" if len(bands) > NAMED else "")
+        reporter.warning(
+            f"{text} looks like filling that nothing declares: it stands in {_count(pixels, 'pixel')} of {names}, and "
+            f"all other values lie between {low:g} and {high:g}. The statistics leave it out, but it would be learned "
+            "and mapped as ground. Export again with it as NODATA, or give the images this nodata value "
+            f"(gdal_edit.py -a_nodata {text} in a shell)."
+        )
 
 
 def _report(info: DatasetInfo, rule: SplitRule, reporter: Reporter) -> None:

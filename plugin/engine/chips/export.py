@@ -24,6 +24,7 @@ from .builder import building, check_target, publish_folder
 from .cutting import Chip, Cutter, Pixels
 from .dataset import DatasetInfo, read_info
 from .divide import SplitRule, divide
+from .extremes import Extreme, measure, to_json
 from .fingerprint import fingerprint_of, without_files
 from .index import ChipIndex
 from .journal import Journal, Progress
@@ -155,6 +156,7 @@ class _Written:
     image: str  # paths in the dataset
     label: str
     statistics: BandStatistics
+    extremes: list[Extreme]
     target: Optional[BandStatistics]
 
 
@@ -238,13 +240,13 @@ class _Export:
             label = self.files.write_label(name, chip.mask, transform)
             if self.config.task == "regression":
                 target = BandStatistics.of(chip.mask[None], ~np.isfinite(chip.mask)[None])
-        return _Written(image, label, BandStatistics.of(shown, excluded), target)
+        return _Written(image, label, *measure(shown, excluded), target)
 
     def _collect(self, chip: Chip, corners: np.ndarray, future: Future[_Written]) -> None:
         """Enter a written chip into the index."""
         written, spots, place = future.result(), chip.unit.spots, chip.place
         found = written.statistics
-        if (found.minimum == found.maximum).all():
+        if not written.extremes and (found.minimum == found.maximum).all():
             self.plain[", ".join(f"{value:g}" for value in found.minimum[:8])] += 1
         values = {
             "image": written.image,
@@ -260,6 +262,7 @@ class _Export:
             "valid_share": round(chip.valid_share, 6),
             "labelled_share": round(chip.label.labelled_share, 6),
             "statistics": found.to_json(),
+            "extremes": to_json(written.extremes),
             "target": written.target.to_json() if written.target is not None else None,
         }
         if chip.part != chip.window and spots.angles[place] % 360 == 0:  # the ground that it shows
@@ -294,8 +297,8 @@ class _Export:
             value, _ = self.plain.most_common(1)[0]
             reporter.warning(
                 f"{_count(sum(self.plain.values()), 'chip')} of {self.index.count} show the same value everywhere "
-                f"({value}). Where that is filling without an image, set it as "
-                "the raster's nodata value: it would be learned and counted as ground."
+                f"({value}). Where that is filling without an image, export again with it as NODATA: it would be "
+                "learned and counted as ground."
             )
 
     def _nothing_kept(self) -> InputError:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Optional, Protocol
 
 import numpy as np
-from osgeo import gdal, osr
+from osgeo import osr
 
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
-from ..opening import open_any_raster, virtual_text
+from ..opening import with_nodata
 from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
 from ..resampled import NEAREST
 from ..stored import Stored, look_at
@@ -90,8 +90,7 @@ class RasterLabels:
         """What to open: where a nodata value is given, a virtual raster of the band that has it."""
         if nodata is None:
             return raster.source
-        dataset = open_any_raster(raster.source, raster.path)
-        return virtual_text(gdal.Translate("", dataset, format="VRT", bandList=[1], noData=nodata))
+        return with_nodata(raster.source, nodata, raster.path, (1,))
 
     def _resampling(self, stored: Stored, image: RasterInfo) -> str:
         return NEAREST

@@ -41,7 +41,7 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
         InputError: A raster cannot be opened, or those of a mosaic or stack do not go together.
     """
     notes = _Notes()
-    images = [open_image(path, crs) for path, crs in _given(config)]
+    images = [open_image(path, crs, nodata=config.nodata) for path, crs in _given(config)]
     if config.combine == "stack":
         readers = [_open_stack(images, config, notes)]
     else:

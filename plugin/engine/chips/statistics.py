@@ -49,8 +49,10 @@ class BandStatistics:
     def to_json(self) -> str:
         """A row each for count, mean, squares, minimum and maximum; bands without a pixel have 0 everywhere."""
         seen = self.count > 0
-        rows = (self.count, self.mean, self.squares, np.where(seen, self.minimum, 0), np.where(seen, self.maximum, 0))
-        return "[" + ",".join("[" + ",".join(f"{value:.10g}" for value in row.tolist()) + "]" for row in rows) + "]"
+        sums = [[f"{value:.10g}" for value in row.tolist()] for row in (self.count, self.mean, self.squares)]
+        # To the last digit: they are compared with values of pixels.
+        limits = [[repr(value) for value in np.where(seen, row, 0).tolist()] for row in (self.minimum, self.maximum)]
+        return "[" + ",".join("[" + ",".join(row) + "]" for row in (*sums, *limits)) + "]"
 
     @classmethod
     def from_json(cls, text: str) -> BandStatistics:

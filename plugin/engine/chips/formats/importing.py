@@ -23,8 +23,8 @@ from ..builder import building, check_target
 from ..dataset import SPLITS, DatasetInfo
 from ..divide import SplitRule, divide
 from ..export import result_of
+from ..extremes import measure, to_json
 from ..index import ChipIndex
-from ..statistics import BandStatistics
 from ..writer import ENDINGS, ChipFiles
 from .class_table import Found, find_classes, label_nodata_of
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
@@ -188,7 +188,8 @@ class _Import:
         values = self._values(chip, facts, number, transform)
         values["image"] = image
         values["valid_share"] = 1.0 if missing is None else round(1 - float(missing.all(axis=0).mean()), 6)
-        values["statistics"] = BandStatistics.of(data, missing).to_json()
+        statistics, extremes = measure(data, missing)
+        values["statistics"], values["extremes"] = statistics.to_json(), to_json(extremes)
         pixels = np.zeros(len(self.classes), np.int64)
         if mask is not None:
             pixels = self._write_mask(square_mask(mask, size), name, transform, values)

@@ -1,0 +1,163 @@
+"""Values far beyond all others, as filling leaves them that nothing declares: found chip by chip, judged together.
+
+A chip cannot tell: in one of smooth water a boat lies as far off. So the statistics of a chip leave such values out,
+the index keeps them beside, and where the statistics of many chips are put together, they are counted in again but
+for those that lie far beyond all values of all chips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from .statistics import BandStatistics
+
+# How far a value must lie from all others, in multiples of the range of those: one that is in customary use for
+# filling, one that many pixels hold exactly, and a single one.
+USUAL_FAR, REPEATED_FAR, SINGLE_FAR = 0.5, 3.0, 100.0
+REPEATED = 10  # pixels
+_WRITTEN = (
+    -999, -9999, -99999, -32767, -32768, -(2**31), 1e20, -1e20, 1e30, -1e30, 1e38, -1e38, 3.4e38, -3.4e38,
+    float(np.finfo("f4").max), float(np.finfo("f4").min), 9.969209968386869e36,
+)  # fmt: skip
+USUAL = {*map(float, _WRITTEN), *(float(np.float32(value)) for value in _WRITTEN)}
+# Such values of a band in one chip at most, and the pixels that are looked at first.
+MOST, LOOKED_AT = 4, 256
+
+
+class Extreme(NamedTuple):
+    """A value far beyond the others of its chip, or of a dataset."""
+
+    band: int  # from 0
+    value: float
+    pixels: int
+
+    def statistics(self, bands: int) -> BandStatistics:
+        """Those of its pixels."""
+        found = BandStatistics.empty(bands)
+        found.count[self.band] = self.pixels
+        found.mean[self.band] = found.minimum[self.band] = found.maximum[self.band] = self.value
+        return found
+
+
+def measure(data: np.ndarray, excluded: Optional[np.ndarray]) -> tuple[BandStatistics, list[Extreme]]:
+    """The statistics of a chip without its extremes, and these; arguments as of `BandStatistics.of`."""
+    found: list[Extreme] = []
+    hidden = None
+    for band, pixels in enumerate(data):
+        values = pixels.ravel() if excluded is None else pixels[~excluded[band]]
+        for value, count in _extremes(values):
+            if hidden is None:
+                hidden = np.zeros(data.shape, bool) if excluded is None else np.array(excluded)
+            hidden[band] |= pixels == value
+            found.append(Extreme(band, float(value), count))
+    return BandStatistics.of(data, excluded if hidden is None else hidden), found
+
+
+def _extremes(values: np.ndarray) -> list[tuple[Any, int]]:
+    """(value, pixels) of what lies far beyond all other values, the farthest first."""
+    found: list[tuple[Any, int]] = []
+    for _ in range(MOST if values.size else 0):
+        low, high = values.min(), values.max()
+        if low == high or not _may_have(values, low, high):
+            break
+        at_low, at_high = values == low, values == high
+        inner = values[~(at_low | at_high)]
+        counts = np.count_nonzero(at_low), np.count_nonzero(at_high)
+        if not inner.size:  # two values: the rarer one is set aside
+            found.append((low, counts[0]) if counts[0] < counts[1] else (high, counts[1]))
+            break
+        inner_low, inner_high = float(inner.min()), float(inner.max())
+        if _is_far(float(low), inner_low, float(high)):
+            found.append((low, counts[0]))
+            values = values[~at_low]
+        elif _is_far(float(high), inner_high, float(low)):
+            found.append((high, counts[1]))
+            values = values[~at_high]
+        else:
+            break
+    return found
+
+
+def _may_have(values: np.ndarray, low: Any, high: Any) -> bool:
+    """Whether it pays to look at all values; no only where none is extreme."""
+    some = values[:: max(1, values.size // LOOKED_AT)]
+    some = some[(some != low) & (some != high)]
+    if not some.size:
+        return True
+    first, last = float(some.min()), float(some.max())
+    # The nearest of the others is no farther away, and their range no smaller.
+    return _is_far(float(low), first, last) or _is_far(float(high), last, first)
+
+
+def _is_far(value: float, nearest: float, farthest: float) -> bool:
+    """Whether a value may be an extreme among others that reach from `nearest` to `farthest`."""
+    return abs(nearest - value) > (USUAL_FAR if value in USUAL else REPEATED_FAR) * abs(farthest - nearest)
+
+
+def to_json(extremes: Sequence[Extreme]) -> Optional[str]:
+    """The text that the index keeps; None where there are none."""
+    return json.dumps(extremes) if extremes else None
+
+
+def from_json(text: Optional[str]) -> list[Extreme]:
+    """Read what `to_json` wrote."""
+    return [Extreme(int(band), float(value), int(count)) for band, value, count in json.loads(text or "[]")]
+
+
+class Ranges:
+    """From where to where the values of each band reach in all chips, but for their extremes.
+
+    What a chip holds everywhere is judged like an extreme: it may be nothing but filling.
+    """
+
+    def __init__(self, bands: int) -> None:
+        self.low, self.high = np.full(bands, np.inf), np.full(bands, -np.inf)
+        self._judged: dict[tuple[int, float], int] = {}  # pixels by band and value
+
+    def add(self, statistics: BandStatistics, extremes: Iterable[Extreme]) -> None:
+        """Count in a chip."""
+        varied = statistics.minimum < statistics.maximum
+        self.low = np.where(varied, np.minimum(self.low, statistics.minimum), self.low)
+        self.high = np.where(varied, np.maximum(self.high, statistics.maximum), self.high)
+        plain = np.flatnonzero((statistics.minimum == statistics.maximum) & (statistics.count > 0))
+        everywhere = (Extreme(band, float(statistics.minimum[band]), int(statistics.count[band])) for band in plain)
+        for band, value, count in (*extremes, *everywhere):
+            self._judged[int(band), value] = self._judged.get((int(band), value), 0) + count
+
+    def far(self) -> list[Extreme]:
+        """What lies far beyond all other values of all chips; widens the ranges to what does not."""
+        found = []
+        distance = {key: self._distance(*key) for key in self._judged}
+        for band, value in sorted(distance, key=lambda key: distance[key]):
+            count, reach = self._judged[band, value], self.high[band] - self.low[band]
+            limit = USUAL_FAR if value in USUAL else REPEATED_FAR if count >= REPEATED else SINGLE_FAR
+            if reach > 0 and self._distance(band, value) > limit * reach:
+                found.append(Extreme(band, value, count))
+            else:
+                self.low[band], self.high[band] = min(self.low[band], value), max(self.high[band], value)
+        return found
+
+    def _distance(self, band: int, value: float) -> float:
+        return float(max(self.low[band] - value, value - self.high[band]))
+
+
+def together(
+    statistics: BandStatistics, extremes: Iterable[Extreme], far: set[tuple[int, float]]
+) -> BandStatistics:
+    """The statistics of a chip with those of its extremes that are not far, and without bands of one far value.
+
+    Args:
+        far: (band, value) of `Ranges.far`.
+    """
+    for extreme in extremes:
+        if (extreme.band, extreme.value) not in far:
+            statistics.add(extreme.statistics(len(statistics.count)))
+    for band, value in far:
+        if statistics.minimum[band] == statistics.maximum[band] == value:
+            for name, nothing in vars(BandStatistics.empty(1)).items():
+                getattr(statistics, name)[band] = nothing[0]
+    return statistics
