@@ -11,16 +11,16 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from pathlib import Path
 from typing import IO, Any, Optional
 
+from .engine.config import OUTPUTS
+from .engine.drafts import recover, scratch_folder
 from .engine.errors import Cancelled, EngineError
 from .engine.events import PROTOCOL, Reporter, readable_time
-from .engine.files import remove_partial
 from .environment import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,8 +28,6 @@ POLL = 0.1  # seconds between two looks at whether the user cancelled
 CANCEL_GRACE = 0.7  # seconds a worker has to end by itself after `cancel`; a busy one is then stopped
 END_GRACE = 5.0  # seconds a worker has to end after it closed its output
 MAX_LINE = 64_000_000  # bytes; more is no event
-# Settings that name what a job writes.
-OUTPUTS = ("output", "report", "suspects", "probabilities", "grid", "table", "picture", "pictures")
 REPORT = "Look at the log and report it; the algorithm “status” tells whether the worker's Python is whole."
 WINDOWS = sys.platform == "win32"
 
@@ -61,10 +59,10 @@ def run_job(
         WorkerError: The worker could not be started, reported an error, or ended without a result.
         Cancelled: The user asked for the end; the worker is gone by then.
     """
-    with tempfile.TemporaryDirectory(prefix="terrazzo-") as scratch:
-        job_file = Path(scratch) / "job.json"
+    with scratch_folder() as scratch:
+        job_file = scratch / "job.json"
         job_file.write_text(json.dumps({"protocol": PROTOCOL, "job": job, "config": config}), encoding="utf-8")
-        log_file = Path(log_path) if log_path else Path(scratch) / "worker.log"
+        log_file = Path(log_path) if log_path else scratch / "worker.log"
         with open(log_file, "wb") as log:
             worker = _Worker(python, job_file, log)
         result = None
@@ -77,7 +75,7 @@ def run_job(
             if result is None:
                 for name in OUTPUTS:
                     if config.get(name):
-                        remove_partial(config[name])
+                        recover(config[name], undecided=True)
                 if log_path is None and not reporter.cancel_requested():
                     for line in _last_lines(log_file):
                         reporter.log(line)

@@ -8,7 +8,6 @@ what cannot work; `work` does the job with them.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from qgis.PyQt.QtCore import QCoreApplication
 from qgis.PyQt.QtGui import QIcon
 
 from ..plugin.engine.config import JobConfig
+from ..plugin.engine.drafts import scratch_folder
 from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
 from ..plugin.environment import require_python
@@ -160,8 +160,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         """Do the job; a cancelled one has no results."""
         reporter = FeedbackReporter(feedback)
         try:
-            with in_words(), gdal_errors(), tempfile.TemporaryDirectory(prefix="terrazzo-") as folder:
-                settings = write_features(self._settings, Path(folder), reporter)
+            with in_words(), gdal_errors(), scratch_folder() as folder:
+                settings = write_features(self._settings, folder, reporter)
                 # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
                 settings.update(self.destinations(parameters, context))
                 return self.work(settings, context, reporter)

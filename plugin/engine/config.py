@@ -34,6 +34,9 @@ FEATURE_PLACEMENTS = ("auto", "features", "bounding_boxes")
 SURROUNDINGS = ("auto", "keep", "blacken")
 ACTIVATION_KINDS = ("class_activation", "feature_maps", "filters")
 
+# Settings that name what a job in the worker writes.
+OUTPUTS = ("output", "report", "suspects", "probabilities", "grid", "table", "picture", "pictures")
+
 Config = TypeVar("Config", bound="JobConfig")
 
 

@@ -1,78 +1,43 @@
-"""Results appear whole or not at all: written beside their final name, then renamed."""
+"""Names of files: what belongs together, what may be written, and the one way in which anything is renamed."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import InputError, ResourceError
 
 # What GDAL and QGIS read beside a raster; it moves with the raster.
 SIDECARS = (".aux.xml", ".ovr", ".msk")
-# What SQLite leaves beside a GeoPackage whose writer was killed.
+# What SQLite leaves beside a GeoPackage whose writer was killed; beside another one it would spoil that.
 JOURNALS = ("-journal", "-wal", "-shm")
+# What may stand beside a .shp.
+SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".idm", ".ind", ".cst")
 
 
-def partial_path(final: str | os.PathLike[str]) -> Path:
-    """The name something is written under until it is whole: hidden, in the same folder, with the same ending.
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder another name, in one step; a file of that name is replaced.
 
-    The name follows from the final one, so that whoever started a killed worker can clear it away.
+    All renames by which results appear go through here.
     """
-    final = Path(final)
-    return final.with_name(f".{final.stem}.partial{final.suffix}")
+    source.replace(target)
 
 
-def remove_partial(final: str | os.PathLike[str]) -> None:
-    """Remove what an interrupted job has left under `partial_path(final)`, and its sidecars."""
-    partial = partial_path(final)
-    if partial.is_dir() and not partial.is_symlink():
-        shutil.rmtree(partial, ignore_errors=True)
-        return
-    beside = (Path(f"{partial}{ending}") for ending in (*SIDECARS, *JOURNALS))
-    for leftover in (partial, *beside, partial.with_suffix(".qml")):
-        leftover.unlink(missing_ok=True)
-
-
-def publish(final: str | os.PathLike[str]) -> None:
-    """Give what stands under `partial_path(final)` its final name: sidecars first, the file itself last.
-
-    Sidecars of an earlier file of that name which has no successor are removed.
-    """
-    final, partial = Path(final), partial_path(final)
-    for ending in SIDECARS:
-        old, new = Path(f"{final}{ending}"), Path(f"{partial}{ending}")
-        if new.exists():
-            new.replace(old)
-        else:
-            old.unlink(missing_ok=True)
-    if partial.with_suffix(".qml").exists():
-        partial.with_suffix(".qml").replace(final.with_suffix(".qml"))
-    partial.replace(final)
-
-
-def check_writable(final: str | os.PathLike[str], needed_bytes: int = 0) -> None:
-    """Make the folder of `final` and try to write there, before hours of work.
+def check_space(final: str | os.PathLike[str], needed_bytes: int) -> None:
+    """Refuse to begin what will not fit on the disk.
 
     Args:
         final: The file or folder that will be written.
-        needed_bytes: An estimate of its size; 0 asks for nothing.
+        needed_bytes: An estimate of its size.
 
     Raises:
-        ResourceError: The folder cannot be made or written, or its disk has too little space.
+        ResourceError: The disk has too little space.
     """
     folder = Path(final).absolute().parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{Path(final).name}.probe-{os.getpid()}"
-        probe.write_bytes(b"0")
-        probe.unlink()
-    except OSError as error:
-        raise ResourceError(
-            f"Nothing can be written to the folder {folder} ({error.strerror or error}).",
-            "Choose another folder, or change its permissions.",
-        ) from error
+    while not folder.exists():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise ResourceError(
@@ -89,9 +54,8 @@ def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -
         endings: The endings that will do, and what such files are called.
 
     Raises:
-        InputError: Such a name, or that of a folder.
+        InputError: Such a name, that of a folder, or that of another output.
     """
-    taken: dict[Path, str] = {}
     first = next(iter(endings))
     for name, path in outputs.items():
         if not path:
@@ -101,11 +65,63 @@ def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -
             more = f" (or {', '.join(others)})" if others else ""
             remedy = f"Give it the ending {first}{more}: it is written as {endings[first]}."
             raise InputError(f"{name} is {path}.", remedy)
-        other = taken.setdefault(Path(path).absolute(), name)
-        if other != name:
-            raise InputError(f"{other} and {name} are both {path}.", "Give them different names.")
         if Path(path).is_dir():
             raise InputError(f"{name} {path} is a folder.", "Give the name of a file.")
+    check_kept(outputs, {})
+
+
+def check_kept(outputs: Mapping[str, str | None], inputs: Mapping[str, Iterable[str | os.PathLike[str]]]) -> None:
+    """Refuse to write over what a job reads, and two outputs to one place; links are followed.
+
+    Args:
+        outputs: Parameter → file or folder; None is not wanted.
+        inputs: What is read, such as "the raster to be mapped" → its files and folders; what is none does not count.
+
+    Raises:
+        InputError: An output is an input, lies in one or holds one; or two outputs do so.
+    """
+    wanted = [(name, Path(path)) for name, path in outputs.items() if path]
+    for place, (name, path) in enumerate(wanted):
+        for other, earlier in wanted[:place]:
+            if is_same(earlier, path):
+                raise InputError(f"{other} and {name} are both {path}.", "Give them different names.")
+            if lies_in(path, earlier) or lies_in(earlier, path):
+                raise InputError(f"{other} {earlier} and {name} {path} lie in each other.", "Choose another folder.")
+    for name, path in wanted:
+        for what, files in inputs.items():
+            for file in map(Path, files):
+                if not _exists(file):
+                    continue
+                if is_same(path, file):
+                    relation = f"is {what}, which would be lost"
+                elif lies_in(path, file):
+                    relation = f"lies in {file}, which is {what}"
+                elif lies_in(file, path):
+                    relation = f"holds {file}, which is {what} and would be lost"
+                else:
+                    continue
+                raise InputError(f"{name} {path} {relation}.", "Give the result another name.")
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two paths name one file or folder, also one that is not there yet."""
+    if _exists(one) and _exists(other):
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path lies somewhere in a folder, also one that is not there yet."""
+    if _exists(folder) and not folder.is_dir():
+        return False
+    return any(is_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # what GDAL opens may be no name of a file at all
+        return False
 
 
 def readable_size(count: float) -> str:

@@ -14,8 +14,11 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import ExitStack
 from typing import Any, TextIO
 
+from .config import OUTPUTS
+from .drafts import claim
 from .errors import Cancelled, EngineError, InputError, ResourceError
 from .events import PROTOCOL, Reporter
 from .jobs import JOBS
@@ -156,7 +159,12 @@ def run(path: str, reporter: JsonReporter) -> int:
         name, settings = read_job(path)
         if reporter.cancel_requested():  # before anything was done
             raise Cancelled
-        result = JOBS[name](settings, reporter)
+        with ExitStack() as stack:
+            # Before the job imports torch, so that a second one for the same result ends at once.
+            for output in OUTPUTS:
+                if isinstance(settings.get(output), str) and settings[output]:
+                    stack.enter_context(claim(settings[output]))
+            result = JOBS[name](settings, reporter)
     except (Cancelled, KeyboardInterrupt):
         reporter.send("error", kind="Cancelled", problem="The job was cancelled.", remedy="")
         return EXIT_CANCELLED

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..chips.dataset import SPLITS, ChipDataset, open_dataset
 from ..config import InspectChipsConfig
+from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable
 from . import findings
 from .chip_table import ChipTable, read_table
 from .duplicates import Duplicates, find_duplicates

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..drafts import claim, publish
 from ..errors import ResourceError
-from ..files import partial_path, publish, remove_partial
 
 MISSING = "–"
 
@@ -22,10 +22,10 @@ def write_page(path: str, template: str, content: dict[str, Any]) -> None:
     """
     text = _environment().get_template(template).render({"percent": percent, "decimal": decimal, **content})
     try:
-        partial_path(path).write_text(text, encoding="utf-8")
-        publish(path)
+        with claim(path) as draft:
+            draft.fresh().write_text(text, encoding="utf-8")
+            publish(draft)
     except OSError as error:
-        remove_partial(path)
         raise ResourceError(
             f"The report {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
         ) from error

@@ -1,13 +1,13 @@
-"""Adds chips to a dataset that is there: whether they go together, and how the new folder joins the old."""
+"""Adds chips to a dataset that is there: whether they go together, and where its numbers end."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
+from osgeo import gdal
 
 from ..classes import ClassTable
 from ..config import ExportChipsConfig
@@ -15,7 +15,6 @@ from ..errors import InputError
 from ..raster_io import crs_text, same_crs, scale_text
 from .cutting import common_nodata
 from .dataset import DatasetInfo
-from .index import ChipIndex
 from .labels import LabelSource, MappedLabels
 from .plan import Plan
 from .scheme import LabelScheme
@@ -102,8 +101,7 @@ def _same_classes(folder: str, old: ClassTable, scheme: LabelScheme) -> dict[int
 
 
 def _join(folder: str, earlier: DatasetInfo) -> Join:
-    with ChipIndex(Path(folder) / "chips.gpkg", earlier.classes) as index:
-        rows: list[Any] = list(index.rows(["image", "block"]))
+    rows = _rows(Path(folder) / "chips.gpkg")
     numbers = [int(stem) for stem in (Path(image).stem for image, _ in rows) if stem.isdecimal()]
     return Join(
         chips=len(rows),
@@ -113,15 +111,11 @@ def _join(folder: str, earlier: DatasetInfo) -> Join:
     )
 
 
-def join_folder(partial: Path, final: Path) -> None:
-    """Move new chips into a dataset, then the index that names them, then its description.
-
-    What a crash leaves half done is a dataset still: files that no index names do no harm.
-    """
-    for name in ("images", "labels"):
-        (final / name).mkdir(exist_ok=True)
-        for entry in (partial / name).iterdir():
-            entry.replace(final / name / entry.name)
-    for name in ("chips.gpkg", "dataset.json"):
-        (partial / name).replace(final / name)
-    shutil.rmtree(partial)
+def _rows(index: Path) -> list[tuple[str, Optional[int]]]:
+    """Image and block of every chip, read without a change to the index."""
+    try:
+        source = gdal.OpenEx(str(index), gdal.OF_VECTOR)
+        layer = source.GetLayerByName("chips")
+        return [(chip.GetField("image"), chip.GetField("block")) for chip in layer]
+    except (RuntimeError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"The index {index} cannot be used ({error}).", "Export the chips again.") from error

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -23,6 +24,7 @@ import numpy as np
 from osgeo import gdal, ogr
 
 from ..classes import ClassTable
+from ..drafts import recover
 from ..errors import InputError
 
 ogr.UseExceptions()
@@ -126,6 +128,11 @@ class ChipDataset:
         return hashlib.sha256(self.info.to_json().encode()).hexdigest()[:16]
 
 
+def own_files(folder: str | Path) -> list[Path]:
+    """What a chip dataset consists of: files, and folders of files."""
+    return [Path(folder) / name for name in ("dataset.json", "chips.gpkg", "images", "labels")]
+
+
 def check_fold(fold: int, count: int, folder: str | Path) -> None:
     """Refuse a fold that a dataset of so many folds does not have.
 
@@ -140,11 +147,12 @@ def check_fold(fold: int, count: int, folder: str | Path) -> None:
 
 
 def read_info(folder: str | Path) -> DatasetInfo:
-    """Read `dataset.json`.
+    """Read `dataset.json`, of the dataset as it is once an interrupted change to it is finished.
 
     Raises:
         InputError: The folder is no chip dataset, or one of a later format.
     """
+    recover(os.path.realpath(folder))
     path = Path(folder) / "dataset.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

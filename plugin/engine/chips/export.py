@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections import Counter, deque
@@ -15,12 +16,13 @@ import numpy as np
 
 from ..block_cache import limited_cache
 from ..config import ExportChipsConfig
+from ..drafts import Draft, claim
 from ..errors import InputError
 from ..events import Reporter, Stage
-from ..files import check_writable, partial_path, remove_partial
+from ..files import check_kept, check_space
 from ..raster_io import crs_text
-from .append import Join, check_joins, join_folder
-from .builder import building, check_target, publish_folder
+from .append import Join, check_joins
+from .builder import building, check_target
 from .cutting import Chip, Cutter, Pixels
 from .dataset import DatasetInfo, read_info
 from .divide import SplitRule, divide
@@ -56,11 +58,21 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
         ResourceError: The folder cannot be written or its disk is full.
         Cancelled: The user asked for the end.
     """
-    rule = SplitRule.of(config)
     _check_settings(config)
+    # An append through a link goes to where that leads, and the link stays.
+    output = os.path.realpath(config.output) if config.append else config.output
+    with claim(output, config.resume) as draft:
+        return _export_chips(dataclasses.replace(config, output=output), draft, reporter)
+
+
+def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> dict[str, Any]:
+    rule = SplitRule.of(config)
     earlier = read_info(config.output) if config.append and Path(config.output).exists() else None
     check_target(config.output, config.overwrite or earlier is not None)
     readers = open_sources(config, reporter)
+    if earlier is None:
+        read = [file for reader in readers for file in (reader.info.path, *(reader.dataset.GetFileList() or ()))]
+        check_kept({"OUTPUT": config.output}, {"one of the rasters": [*config.input, *config.label_rasters, *read]})
     plan = make_plan(config, tuple(reader.info for reader in readers))
     sources = open_labels(config, plan, reporter)
     first = plan.rasters[0]
@@ -82,10 +94,10 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
             else "There is no place for a chip in the part of the rasters to export.",
             "Check EXTENT, PLACEMENT and the layers.",
         )
-    check_writable(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
-    progress = _prepare(config, reporter)
-    finish = publish_folder if earlier is None else join_folder
-    with building(config.output, config.resume, finish) as partial, limited_cache(readers, plan.unit_rows):
+    check_space(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
+    progress = _prepare(config, draft, reporter)
+    join_it = earlier is not None
+    with building(config.output, config.resume, join_it) as partial, limited_cache(readers, plan.unit_rows):
         if earlier is not None and not progress.units:
             shutil.copy2(Path(config.output) / "chips.gpkg", partial / "chips.gpkg")
         new = earlier is None and not progress.units
@@ -131,12 +143,12 @@ def _check_settings(config: ExportChipsConfig) -> None:
         raise InputError("MIN_FEATURE_SHARE is set, and no features are given.", "Give LABELS, or leave it at 0.")
 
 
-def _prepare(config: ExportChipsConfig, reporter: Reporter) -> Progress:
+def _prepare(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> Progress:
     """What an interrupted export has left to go on from, or nothing; leftovers of other settings are removed."""
     if not config.resume:
         return Progress("")
     fresh = Progress(fingerprint_of(config))
-    partial = partial_path(config.output)
+    partial = draft.path
     found = Journal(partial, fresh.fingerprint).earlier() if (partial / "chips.gpkg").exists() else None
     if found is not None:
         reporter.log(f"Goes on with an interrupted export, of which {_count(found.chips, 'chip')} are there.")
@@ -145,7 +157,7 @@ def _prepare(config: ExportChipsConfig, reporter: Reporter) -> Progress:
         return found
     if partial.exists():
         reporter.log("Settings or layers have changed since the interrupted export: it begins anew.")
-        remove_partial(config.output)
+        draft.clear()
     return fresh
 
 

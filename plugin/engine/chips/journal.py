@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from ..files import rename
+
 JOURNAL = "export.json"
 SECONDS_BETWEEN_NOTES = 2.0
 
@@ -51,7 +53,7 @@ class Journal:
         """Write the progress down; all that it names must be on disk."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        fresh.replace(self.path)
+        rename(fresh, self.path)
         self.noted = time.monotonic()
 
     def remove(self) -> None:

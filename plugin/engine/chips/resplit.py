@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from ..config import SplitChipsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
-from ..files import check_writable, partial_path, remove_partial
+from ..files import check_space
+from .builder import building
 from .dataset import read_info
 from .divide import SplitRule, divide
 from .export import result_of
@@ -17,7 +19,7 @@ from .index import ChipIndex
 
 
 def split_chips(config: SplitChipsConfig, reporter: Reporter) -> dict[str, Any]:
-    """Divide a dataset's chips anew; index and description are replaced when both are whole.
+    """Divide a dataset's chips anew; index and description are replaced together when both are whole.
 
     Returns:
         As `export_chips`.
@@ -28,26 +30,24 @@ def split_chips(config: SplitChipsConfig, reporter: Reporter) -> dict[str, Any]:
         Cancelled: The user asked for the end.
     """
     rule = SplitRule.of(config)
-    folder = Path(config.chips)
-    info = read_info(folder)
-    if info.format_version < 2:
-        raise InputError(
-            f"The chip dataset {folder} was exported before chips kept their own statistics.", "Export it again."
-        )
-    index_path, description = folder / "chips.gpkg", folder / "dataset.json"
-    check_writable(index_path, index_path.stat().st_size)
-    stage = Stage(reporter, 2, "Dividing chips")
-    try:
-        shutil.copy2(index_path, partial_path(index_path))
+    folder = Path(os.path.realpath(config.chips))  # a link to it stays a link
+    read_info(folder)
+    with building(str(folder), join=True) as fresh:
+        info = read_info(folder)  # now that no other job changes it
+        if info.format_version < 2:
+            raise InputError(
+                f"The chip dataset {folder} was exported before chips kept their own statistics.", "Export it again."
+            )
+        index_path = folder / "chips.gpkg"
+        if not index_path.is_file():
+            raise InputError(f"The chip dataset {folder} has no index chips.gpkg.", "Export it again.")
+        check_space(index_path, index_path.stat().st_size)
+        stage = Stage(reporter, 2, "Dividing chips")
+        shutil.copyfile(index_path, fresh / "chips.gpkg")
         stage.advance()
-        with ChipIndex(partial_path(index_path), info.classes) as index:
+        with ChipIndex(fresh / "chips.gpkg", info.classes) as index:
             index.forget_splits()
             found = divide(index, info, rule, reporter)
-        partial_path(description).write_text(found.to_json(), encoding="utf-8")
+        (fresh / "dataset.json").write_text(found.to_json(), encoding="utf-8")
         stage.advance()
-        partial_path(index_path).replace(index_path)
-        partial_path(description).replace(description)
-    finally:
-        remove_partial(index_path)
-        remove_partial(description)
     return result_of(config.chips, found)

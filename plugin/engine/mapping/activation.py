@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from ..config import ActivationMapsConfig
+from ..drafts import check_writable
 from ..events import Reporter, readable_time
-from ..files import check_writable
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader, read_header
 from ..models.model_file import load_classifier, load_model

@@ -16,9 +16,9 @@ import torch
 
 from ..chips.features import Area
 from ..config import ActivationMapsConfig
+from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage
-from ..files import check_writable, partial_path
 from ..models.header import ModelHeader
 from ..models.networks import Segmenter
 from ..models.normalisation import Normaliser
@@ -213,11 +213,11 @@ class ActivationRaster:
                 )
             target.close()
             if self.target is not None:
-                self._style(highest)
+                self._style(target, highest)
             target.publish()
 
-    def _style(self, highest: float) -> None:
-        write_ramp_qml(partial_path(self.output).with_suffix(".qml"), 0.0, max(highest, 1e-6), HEAT)
+    def _style(self, target: TiledRaster, highest: float) -> None:
+        write_ramp_qml(target.draft.path.with_suffix(".qml"), 0.0, max(highest, 1e-6), HEAT)
         name = self.header.classes.names[self.target] if self.target is not None else ""
         if highest <= 0:
             self.reporter.warning(f'Nothing in the raster speaks for "{name}": its activation is 0 everywhere.')

@@ -12,9 +12,10 @@ import numpy as np
 from ..chips.features import FeatureFile
 from ..chips.placement import Spots, box_spots, feature_spots, join, moved_inside
 from ..config import ClassifyFeaturesConfig
+from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage
-from ..files import check_names, check_writable
+from ..files import check_names
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import RasterReader, crs_text

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import nn
 
+from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
-from ..files import partial_path, publish, remove_partial
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader
 from ..models.input_bands import RGB, first_convolution
@@ -73,10 +73,10 @@ def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeade
     rows, cols = picture.shape[0] / (height + GAP), picture.shape[1] / (width + GAP)
     figure.set_size_inches(max(4.5, CELL * cols + 0.6), CELL * rows + 1.1)
     try:
-        FigureCanvasAgg(figure).print_png(str(partial_path(path)))
-        publish(path)
+        with claim(path) as draft:
+            FigureCanvasAgg(figure).print_png(str(draft.fresh()))
+            publish(draft)
     except OSError as error:
-        remove_partial(path)
         raise ResourceError(
             f"The picture {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
         ) from error

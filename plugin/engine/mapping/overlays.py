@@ -12,11 +12,10 @@ import torch
 from matplotlib import image as pictures
 
 from ..assessment.pictures import between, stretch, visible_bands
-from ..chips.builder import publish_folder
 from ..config import ActivationMapsConfig
+from ..drafts import check_writable, claim, publish
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage
-from ..files import check_writable, partial_path, remove_partial
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
 from ..training.device import choose_device, describe_device, explain_memory
@@ -152,16 +151,13 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
 @contextmanager
 def building_pictures(final: str) -> Iterator[Path]:
     """A hidden folder that gets its name when the block ends well, and goes when not."""
-    partial = partial_path(final)
-    remove_partial(final)
     try:
-        partial.mkdir()
-        yield partial
-        publish_folder(partial, Path(final))
+        with claim(final) as draft:
+            draft.fresh().mkdir()
+            yield draft.path
+            publish(draft)
     except OSError as error:
         raise ResourceError(
             f"The folder {final} could not be written ({error.strerror or error}).",
             "Close its files in other programs, or choose another folder.",
         ) from error
-    finally:
-        remove_partial(final)

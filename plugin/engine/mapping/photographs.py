@@ -14,9 +14,9 @@ import numpy as np
 from ..chips.formats.images import ImageFacts, look_at, read_image
 from ..chips.formats.squares import square, square_with_gaps
 from ..config import ClassifyScenesConfig
+from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage
-from ..files import check_writable
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import missing_values

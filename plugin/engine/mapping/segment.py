@@ -10,9 +10,9 @@ from typing import Any
 from ..chips.features import Area
 from ..classes import ClassTable
 from ..config import SegmentRasterConfig
+from ..drafts import check_writable, publish
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable
 from ..models.model_file import load_model
 from ..raster_io import RasterInfo, crs_text
 from ..training.device import choose_device, describe_device, explain_memory
@@ -84,8 +84,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         target.finish(pixels)
         if shares is not None:
             shares.close()
-            shares.publish()
-        target.publish()
+        publish(*(raster.draft for raster in (shares, target) if raster is not None))
     seconds = time.monotonic() - begun
     mapped = int(pixels.sum())
     shown = shares_text(header.classes, pixels, mapped, info)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
+from ..drafts import check_writable, publish
 from ..events import Reporter
-from ..files import check_writable, partial_path
 from ..raster_io import RasterInfo
 from ..windows import Window
 from .answers import Answers, has_numbers
@@ -127,7 +127,6 @@ class StepOutputs:
         if self.grid is not None:
             self.grid.close()
             if self.sidecar is not None:
-                partial_path(self.grid.path).with_suffix(".qml").write_text(self.sidecar, encoding="utf-8")
-        for output in (self.shares, self.grid, self.values, self.members):
-            if output is not None:
-                output.publish()
+                self.grid.draft.path.with_suffix(".qml").write_text(self.sidecar, encoding="utf-8")
+        outputs = (self.shares, self.grid, self.values, self.members)
+        publish(*(output.draft for output in outputs if output is not None))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from osgeo import gdal, ogr
 
+from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
-from ..files import partial_path, publish, remove_partial
 from ..raster_io import spatial_reference
 from ..windows import Grid, Window
 from .answers import INTEGER, NUMBER, TEXT, Field
@@ -56,9 +56,9 @@ class Table:
         self.path, self.style, self.count = path, style, 0
         driver = DRIVERS[Path(path).suffix.lower()]
         self._transactions = driver == "GPKG"
-        remove_partial(path)
+        self.draft = claim(path)
         try:
-            self.dataset = gdal.GetDriverByName(driver).Create(str(partial_path(path)), 0, 0, 0, gdal.GDT_Unknown)
+            self.dataset = gdal.GetDriverByName(driver).Create(str(self.draft.fresh()), 0, 0, 0, gdal.GDT_Unknown)
             spatial = crs is not None
             # By itself GDAL puts numbers in quotes, too.
             options = ["STRING_QUOTING=IF_NEEDED"] if driver == "CSV" else []
@@ -73,6 +73,7 @@ class Table:
                 self.layer.CreateField(definition)
             self._begin()
         except RuntimeError as error:
+            self.__exit__()
             raise self._failure(error) from error
 
     def add(
@@ -121,18 +122,8 @@ class Table:
             self.layer = self.dataset = None
 
     def publish(self) -> None:
-        """Give the closed file its final name.
-
-        Raises:
-            ResourceError: Another program keeps an earlier file of that name open.
-        """
-        try:
-            publish(self.path)
-        except OSError as error:
-            raise ResourceError(
-                f"The file {self.path} could not be replaced ({error.strerror}).",
-                "Close it in other programs, remove its layer from the project, or choose another name.",
-            ) from error
+        """Give the closed file its final name; raises as `drafts.publish`."""
+        publish(self.draft)
 
     def _begin(self) -> None:
         if self._transactions:
@@ -147,7 +138,7 @@ class Table:
 
     def __exit__(self, *failure: object) -> None:
         self.layer = self.dataset = None
-        remove_partial(self.path)
+        self.draft.close()
 
     def _failure(self, error: RuntimeError) -> ResourceError:
         return ResourceError(

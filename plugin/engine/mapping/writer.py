@@ -9,8 +9,8 @@ import numpy as np
 from osgeo import gdal
 
 from ..classes import ClassTable
+from ..drafts import claim, publish
 from ..errors import ResourceError
-from ..files import partial_path, publish, remove_partial
 from ..raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
@@ -51,19 +51,19 @@ class TiledRaster:
         options: Sequence[str] = (),
     ) -> None:
         self.path, self.window = path, window
+        self.draft = claim(path)
         side = block_size(tile_size)
         layout = [
             "TILED=YES", f"BLOCKXSIZE={side}", f"BLOCKYSIZE={side}", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER",
             "NUM_THREADS=ALL_CPUS", *options,
         ]  # fmt: skip
         size = window.width, window.height
-        remove_partial(path)  # of a job that was killed
         try:
             self.dataset = gdal.GetDriverByName("GTiff").Create(
-                str(partial_path(path)), *size, len(names), gdal_type(dtype), layout
+                str(self.draft.fresh()), *size, len(names), gdal_type(dtype), layout
             )
         except RuntimeError as error:
-            remove_partial(path)
+            self.draft.close()
             raise self._failure(error) from error
         self.dataset.SetGeoTransform(like.grid.geotransform(window))
         reference = spatial_reference(like.crs)
@@ -102,18 +102,8 @@ class TiledRaster:
             self.dataset = None
 
     def publish(self) -> None:
-        """Give the closed file its final name.
-
-        Raises:
-            ResourceError: Another program keeps an earlier file of that name open.
-        """
-        try:
-            publish(self.path)
-        except OSError as error:
-            raise ResourceError(
-                f"The raster {self.path} could not be replaced ({error.strerror}).",
-                "Close it in other programs, remove its layer from the project, or choose another name.",
-            ) from error
+        """Give the closed file its final name; raises as `drafts.publish`."""
+        publish(self.draft)
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +111,7 @@ class TiledRaster:
     def __exit__(self, *failure: object) -> None:
         self.bands = []
         self.dataset = None  # an open file would write its sidecar after all
-        remove_partial(self.path)
+        self.draft.close()
 
     def _failure(self, error: RuntimeError) -> ResourceError:
         return ResourceError(
@@ -150,7 +140,7 @@ class ClassRaster(TiledRaster):
         """Close the file with the (C,) pixels of each class in its table, and put the QGIS style beside it."""
         self.bands[0].SetDefaultRAT(style.attribute_table(self.classes, pixels))
         self.close()
-        style.write_qml(partial_path(self.path).with_suffix(".qml"), self.classes)
+        style.write_qml(self.draft.path.with_suffix(".qml"), self.classes)
 
 
 class ProbabilityRaster(TiledRaster):
@@ -177,4 +167,4 @@ class MembersRaster(TiledRaster):
         """Close the file, and put the QGIS style of its first band beside it."""
         self.close()
         first = self.classes.classes[0]
-        style.write_member_qml(partial_path(self.path).with_suffix(".qml"), first)
+        style.write_member_qml(self.draft.path.with_suffix(".qml"), first)

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import nn
 
 from ..config import ARCHITECTURES, ENCODERS
+from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
-from ..files import partial_path, publish, remove_partial
 from .classifier_arguments import read_arguments
 from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
@@ -34,11 +34,11 @@ def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], hea
     """Write a state dict and its header to a model file; raises as `save_model`."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     try:
-        # Written by us: safetensors would make a file that only its owner may read.
-        partial_path(path).write_bytes(save(tensors, metadata=header.to_metadata()))
-        publish(path)
+        with claim(path) as draft:
+            # Written by us: safetensors would make a file that only its owner may read.
+            draft.fresh().write_bytes(save(tensors, metadata=header.to_metadata()))
+            publish(draft)
     except OSError as error:
-        remove_partial(path)
         raise ResourceError(
             f"The model file {path} could not be written ({error.strerror}).",
             "Free some space, or choose another folder.",

@@ -18,9 +18,9 @@ from torch import nn
 
 from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
+from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
-from ..files import check_writable
 from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...config import ConvertChipsConfig
+from ...drafts import check_writable, claim
 from ...errors import InputError
 from ...events import Reporter, Stage
-from ...files import check_writable
 from ..builder import building
 from ..dataset import NO_SPLIT, ChipDataset, open_dataset
 from .arcgis_folder import ArcgisWriter
@@ -42,6 +42,12 @@ def convert_chips(config: ConvertChipsConfig, reporter: Reporter) -> dict[str, A
         ResourceError: The folder cannot be written or its disk is full.
         Cancelled: The user asked for the end.
     """
+    check_apart(config.chips, config.output)
+    with claim(config.output):
+        return _convert_chips(config, reporter)
+
+
+def _convert_chips(config: ConvertChipsConfig, reporter: Reporter) -> dict[str, Any]:
     dataset = open_dataset(config.chips)
     kind = WRITERS[config.folder_format]
     _check_task(dataset, kind)
@@ -89,7 +95,6 @@ def _places(dataset: ChipDataset, kind: type[FolderWriter], reporter: Reporter) 
 def _check_target(config: ConvertChipsConfig) -> None:
     """A folder of ours is replaced only when asked; any other with something in it never is."""
     folder = Path(config.output)
-    check_apart(config.chips, config.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not folder.is_dir() or Note.read(folder) is None:
             raise InputError(

@@ -15,9 +15,9 @@ import numpy as np
 
 from ...classes import ClassTable
 from ...config import ImportChipsConfig
+from ...drafts import check_writable, claim
 from ...errors import InputError
 from ...events import Reporter, Stage
-from ...files import check_writable
 from ...raster_io import missing_values
 from ..builder import building, check_target
 from ..dataset import SPLITS, DatasetInfo
@@ -62,8 +62,13 @@ def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any
         ResourceError: The folder cannot be written or its disk is full.
         Cancelled: The user asked for the end.
     """
-    rule = _rule(config)
     check_apart(config.input, config.output)
+    with claim(config.output):
+        return _import_chips(config, reporter)
+
+
+def _import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any]:
+    rule = _rule(config)
     check_target(config.output, config.overwrite)
     with file_errors():
         folder = read_folder(Path(config.input), config.folder_format, reporter)

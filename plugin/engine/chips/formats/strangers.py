@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...files import is_same, lies_in
 
 LARGEST_XML = 10_000_000  # bytes; the label of a chip has some hundred
 
@@ -68,8 +69,8 @@ def check_apart(source: str, output: str) -> None:
     Raises:
         InputError: It does.
     """
-    one, other = Path(source).resolve(), Path(output).resolve()
-    if one == other or one in other.parents or other in one.parents:
+    one, other = Path(source), Path(output)
+    if is_same(one, other) or lies_in(one, other) or lies_in(other, one):
         raise InputError(f"The folders {source} and {output} lie in each other.", "Choose another OUTPUT.")
 
 
