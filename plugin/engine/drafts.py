@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from .errors import EngineError, InputError, ResourceError
 from .files import JOURNALS, SHAPEFILE_PARTS, SIDECARS, check_space, rename
 from .locks import Lock, read_words
 
-# In a hidden folder beside the result: the lock, the mark of what may be gone on with, what is to be renamed, and what
-# an earlier result was before.
-LOCK, KEPT, NOTE, EARLIER = "terrazzo.lock", "terrazzo.kept", "terrazzo.note", "terrazzo.earlier"
-RESERVED = (LOCK, KEPT, NOTE, EARLIER)
+# In a hidden folder beside the result: the lock, how many folders above were made for it, the mark of what may be gone
+# on with, what is to be renamed, and what an earlier result was before.
+LOCK, MADE, KEPT, NOTE, EARLIER = (f"terrazzo.{name}" for name in ("lock", "made", "kept", "note", "earlier"))
+RESERVED = (LOCK, MADE, KEPT, NOTE, EARLIER)
 ATTEMPTS = 100  # at a folder that others make and remove at the same time
 REMOVALS = 3  # of a folder that a thread still writes to
 
@@ -141,7 +141,7 @@ def scratch_folder() -> Iterator[Path]:
 def abandon() -> None:
     """Remove what this process has claimed and not published; it is about to end, whatever its threads do."""
     with _publishing:
-        for draft in list(_held.values()):
+        for draft in reversed(list(_held.values())):
             draft.end()
 
 
@@ -160,6 +160,8 @@ class Draft:
         self.keep, self.users, self.thread = keep, 0, threading.get_ident()
         self._made = _make_parents(self.folder)
         self._lock = self._take()
+        if self._made:
+            (self.folder / MADE).write_text(str(self._made))
 
     def fresh(self) -> Path:
         """`path`, once nothing is there any more, also of what might have been gone on with."""
@@ -253,7 +255,7 @@ class Draft:
         """Remove all that lies in the hidden folder; links are removed, not followed."""
         for _ in range(REMOVALS):
             # The note first: without what it names it would be wrong.
-            names = sorted(set(_listed(self.folder)) - {LOCK}, key=lambda name: name != NOTE)
+            names = sorted(set(_listed(self.folder)) - {LOCK, MADE}, key=lambda name: name != NOTE)
             if not names:
                 return
             for entry in (self.folder / name for name in names):
@@ -269,10 +271,11 @@ class Draft:
             _held.pop(self.folder, None)
         if not any((self.folder / name).exists() for name in (KEPT, NOTE)):
             self.clear()
+        made = self._made_before()
+        if set(_listed(self.folder)) <= {LOCK, MADE}:
+            (self.folder / MADE).unlink(missing_ok=True)
         self._lock.release()
-        for folder in (self.folder, *self._made):
-            with suppress(OSError):  # something is in it
-                folder.rmdir()
+        _remove_empty([self.folder, *list(self.folder.parents)[:made]])
 
     def busy(self) -> InputError:
         """What is said to another job that wants to write the same."""
@@ -304,7 +307,7 @@ class Draft:
                 self._check_ours()
                 return Lock(self.folder / LOCK, _holder())
             except FileNotFoundError:  # another job has just removed the folder, or the one that it lies in
-                self._made += _make_parents(self.folder)
+                self._made = max(self._made, _make_parents(self.folder))
             except BlockingIOError:
                 raise self.busy() from None
             except OSError as error:
@@ -322,16 +325,23 @@ class Draft:
                 "Remove it, or choose another name.",
             )
 
+    def _made_before(self) -> int:
+        """How many folders above were made for this result, by this job or one that was killed."""
+        try:
+            return int((self.folder / MADE).read_text())
+        except (OSError, ValueError):
+            return 0
+
     def _fail(self, error: OSError) -> None:
-        for folder in self._made:
-            with suppress(OSError):
-                folder.rmdir()
+        _remove_empty(list(self.folder.parents)[: self._made])
         raise _unwritable(self.final.parent, error) from error
 
     def _entries(self) -> list[Path]:
         """What is to be renamed, the result itself last; [] once that was done."""
         if not os.path.lexists(self.path):
             return []
+        if self.path.is_dir():
+            return [self.path]
         beside = [entry for entry in self.folder.iterdir() if entry != self.path and self._belongs(entry.name)]
         return [*sorted(beside), self.path]
 
@@ -409,17 +419,21 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Make the folders above one; gives those that were not there, the lowest first."""
-    missing = [parent for parent in folder.parents if not os.path.lexists(parent)]
+def _make_parents(folder: Path) -> int:
+    """Make the folders above one; gives how many were not there."""
+    missing = sum(not os.path.lexists(parent) for parent in folder.parents)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        for parent in missing:
-            with suppress(OSError):
-                parent.rmdir()
+        _remove_empty(list(folder.parents)[:missing])
         raise _unwritable(folder.parent, error) from error
     return missing
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # something is in it
+            folder.rmdir()
 
 
 def _unwritable(folder: Path, error: OSError) -> ResourceError:

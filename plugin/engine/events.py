@@ -7,6 +7,7 @@ fills a progress bar.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .errors import Cancelled
@@ -41,6 +42,10 @@ class Reporter:
     def orphaned(self) -> bool:
         """Whether whoever started the job is gone."""
         return False
+
+    def saving(self) -> AbstractContextManager[None]:
+        """A block that may last although whoever started the job is gone: it saves what took long to make."""
+        return nullcontext()
 
     def check_wanted(self) -> None:
         """Raise `Cancelled` where the user asked for the end, or nobody is there any more to use what comes out."""

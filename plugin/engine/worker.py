@@ -3,7 +3,7 @@
 JOB.json holds {"protocol": 1, "job": an id of `jobs.JOBS`, "config": its settings}. Standard output carries one JSON
 object a line, {"event": "progress" | "log" | "warning" | "epoch" | "result" | "error", ...}, and nothing else;
 standard error is the log. Standard input brings the commands `cancel` and `finish`; its end means that whoever
-started the worker is gone.
+started the worker is gone, and the worker ends, too.
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 from .config import OUTPUTS
-from .drafts import claim
+from .drafts import abandon, claim
 from .errors import Cancelled, EngineError, InputError, ResourceError
 from .events import PROTOCOL, Reporter
 from .jobs import JOBS
 
 EXIT_RESULT, EXIT_ERROR, EXIT_CANCELLED = 0, 2, 3
+# Seconds in which a job that nobody waits for any more may end by itself, and those that it may need to save a
+# training: it hears of it after its batch.
+GRACE, SAVING_GRACE = 0.5, 300.0
+LOOK = 0.05  # seconds between two looks at it
 
 
 class JsonReporter(Reporter):
@@ -39,6 +45,7 @@ class JsonReporter(Reporter):
         self._cancel = threading.Event()
         self._finish = threading.Event()
         self._orphaned = threading.Event()
+        self._saving = 0
 
     def send(self, event: str, **values: Any) -> None:
         """Write one event."""
@@ -64,6 +71,27 @@ class JsonReporter(Reporter):
             elif command:
                 print(f"Unknown command: {command!r}", file=sys.stderr)
         self._orphaned.set()
+
+    def end_when_orphaned(self) -> None:
+        """Wait until nobody is there any more, then end the process, and leave nothing; runs on a thread of its own.
+
+        Jobs look by themselves whether they are wanted, but not while they import torch, or in a long call.
+        """
+        self._orphaned.wait()
+        begun = time.monotonic()
+        while time.monotonic() - begun < (SAVING_GRACE if self._saving else GRACE):
+            time.sleep(LOOK)
+        abandon()
+        os._exit(EXIT_CANCELLED)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """See `Reporter.saving`."""
+        self._saving += 1
+        try:
+            yield
+        finally:
+            self._saving -= 1
 
     def progress(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
         """Send how much is done."""
@@ -201,6 +229,7 @@ def main(arguments: list[str]) -> int:
     events, commands = private_streams()
     reporter = JsonReporter(events)
     threading.Thread(target=reporter.listen, args=(commands,), daemon=True, name="commands").start()
+    threading.Thread(target=reporter.end_when_orphaned, daemon=True, name="orphan").start()
     return run(arguments[0], reporter)
 
 

@@ -16,9 +16,9 @@ from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import ActivationMapsConfig
+from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Stage
-from plugin.engine.files import partial_path
 from plugin.engine.mapping import activation, activation_rasters
 from plugin.engine.mapping.grad_cam import chip_activation, pixel_gradients, weighted
 from plugin.engine.mapping.taps import Tap
@@ -154,7 +154,9 @@ def test_rasters_of_any_size_get_an_activation(tmp_path: Path, height: int, widt
 
 
 def test_what_a_killed_job_left_is_in_nobodys_way(tmp_path: Path) -> None:
-    partial_path(str(tmp_path / "a.tif")).write_text("half a raster")
+    hidden = hidden_folder(tmp_path / "a.tif")
+    hidden.mkdir()
+    (hidden / "a.tif").write_text("half a raster")
     image = write_raster(tmp_path / "i.tif", scene())
     run(tmp_path, save(tmp_path, spotter()), input=image, target_class="spot")
     assert pixels(tmp_path / "a.tif").shape == (80, 96)

@@ -1,44 +1,65 @@
+"""Names that are refused, and how much room there is."""
+
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from plugin.engine.errors import ResourceError
-from plugin.engine.files import check_writable, partial_path, publish, remove_partial
+from plugin.engine.errors import InputError, ResourceError
+from plugin.engine.files import check_kept, check_names, check_space
 
 
-def test_a_result_takes_its_sidecars_along_and_drops_stale_ones(tmp_path: Path) -> None:
-    final = tmp_path / "map.tif"
-    final.write_text("old")
-    (tmp_path / "map.tif.ovr").write_text("overview of the old")
-    partial = partial_path(final)
-    partial.write_text("new")
-    Path(f"{partial}.aux.xml").write_text("names")
-    partial.with_suffix(".qml").write_text("style")
-    publish(final)
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
-        "map.tif": "new",
-        "map.tif.aux.xml": "names",
-        "map.qml": "style",
-    }
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A dataset of sorts, and a raster."""
+    (tmp_path / "chips" / "images").mkdir(parents=True)
+    (tmp_path / "chips" / "dataset.json").write_text("{}")
+    (tmp_path / "raster.tif").write_text("pixels")
+    return tmp_path
 
 
-def test_what_an_interrupted_job_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    final = tmp_path / "map.tif"
-    final.write_text("earlier")
-    partial_path(final).write_text("half")
-    Path(f"{partial_path(final)}.aux.xml").write_text("half")
-    remove_partial(final)
-    assert [file.name for file in tmp_path.iterdir()] == ["map.tif"]
+def kept(folder: Path, **outputs: str) -> None:
+    read = {"a dataset": [folder / "chips" / "dataset.json", folder / "chips" / "images"]}
+    check_kept({name: str(folder / path) for name, path in outputs.items()}, {
+        **read, "the raster": [folder / "raster.tif", "WMS:nowhere", "x" * 5000],
+    })  # fmt: skip
 
 
-def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ResourceError, match="Choose another folder"):
-        check_writable(tmp_path / "file" / "map.tif")
+@pytest.mark.parametrize(
+    "outputs, words",
+    [
+        ({"OUTPUT": "raster.tif"}, "is the raster, which would be lost"),
+        ({"OUTPUT": "link.tif"}, "is the raster, which would be lost"),
+        ({"OUTPUT": "hard.tif"}, "is the raster, which would be lost"),
+        ({"OUTPUT": "there/raster.tif"}, "is the raster, which would be lost"),
+        ({"REPORT": "chips/dataset.json"}, "is a dataset, which would be lost"),
+        ({"REPORT": "chips/images/new.html"}, "lies in .*images, which is a dataset"),
+        ({"OUTPUT": "chips"}, "holds .*dataset.json, which is a dataset and would be lost"),
+        ({"OUTPUT": "new.tif", "GRID": "there/new.tif"}, "OUTPUT and GRID are both"),
+        ({"OUTPUT": "new", "REPORT": "new/deep/r.html"}, "lie in each other"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(folder: Path, outputs: dict[str, str], words: str) -> None:
+    (folder / "link.tif").symlink_to(folder / "raster.tif")
+    (folder / "there").symlink_to(folder)
+    os.link(folder / "raster.tif", folder / "hard.tif")
+    with pytest.raises(InputError, match=words):
+        kept(folder, **outputs)
+
+
+def test_a_report_beside_the_files_of_a_dataset_is_fine(folder: Path) -> None:
+    kept(folder, REPORT="chips/report.html", OUTPUT="raster.tif.html")
+
+
+def test_outputs_of_one_name_are_told_before_they_are_there(tmp_path: Path) -> None:
+    (tmp_path / "there").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="A and B are both"):
+        check_names({"A": str(tmp_path / "x.tif"), "B": str(tmp_path / "there/x.tif")}, {".tif": "GeoTIFF"})
 
 
 def test_a_disk_without_room_is_refused_with_both_sizes(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"has .* free, and about 1e\+03 TB|needed"):
-        check_writable(tmp_path / "map.tif", needed_bytes=10**15)
+        check_space(tmp_path / "new" / "map.tif", needed_bytes=10**15)
+    assert not (tmp_path / "new").exists()

@@ -11,7 +11,7 @@ from osgeo import gdal
 from synthetic import write_raster
 
 from plugin.engine.classes import ClassTable
-from plugin.engine.files import partial_path
+from plugin.engine.drafts import hidden_folder
 from plugin.engine.mapping.writer import ClassRaster
 from plugin.engine.raster_io import RasterReader
 from plugin.engine.windows import Window
@@ -27,7 +27,8 @@ def write(folder: Path, classes: ClassTable) -> gdal.Dataset:
     assert not (folder / "map.tif").exists()
     target.finish(np.array([600, 600]))
     target.publish()
-    assert not partial_path(folder / "map.tif").exists()
+    target.draft.close()
+    assert not hidden_folder(folder / "map.tif").exists()
     return gdal.Open(str(folder / "map.tif"))
 
 

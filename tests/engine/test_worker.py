@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,19 @@ def start(folder: Path, job: Any, code: str = "") -> subprocess.Popen[str]:
         )
         command = [sys.executable, "-c", script, str(path)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    with open(folder / "worker.log", "w") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=log, text=True)
+
+
+def ended(process: subprocess.Popen[str], folder: Path, commands: str = "") -> tuple[str, str]:
+    """What a worker gives and logs until its end; its standard input stays open, as it does while QGIS lives."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(commands)
+    process.stdin.flush()
+    output = process.stdout.read()
+    process.wait(20)
+    process.stdin.close()
+    return output, (folder / "worker.log").read_text()
 
 
 TEST_JOB = {"protocol": 1, "job": "test", "config": {}}
@@ -49,7 +62,7 @@ def test_only_events_reach_standard_output_whatever_libraries_print(tmp_path: Pa
         reporter.log("ünïcode")
         return {"answer": 42}
     """
-    output, log = start(tmp_path, TEST_JOB, code).communicate()
+    output, log = ended(start(tmp_path, TEST_JOB, code), tmp_path)
     assert events(output) == [{"event": "log", "text": "ünïcode"}, {"event": "result", "result": {"answer": 42}}]
     assert "from Python" in log and "from C" in log and "from a child" in log
 
@@ -59,13 +72,13 @@ def test_numbers_of_numpy_travel_as_json(tmp_path: Path) -> None:
         import numpy as np
         return {"count": np.int64(3), "values": np.array([0.5, 1])}
     """
-    output, _ = start(tmp_path, TEST_JOB, code).communicate()
+    output, _ = ended(start(tmp_path, TEST_JOB, code), tmp_path)
     assert events(output)[-1]["result"] == {"count": 3, "values": [0.5, 1.0]}
 
 
 def test_cancel_ends_the_job_without_a_result(tmp_path: Path) -> None:
     process = start(tmp_path, TEST_JOB, "while True:\n    reporter.check_wanted()\n    time.sleep(0.01)")
-    output, _ = process.communicate("cancel\n", timeout=20)
+    output, _ = ended(process, tmp_path, "cancel\n")
     assert process.returncode == worker.EXIT_CANCELLED
     assert events(output)[-1]["kind"] == "Cancelled"
 
@@ -77,7 +90,8 @@ def test_finish_and_the_end_of_standard_input_are_heard(tmp_path: Path) -> None:
         return {"cancelled": reporter.cancel_requested()}
     """
     process = start(tmp_path, TEST_JOB, code)
-    output, log = process.communicate("nonsense\nfinish\n", timeout=20)
+    output, _ = process.communicate("nonsense\nfinish\n", timeout=20)
+    log = (tmp_path / "worker.log").read_text()
     assert process.returncode == 0 and events(output)[-1]["result"] == {"cancelled": False}
     assert "Unknown command: 'nonsense'" in log
 
@@ -90,16 +104,15 @@ def test_a_job_goes_on_when_nobody_reads_its_events(tmp_path: Path) -> None:
         return {{}}
     """
     process = start(tmp_path, TEST_JOB, code)
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
     process.stdout.close()
-    process.stderr.read()
     process.wait(20)
     assert (tmp_path / "saved").exists()
 
 
 def test_an_unexpected_failure_is_one_sentence_and_a_traceback_in_the_log(tmp_path: Path) -> None:
     process = start(tmp_path, TEST_JOB, "raise RuntimeError('first line\\nsecond line')")
-    output, log = process.communicate()
+    output, log = ended(process, tmp_path)
     error = events(output)[-1]
     assert process.returncode == worker.EXIT_ERROR
     assert error["problem"] == "The job failed with RuntimeError: first line" and error["remedy"]
@@ -118,7 +131,7 @@ def test_an_unexpected_failure_is_one_sentence_and_a_traceback_in_the_log(tmp_pa
 )
 def test_a_job_that_cannot_be_is_refused_in_words(tmp_path: Path, job: Any, words: str) -> None:
     process = start(tmp_path, job)
-    output, _ = process.communicate()
+    output, _ = ended(process, tmp_path)
     (error,) = events(output)
     assert process.returncode == worker.EXIT_ERROR
     assert (error["event"], error["kind"]) == ("error", "InputError") and words in error["problem"]
@@ -128,7 +141,9 @@ def test_wrong_settings_are_refused_before_torch_is_imported(tmp_path: Path) -> 
     path = tmp_path / "job.json"
     path.write_text(json.dumps({"protocol": 1, "job": "segmentraster", "config": {}}))
     code = "import sys; from plugin.engine import worker; worker.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, input=b"", check=False).returncode == 0
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdin=subprocess.PIPE)
+    assert process.wait(60) == 0
+    process.communicate()
 
 
 class OutOfMemoryError(RuntimeError):
@@ -158,7 +173,7 @@ def test_errors_of_the_engine_stay_as_they_are() -> None:
 
 
 def test_status_tells_of_the_machine(tmp_path: Path) -> None:
-    output, _ = start(tmp_path, {"protocol": 1, "job": "status", "config": {}}).communicate()
+    output, _ = ended(start(tmp_path, {"protocol": 1, "job": "status", "config": {}}), tmp_path)
     found = events(output)[-1]["result"]
     assert found["python"] == sys.executable and found["ready"] and found["missing"] == []
     assert found["versions"]["torch"][0].isdigit() and found["threads"] >= 1 and found["memory"] > 2**28
@@ -172,6 +187,67 @@ def test_status_works_without_torch_and_says_so(tmp_path: Path) -> None:
         from plugin.engine import jobs
         return jobs.JOBS["status"]({}, reporter)
     """
-    output, _ = start(tmp_path, TEST_JOB, code).communicate()
+    output, _ = ended(start(tmp_path, TEST_JOB, code), tmp_path)
     found = events(output)[-1]["result"]
     assert found["missing"] == ["torch"] and not found["ready"] and found["gpus"] == []
+
+
+# --- whoever started it is gone
+
+
+def orphan(tmp_path: Path, code: str) -> tuple[subprocess.Popen[str], float]:
+    """A worker that has begun to write `out/map.tif` and runs `code`, without a parent; and since when."""
+    begin = f"""
+        from plugin.engine.drafts import claim, publish
+        claim({str(tmp_path / "out" / "a.html")!r}).fresh().write_text("half")
+        reporter.log("begun")
+    """
+    job = {"protocol": 1, "job": "test", "config": {"output": str(tmp_path / "out" / "map.tif")}}
+    process = start(tmp_path, job, textwrap.dedent(begin) + textwrap.dedent(code))
+    assert process.stdin is not None and process.stdout is not None
+    assert "begun" in process.stdout.readline()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".map.tif.partial", ".a.html.partial"}
+    process.stdin.close()
+    return process, time.monotonic()
+
+
+@pytest.mark.parametrize("code", ["time.sleep(60)", "while True:\n    pass"])
+def test_an_orphan_ends_within_two_seconds_and_leaves_nothing(tmp_path: Path, code: str) -> None:
+    process, begun = orphan(tmp_path, code)
+    assert process.wait(20) == worker.EXIT_CANCELLED
+    assert time.monotonic() - begun < 2 and not (tmp_path / "out").exists()
+
+
+def test_an_orphan_that_saves_gets_the_time(tmp_path: Path) -> None:
+    code = f"""
+        with reporter.saving():
+            while not reporter.orphaned():
+                time.sleep(0.01)
+            time.sleep(1.5)
+            with claim({str(tmp_path / "out" / "b.html")!r}) as draft:
+                draft.fresh().write_text("saved")
+                publish(draft)
+        time.sleep(60)
+    """
+    process, _ = orphan(tmp_path, code)
+    process.wait(20)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.html"]
+
+
+def test_a_second_worker_for_a_result_ends_before_it_imports_torch(tmp_path: Path) -> None:
+    job = {"protocol": 1, "job": "segmentraster", "config": {"output": str(tmp_path / "out" / "map.tif")}}
+    (tmp_path / "first").mkdir()
+    first = start(tmp_path / "first", {**job, "job": "test"}, "reporter.log('begun')\ntime.sleep(60)")
+    try:
+        assert first.stdout is not None and "begun" in first.stdout.readline()
+        begun = time.monotonic()
+        output, _ = ended(start(tmp_path, job), tmp_path)
+        (error,) = events(output)
+        assert error["kind"] == "InputError" and f"another job (process {first.pid}, since" in error["problem"]
+        assert time.monotonic() - begun < 5
+    finally:
+        first.kill()
+        first.communicate()
+    output, _ = ended(start(tmp_path, job), tmp_path)
+    assert "is incomplete" in events(output)[0]["problem"]
+    assert not (tmp_path / "out").exists()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from heard import Heard
 
+from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled
 from plugin.engine.events import Reporter
-from plugin.engine.files import partial_path
 from plugin.worker_process import WorkerError, run_job
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake workers are POSIX scripts")
@@ -178,7 +178,8 @@ def test_a_failure_leaves_no_partial_output_and_earlier_files_whole(tmp_path: Pa
     settings = {name: str(tmp_path / f"{name}.tif") for name in ("output", "report", "probabilities")}
     for path in settings.values():
         Path(path).write_text("earlier")
-        partial_path(path).write_text("half")
+        hidden_folder(path).mkdir()
+        (hidden_folder(path) / Path(path).name).write_text("half")
     with pytest.raises(WorkerError):
         run_job(fake_worker(tmp_path, "sys.exit(1)"), "segmentraster", settings, Reporter())
     assert {path.name for path in tmp_path.iterdir()} == {"python", "output.tif", "report.tif", "probabilities.tif"}

@@ -104,11 +104,10 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
         with ChipIndex(partial / "chips.gpkg", outline.classes, first.crs if new else None) as index:
             if progress.units:
                 index.remove(f"fid > {progress.chips}")  # written after the last note
-            export = _Export(config, plan, cutter, outline, index, partial, join, progress)
+            export = _Export(config, plan, cutter, outline, index, draft, join, progress)
             export.write_chips(Stage(reporter, planned, "Writing chips"))
             export.report_left_out(reporter)
             info = divide(index, outline, rule, reporter)
-        export.journal.remove()
         (partial / "dataset.json").write_text(info.to_json(), encoding="utf-8")
     return result_of(config.output, info)
 
@@ -148,14 +147,13 @@ def _prepare(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> Pro
     if not config.resume:
         return Progress("")
     fresh = Progress(fingerprint_of(config))
-    partial = draft.path
-    found = Journal(partial, fresh.fingerprint).earlier() if (partial / "chips.gpkg").exists() else None
+    found = Journal(draft.folder, fresh.fingerprint).earlier() if (draft.path / "chips.gpkg").exists() else None
     if found is not None:
         reporter.log(f"Goes on with an interrupted export, of which {_count(found.chips, 'chip')} are there.")
         for path in without_files(config):
             reporter.warning(f"Whether {path} has changed since the interruption cannot be told: it is no file.")
         return found
-    if partial.exists():
+    if draft.path.exists():
         reporter.log("Settings or layers have changed since the interrupted export: it begins anew.")
         draft.clear()
     return fresh
@@ -182,15 +180,15 @@ class _Export:
         cutter: Cutter,
         outline: DatasetInfo,
         index: ChipIndex,
-        folder: Path,
+        draft: Draft,
         join: Join,
         progress: Progress,
     ) -> None:
         self.config, self.plan, self.cutter, self.index, self.join = config, plan, cutter, index, join
         self.progress = progress
-        self.journal = Journal(folder, progress.fingerprint)
+        self.journal = Journal(draft.folder, progress.fingerprint)
         self.files = ChipFiles(
-            folder, outline.crs, outline.band_names, outline.nodata, outline.classes, outline.label_nodata,
+            draft.path, outline.crs, outline.band_names, outline.nodata, outline.classes, outline.label_nodata,
             config.chip_format, config.compression,
         )  # fmt: skip
         self.plain = Counter(progress.plain)

@@ -26,7 +26,7 @@ class Progress:
 
 
 class Journal:
-    """Keeps an export's progress in its hidden folder.
+    """Keeps an export's progress in its hidden folder, beside what becomes the dataset.
 
     Args:
         folder: The hidden folder.
@@ -55,7 +55,3 @@ class Journal:
         fresh.write_text(json.dumps(asdict(progress)), encoding="utf-8")
         rename(fresh, self.path)
         self.noted = time.monotonic()
-
-    def remove(self) -> None:
-        """The export is whole."""
-        self.path.unlink(missing_ok=True)

@@ -127,12 +127,13 @@ def fit(
 @contextmanager
 def saving_when_orphaned(reporter: Reporter, save: Callable[[], object]) -> Iterator[None]:
     """Save what there is when the block is cancelled because whoever started the job is gone."""
-    try:
-        yield
-    except Cancelled:
-        if reporter.orphaned():
-            save()
-        raise
+    with reporter.saving():
+        try:
+            yield
+        except Cancelled:
+            if reporter.orphaned():
+                save()
+            raise
 
 
 class _Fitting:

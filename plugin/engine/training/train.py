@@ -176,10 +176,11 @@ def shown_split(splits: dict[str, np.ndarray]) -> str:
     return next(split for split in ("test", "validation", "training") if len(splits[split]))
 
 
-def save(training: Training, trained: Trained) -> ModelHeader:
+def save(training: Training, trained: Trained, reporter: Reporter) -> ModelHeader:
     """Write the model file; returns its header."""
     described = header(training, trained, finished=True)
-    save_state(training.config.output, trained.fitted.state, described)
+    with reporter.saving():
+        save_state(training.config.output, trained.fitted.state, described)
     return described
 
 

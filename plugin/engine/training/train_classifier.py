@@ -63,7 +63,7 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
     """
     training, summary = _prepare(config, reporter)
     trained = train(training, reporter)
-    header = save(training, trained)
+    header = save(training, trained, reporter)
     if config.report:
         write_report(config.report, _report(training, trained, header, summary))
     return results(training, trained, reporter)

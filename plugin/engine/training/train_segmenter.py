@@ -57,7 +57,7 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     """
     training = _prepare(config, reporter)
     trained = train(training, reporter)
-    header = save(training, trained)
+    header = save(training, trained, reporter)
     if config.report:
         write_report(config.report, _report(training, trained, header))
     return results(training, trained, reporter)
