@@ -32,7 +32,8 @@ from .layer_parameters import Features, Raster
 from .layers import gdal_path, given_crs, layer_crs, raster_layer
 from .list_parameters import Bands
 from .parameters import InputFile, Parameters, Row, Setting
-from .places import place_wished, remove_layer_file
+from .places import place_wished
+from .sinks import WholeSink
 
 PREFIX = "predicted_"
 LOOK_EVERY = 1000  # features written between two looks whether the user wants to cancel
@@ -152,36 +153,29 @@ class ClassifyFeatures(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker, then write the features."""
-        from ..plugin.engine.files import check_writable
+        # Claimed before the work, which may be long.
+        with WholeSink(self, self._parameters, "OUTPUT", context) as output:
+            return self._classify(settings, output, context, reporter)
+
+    def _classify(
+        self, settings: dict[str, Any], output: WholeSink, context: QgsProcessingContext, reporter: Reporter
+    ) -> dict[str, Any]:
         from ..plugin.engine.mapping.answers import Answers, field_titles
 
-        path = self._place.path
-        if path is not None:
-            check_writable(path)  # before the work; it makes the folder
         answers = Answers.of(self._header, settings["threshold"])
         settings["output"] = str(Path(settings["features"]).with_name("answers.gpkg"))
         own = self._source.fields()
         wanted = unlike(answers.fields(self._prefix), own.names(), reporter)
-        warn_of_cut_names(path, [*own.names(), *(field.name for field in wanted)], reporter)
+        warn_of_cut_names(output.path, [*own.names(), *(field.name for field in wanted)], reporter)
         fields = QgsFields(own)
         for field in wanted:
             made = QgsField(field.name, TYPES[field.kind])
             made.setAlias(field.title)
             fields.append(made)
         self.run_worker(settings, reporter)
-        target, name = self.parameterAsSink(
-            self._parameters, "OUTPUT", context, fields, self._source.wkbType(), self._own_crs
-        )
-        if target is None:
-            raise QgsProcessingException(self.invalidSinkError(self._parameters, "OUTPUT"))
-        try:
-            written = self._write(settings["output"], target, fields, len(wanted), reporter)
-        except BaseException:
-            del target
-            if path is not None and not self._place.layer:
-                remove_layer_file(path)  # of a half-written layer nobody would know
-            raise
-        del target
+        output.open(fields, self._source.wkbType(), self._own_crs)
+        written = self._write(settings["output"], output, fields, len(wanted), reporter)
+        name = output.publish()
         written.tell(reporter)
         titles = field_titles(wanted)
         style = Titles(titles)
@@ -193,7 +187,7 @@ class ClassifyFeatures(WorkerAlgorithm):
             set_titles(in_memory, titles)
         return {"OUTPUT": name}
 
-    def _write(self, path: str, target: QgsFeatureSink, fields: QgsFields, added: int, reporter: Reporter) -> Count:
+    def _write(self, path: str, output: WholeSink, fields: QgsFields, added: int, reporter: Reporter) -> Count:
         """Write all features of the source, with their answers where there are such."""
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
@@ -215,6 +209,6 @@ class ClassifyFeatures(WorkerAlgorithm):
             written = QgsFeature(fields)
             written.setGeometry(feature.geometry())
             written.setAttributes([*feature.attributes(), *values])
-            if not target.addFeature(written, QgsFeatureSink.Flag.FastInsert):
-                raise QgsProcessingException(self.writeFeatureError(target, self._parameters, "OUTPUT"))
+            if not output.sink.addFeature(written, QgsFeatureSink.Flag.FastInsert):
+                raise QgsProcessingException(self.writeFeatureError(output.sink, self._parameters, "OUTPUT"))
         return count

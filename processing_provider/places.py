@@ -19,11 +19,9 @@ from qgis.core import (
     QgsProcessingUtils,
     QgsProperty,
     QgsProviderRegistry,
-    QgsVectorFileWriter,
 )
 
 from ..plugin.engine.errors import InputError
-from ..plugin.engine.files import JOURNALS
 
 # What stands in front of the address of a database; one letter is a disk of Windows.
 PROVIDER = re.compile(r"^\w{2,}:")
@@ -104,14 +102,6 @@ def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
 def places_read(names: Iterable[str], parameters: dict, context: QgsProcessingContext) -> dict[str, Place]:
     """`place_read` of some parameters."""
     return {name: place_read(parameters.get(name), context) for name in names}
-
-
-def remove_layer_file(path: Path) -> None:
-    """Remove the file of a layer with what belongs to it, where it is there."""
-    if path.suffix.lower() == ".shp":
-        QgsVectorFileWriter.deleteShapeFile(str(path))
-    for part in (path, *(path.with_name(path.name + journal) for journal in JOURNALS)):
-        part.unlink(missing_ok=True)
 
 
 def _text(given: Any, context: QgsProcessingContext) -> str:
