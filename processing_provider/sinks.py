@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Optional
 
-from osgeo import gdal
+from osgeo import gdal, ogr
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeatureSink,
@@ -135,12 +135,20 @@ def _copy_table(source: Path, target: Path, table: str) -> None:
     try:
         made, into = gdal.OpenEx(str(source), gdal.OF_VECTOR), gdal.OpenEx(str(target), gdal.OF_VECTOR | gdal.OF_UPDATE)
         layer = made.GetLayer(0)
-        into.StartTransaction()
+        into.StartTransaction()  # in which GDAL's own CopyLayer would begin another one
         for place in reversed(range(into.GetLayerCount())):
             if into.GetLayer(place).GetName().lower() == table.lower():
                 into.DeleteLayer(place)
         options = [f"GEOMETRY_NAME={layer.GetGeometryColumn()}"] if layer.GetGeometryColumn() else []
-        into.CopyLayer(layer, table, options)
+        copy = into.CreateLayer(table, layer.GetSpatialRef(), layer.GetGeomType(), options)
+        definition = layer.GetLayerDefn()
+        for place in range(definition.GetFieldCount()):
+            copy.CreateField(definition.GetFieldDefn(place))
+        for feature in layer:
+            copied = ogr.Feature(copy.GetLayerDefn())
+            copied.SetFrom(feature)
+            copied.SetFID(feature.GetFID())
+            copy.CreateFeature(copied)
         into.CommitTransaction()
     except (RuntimeError, AttributeError) as error:
         raise ResourceError(

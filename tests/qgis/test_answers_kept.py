@@ -1,6 +1,8 @@
 """Classifiers through QGIS: what is refused in the open dialog, and what of the user's is never lost."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,89 @@ def test_a_failure_while_writing_leaves_no_half_layer(run, model, scene, tmp_pat
     with pytest.raises(QgsProcessingException, match="the disk is gone"):
         run("classifyfeatures", Listener(), **given, OUTPUT=str(tmp_path / f"out{ending}"))
     assert len(made) == 3 and leftovers(tmp_path) == []
+    file = save(places(), tmp_path / f"out{ending}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    made.clear()
+    with pytest.raises(QgsProcessingException, match="the disk is gone"):
+        run("classifyfeatures", Listener(), **given, OUTPUT=file)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def fields_of(file, layer):
+    return QgsVectorLayer(f"{file}|layername={layer}", layer, "ogr").fields().names()
+
+
+def test_a_table_joins_a_geopackage_as_a_whole_or_not_at_all(run, model, scene, tmp_path, monkeypatch):
+    from terrazzo.processing_provider import classifyfeatures
+
+    file = save(places(), tmp_path / "user.gpkg", "places")
+    save(places(), file, "answers")
+    output = f"ogr:dbname='{file}' table=\"answers\" (geom)"
+    given = {"INPUT": scene[0], "FEATURES": places(), "MODEL": model, "DEVICE": "cpu", "OUTPUT": output}
+
+    def fail(fields):
+        raise QgsProcessingException("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(classifyfeatures, "QgsFeature", fail)
+        with pytest.raises(QgsProcessingException, match="the disk is gone"):
+            run("classifyfeatures", Listener(), **given)
+    earlier = fields_of(file, "answers")
+    assert "predicted_class" not in earlier and leftovers(tmp_path) == ["user.gpkg"]
+    opened = QgsVectorLayer(f"{file}|layername=places", "places", "ogr")  # as in a project
+    run("classifyfeatures", Listener(), **given)
+    assert "predicted_class" in fields_of(file, "answers") and fields_of(file, "places") == earlier
+    assert QgsVectorLayer(f"{file}|layername=answers", "a", "ogr").featureCount() == opened.featureCount() == 5
+    assert [path for path in leftovers(tmp_path) if "partial" in path] == []
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from osgeo import gdal
+import conftest
+from pathlib import Path
+from terrazzo.processing_provider.sinks import _copy_table
+gdal.UseExceptions()
+gdal.Dataset.CommitTransaction = lambda self: os.kill(os.getpid(), 9)
+_copy_table(Path(sys.argv[2]), Path(sys.argv[3]), "answers")
+"""
+
+
+def test_a_kill_leaves_the_earlier_table(tmp_path):
+    target, source = save(places(), tmp_path / "user.gpkg", "answers"), save(polygon_layer([]), tmp_path / "new.gpkg")
+    code = subprocess.run(
+        [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), source, target], check=False, cwd=tmp_path
+    ).returncode
+    assert code == -9
+    assert QgsVectorLayer(f"{target}|layername=answers", "a", "ogr").featureCount() == 5
+
+
+def test_a_layer_that_is_written_hidden_is_loaded_by_its_own_name(provider, model, scene, tmp_path):
+    output = str(tmp_path / "out")  # to which QGIS adds an ending
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    given = {"INPUT": scene[0], "FEATURES": places(), "MODEL": model, "DEVICE": "cpu",
+             "OUTPUT": QgsProcessingOutputLayerDefinition(output, QgsProject.instance())}  # fmt: skip
+    found, fine = provider.algorithm("classifyfeatures").create().run(given, context, Listener())
+    assert fine and found["OUTPUT"].partition("|")[0] == f"{output}.gpkg" and leftovers(tmp_path) == ["out.gpkg"]
+    assert list(context.layersToLoadOnCompletion()) == [found["OUTPUT"]]
+    details = context.layerToLoadOnCompletionDetails(found["OUTPUT"])
+    assert details.name == "Classified features" and details.outputName == "OUTPUT"
+    assert details.postProcessor() is not None
+
+
+def test_a_second_job_for_a_layer_is_told_before_the_work(run, model, scene, tmp_path):
+    from terrazzo.plugin.engine.drafts import Draft
+
+    other = Draft(tmp_path / "out.gpkg", keep=False)  # as another process would hold it
+    listener = Listener()
+    with pytest.raises(QgsProcessingException, match="is being written by another job"):
+        run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu",
+            OUTPUT=str(tmp_path / "out.gpkg"))  # fmt: skip
+    assert not any("Classifying" in text for text in listener.infos)
+    other.end()
+    assert leftovers(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(run, model, scene, tmp_path):
