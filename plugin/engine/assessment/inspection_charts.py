@@ -119,7 +119,7 @@ def signatures(classes: ClassTable, names: Sequence[str], means: np.ndarray, dev
         step = max(1, len(names) // 24)
         slanted = max(map(len, names)) * len(names[::step]) > 110
         axes.set_xticks(places[::step], [shown_name(name) for name in names[::step]], fontsize=8,
-                        **({"rotation": 35, "ha": "right"} if slanted else {}))  # fmt: skip
+                        rotation=35 if slanted else 0, ha="right" if slanted else "center")  # fmt: skip
         axes.set_ylabel("deviations from the mean")
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)

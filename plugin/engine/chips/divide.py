@@ -240,9 +240,9 @@ def _parts(chips: Chips, info: DatasetInfo, rule: SplitRule, groups: np.ndarray)
     """(n,) the part of each chip, as `SplitRule.shares` numbers them; -1 for none."""
     kept = (groups >= 0) & (chips.splits != -1)
     parts = np.full(len(chips), -1, np.int64)
-    words = {value: SPLIT_WORDS.get(name.strip().lower()) for value, name in rule.names}
-    if words and None not in words.values() and not rule.folds:
-        parts[kept] = [words[int(group)] for group in groups[kept]]
+    words = {value: name.strip().lower() for value, name in rule.names}
+    if words and SPLIT_WORDS.keys() >= set(words.values()) and not rule.folds:
+        parts[kept] = [SPLIT_WORDS[words[int(group)]] for group in groups[kept]]
         return parts
     names, place = np.unique(groups[kept], return_inverse=True)
     if not len(names):

@@ -93,5 +93,5 @@ class ChipBlender:
         ]
         if region.missing is None:
             return places
-        empty = region.missing.all(axis=0)
+        empty = np.asarray(region.missing.all(axis=0))
         return [(row, col) for row, col in places if not empty[row : row + size, col : col + size].all()]

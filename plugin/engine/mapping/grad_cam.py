@@ -23,7 +23,7 @@ def chip_activation(tap: Tap, images: torch.Tensor, target: int | None) -> tuple
     Returns:
         (N, h, w) activations, 0 or more, in logits; and the (N, C) logits.
     """
-    with torch.enable_grad():
+    with torch.set_grad_enabled(True):
         logits, heard = tap(images)
         chosen = logits.argmax(1) if target is None else torch.full((len(logits),), target, device=logits.device)
         score = logits.gather(1, chosen[:, None]).sum()
@@ -52,7 +52,7 @@ def pixel_gradients(
     Returns:
         (F,) sums of the gradients, and how many pixels were summed over.
     """
-    with torch.enable_grad():
+    with torch.set_grad_enabled(True):
         logits, heard = tap(images)
         counted = wanted & (logits[0].argmax(0) == target) if only_predicted else wanted
         number = int(counted.sum())

@@ -133,7 +133,7 @@ def _splits(config: TrainClassifierConfig, dataset: ChipDataset, reporter: Repor
     """
     single = dataset.info.task == "classification"
     # That a chip shows none of several classes is an answer as well.
-    labelled = dataset.shown.any(axis=1) if single else np.ones(len(dataset.images), bool)
+    labelled = np.asarray(dataset.shown.any(axis=1)) if single else np.ones(len(dataset.images), bool)
     splits = labelled_splits(dataset, config.fold, labelled, "no class", reporter)
     shown = dataset.shown[splits["training"]]
     counts = shown.sum(axis=0)
