@@ -1,5 +1,6 @@
 # make demo   the whole way on a made-up scene, or on your own: make demo IMAGE=… LABELS=… FIELD=…
 # make test   every check; make lint, make zip and make clean do a part
+# make test-lowest   the engine's tests with the lowest versions of what it needs
 # make faults jobs killed and inputs made to do harm, at length; SEED=… KILLS=300 MUTATIONS=2000
 # Both commands first install what this machine lacks, and say what. All else goes to TERRAZZO_CACHE.
 export TERRAZZO_CACHE := $(or $(TERRAZZO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/terrazzo)
@@ -18,6 +19,9 @@ demo: qgis worker
 
 test: qgis worker tools
 	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" .ci/test
+
+test-lowest: qgis
+	@.ci/test_lowest
 
 lint: worker tools
 	@TERRAZZO_PYTHON="$(WORKER_PYTHON)" .ci/test lint

@@ -23,14 +23,13 @@ from typing import Any, Optional
 
 if __package__:
     from .engine.errors import InputError, ResourceError
-    from .engine.probe import MODULES, OLDEST_PYTHON
+    from .engine.probe import MODULES, OLDEST_PYTHON, REQUIREMENTS, spell
 else:  # as a script: this file's folder is where Python looks first
     from engine.errors import InputError, ResourceError
-    from engine.probe import MODULES, OLDEST_PYTHON
+    from engine.probe import MODULES, OLDEST_PYTHON, REQUIREMENTS, spell
 
 VARIABLE = "TERRAZZO_PYTHON"
 HERE = Path(__file__).resolve().parent
-REQUIREMENTS = HERE / "requirements.txt"
 PROBE = HERE / "engine" / "probe.py"
 # Stands in an environment that was built to its end, and says from what.
 MARKER = "terrazzo-environment.json"
@@ -184,20 +183,23 @@ def probe(python: str) -> dict[str, Any]:
         ) from error
 
 
-def check(python: str) -> list[str]:
-    """What an interpreter lacks to run a worker, such as "Python 3.10 or newer" or "torch"; empty if nothing.
+def check(python: str) -> dict[str, str]:
+    """What an interpreter lacks to run a worker, in words, such as "torch" or "timm 1.0.3 or newer (it has 0.9)".
+
+    Returns:
+        By "python" or the name of the module; empty if it lacks nothing.
 
     Raises:
         ResourceError: It cannot be run.
     """
-    return list(probe(python)["missing"])
+    return dict(probe(python)["missing"])
 
 
-def remedy(interpreter: Interpreter, missing: list[str]) -> str:
+def remedy(interpreter: Interpreter, missing: Mapping[str, str]) -> str:
     """The one thing to do about what `check` found missing, in a sentence."""
     build_command = f'{_own_python()} "{Path(__file__).resolve()}" build'
     own = interpreter.origin not in ("Terrazzo's setting", f"the variable {VARIABLE}")
-    if any(name not in MODULES for name in missing):
+    if "python" in missing:
         return f"Choose a newer Python in Terrazzo's settings or in the variable {VARIABLE}."
     if "osgeo" in missing:
         if sys.platform.startswith("linux") and own:
@@ -218,7 +220,7 @@ def require_python(setting: str = "") -> Interpreter:
     missing = check(interpreter.path)
     if missing:
         raise ResourceError(
-            f"The worker's Python {interpreter.path} ({interpreter.origin}) lacks {', '.join(missing)}.",
+            f"The worker's Python {interpreter.path} ({interpreter.origin}) lacks {', '.join(missing.values())}.",
             remedy(interpreter, missing),
         )
     return interpreter
@@ -231,7 +233,7 @@ def build(folder: Optional[str] = None, on_line: Callable[[str], None] = print, 
     """Build a worker environment in `folder`, or reuse the one there if it was built whole from the same requirements.
 
     It sees the packages of the system's Python, whose GDAL bindings it needs, and keeps that Python's NumPy, which
-    they were compiled for. pip's own settings decide where packages come from.
+    they were compiled for, unless it is too old. pip's own settings decide where packages come from.
 
     Args:
         folder: Default `default_folder()`.
@@ -257,8 +259,7 @@ def build(folder: Optional[str] = None, on_line: Callable[[str], None] = print, 
     _run([base, "-m", "venv", "--system-site-packages", str(target)], base, on_line)
     with tempfile.TemporaryDirectory(prefix="terrazzo-") as scratch:
         constraints = Path(scratch) / "constraints.txt"
-        pinned = [f"numpy=={found['versions']['numpy']}"] if "numpy" in found["versions"] else []
-        constraints.write_text("\n".join(pinned), encoding="utf-8")
+        constraints.write_text(_numpy_that_fits(found), encoding="utf-8")
         # One call, so that pip finds a torch and a torchvision that fit each other.
         install = ["install", "--no-input", "--progress-bar", "off", "-c", str(constraints), "-r", str(REQUIREMENTS)]
         _run([python, "-m", "pip", *install], python, on_line)
@@ -283,14 +284,14 @@ def find_base(candidates: Optional[list[str]] = None) -> tuple[str, dict[str, An
         if not Path(python).is_file():
             continue
         found = probe(python)
-        lacking = [name for name in found["missing"] if name not in MODULES or name == "osgeo"]
+        lacking = [words for name, words in found["missing"].items() if name in ("python", "osgeo")]
         if not lacking:
             return python, found
         complaints.append(f"{python} (Python {found['python']}) lacks {' and '.join(lacking)}")
     raise ResourceError(
         f"No Python to build upon: {'; '.join(complaints) or 'none is there'}.",
         "Install GDAL's bindings (on Debian and Ubuntu: sudo apt-get install python3-gdal python3-venv), or run this "
-        f"with the Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer of a QGIS.",
+        f"with the Python {spell(OLDEST_PYTHON)} or newer of a QGIS.",
     )
 
 
@@ -302,6 +303,14 @@ def recipe(base: str, found: dict[str, Any]) -> dict[str, str]:
         "python": str(found["python"]),
         "numpy": str(found["versions"].get("numpy", "")),
     }
+
+
+def _numpy_that_fits(found: Mapping[str, Any]) -> str:
+    """A constraint for pip: what was compiled for a NumPy runs with the later ones of the same major version."""
+    version = str(found["versions"].get("numpy", ""))
+    if not version:
+        return ""
+    return f"numpy<{int(version.split('.')[0]) + 1}" if "numpy" in found["missing"] else f"numpy=={version}"
 
 
 def read_marker(folder: Path) -> Optional[dict[str, str]]:

@@ -16,10 +16,10 @@ from qgis.core import (
     QgsProcessingFeatureSource,
     QgsSingleSymbolRenderer,
 )
-from qgis.PyQt.QtCore import QVariant
 
 from ..plugin.engine.class_names import HIGHEST, LOWEST, class_values, own_numbers, remarks_on, whole_number
 from ..plugin.engine.errors import InputError
+from . import field_types
 from .class_styles import FieldStyles, LayerStyle, absent, value_text
 from .class_table import ClassMapping
 
@@ -99,7 +99,7 @@ class OneClass(Values):
         """Look for a field that looks as if it held classes."""
         for place, found in enumerate(source.fields()):
             plausible = found.name() == self.drawn_by or PLAUSIBLE.search(found.name())
-            if not plausible or found.type() not in (QVariant.String, QVariant.Int, QVariant.LongLong):
+            if not plausible or found.type() not in (field_types.TEXT, field_types.INTEGER, field_types.LONG):
                 continue
             given = source.uniqueValues(place, MAX_CLASSES + 2)
             texts = sorted({value_text(value) for value in given if not absent(value)})
@@ -230,7 +230,7 @@ class ClassField(Values):
 
     def _texts(self, source: QgsProcessingFeatureSource, limit: int) -> set[str]:
         """The class texts of the whole layer; where there are more than `limit`, at least so many."""
-        if source.fields()[self.place].type() == QVariant.String:
+        if source.fields()[self.place].type() == field_types.TEXT:
             found = source.uniqueValues(self.place, limit + 1)
             texts = {value_text(given) for given in found if not absent(given)}
             if len(texts) > limit or len(found) <= limit:

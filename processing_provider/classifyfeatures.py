@@ -17,11 +17,11 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingFeatureSource,
 )
-from qgis.PyQt.QtCore import QVariant
 
 from ..plugin.engine.config import ClassifyFeaturesConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
+from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
 from .answer_styles import ClassStyle, Titles, set_titles, show
@@ -37,7 +37,7 @@ from .sinks import WholeSink
 
 PREFIX = "predicted_"
 LOOK_EVERY = 1000  # features written between two looks whether the user wants to cancel
-TYPES = {"integer": QVariant.LongLong, "number": QVariant.Double, "text": QVariant.String}
+TYPES = {"integer": field_types.LONG, "number": field_types.NUMBER, "text": field_types.TEXT}
 
 
 @dataclass

@@ -15,9 +15,9 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsWkbTypes,
 )
-from qgis.PyQt.QtCore import QVariant
 
 from ..plugin.engine.errors import InputError, ResourceError
+from . import field_types
 
 # Handing over single features takes Python longer than storing them; many may be large.
 FEATURES_AT_ONCE = 25
@@ -45,10 +45,10 @@ class GeoPackage:
     ) -> None:
         self.path, self.ranked = path, ranked
         self.fields = QgsFields()
-        self.fields.append(QgsField("fid", QVariant.LongLong))  # of which QGIS makes the id
-        self.fields.append(QgsField("value", QVariant.Double if fractional else QVariant.Int))
+        self.fields.append(QgsField("fid", field_types.LONG))  # of which QGIS makes the id
+        self.fields.append(QgsField("value", field_types.NUMBER if fractional else field_types.INTEGER))
         if ranked:
-            self.fields.append(QgsField("priority", QVariant.Double))
+            self.fields.append(QgsField("priority", field_types.NUMBER))
         options = QgsVectorFileWriter.SaveVectorOptions()
         options.driverName, options.layerName = "GPKG", layer
         self.writer = QgsVectorFileWriter.create(

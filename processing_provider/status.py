@@ -15,6 +15,7 @@ from ..plugin.engine.config import StatusConfig
 from ..plugin.engine.errors import EngineError
 from ..plugin.engine.events import Reporter
 from ..plugin.engine.files import readable_size
+from ..plugin.engine.probe import OLDEST_TORCH_FOR_PTH, parse, spell
 from ..plugin.environment import find_python, remedy
 from ..plugin.worker_process import run_job
 from .algorithm import TerrazzoAlgorithm, python_setting, tr
@@ -77,9 +78,9 @@ class Status(TerrazzoAlgorithm):
         except EngineError as error:
             reporter.warning(str(error))
             return {**dict.fromkeys(TEXTS, ""), "MISSING": error.problem, "READY": False}
-        problems = list(found["missing"])
+        problems = list(found["missing"].values())
         if problems:
-            reporter.warning(f"Missing: {', '.join(problems)}. {remedy(interpreter, problems)}")
+            reporter.warning(f"Missing: {', '.join(problems)}. {remedy(interpreter, found['missing'])}")
         if found["torch_error"]:
             problems.append(f"torch, which cannot be imported ({found['torch_error']})")
             reporter.warning(f"PyTorch is there but cannot be imported: {found['torch_error']}")
@@ -98,6 +99,9 @@ class Status(TerrazzoAlgorithm):
         memory = outputs["MEMORY"] or "unknown"
         reporter.log(f"Python {outputs['PYTHON_VERSION']}, {found['threads']} threads, memory {memory}")
         reporter.log(f"PyTorch {outputs['TORCH'] or 'missing'}, torchvision {outputs['TORCHVISION'] or 'missing'}")
+        if outputs["TORCH"] and parse(outputs["TORCH"]) < OLDEST_TORCH_FOR_PTH:
+            needed = spell(OLDEST_TORCH_FOR_PTH)
+            reporter.log(f"Weights come from .safetensors files only: .pth needs PyTorch {needed} or newer.")
         reporter.log(f"GPU: {outputs['GPU'] or 'none, the processor is used'} {outputs['GPU_MEMORY']}".rstrip())
         reporter.log("Ready for training and mapping." if outputs["READY"] else "Not ready for training and mapping.")
         return outputs

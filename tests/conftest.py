@@ -36,6 +36,17 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def reads_pth() -> None:
+    """Nothing, where the installed PyTorch is trusted with files of its own format."""
+    import torch
+
+    from plugin.engine.probe import OLDEST_TORCH_FOR_PTH, parse
+
+    if parse(torch.__version__) < OLDEST_TORCH_FOR_PTH:
+        pytest.skip(f"PyTorch {torch.__version__} is too old to be trusted with .pth files")
+
+
+@pytest.fixture(scope="session")
 def shared_weights() -> Path:
     """The folder of real pretrained weights that may lie beside the checkout."""
     folder = ROOT.parent / "shared" / "weights"

@@ -1,4 +1,4 @@
-"""What a Python offers to a worker, found without importing any of it.
+"""What a Python offers to a worker, found without importing any of it, and the versions that a worker needs.
 
 `plugin/environment.py` runs this file by its path with any interpreter, however old or bare: standard library
 only, no relative imports, nothing newer than Python 3.7.
@@ -9,9 +9,15 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import re
 import sys
+from pathlib import Path
 
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"  # has the lowest versions of all but these
 OLDEST_PYTHON = (3, 10)
+# What torch.load(weights_only=True) reads of a stranger's file runs code before 2.6 (CVE-2025-32434), and writes beyond
+# its memory before 2.10 (CVE-2026-24747).
+OLDEST_TORCH_FOR_PTH = (2, 10)
 # module → the distribution that has it
 MODULES = {
     "osgeo": "GDAL",
@@ -26,12 +32,38 @@ MODULES = {
 }
 
 
-def missing() -> list[str]:
-    """What this Python lacks: "Python 3.10 or newer" and names of modules; empty where it can run a worker."""
-    lacking = []
+def missing() -> dict[str, str]:
+    """What this Python lacks, "python" or the name of a module → in words; empty where it can run a worker."""
+    lacking = {}
     if sys.version_info < OLDEST_PYTHON:
-        lacking.append(f"Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer")
-    return lacking + [module for module in MODULES if importlib.util.find_spec(module) is None]
+        lacking["python"] = f"Python {spell(OLDEST_PYTHON)} or newer"
+    found, lowest = versions(), lowest_versions()
+    for module, distribution in MODULES.items():
+        if module not in found:
+            lacking[module] = module
+        elif distribution in lowest and parse(found[module]) < lowest[distribution]:
+            lacking[module] = f"{module} {spell(lowest[distribution])} or newer (it has {found[module]})"
+    return lacking
+
+
+def lowest_versions() -> dict[str, tuple[int, ...]]:
+    """The lowest versions that will do, of the distributions in requirements.txt."""
+    bounds = re.findall(r"^([\w-]+)>=([\d.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    return {distribution: parse(version) for distribution, version in bounds}
+
+
+def parse(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with, such as (2, 6, 0) of 2.6.0+debian.
+
+    A version that nothing records is later than any.
+    """
+    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, numbers.group().split("."))) if numbers else (sys.maxsize,)
+
+
+def spell(version: tuple[int, ...]) -> str:
+    """Its numbers as people write them."""
+    return ".".join(map(str, version))
 
 
 def versions() -> dict[str, str]:

@@ -16,13 +16,14 @@ def report_status(config: StatusConfig, reporter: Reporter) -> dict[str, Any]:
     """Describe the worker.
 
     Returns:
-        python, python_version, versions (of the modules that are there), missing, gpus ({name, memory, memory_free} in
-        bytes), cuda (version or None), torch_error (None unless torch is there and cannot be imported), threads,
-        memory, memory_free (bytes, None where the system does not tell), ready (whether jobs can run).
+        python, python_version, versions (of the modules that are there), missing (as `probe.missing`),
+        gpus ({name, memory, memory_free} in bytes), cuda (version or None), torch_error (None unless torch is there and
+        cannot be imported), threads, memory, memory_free (bytes, None where the system does not tell), ready (whether
+        jobs can run).
     """
     found = probe.describe()
     memory, memory_free = machine_memory()
-    torch = _torch_status() if "torch" in probe.versions() else {"gpus": [], "cuda": None, "torch_error": None}
+    torch = _torch_status() if "torch" in found["versions"] else {"gpus": [], "cuda": None, "torch_error": None}
     return {
         "python": sys.executable,
         "python_version": found["python"],

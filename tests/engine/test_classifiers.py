@@ -428,12 +428,11 @@ def test_weights_under_the_names_of_timm_mean_the_same(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mnasnet0_5", "shufflenet_v2_x0_5", "squeezenet1_1"])
-def test_weights_of_torchvision_fit_but_for_the_head(name, tmp_path):
+def test_weights_of_torchvision_fit_but_for_the_head(name):
     theirs = torchvision.models.get_model(name, weights=None)
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     network = create_classifier(name, 3, 4, 64)
     before = network.output.weight.detach().clone()
-    text = load_classifier_weights(network, name, read_weights(str(tmp_path / "weights.pth")), ["x"] * 3)
+    text = load_classifier_weights(network, name, Weights(theirs.state_dict(), "weights.pth"), ["x"] * 3)
     assert "weights.pth: " in text and text.endswith("all but the output layer.")
     ours = network.network.state_dict()
     for key, value in theirs.state_dict().items():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from plugin import environment
+from plugin.engine import probe
 from plugin.engine.errors import InputError, ResourceError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake Pythons are POSIX scripts")
@@ -20,11 +21,11 @@ here=$(dirname "$0")
 case "$*" in
   *probe.py) cat "$(dirname "$0")/answer";;
   "-m venv"*) mkdir -p "$4/bin"; touch "$4/pyvenv.cfg"; cp "$0" "$here/answer" "$4/bin/";;
-  "-m pip"*) echo "installing"; echo "$*" >> {log}; test ! -e {broken};;
+  "-m pip"*) echo "installing"; echo "$*" >> {log}; cp "$8" {constraints}; test ! -e {broken};;
   "-c import"*) test ! -e "{broken}-imports";;
 esac
 """
-ANSWER = '{"python": "3.11.2", "missing": [], "versions": {"numpy": "1.24.2"}}'
+ANSWER = '{"python": "3.11.2", "missing": {}, "versions": {"numpy": "1.24.2"}}'
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def fake(tmp_path: Path) -> str:
     folder = tmp_path / "base"
     folder.mkdir()
     python = folder / "python"
-    python.write_text(FAKE.format(log=tmp_path / "pip.log", broken=tmp_path / "broken"))
+    python.write_text(FAKE.format(log=tmp_path / "pip.log", broken=tmp_path / "broken",
+                                  constraints=tmp_path / "constraints"))  # fmt: skip
     python.chmod(0o755)
     (folder / "answer").write_text(ANSWER)
     return str(python)
@@ -90,17 +92,41 @@ def test_the_python_of_a_qgis_that_is_its_own_executable_is_found(
 
 
 def test_check_finds_nothing_missing_in_the_workers_python() -> None:
-    assert environment.check(sys.executable) == []
+    assert environment.check(sys.executable) == {}
 
 
 def test_check_names_what_is_missing_and_the_remedy_is_one_command(fake: str) -> None:
     answer = Path(fake).with_name("answer")
-    answer.write_text('{"python": "3.9.5", "missing": ["Python 3.10 or newer", "torch"], "versions": {}}')
+    too_old = '"python": "Python 3.10 or newer", "torch": "torch"'
+    answer.write_text(f'{{"python": "3.9.5", "missing": {{{too_old}}}, "versions": {{}}}}')
     with pytest.raises(ResourceError, match=r"lacks Python 3.10 or newer, torch. Choose a newer Python"):
         environment.require_python(fake)
-    answer.write_text('{"python": "3.11.2", "missing": ["torch", "timm"], "versions": {}}')
+    answer.write_text('{"python": "3.11.2", "missing": {"torch": "torch", "timm": "timm"}, "versions": {}}')
     with pytest.raises(ResourceError, match=f'lacks torch, timm. Install them with: "{fake}" -m pip install -r'):
         environment.require_python(fake)
+
+
+def test_what_is_too_old_counts_as_missing_and_both_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = probe.versions()
+    old = {**here, "torch": "2.4.1+cu121", "timm": "0.9.16", "safetensors": "unknown"}
+    monkeypatch.setattr(probe, "versions", lambda: old)
+    torch, timm = (probe.spell(probe.lowest_versions()[name]) for name in ("torch", "timm"))
+    assert probe.missing() == {
+        "torch": f"torch {torch} or newer (it has 2.4.1+cu121)",
+        "timm": f"timm {timm} or newer (it has 0.9.16)",
+    }
+
+
+def test_every_module_has_a_lowest_version_in_the_requirements() -> None:
+    assert {"GDAL", *probe.lowest_versions()} == set(probe.MODULES.values())
+    assert probe.lowest_versions()["torch"] < probe.OLDEST_TORCH_FOR_PTH
+
+
+@pytest.mark.parametrize(
+    "version, numbers", [("2.6.0+debian", (2, 6, 0)), ("3.11.2", (3, 11, 2)), ("1.0rc1", (1, 0)), ("2.14", (2, 14))]
+)
+def test_versions_are_compared_by_their_numbers(version: str, numbers: tuple[int, ...]) -> None:
+    assert probe.parse(version) == numbers < probe.parse("unknown")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +151,18 @@ def test_a_build_is_one_installation_with_the_systems_numpy_and_is_reused(fake: 
     python = environment.build(str(folder), quiet, fake)
     assert python == str(folder / "bin" / "python") and installations(tmp_path) == 1
     assert environment.build(str(folder), quiet, fake) == python and installations(tmp_path) == 1
+    assert (tmp_path / "constraints").read_text() == "numpy==1.24.2"
+
+
+def test_a_numpy_that_is_too_old_gives_way_to_a_later_one_for_which_gdal_was_not_compiled_anew(
+    fake: str, tmp_path: Path
+) -> None:
+    missing = '{"numpy": "numpy 1.23.2 or newer (it has 1.21.5)"}'
+    Path(fake).with_name("answer").write_text(
+        f'{{"python": "3.10.12", "missing": {missing}, "versions": {{"numpy": "1.21.5"}}}}'
+    )
+    environment.build(str(tmp_path / "built"), quiet, fake)
+    assert (tmp_path / "constraints").read_text() == "numpy<2"
 
 
 def test_another_requirement_or_another_numpy_builds_anew(
@@ -175,7 +213,8 @@ def test_a_folder_with_something_else_is_left_alone(fake: str, tmp_path: Path) -
 
 
 def test_a_base_without_gdal_is_refused(fake: str, tmp_path: Path) -> None:
-    Path(fake).with_name("answer").write_text('{"python": "3.11.2", "missing": ["osgeo", "torch"], "versions": {}}')
+    missing = '{"osgeo": "osgeo", "torch": "torch"}'
+    Path(fake).with_name("answer").write_text(f'{{"python": "3.11.2", "missing": {missing}, "versions": {{}}}}')
     with pytest.raises(ResourceError, match=r"lacks osgeo. Install GDAL's bindings"):
         environment.build(str(tmp_path / "built"), quiet, fake)
 

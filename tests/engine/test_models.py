@@ -151,6 +151,7 @@ def test_the_names_of_timm_and_torchvision_mean_the_same(encoder):
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.usefixtures("reads_pth")
 def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path):
     class Harm:
         def __reduce__(self):
@@ -163,6 +164,7 @@ def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.usefixtures("reads_pth")
 def test_a_pth_file_of_torchvision_is_read(tmp_path):
     torch.save({"state_dict": torchvision.models.resnet18().state_dict()}, tmp_path / "resnet18.pth")
     weights = read_weights(str(tmp_path / "resnet18.pth"))

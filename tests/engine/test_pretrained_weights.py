@@ -143,6 +143,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.usefixtures("reads_pth")
 @pytest.mark.filterwarnings("ignore")  # torch's, of kinds of tensors that it gives up or has begun
 @pytest.mark.parametrize(("make", "words"), MALFORMED.values(), ids=MALFORMED)
 def test_tensors_that_no_network_can_calculate_with_are_refused(tmp_path, make, words):
@@ -151,18 +152,29 @@ def test_tensors_that_no_network_can_calculate_with_are_refused(tmp_path, make, 
         read_weights(str(tmp_path / "weights.pth"))
 
 
-@pytest.mark.parametrize("ending", ["pth", "safetensors"])
-def test_negative_variances_are_refused(tmp_path, ending):
-    tensors, path = {"bn1.running_var": torch.tensor([1.0, -0.1])}, tmp_path / f"weights.{ending}"
-    torch.save(tensors, path) if ending == "pth" else save_file(tensors, path)
+def test_negative_variances_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"bn1.running_var": torch.tensor([1.0, -0.1])}, path)
     with pytest.raises(InputError, match=r"bn1\.running_var holds negative variances"):
         read_weights(str(path))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_precision_are_read(tmp_path, dtype):
-    torch.save({"a": torch.ones(2, dtype=dtype), "n": torch.tensor(3)}, tmp_path / "weights.pth")
-    assert read_weights(str(tmp_path / "weights.pth")).tensors["a"].dtype == dtype
+    save_file({"a": torch.ones(2, dtype=dtype), "n": torch.tensor(3)}, tmp_path / "weights.safetensors")
+    assert read_weights(str(tmp_path / "weights.safetensors")).tensors["a"].dtype == dtype
+
+
+@pytest.mark.parametrize("version", ["2.5.0+cu124", "2.9.1", "2.6.0+debian"])
+def test_an_old_torch_never_opens_a_pth_file(tmp_path, monkeypatch, version):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.ones(2)}, path)
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(InputError, match=r"weights\.pth is .*could harm PyTorch 2\..*PyTorch 2\.10 or newer"):
+        read_weights(str(path))
+    save_file({"a": torch.ones(2)}, tmp_path / "weights.safetensors")
+    assert torch.equal(read_weights(str(tmp_path / "weights.safetensors")).tensors["a"], torch.ones(2))
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 768), (1, 1, 768), (768,), (1, 3, 768), (0,)])

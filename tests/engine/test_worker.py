@@ -175,7 +175,7 @@ def test_errors_of_the_engine_stay_as_they_are() -> None:
 def test_status_tells_of_the_machine(tmp_path: Path) -> None:
     output, _ = ended(start(tmp_path, {"protocol": 1, "job": "status", "config": {}}), tmp_path)
     found = events(output)[-1]["result"]
-    assert found["python"] == sys.executable and found["ready"] and found["missing"] == []
+    assert found["python"] == sys.executable and found["ready"] and found["missing"] == {}
     assert found["versions"]["torch"][0].isdigit() and found["threads"] >= 1 and found["memory"] > 2**28
 
 
@@ -189,7 +189,7 @@ def test_status_works_without_torch_and_says_so(tmp_path: Path) -> None:
     """
     output, _ = ended(start(tmp_path, TEST_JOB, code), tmp_path)
     found = events(output)[-1]["result"]
-    assert found["missing"] == ["torch"] and not found["ready"] and found["gpus"] == []
+    assert found["missing"] == {"torch": "torch"} and not found["ready"] and found["gpus"] == []
 
 
 # --- whoever started it is gone

@@ -191,10 +191,9 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(run, model, sce
 def test_a_memory_layer_has_titles_and_one_suffix_where_names_clash(run, model, scene):
     layer = places()
     from qgis.core import QgsField
-    from qgis.PyQt.QtCore import QVariant
+    from terrazzo.processing_provider.field_types import INTEGER
 
-    layer.dataProvider().addAttributes([QgsField("Predicted_Value", QVariant.Int),
-                                        QgsField("predicted_class_2", QVariant.Int)])  # fmt: skip
+    layer.dataProvider().addAttributes([QgsField(name, INTEGER) for name in ("Predicted_Value", "predicted_class_2")])
     layer.updateFields()
     listener = Listener()
     found = run("classifyfeatures", listener, INPUT=scene[0], FEATURES=layer, MODEL=model, DEVICE="cpu",

@@ -46,7 +46,7 @@ def download_classifier(name: str) -> Weights:
     """
     weights = None if find_family(name).library == "timm" else _torchvision_weights(name)
     try:
-        if weights is not None:
+        if weights is not None:  # pickled, but whoever runs torchvision trusts whom these files are of
             tensors = torch.hub.load_state_dict_from_url(
                 weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from safetensors import safe_open
 
+from .. import probe
 from ..errors import InputError
 from .header import KEY, ModelHeader
 from .weights_path import check_weights_path
@@ -52,9 +53,12 @@ def read_weights(path: str) -> Weights:
     """Read a file of tensors without running anything in it.
 
     Raises:
-        InputError: There is no such file, or it holds something else than named tensors of numbers.
+        InputError: There is no such file, it holds something else than named tensors of numbers, or this PyTorch is too
+            old to be trusted with it.
     """
     check_weights_path(path)
+    if not path.lower().endswith(".safetensors"):
+        check_pickles(path)
     try:
         if path.lower().endswith(".safetensors"):
             with safe_open(path, framework="pt") as file:
@@ -88,6 +92,20 @@ def read_weights(path: str) -> Weights:
             raise InputError(f"The weights file {path} cannot be used: {fault}.", "Choose another file.")
     bands = ModelHeader.from_metadata(metadata[KEY], path).band_names if KEY in metadata else None
     return Weights(tensors, path, bands)
+
+
+def check_pickles(source: str) -> None:
+    """Refuse PyTorch's own format where the installed PyTorch does not read it safely.
+
+    Raises:
+        InputError: It is too old.
+    """
+    if probe.parse(torch.__version__) < probe.OLDEST_TORCH_FOR_PTH:
+        needed = probe.spell(probe.OLDEST_TORCH_FOR_PTH)
+        raise InputError(
+            f"{source} is a file of PyTorch's own format, which could harm PyTorch {torch.__version__}.",
+            f"Choose a .safetensors file, or a Python with PyTorch {needed} or newer (see Check the set-up).",
+        )
 
 
 def find_fault(name: str, tensor: torch.Tensor) -> str | None:
