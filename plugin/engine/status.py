@@ -23,7 +23,7 @@ def report_status(config: StatusConfig, reporter: Reporter) -> dict[str, Any]:
     """
     found = probe.describe()
     memory, memory_free = machine_memory()
-    torch = _torch_status() if "torch" in found["versions"] else {"gpus": [], "cuda": None, "torch_error": None}
+    torch = _torch_status() if "torch" in probe.versions() else {"gpus": [], "cuda": None, "torch_error": None}
     return {
         "python": sys.executable,
         "python_version": found["python"],
