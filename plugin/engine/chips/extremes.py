@@ -66,7 +66,7 @@ def _extremes(values: np.ndarray) -> list[tuple[Any, int]]:
             break
         at_low, at_high = values == low, values == high
         inner = values[~(at_low | at_high)]
-        counts = np.count_nonzero(at_low), np.count_nonzero(at_high)
+        counts = int(np.count_nonzero(at_low)), int(np.count_nonzero(at_high))
         if not inner.size:  # two values: the rarer one is set aside
             found.append((low, counts[0]) if counts[0] < counts[1] else (high, counts[1]))
             break
@@ -124,9 +124,11 @@ class Ranges:
         self.low = np.where(varied, np.minimum(self.low, statistics.minimum), self.low)
         self.high = np.where(varied, np.maximum(self.high, statistics.maximum), self.high)
         plain = np.flatnonzero((statistics.minimum == statistics.maximum) & (statistics.count > 0))
-        everywhere = (Extreme(band, float(statistics.minimum[band]), int(statistics.count[band])) for band in plain)
+        everywhere = (
+            Extreme(int(band), float(statistics.minimum[band]), int(statistics.count[band])) for band in plain
+        )
         for band, value, count in (*extremes, *everywhere):
-            self._judged[int(band), value] = self._judged.get((int(band), value), 0) + count
+            self._judged[band, value] = self._judged.get((band, value), 0) + count
 
     def far(self) -> list[Extreme]:
         """What lies far beyond all other values of all chips; widens the ranges to what does not."""
