@@ -32,12 +32,12 @@ def judged(*chips: np.ndarray) -> tuple[BandStatistics, list[Extreme]]:
     measured = [measure(chip, None) for chip in chips]
     ranges = Ranges(len(chips[0]))
     for statistics, extremes in measured:
-        ranges.add(BandStatistics.from_json(statistics.to_json()), extremes)
+        ranges.add(BandStatistics.from_json(statistics.to_json(), len(statistics.count)), extremes)
     far = ranges.far()
     total = BandStatistics.empty(len(chips[0]))
     for statistics, extremes in measured:
-        stored = BandStatistics.from_json(statistics.to_json())
-        total.add(together(stored, from_json(to_json(extremes)), {(band, value) for band, value, _ in far}))
+        stored = BandStatistics.from_json(statistics.to_json(), len(statistics.count))
+        total.add(together(stored, from_json(to_json(extremes), bands), {(band, value) for band, value, _ in far}))
     return total, far
 
 

@@ -335,7 +335,7 @@ def test_rasters_are_no_chips_and_nan_is_no_nodata_value(tmp_path: Path) -> None
     (share,) = {share for _, share in footprints(found, "valid_share")}
     assert share == pytest.approx(1 - 1 / SIZE**2, abs=1e-5)
     write_image(folder / "a/map.tif", np.zeros((1, 8, 20000), np.uint8), options=["SPARSE_OK=YES"])
-    with pytest.raises(InputError, match="has 20000 × 8 pixels, which is no chip"):
+    with pytest.raises(InputError, match=r"has 20000 × 8 pixels \(160 kB\), which is no chip"):
         bring_in(folder, overwrite=True)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from osgeo import gdal, ogr
+from osgeo import ogr
 
-from ..chips.dataset import ChipDataset
-from ..chips.statistics import BandStatistics
-from ..errors import InputError
+from ..chips.dataset import INDEX, ChipDataset, field_types
+from ..chips.statistics import BandStatistics, read_statistics
 from ..events import Stage
+from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
+from ..strangers.paths import inside
 
 # Fields of the index that a dataset of format 1, or one from elsewhere, may lack.
 FIELDS = ("source", "angle", "valid_share", "labelled_share", "statistics", "target")
@@ -125,17 +124,16 @@ def read_table(dataset: ChipDataset, stage: Stage) -> ChipTable:
         InputError: The index cannot be read.
     """
     table = ChipTable(dataset)
-    index = dataset.folder / "chips.gpkg"
-    try:
-        _fill(table, dataset, index, stage)
-    except (RuntimeError, AttributeError) as error:
-        raise InputError(f"The index {index} cannot be read ({error}).", "Export the chips again.") from error
+    path = inside(dataset.folder, INDEX, dataset.folder)
+    with index_errors(path):
+        source = open_index(path)
+        layer = source.GetLayerByName(LAYER)
+        check_fields(layer, field_types(dataset.info.classes))
+        _fill(table, dataset, layer, stage)
     return table
 
 
-def _fill(table: ChipTable, dataset: ChipDataset, index: Path, stage: Stage) -> None:
-    source = gdal.OpenEx(str(index), gdal.OF_VECTOR)
-    layer = source.GetLayerByName("chips")
+def _fill(table: ChipTable, dataset: ChipDataset, layer: Any, stage: Stage) -> None:
     definition = layer.GetLayerDefn()
     places = {name: definition.GetFieldIndex(name) for name in FIELDS}
     wanted = {name for name, place in places.items() if place >= 0}
@@ -196,7 +194,6 @@ def _statistics(feature: Any, place: int, bands: int) -> np.ndarray | None:
     if not text:
         return None
     try:
-        rows = np.array(json.loads(text), np.float64)
-    except (ValueError, TypeError):
+        return read_statistics(text, bands)
+    except ValueError:
         return None  # somebody's own edit; the pixels tell as well
-    return rows if rows.shape == (5, bands) and np.isfinite(rows).all() else None

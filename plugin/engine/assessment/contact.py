@@ -10,7 +10,7 @@ from ..chips.dataset import MASK_TASKS, ChipDataset
 from ..errors import InputError
 from ..raster_io import missing_values
 from . import pictures
-from .measures import PixelSample, read_chip
+from .measures import PixelSample
 
 SIDE = 128  # pixels of a picture at most
 # Chips as small as this are kept as they are, as PNG.
@@ -55,13 +55,11 @@ class ChipPictures:
 
     def show(self, chip: int, note: str = "") -> Shown | None:
         """The pictures of a chip; None where it cannot be read."""
-        info, folder = self.dataset.info, self.dataset.folder
-        shape = (len(info.band_names), info.chip_size, info.chip_size)
+        info = self.dataset.info
         try:
-            image = read_chip(folder / self.dataset.images[chip], shape)
-            mask = None
-            if info.task in MASK_TASKS and self.dataset.labels[chip]:
-                mask = read_chip(folder / self.dataset.labels[chip], (1, *shape[1:]))[0]
+            image = self.dataset.read_image(chip)
+            masked = info.task in MASK_TASKS and self.dataset.labels[chip]
+            mask = self.dataset.read_mask(chip) if masked else None
         except InputError:
             return None
         picture = pictures.between(pictures.smaller(image[self.bands], SIDE, info.nodata), self.limits, info.nodata)

@@ -18,7 +18,7 @@ from ..events import Stage
 from ..raster_io import missing_values
 from . import ground, looks
 from .chip_table import ChipTable
-from .measures import Measures, read_chip, threads
+from .measures import Measures, threads
 
 # Of a million random fingerprints, some hundred pairs differ in no more bits than this by chance.
 LIKE_BITS = 8
@@ -165,15 +165,12 @@ def _join_same(groups: _Groups, dataset: ChipDataset, table: ChipTable, pairs: n
 
 
 def _picture_of(dataset: ChipDataset, table: ChipTable) -> Callable[[int], np.ndarray | None]:
-    info = dataset.info
-    shape = (len(info.band_names), info.chip_size, info.chip_size)
-
     def picture(chip: int) -> np.ndarray | None:
         try:
-            image = read_chip(dataset.folder / dataset.images[chip], shape)
+            image = dataset.read_image(chip)
         except InputError:
             return None  # it was there a moment ago
-        missing = missing_values(image, (info.nodata,) * shape[0])
+        missing = missing_values(image, (dataset.info.nodata,) * len(image))
         return looks.grey(image, missing, table.bands.mean, table.bands.std, looks.COMPARED_SIDE)
 
     return picture

@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from osgeo import gdal
 
 from ..chips.dataset import MASK_TASKS, ChipDataset
 from ..chips.statistics import BandStatistics
@@ -30,8 +28,6 @@ BATCH_BYTES, BATCH_CHIPS = 4_000_000, 16
 SAMPLED_VALUES, SAMPLED_CHIPS = 6_000_000, 4096
 # A class with so few pixels in a chip may be a slip.
 STRAY_PIXELS = 3
-# No other driver: a file that only looks like a chip could make GDAL read elsewhere.
-DRIVERS = ["GTiff", "PNG", "JPEG"]
 
 
 @dataclass
@@ -154,35 +150,9 @@ def draw_pixels(dataset: ChipDataset, chips: np.ndarray, seed: int) -> PixelSamp
     )
 
 
-def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """(B, H, W): all bands of a chip as stored.
-
-    Raises:
-        InputError: The file is missing, damaged, or of another shape.
-    """
-    try:
-        data: np.ndarray = gdal.OpenEx(str(path), gdal.OF_RASTER, allowed_drivers=DRIVERS).ReadAsArray()
-    except (RuntimeError, AttributeError) as error:
-        raise InputError(f"The chip {path} cannot be read ({error}).", "Export the chips again.") from error
-    data = data if data.ndim == 3 else data[None]
-    if data.shape != shape:
-        raise InputError(
-            f"The chip {path} has {data.shape[0]} bands of {data.shape[2]} × {data.shape[1]} pixels, "
-            f"and its dataset says {shape[0]} of {shape[2]} × {shape[1]}.",
-            "Export the chips again.",
-        )
-    return data
-
-
 def threads() -> ThreadPoolExecutor:
     """Threads that read chips."""
-    # Without this GDAL lists the whole folder for every file it opens, and a folder may hold a million.
-    return ThreadPoolExecutor(
-        THREADS,
-        thread_name_prefix="chips",
-        initializer=gdal.SetThreadLocalConfigOption,
-        initargs=("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR"),
-    )
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="chips")
 
 
 class _Reader:
@@ -223,7 +193,7 @@ class _Reader:
 
     def _chip(self, chip: int) -> _Measured:
         measured = _Measured()
-        image = read_chip(self.dataset.folder / self.dataset.images[chip], (self.bands, self.size, self.size))
+        image = self.dataset.read_image(chip)
         missing = missing_values(image, self.nodata)
         bands = self.table.bands
         if not bands.known[chip]:
@@ -242,8 +212,7 @@ class _Reader:
         if self.dataset.info.task in MASK_TASKS:
             if not self.dataset.labels[chip]:
                 raise InputError(f"The chip {self.dataset.images[chip]} has no mask.", "Export the chips again.")
-            path = self.dataset.folder / self.dataset.labels[chip]
-            mask = read_chip(path, (1, self.size, self.size))[0]
+            mask = self.dataset.read_mask(chip)
             measured.label_hash = _hash(mask)
             (self._classes if self.dataset.info.task == "segmentation" else self._target)(measured, chip, row, mask)
         return measured

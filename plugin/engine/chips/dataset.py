@@ -16,20 +16,42 @@ import dataclasses
 import hashlib
 import json
 import os
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from osgeo import gdal, ogr
+from osgeo import ogr
 
 from ..classes import ClassTable
+from ..config import TASKS
 from ..drafts import recover
 from ..errors import InputError
+from ..strangers.crs import fault_of_crs
+from ..strangers.images import read_chip
+from ..strangers.indexes import LAYER, check_fields, index_errors, open_index, rows_of
+from ..strangers.paths import check_names, inside, read_bytes
+from ..strangers.rules import (
+    DAMAGES,
+    DTYPES,
+    LARGEST_FLOAT,
+    find_fault,
+    is_name,
+    of_type,
+    or_none,
+    read_classes,
+    whole,
+    within,
+)
+from ..strangers.texts import JSON_MEMORY, parse_json
 
 ogr.UseExceptions()
 
 FORMAT_VERSION = 2
+INDEX = "chips.gpkg"
+LARGEST_CHIP, LARGEST_CHIP_BYTES = 16384, 2**30  # a side in pixels; all bands of a chip
+LONGEST_PATH = 128  # letters of a chip's path inside the folder
 SPLITS = ("training", "validation", "test")
 # The split of chips that belong to none, because they share ground with another split's.
 NO_SPLIT = "none"
@@ -123,6 +145,32 @@ class ChipDataset:
         chosen = self.folds == fold if split == "validation" else (self.folds > 0) & (self.folds != fold)
         return np.flatnonzero(chosen & np.isin(self.splits, ("training", "validation")))
 
+    def image_path(self, place: int) -> Path:
+        """The file of a chip's image.
+
+        Raises:
+            InputError: It lies outside of the folder, through a link.
+        """
+        return inside(self.folder, str(self.images[place]), self.folder / INDEX)
+
+    def label_path(self, place: int) -> Path:
+        """The file of a chip's mask; raises as `image_path`."""
+        return inside(self.folder, str(self.labels[place]), self.folder / INDEX)
+
+    def read_image(self, place: int) -> np.ndarray:
+        """(B, H, W): a chip as stored.
+
+        Raises:
+            InputError: The file is missing, damaged, outside of the folder, or of another shape.
+        """
+        size = self.info.chip_size
+        return read_chip(self.image_path(place), (len(self.info.band_names), size, size))
+
+    def read_mask(self, place: int) -> np.ndarray:
+        """(H, W): a chip's mask as stored; raises as `read_image`."""
+        size = self.info.chip_size
+        return read_chip(self.label_path(place), (1, size, size))[0]
+
     def fingerprint(self) -> str:
         """A short hash of the description: two models with the same one were trained on the same export."""
         return hashlib.sha256(self.info.to_json().encode()).hexdigest()[:16]
@@ -150,31 +198,104 @@ def read_info(folder: str | Path) -> DatasetInfo:
     """Read `dataset.json`, of the dataset as it is once an interrupted change to it is finished.
 
     Raises:
-        InputError: The folder is no chip dataset, or one of a later format.
+        InputError: The folder is no chip dataset, or one of a later format; or its description is damaged.
     """
     recover(os.path.realpath(folder))
-    path = Path(folder) / "dataset.json"
+    path = inside(Path(folder), "dataset.json", Path(folder))
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format_version"]
-        if version > FORMAT_VERSION:
-            raise InputError(
-                f"The chip dataset {folder} has format {version}, and this Terrazzo reads up to {FORMAT_VERSION}.",
-                "Update Terrazzo.",
-            )
-        known = {spec.name for spec in dataclasses.fields(DatasetInfo)}
-        values = {name: value for name, value in values.items() if name in known}
-        values["classes"] = ClassTable.from_json(values["classes"])
-        for name in ("band_names", "bands", "sources", "mean", "std", "minimum", "maximum"):
-            values[name] = tuple(values[name])
-        values["scales"] = tuple((float(scale), float(offset)) for scale, offset in values.get("scales", ()))
-        return DatasetInfo(**values)
+        data = read_bytes(path, JSON_MEMORY)
     except OSError as error:
         raise InputError(
             f"{folder} is no chip dataset: it has no readable dataset.json.", "Choose a folder that exportchips made."
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"The file {path} is damaged ({error}).", "Export the chips again.") from error
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    try:
+        values = parse_json(data)
+        version = values["format_version"]
+        if version > FORMAT_VERSION:
+            raise InputError(
+                f"The chip dataset {folder} has format {reprlib.repr(version)}, and this Terrazzo reads up to "
+                f"{FORMAT_VERSION}.",
+                "Update Terrazzo.",
+            )
+        known = {spec.name for spec in dataclasses.fields(DatasetInfo)}
+        values = {name: value for name, value in values.items() if name in known}
+        values["classes"] = read_classes(values["classes"])
+        for name in ("band_names", "bands", "sources", "mean", "std", "minimum", "maximum"):
+            values[name] = tuple(values[name])
+        values["scales"] = tuple((scale, offset) for scale, offset in values.get("scales", ()))
+        info = DatasetInfo(**values)
+        fault = _find_fault(info)
+        if fault is not None:
+            raise ValueError(fault)
+        return info
+    except DAMAGES as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"The file {path} is damaged ({error}).", "Export the chips again.")
+
+
+def _find_fault(info: DatasetInfo) -> Optional[str]:
+    """What is wrong with the values of a description, in words; None where a job can rely on them."""
+    classes, bands = len(info.classes), len(info.band_names)
+    if not 0 < bands == len(info.bands) == len(info.mean) == len(info.std) == len(info.minimum) == len(info.maximum):
+        return "bands and their statistics differ in number"
+    if len(info.scales) not in (0, bands):
+        return "bands and their scales differ in number"
+    count, finite = whole(0, 2**53), within(-LARGEST_FLOAT, LARGEST_FLOAT)
+    tables: dict[str, dict[str, list[int]]] = {"pixel_counts": info.pixel_counts, "class_chips": info.class_chips}
+    counts = {"chip_counts": info.chip_counts, **tables, "split": info.split, "placement": info.placement}
+    fault = find_fault(
+        [
+            ("its task", [info.task], TASKS.__contains__),
+            ("its format", [info.format_version], whole(1, FORMAT_VERSION)),
+            ("a band name", info.band_names, is_name),
+            ("a band", info.bands, whole(1, 2**31)),
+            ("its data type", [info.dtype], DTYPES.__contains__),
+            ("its nodata", [info.nodata], or_none(finite)),
+            ("its chip size", [info.chip_size], whole(1, LARGEST_CHIP)),
+            ("its stride", [info.stride], whole(0, 2**31)),
+            ("its CRS", [info.crs], lambda value: fault_of_crs(value) is None),
+            ("its pixel size", [info.pixel_size], within(1e-15, 1e15)),
+            ("its value for no label", [info.label_nodata], or_none(whole(-(2**31), 2**31 - 1))),
+            ("a source", info.sources, _is_source),
+            ("a scale", [scale for scale, _ in info.scales], lambda value: finite(value) and value),
+            ("an offset", [offset for _, offset in info.scales], finite),
+            ("a mean", info.mean, finite),
+            ("a deviation", info.std, within(0, LARGEST_FLOAT)),
+            ("a smallest or largest value", (*info.minimum, *info.maximum), finite),
+            *((f"its {name}", [value], of_type(dict)) for name, value in counts.items()),
+            ("its target", [info.target], or_none(of_type(dict))),
+            ("its date", [info.created], is_name),
+        ]
+    )
+    if fault is not None:
+        return fault
+    if bool(classes) != (info.task in CLASS_TASKS):
+        return f"it is for {info.task} and has {classes} classes"
+    if info.task == "segmentation" and (info.label_nodata is None or info.label_nodata in info.classes.values):
+        return f"its value for no label is {info.label_nodata}"
+    if bands * info.chip_size**2 * np.dtype(info.dtype).itemsize > LARGEST_CHIP_BYTES:
+        return f"a chip of {info.chip_size} pixels in {bands} bands would be too large"
+    rows = [row for table in tables.values() for row in table.values()]
+    wrong = find_fault([("a list of counts", rows, lambda row: isinstance(row, list) and len(row) == classes)])
+    return wrong or find_fault(
+        [
+            ("a number of chips", info.chip_counts.values(), count),
+            ("a count", [value for row in rows for value in row], count),
+            ("a number of the target", (info.target or {}).values(), finite),
+            ("its block size", [info.split.get("block_size")], or_none(whole(1, 2**31))),
+            ("its folds", [info.split.get("folds")], or_none(whole(2, 1000))),
+            ("its splits", [*info.chip_counts, *info.pixel_counts, *info.class_chips], is_name),
+        ]
+    )
+
+
+def _is_source(source: Any) -> bool:
+    return isinstance(source, dict) and whole(0, 2**53)(source.get("cluster", 0))
 
 
 def open_dataset(folder: str | Path) -> ChipDataset:
@@ -185,39 +306,38 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     """
     folder = Path(folder)
     info = read_info(folder)
-    index = folder / "chips.gpkg"
+    path = inside(folder, INDEX, folder)
     values = info.classes.values.tolist()
     columns = [f"pixels_{value}" for value in values]
-    try:
-        source = gdal.OpenEx(str(index), gdal.OF_VECTOR)
-        layer = source.GetLayerByName("chips")
-        definition = layer.GetLayerDefn()
-        there = {definition.GetFieldDefn(place).GetName() for place in range(definition.GetFieldCount())}
+    with index_errors(path):
+        source = open_index(path)
+        layer = source.GetLayerByName(LAYER)
+        there = check_fields(layer, field_types(info.classes))
         added = [name for name in ("fold", "classes") if name in there]  # format 1 has none of these
-        wanted = ["image", "label", "split", *columns, *added]
-        missing = [name for name in wanted if name not in there]
-        if missing:
-            raise RuntimeError(f"no field {missing[0]}")
-        layer.SetIgnoredFields(["OGR_GEOMETRY", *sorted(there - set(wanted))])
-        places = [definition.GetFieldIndex(name) for name in wanted]
-        rows = [[feature.GetField(place) for place in places] for feature in layer]
-    except (RuntimeError, AttributeError) as error:
-        raise InputError(f"The index {index} cannot be read ({error}).", "Export the chips again.") from error
+        rows = rows_of(layer, ["image", "label", "split", *columns, *added])
     if not rows:
         raise InputError(f"The chip dataset {folder} holds no chips.", "Export the chips again.")
-    images, labels, splits = (np.array([row[place] or "" for row in rows], dtype=str) for place in range(3))
-    for path in (*images, *labels):
-        # A dataset from a stranger must not make us read elsewhere.
-        if Path(path).is_absolute() or ".." in Path(path).parts or path.startswith("/vsi"):
-            raise InputError(f'The index {index} names "{path}", which lies outside of its folder.', "Do not use it.")
+    texts = [[row[place] or "" for row in rows] for place in range(3)]
+    check_names([*texts[0], *texts[1]], path)
+    if max(map(len, (*texts[0], *texts[1], *set(texts[2])))) > LONGEST_PATH:
+        raise InputError(f"The index {path} holds very long names.", "Export the chips again.")
+    images, labels, splits = (np.array(column, dtype=str) for column in texts)
     end = 3 + len(columns)
     pixels = np.array([[count or 0 for count in row[3:end]] for row in rows], np.int64).reshape(len(rows), len(values))
     extra = {name: [row[end + place] for row in rows] for place, name in enumerate(added)}
     folds = np.array([fold or 0 for fold in extra.get("fold", [0] * len(rows))], np.int64)
+    wrong = (pixels < 0).any() or (pixels > info.chip_size**2).any() or (folds < 0).any() or (folds > len(rows)).any()
+    if wrong or not np.isin(splits, ("", *SPLITS, NO_SPLIT)).all():
+        raise InputError(f"The index {path} holds values that no chip can have.", "Export the chips again.")
     shown = pixels > 0
     if info.task in ("classification", "multilabel"):
         shown = classes_shown(extra.get("classes", [""] * len(rows)), values)
     return ChipDataset(folder, info, images, labels, splits, folds, pixels, shown)
+
+
+def field_types(classes: ClassTable) -> dict[str, int]:
+    """The fields of an index and their OGR types."""
+    return {**CHIP_FIELDS, **{f"pixels_{value}": ogr.OFTInteger64 for value in classes.values.tolist()}}
 
 
 def classes_shown(texts: list[Optional[str]], values: list[int]) -> np.ndarray:

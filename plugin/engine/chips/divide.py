@@ -163,7 +163,7 @@ def read_chips(index: ChipIndex, info: DatasetInfo) -> Chips:
         folds=np.array([row[4] or 0 for row in rows], np.int64),
         pixels=pixels,
         shown=shown if info.task in ("classification", "multilabel") else pixels > 0,
-        target=np.array([BandStatistics.from_json(row[6]).mean[0] if row[6] else np.nan for row in rows]),
+        target=np.array([BandStatistics.from_json(row[6], 1).mean[0] if row[6] else np.nan for row in rows]),
         corners=index.corners(),
     )
 
@@ -349,15 +349,15 @@ def _statistics(
         training.tolist(), index.rows(["statistics", "target", "extremes"])
     ):
         if text:
-            ranges.add(BandStatistics.from_json(text), from_json(extremes))
+            ranges.add(BandStatistics.from_json(text, bands), from_json(extremes, bands))
         if wanted and target_text:
-            target.add(BandStatistics.from_json(target_text))
+            target.add(BandStatistics.from_json(target_text, 1))
     far = Far(ranges.far(), ranges)
     values = {(extreme.band, extreme.value) for extreme in far.values}
     found = BandStatistics.empty(bands)
     for wanted, (text, extremes) in zip(training.tolist(), index.rows(["statistics", "extremes"])):
         if wanted and text:
-            found.add(together(BandStatistics.from_json(text), from_json(extremes), values))
+            found.add(together(BandStatistics.from_json(text, bands), from_json(extremes, bands), values))
     if not target.count[0]:
         return found, None, far
     names = ("mean", "std", "minimum", "maximum")

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from ..errors import InputError
+from ..strangers.rules import DAMAGES, LARGEST_FLOAT, find_fault, whole, within
+from ..strangers.texts import parse_json
 from .statistics import BandStatistics
 
 # How far a value must lie from all others, in multiples of the range of those: one that is in customary use for
@@ -103,9 +106,26 @@ def to_json(extremes: Sequence[Extreme]) -> Optional[str]:
     return json.dumps(extremes) if extremes else None
 
 
-def from_json(text: Optional[str]) -> list[Extreme]:
-    """Read what `to_json` wrote."""
-    return [Extreme(int(band), float(value), int(count)) for band, value, count in json.loads(text or "[]")]
+def from_json(text: Optional[str], bands: int) -> list[Extreme]:
+    """Read what `to_json` wrote.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    try:
+        found = [Extreme(*row) for row in parse_json((text or "[]").encode("utf-8"))]
+        fault = find_fault(
+            [
+                ("a band", [extreme.band for extreme in found], whole(0, bands - 1)),
+                ("a value", [extreme.value for extreme in found], within(-LARGEST_FLOAT, LARGEST_FLOAT)),
+                ("a count", [extreme.pixels for extreme in found], whole(0, 2**53)),
+            ]
+        )
+        if fault is not None:
+            raise ValueError(fault)
+        return found
+    except DAMAGES as error:
+        raise InputError(f"In the index of the chips extremes are damaged ({error}).", "Export them again.") from error
 
 
 class Ranges:

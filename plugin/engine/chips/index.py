@@ -10,11 +10,10 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from ..classes import ClassTable
-from ..errors import InputError
 from ..raster_io import spatial_reference
-from .dataset import CHIP_FIELDS
+from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
+from .dataset import field_types
 
-LAYER = "chips"
 ROWS_A_STATEMENT = 500
 # Corners of a chip, clockwise from its first pixel, as (x, y) in CRS units.
 Corners = Sequence[tuple[float, float]]
@@ -33,12 +32,12 @@ class ChipIndex:
         # Rewritten from the start after a crash, so it need not be safe against one: much faster.
         gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", "OFF")
         try:
-            self._open(path, crs)
-        except RuntimeError as error:
-            raise InputError(f"The index {path} cannot be used ({error}).", "Export the chips again.") from error
+            with index_errors(path):
+                self._open(path, crs)
+                check_fields(self.layer, field_types(classes))
         finally:
             gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
-        self._names = {**CHIP_FIELDS, **{f"pixels_{value}": ogr.OFTInteger64 for value in classes.values.tolist()}}
+        self._names = field_types(classes)
         self.definition = self.layer.GetLayerDefn()
         for name, kind in self._names.items():
             if self.definition.GetFieldIndex(name) < 0:
@@ -53,15 +52,13 @@ class ChipIndex:
             self.source = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
             self.layer = self.source.CreateLayer(LAYER, spatial_reference(crs) or _no_crs(), ogr.wkbPolygon)
             return
-        self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE)
+        self.source = open_index(path, update=True)
         # GDAL keeps the number of features beside them and writes it last: after a crash it is wrong.
         self.source.ExecuteSQL(
             f"UPDATE gpkg_ogr_contents SET feature_count = (SELECT COUNT(*) FROM {LAYER}) WHERE table_name = '{LAYER}'"
         )
-        self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE)
+        self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE, allowed_drivers=["GPKG"])
         self.layer = self.source.GetLayerByName(LAYER)
-        if self.layer is None:
-            raise RuntimeError(f"no layer {LAYER}")
 
     def add(self, corners: Corners, values: dict[str, Any], pixels: np.ndarray) -> None:
         """Add a chip's row: its footprint, some of `CHIP_FIELDS`, and (C,) pixels per class."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
+
+from ..errors import InputError
+from ..strangers.rules import DAMAGES
+from ..strangers.texts import parse_json
 
 
 @dataclass
@@ -55,9 +58,16 @@ class BandStatistics:
         return "[" + ",".join("[" + ",".join(row) + "]" for row in (*sums, *limits)) + "]"
 
     @classmethod
-    def from_json(cls, text: str) -> BandStatistics:
-        """Read what `to_json` wrote."""
-        count, mean, squares, minimum, maximum = np.array(json.loads(text), np.float64)
+    def from_json(cls, text: str, bands: int) -> BandStatistics:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        try:
+            count, mean, squares, minimum, maximum = read_statistics(text, bands)
+        except ValueError as error:
+            raise InputError(f"In the index of the chips {error}.", "Export the chips again.") from error
         seen = count > 0
         return cls(count, mean, squares, np.where(seen, minimum, np.inf), np.where(seen, maximum, -np.inf))
 
@@ -76,3 +86,19 @@ class BandStatistics:
     def std(self) -> np.ndarray:
         """(C,) population standard deviation; 0 for a band without variation."""
         return np.sqrt(self.squares / np.maximum(self.count, 1))
+
+
+def read_statistics(text: str, bands: int) -> np.ndarray:
+    """(5, B) float64: the rows that `BandStatistics.to_json` writes.
+
+    Raises:
+        ValueError: They are none, or no statistics of so many bands.
+    """
+    try:
+        rows = np.array(parse_json(text.encode("utf-8")), np.float64)
+    except DAMAGES as error:
+        raise ValueError(f"statistics are damaged: {error}") from error
+    # What is squared and summed over all chips must stay finite.
+    if rows.shape != (5, bands) or not np.isfinite(rows).all() or (rows[[0, 2]] < 0).any() or (rows[0] > 2**53).any():
+        raise ValueError("statistics are damaged")
+    return rows

@@ -197,7 +197,7 @@ def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | 
     here = info.pixel_size * metres_a_unit(info.crs, latitude)
     try:
         return here, header.pixel_size * metres_a_unit(header.crs, latitude)
-    except RuntimeError as error:
+    except (RuntimeError, InputError) as error:
         raise InputError(
             f"The CRS in the model file cannot be read ({error}).", "Choose another model file, or train again."
         ) from error

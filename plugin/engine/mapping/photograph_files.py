@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..chips.formats.images import ENDINGS
 from ..errors import InputError
+from ..strangers.images import ENDINGS
 
 
 def photographs_in(folder: str) -> list[Path]:

@@ -20,6 +20,7 @@ from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..raster_io import missing_values
+from ..strangers.paths import inside
 from ..training.device import choose_device, describe_device, explain_memory
 from .answers import TEXT, Answers, Field, has_numbers, known_answers
 from .checks import bands_text, far_off
@@ -78,7 +79,8 @@ class PhotographReader:
         names, images, gaps, failures, known = [], [], [], [], []
         for path in paths:
             try:
-                facts = look_at(path)
+                name = path.relative_to(self.folder).as_posix()
+                facts = look_at(inside(self.folder, name, self.folder))
                 data = self._bands_of(facts)
             except InputError as error:
                 failures.append(error.problem)
@@ -92,7 +94,7 @@ class PhotographReader:
                 data, missing = square_with_gaps(data, missing, self.header.chip_size, fill)
             gaps.append(np.zeros(data.shape, bool) if missing is None else missing)
             images.append(data if data.dtype in COMPACT_TYPES else data.astype(np.float32))
-            names.append(path.relative_to(self.folder).as_posix())
+            names.append(name)
             known.append(facts)
         data = np.stack(_one_type(images)) if images else np.empty(0)
         some = any(gap.any() for gap in gaps)

@@ -8,31 +8,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import reprlib
 import struct
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import Any, Optional
 
-from ..classes import MAX_CLASSES, ClassTable
+from ..classes import ClassTable
 from ..errors import InputError
+from ..strangers.crs import fault_of_crs
+from ..strangers.paths import check_plain, open_plain
+from ..strangers.rules import (
+    DAMAGES,
+    DTYPES,
+    LARGEST,
+    LARGEST_FLOAT,
+    Rule,
+    find_fault,
+    is_name,
+    is_std,
+    of_type,
+    or_none,
+    read_classes,
+    whole,
+    within,
+)
+from ..strangers.texts import parse_json
 
 FORMAT_VERSION = 1
 KEY = "terrazzo"
 # safetensors' own limit for its header.
 MAX_HEADER_BYTES = 100_000_000
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
-# Networks calculate in float32: its largest number, and a spread whose inverse is none too large for it.
-LARGEST, SMALLEST_STD = 3.4e38, 1e-30
-LARGEST_FLOAT = 1.7976931348623157e308
 LARGEST_CHIP = 65536
-COLOR = re.compile(r"#[0-9a-f]{6}")
-# Anything else (a file, an address) GDAL would fetch.
-WKT = re.compile(r"\s*[A-Z]+(_[A-Z]+)?\s*[\[(]")
-# What reading a damaged header raises.
-DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class ModelHeader:
             InputError: The text is not a header of this version.
         """
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
+            values = parse_json(text.encode("utf-8"))
             version = values["format_version"]
             if version > FORMAT_VERSION:
                 raise InputError(
@@ -90,7 +96,7 @@ class ModelHeader:
                 )
             known = {spec.name for spec in dataclasses.fields(cls)}
             values = {name: value for name, value in values.items() if name in known}
-            values["classes"] = ClassTable.from_json(values["classes"])
+            values["classes"] = read_classes(values["classes"])
             for name in ("band_names", "mean", "std"):
                 values[name] = tuple(values[name])
             values["scales"] = tuple((scale, offset) for scale, offset in values.get("scales", ()))
@@ -113,13 +119,13 @@ def read_header(path: str) -> ModelHeader:
         InputError: There is no such file, it is truncated, is no safetensors file, or was not made by Terrazzo.
     """
     try:
-        size = Path(path).stat().st_size
-        with open(path, "rb") as file:
+        size = check_plain(path)
+        with open_plain(path) as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
                 raise ValueError("its first bytes are not those of a safetensors file")
-            table = json.loads(file.read(length).decode("utf-8"))
+            table = parse_json(file.read(length))
         metadata = table.pop("__metadata__", {})
         end = max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
     except FileNotFoundError as error:
@@ -147,49 +153,37 @@ def read_header(path: str) -> ModelHeader:
 
 def _find_fault(header: ModelHeader) -> Optional[str]:
     """What is wrong with the values of a header, in words; None where a job can rely on them."""
-    for kind, names in (
-        (str, ("task", "architecture", "encoder", "dtype", "crs", "dataset_fingerprint", "license", "description")),
-        (dict, ("training", "metrics", "versions", "arguments", "placement")),
-        (list, ("history",)),
-        (bool, ("finished",)),
-    ):
-        wrong = [name for name in names if not isinstance(getattr(header, name), kind)]
-        if wrong:
-            return f"its {wrong[0]} is {reprlib.repr(getattr(header, wrong[0]))}"
     if not len(header.mean) == len(header.std) == len(header.band_names) > 0:
         return "bands and their statistics differ in number"
     if len(header.scales) not in (0, len(header.band_names)):
         return "bands and their scales differ in number"
-    classes = header.classes.classes
-    if not 0 < len(classes) <= MAX_CLASSES:
-        return f"it has {len(classes)} classes"
-    header.classes.mask_dtype(header.classes.free_value())  # raises where a class value is too large
-    rules: tuple[tuple[str, Iterable[Any], Callable[[Any], Any]], ...] = (
-        ("a band name", header.band_names, lambda value: isinstance(value, str)),
-        ("a mean", header.mean, lambda value: _within(value, -LARGEST, LARGEST)),
-        ("a deviation", header.std, lambda value: _within(value, SMALLEST_STD, LARGEST) or _within(value, 0, 0)),
-        ("a class colour", header.classes.colors, COLOR.fullmatch),
-        ("a record of its history", header.history, lambda value: isinstance(value, dict)),
+    if not len(header.classes):
+        return "it has 0 classes"
+    rules: list[Rule] = [
+        ("a band name", header.band_names, is_name),
+        ("a mean", header.mean, within(-LARGEST, LARGEST)),
+        ("a deviation", header.std, is_std),
+        ("a record of its history", header.history, of_type(dict)),
         ("its data type", [header.dtype], DTYPES.__contains__),
-        ("its CRS", [header.crs], lambda value: not value or WKT.match(value)),
-        ("its chip size", [header.chip_size], lambda value: isinstance(value, int) and _within(value, 1, LARGEST_CHIP)),
-        ("its pixel size", [header.pixel_size], lambda value: _within(value, 1e-15, 1e15)),
-        ("its nodata", [header.nodata], lambda value: value is None or _within(value, -LARGEST_FLOAT, LARGEST_FLOAT)),
-        ("a scale", [scale for scale, _ in header.scales], lambda value: _within(value, -LARGEST, LARGEST) and value),
-        ("an offset", [offset for _, offset in header.scales], lambda value: _within(value, -LARGEST, LARGEST)),
-        ("its threshold", [header.threshold], lambda value: value is None or _within(value, 0, 1)),
-    )
-    for what, values, fits in rules:
-        for value in values:
-            if not fits(value):
-                return f"{what} is {reprlib.repr(value)}"
-    return None
+        ("its CRS", [header.crs], lambda value: fault_of_crs(value) is None),
+        ("its chip size", [header.chip_size], whole(1, LARGEST_CHIP)),
+        ("its pixel size", [header.pixel_size], within(1e-15, 1e15)),
+        ("its nodata", [header.nodata], or_none(within(-LARGEST_FLOAT, LARGEST_FLOAT))),
+        ("a scale", [scale for scale, _ in header.scales], lambda value: within(-LARGEST, LARGEST)(value) and value),
+        ("an offset", [offset for _, offset in header.scales], within(-LARGEST, LARGEST)),
+        ("its threshold", [header.threshold], or_none(within(0, 1))),
+    ]
+    return find_fault([*_types(header), *rules])
 
 
-def _within(value: Any, low: float, high: float) -> bool:
-    """Whether something is a number between two others; JSON has whole numbers that no float can hold."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}")
+def _types(header: ModelHeader) -> list[Rule]:
+    return [
+        (f"its {name}", [getattr(header, name)], of_type(kind))
+        for kind, names in (
+            (str, ("task", "architecture", "encoder", "dtype", "crs", "dataset_fingerprint", "license", "description")),
+            (dict, ("training", "metrics", "versions", "arguments", "placement")),
+            (list, ("history",)),
+            (bool, ("finished",)),
+        )
+        for name in names
+    ]

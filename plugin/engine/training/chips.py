@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from osgeo import gdal
 
 from ..chips.dataset import ChipDataset
 from ..classes import IGNORE_INDEX
-from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import readable_size
 from ..status import cpu_threads
@@ -72,29 +70,14 @@ class ChipReader:
         images = np.empty((len(places), self.bands, self.size, self.size), self.dtype)
         targets = np.empty((len(places), *self.target_shape), np.uint8)
         for row, place in enumerate(places):
-            images[row] = self._pixels(self.dataset.images[place], (self.bands, self.size, self.size))
+            images[row] = self.dataset.read_image(int(place))
             targets[row] = self.target(int(place))
         return torch.from_numpy(images), torch.from_numpy(targets)
 
     def target(self, place: int) -> np.ndarray:
         """What a network shall answer to a chip: its mask of class indices."""
-        values = self._pixels(self.dataset.labels[place], (1, self.size, self.size))[0]
+        values = self.dataset.read_mask(place)
         return self.dataset.info.classes.to_indices(values)  # the value for "no label" is no class's: it is ignored
-
-    def _pixels(self, name: str, shape: tuple[int, int, int]) -> np.ndarray:
-        path = self.dataset.folder / name
-        try:
-            data: np.ndarray = gdal.OpenEx(str(path), gdal.OF_RASTER).ReadAsArray()
-        except (RuntimeError, AttributeError) as error:
-            raise InputError(f"The chip {path} cannot be read ({error}).", "Export the chips again.") from error
-        data = data if data.ndim == 3 else data[None]
-        if data.shape != shape:
-            raise InputError(
-                f"The chip {path} has {data.shape[0]} bands of {data.shape[2]} × {data.shape[1]} pixels, "
-                f"and its dataset says {shape[0]} of {shape[2]} × {shape[1]}.",
-                "Export the chips again.",
-            )
-        return data
 
 
 class SceneReader(ChipReader):

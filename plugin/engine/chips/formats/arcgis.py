@@ -7,7 +7,6 @@ seen and from what readers of them do, with no run of ArcGIS Pro behind it.
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 from typing import Any, Optional
@@ -17,11 +16,13 @@ import numpy as np
 from ...class_names import class_text, class_values
 from ...errors import InputError
 from ...events import Reporter, Stage
+from ...strangers.paths import inside
+from ...strangers.texts import read_json, read_lines, read_rows, read_xml
 from ..dataset import SPLITS
 from .foreign import ForeignChip, ForeignFolder, Named, Note
 from .masks import read_mask
 from .pool import in_order
-from .strangers import counted, first_of, inside, read_json, read_lines, read_xml
+from .words import counted, first_of
 
 KIND = "arcgis"
 MAP, STATISTICS, DEFINITION = "map.txt", "esri_accumulated_stats.json", "esri_model_definition.emd"
@@ -50,14 +51,14 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     Raises:
         InputError: Its labels are boxes or of an unknown kind, or a file is damaged or names places elsewhere.
     """
-    definition, statistics = read_json(folder / DEFINITION), read_json(folder / STATISTICS)
+    definition, statistics = (read_json(inside(folder, name, folder)) for name in (DEFINITION, STATISTICS))
     mode = _mode(folder, definition, statistics)
     task, note = MODES[mode], Note.of(folder, KIND)
     named = note.named if note else {**_classes(statistics, "Class"), **_classes(definition, "")}
     splits = _splits(folder)
     remarks = [f"The labels are {mode}."]
     chips, without, second = [], [], 0
-    for line in read_lines(folder / MAP):
+    for line in read_lines(inside(folder, MAP, folder)):
         names = _names(line)
         second += len(names) > 2 or (task == "unlabelled" and len(names) > 1)
         image = inside(folder, names[0], folder / MAP)
@@ -154,18 +155,16 @@ def _names(line: str) -> list[str]:
 
 def _splits(folder: Path) -> dict[str, str]:
     """Image → split, as `convertchips` left them."""
-    path = folder / SPLITS_FILE
+    path = inside(folder, SPLITS_FILE, folder)
     if not path.is_file():
         return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = {row["image"].replace("\\", "/").lower(): row["split"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
-        raise InputError(f"The file {path} is damaged ({error}).", "Mend or remove it.") from error
-    unknown = sorted({str(split) for split in rows.values()} - {*SPLITS, "none"})
+    rows = read_rows(path)
+    if not all({"image", "split"} <= row.keys() for row in rows):
+        raise InputError(f"The file {path} lacks the columns image and split.", "Mend or remove it.")
+    unknown = sorted({row["split"] for row in rows} - {*SPLITS, "none"})
     if unknown:
         raise InputError(f'{path} names the split "{unknown[0]}".', f"Splits are {', '.join(SPLITS)} and none.")
-    return rows
+    return {row["image"].replace("\\", "/").lower(): row["split"] for row in rows}
 
 
 def _whole_labels(

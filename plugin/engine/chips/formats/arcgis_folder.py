@@ -20,13 +20,14 @@ from osgeo import gdal
 
 from ...classes import ClassInfo, ClassTable
 from ...raster_io import gdal_type, missing_values
+from ...strangers.images import WORLD_FILES, open_image
 from ..dataset import ChipDataset
 from ..statistics import BandStatistics
 from ..writer import COMPRESSION_OPTIONS
 from .arcgis import DEFINITION, KIND, MAP, MODES, SPLITS_FILE, STATISTICS, UNLABELLED
 from .arcgis_statistics import Statistics, to_text
 from .foreign import FolderWriter
-from .images import WORLD_FILES, copy_chip, open_image, world_file
+from .images import copy_chip, world_file
 from .regions import regions
 
 WORLD_FILE_OF = {"tif": "tfw", "png": "pgw", "jpg": "jgw"}
@@ -75,14 +76,12 @@ class ArcgisWriter(FolderWriter):
     def write(self, place: int) -> _Written:
         """Copy the image, write its place and its label, and count both."""
         info = self.info
-        source = self.dataset.folder / str(self.dataset.images[place])
+        source = self.dataset.image_path(place)
         stem = f"{self.numbers[place]:09d}"
         ending = source.suffix.lstrip(".")
         image = f"images/{stem}.{ending}"
         copy_chip(source, self.folder / image)
-        opened = open_image(source)
-        data: np.ndarray = opened.ReadAsArray()
-        data = data if data.ndim == 3 else data[None]
+        data, opened = self.dataset.read_image(place), open_image(source)
         transform = opened.GetGeoTransform()
         for other in WORLD_FILES:  # the one that ArcGIS looks for replaces another
             (self.folder / image).with_suffix(other).unlink(missing_ok=True)
@@ -105,7 +104,7 @@ class ArcgisWriter(FolderWriter):
     def _write_mask(
         self, place: int, stem: str, image: str, bands: BandStatistics, opened: gdal.Dataset, cell: float
     ) -> _Written:
-        mask = open_image(self.dataset.folder / str(self.dataset.labels[place])).ReadAsArray()
+        mask = self.dataset.read_mask(place)
         indices = self.info.classes.to_indices(mask)
         lookup = np.full(256, UNLABELLED, self.mask_dtype)
         lookup[: len(self.written)] = self.written

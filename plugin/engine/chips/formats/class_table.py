@@ -9,12 +9,14 @@ import numpy as np
 from ...classes import MAX_CLASSES, ClassTable
 from ...errors import InputError
 from ...events import Reporter, Stage
+from ...strangers.images import Unreadable
+from ...strangers.rules import LONGEST_NAME
 from ..scheme import BACKGROUND_COLOR, BACKGROUND_NAME
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
-from .images import ImageFacts, Unreadable
+from .images import ImageFacts
 from .masks import values_in
 from .pool import in_order
-from .strangers import first_of
+from .words import first_of
 
 LARGEST_VALUE = 2**31 - 2  # with one more for "no label", 32 bits
 Found = list  # list[tuple[ForeignChip, ImageFacts]]
@@ -45,6 +47,9 @@ def find_classes(folder: ForeignFolder, found: Found, reporter: Reporter) -> tup
     far = [value for value in values if abs(value) > LARGEST_VALUE]
     if far:
         raise InputError(f"A class has the value {far[0]}.", f"Give it one from {-LARGEST_VALUE} to {LARGEST_VALUE}.")
+    long = next((value for value in values if len(named.get(value, ("",))[0]) > LONGEST_NAME), None)
+    if long is not None:
+        raise InputError(f"The name of the class {long} has {len(named[long][0])} letters.", "Give it a shorter one.")
     if len(values) > MAX_CLASSES:
         raise InputError(
             f"The labels hold {len(values)} different values, from {min(values)} to {max(values)}.",

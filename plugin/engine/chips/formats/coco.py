@@ -16,6 +16,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...events import Reporter
+from ...strangers.paths import inside
+from ...strangers.texts import contains_all, read_json
 from ..dataset import ChipDataset
 from .foreign import (
     NO_CLASS,
@@ -27,39 +29,26 @@ from .foreign import (
     Note,
     split_of,
 )
-from .images import copy_chip, look_at, open_image
+from .images import copy_chip, look_at
 from .regions import burn, polygon_of, regions, run_lengths
-from .strangers import counted, first_of, inside, read_json
+from .words import counted, first_of
 
 KIND = "coco"
 LISTS = ("images", "annotations", "categories")
-READ_AT_ONCE = 1 << 20  # bytes
+LARGEST_JSON = 3 * 2**29  # bytes that annotations may take in memory
 
 
 def recognise(folder: Path) -> bool:
     """Whether a folder holds annotations of COCO: JSON that names the three lists; it is not parsed for that."""
-    return any(_names_the_lists(path) for path in _candidates(folder))
-
-
-def _names_the_lists(path: Path) -> bool:
     wanted = {f'"{name}"'.encode() for name in LISTS}
-    try:
-        with path.open("rb") as file:
-            end = b""
-            while wanted and (some := file.read(READ_AT_ONCE)):
-                text = end + some
-                wanted -= {word for word in wanted if word in text}
-                end = text[-32:]
-    except OSError:
-        return False
-    return not wanted
+    return any(contains_all(path, wanted) for path in _candidates(folder))
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
     """JSON files where annotations lie: in `annotations`, beside folders of images, or in those."""
     for path in sorted([*folder.glob("annotations/*.json"), *folder.glob("*.json"), *folder.glob("*/*.json")]):
         if path.name != "terrazzo.json" and not path.name.startswith(("captions_", "person_keypoints_", "panoptic_")):
-            yield path
+            yield inside(folder, path.relative_to(folder).as_posix(), folder)
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
@@ -77,7 +66,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     boxes = 0
     for path in instances or files:
         reporter.check_wanted()
-        values = read_json(path)
+        values = read_json(path, LARGEST_JSON)
         if not isinstance(values, dict) or not all(isinstance(values.get(name), list) for name in LISTS):
             continue
         try:
@@ -205,9 +194,9 @@ class CocoWriter(FolderWriter):
 
     def write(self, place: int) -> list[dict[str, Any]]:
         """Copy a chip; gives its annotations, but for their ids."""
-        source = self.dataset.folder / str(self.dataset.images[place])
+        source = self.dataset.image_path(place)
         copy_chip(source, self.folder / "images" / SPLIT_NAMES[str(self.dataset.splits[place])] / source.name)
-        mask = open_image(self.dataset.folder / str(self.dataset.labels[place])).ReadAsArray()
+        mask = self.dataset.read_mask(place)
         height, width = mask.shape
         indices = self.info.classes.to_indices(mask)
         found = regions(indices, indices < len(self.values))

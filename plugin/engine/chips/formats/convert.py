@@ -12,6 +12,7 @@ from ...config import ConvertChipsConfig
 from ...drafts import check_writable, claim
 from ...errors import InputError
 from ...events import Reporter, Stage
+from ...strangers.paths import check_apart, check_plain
 from ..builder import building
 from ..dataset import NO_SPLIT, ChipDataset, open_dataset
 from .arcgis_folder import ArcgisWriter
@@ -19,8 +20,8 @@ from .coco import CocoWriter
 from .foreign import NOTE, FolderWriter, Note
 from .imagenet import ImagenetWriter
 from .pool import file_errors, in_order
-from .strangers import check_apart, counted
 from .voc_folder import VocWriter
+from .words import counted
 
 WRITERS: dict[str, type[FolderWriter]] = {
     writer.KIND: writer for writer in (ArcgisWriter, ImagenetWriter, CocoWriter, VocWriter)
@@ -55,7 +56,7 @@ def _convert_chips(config: ConvertChipsConfig, reporter: Reporter) -> dict[str, 
     _check_target(config)
     sample = places[:: max(1, len(places) // SAMPLE)]
     with file_errors():
-        sizes = [(dataset.folder / str(dataset.images[place])).stat().st_size for place in sample]
+        sizes = [check_plain(dataset.image_path(place)) for place in sample]
     check_writable(config.output, int(np.mean(sizes) * len(places)))
     with file_errors(), building(config.output) as partial, closing(kind(dataset, partial, places)) as writer:
         for remark in writer.remarks:

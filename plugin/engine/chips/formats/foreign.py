@@ -14,6 +14,9 @@ import numpy as np
 from ...class_names import class_text
 from ...classes import ClassTable
 from ...errors import InputError
+from ...strangers.paths import inside, read_bytes
+from ...strangers.rules import DAMAGES, read_classes
+from ...strangers.texts import JSON_MEMORY, parse_json
 from ..dataset import SPLITS, ChipDataset
 
 # Marks the pixels without a label in the masks that readers give; no raster's class value is that low.
@@ -82,20 +85,18 @@ class Note:
         Raises:
             InputError: It is damaged.
         """
-        path = folder / NOTE
+        path = inside(folder, NOTE, folder)
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            table = ClassTable.from_json(values["classes"])
-            if not all(re.fullmatch("#[0-9a-f]{6}", color) for color in table.colors):
-                raise ValueError("a colour is not #rrggbb")
+            values = parse_json(read_bytes(path, JSON_MEMORY))
+            table = read_classes(values["classes"])
             texts = {int(row["value"]): str(row["written_as"]) for row in values["classes"]}
             written = tuple(texts[value] for value in table.values.tolist())
             nodata = values["label_nodata"]
             nodata = None if nodata is None else int(nodata)
             return cls(str(values["folder_format"]), str(values["task"]), table, written, nodata)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, *DAMAGES) as error:
             raise InputError(
                 f"The file {path} is damaged ({error}).", "Remove it to import the folder without it."
             ) from error

@@ -11,17 +11,19 @@ import numpy as np
 from ...class_names import class_text, class_values, remarks_on
 from ...errors import InputError
 from ...events import Reporter
+from ...strangers.images import ENDINGS
+from ...strangers.paths import entries
 from ..dataset import ChipDataset
 from .foreign import SPLIT_NAMES, FolderWriter, ForeignChip, ForeignFolder, Note, file_names, split_of
-from .images import ENDINGS, copy_chip
-from .strangers import counted, first_of
+from .images import copy_chip
+from .words import counted, first_of
 
 KIND = "imagenet"
 
 
 def recognise(folder: Path) -> bool:
     """Whether a folder holds folders of images."""
-    return any(next(_images(part), None) is not None for part in _parts(folder))
+    return any(next(_images(part, folder), None) is not None for part in _parts(folder, folder))
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
@@ -31,13 +33,13 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         InputError: There are no folders with images.
     """
     note, remarks, warnings, other = Note.of(folder, KIND), [], [], 0
-    parts = [part for part in _parts(folder) if next(_images(part), None) is not None]
+    parts = [part for part in _parts(folder, folder) if next(_images(part, folder), None) is not None]
     splits = {part: split_of(part.name) for part in parts}
     # A class may be called "test"; only where all folders are called after splits do they hold classes.
-    divided = bool(parts) and all(splits.values()) and all(_parts(part) for part in parts)
+    divided = bool(parts) and all(splits.values()) and all(_parts(part, folder) for part in parts)
     held = [("", part) for part in parts]
     if divided:
-        held = [(splits[part], found) for part in parts for found in _parts(part)]
+        held = [(splits[part], found) for part in parts for found in _parts(part, folder)]
     values = note.values if note else class_values(class_text(found.name) for _, found in held)
     if not note:
         remarks += remarks_on((found.name for _, found in held), values, "the folders' names")
@@ -48,7 +50,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         if name not in values:
             warnings.append(f"The folder {found} is left out: terrazzo.json does not name it. Remove that file first.")
             continue
-        images = list(_images(found))
+        images = list(_images(found, folder))
         other += sum(1 for path in found.rglob("*") if path.is_file()) - len(images)
         chips += [ForeignChip(image, None, (values[name],), split) for image in images]
     if not chips:
@@ -62,18 +64,18 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     return ForeignFolder(KIND, "classification", tuple(chips), named, remarks=tuple(remarks), warnings=tuple(warnings))
 
 
-def _parts(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+def _parts(folder: Path, root: Path) -> list[Path]:
+    return [path for path in entries(folder, root) if path.is_dir() and not path.name.startswith((".", "__"))]
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _images(folder: Path, root: Path) -> Iterator[Path]:
     """The images in a folder and the folders in it, in the order of their names."""
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder, root):
         if path.name.startswith("."):
             continue
         if path.is_dir():
             if not path.is_symlink():  # which may lead round in a circle
-                yield from _images(path)
+                yield from _images(path, root)
         elif path.suffix.lower() in ENDINGS:
             yield path
 
@@ -94,7 +96,7 @@ class ImagenetWriter(FolderWriter):
 
     def write(self, place: int) -> Any:
         """Copy a chip as it is."""
-        source = self.dataset.folder / str(self.dataset.images[place])
+        source = self.dataset.image_path(place)
         values = self.classes_of(place)
         if len(values) != 1:
             raise InputError(

@@ -6,8 +6,7 @@ import dataclasses
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -17,25 +16,12 @@ from osgeo import gdal, gdal_array
 
 from ...errors import InputError
 from ...raster_io import band_name, is_alpha, spatial_reference
+from ...strangers.crs import fault_of_crs
+from ...strangers.images import beside, open_image, read_pixels, readable
+from ...strangers.paths import check_plain
 from .orientation import UPRIGHT, lies_on_its_side, orientation_of, upright
-from .strangers import inside
 
-gdal.UseExceptions()
-
-# Drivers that read nothing but the file they are given; a VRT, say, could name any other.
-DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
-ENDINGS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".mrf")
-# The formats that a chip dataset has, and the endings of their world files.
-KEPT = {"GTiff": ".tfw", "PNG": ".pgw", "JPEG": ".jgw"}
-LARGEST_SIDE = 16384  # pixels; larger images are rasters to cut chips from
 COLORS = ("red", "green", "blue")
-WORLD_FILES = (*KEPT.values(), ".wld")
-STRICT_JPEG = "GDAL_ERROR_ON_LIBJPEG_WARNING"
-HARMLESS = "extraneous bytes before marker"  # some cameras write them; every pixel is there
-
-
-class Unreadable(InputError):
-    """A file is missing or damaged; others of its folder may be fine."""
 
 
 @dataclass(frozen=True)
@@ -73,45 +59,6 @@ class ImageFacts:
         return dataclasses.replace(self, orientation=UPRIGHT)
 
 
-@contextmanager
-def readable(path: str | Path) -> Iterator[None]:
-    """GDAL's errors while it reads a file become `Unreadable`."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
-
-
-def open_image(path: Path) -> gdal.Dataset:
-    """Open an image, with drivers that read no file but it and its own sidecars.
-
-    Raises:
-        Unreadable: It is missing, damaged or of another kind.
-        InputError: It stands for a file elsewhere.
-    """
-    drivers = list(DRIVERS)
-    if path.suffix.lower() == ".mrf":
-        _check_mrf(path)
-        drivers = ["MRF"]
-    with readable(path):
-        return gdal.OpenEx(str(path), gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=drivers)
-
-
-def _check_mrf(path: Path) -> None:
-    """An MRF file names its data, which may lie anywhere."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")[:100_000]
-    except OSError as error:
-        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is there.") from error
-    if "<CachedSource" in text:
-        raise InputError(f"{path} stands for an image elsewhere.", "Convert it to GeoTIFF with GDAL first.")
-    for tag in ("DataFile", "IndexFile"):
-        for part in text.split(f"<{tag}")[1:]:
-            named = part.partition(">")[2].partition("<")[0].strip()
-            if named:
-                inside(path.parent, named, path)
-
-
 def look_at(path: Path) -> ImageFacts:
     """What an image is.
 
@@ -125,11 +72,6 @@ def look_at(path: Path) -> ImageFacts:
 
 
 def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
-    if max(image.RasterXSize, image.RasterYSize) > LARGEST_SIDE:
-        raise InputError(
-            f"The image {path} has {image.RasterXSize} × {image.RasterYSize} pixels, which is no chip.",
-            "Cut chips from it with “Export training chips”.",
-        )
     numbers = _value_bands(image)
     first = image.GetRasterBand(numbers[0])
     if gdal.DataTypeIsComplex(first.DataType):
@@ -138,6 +80,11 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
     dtypes = [np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(code)) for code in codes]
     palette = len(numbers) == 1 and first.GetColorTable() is not None
     reference = image.GetSpatialRef()
+    # Thousands of chips have the same one.
+    crs = "" if reference is None else sys.intern(_text(reference.ExportToWkt(["FORMAT=WKT2_2019"])))
+    fault = fault_of_crs(crs)
+    if fault is not None:
+        raise InputError(f"The CRS of the image {path} cannot be used: {fault}.", "Give the image another CRS.")
     nodata = first.GetNoDataValue()
     bands = 3 if palette else len(numbers)
     width, height, orientation = image.RasterXSize, image.RasterYSize, orientation_of(image)
@@ -156,8 +103,7 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
         nodata=None if nodata is None or palette or math.isnan(nodata) else float(nodata),
         names=COLORS if palette else tuple(_text(band_name(image.GetRasterBand(number), number)) for number in numbers),
         transform=image.GetGeoTransform(can_return_null=True),
-        # Thousands of chips have the same one.
-        crs="" if reference is None else sys.intern(_text(reference.ExportToWkt(["FORMAT=WKT2_2019"]))),
+        crs=crs,
         size=path.stat().st_size,
     )
 
@@ -202,38 +148,6 @@ def read_image(facts: ImageFacts, bands: int, dtype: np.dtype[Any]) -> np.ndarra
     return upright(data.astype(dtype, copy=False), facts.orientation)
 
 
-def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
-    """(C, H, W): the pixels of an open image; without `bands`, of all.
-
-    Raises:
-        Unreadable: It is damaged.
-    """
-    numbers = list(bands) or None
-    with readable(image.GetDescription()):
-        try:
-            with _no_half_jpegs():
-                data: np.ndarray = image.ReadAsArray(band_list=numbers)
-        except RuntimeError as error:
-            if HARMLESS not in str(error):
-                raise
-            data = image.ReadAsArray(band_list=numbers)
-    return data if data.ndim == 3 else data[None]
-
-
-@contextmanager
-def _no_half_jpegs() -> Iterator[None]:
-    """What libjpeg complains of is an error, else the rest of a broken image would be grey; in this thread only."""
-    if not hasattr(gdal, "SetThreadLocalConfigOption"):  # GDAL before 3.4
-        yield
-        return
-    before = gdal.GetThreadLocalConfigOption(STRICT_JPEG)
-    gdal.SetThreadLocalConfigOption(STRICT_JPEG, "TRUE")
-    try:
-        yield
-    finally:
-        gdal.SetThreadLocalConfigOption(STRICT_JPEG, before)
-
-
 def corners(transform: Sequence[float], size: int) -> list[tuple[float, float]]:
     """The corners of a chip as (x, y), clockwise from its first pixel."""
     places = ((0, 0), (size, 0), (size, size), (0, size))
@@ -260,18 +174,15 @@ def world_file(transform: Sequence[float]) -> str:
 
 def copy_chip(source: Path, target: Path) -> None:
     """Copy a chip of a dataset of ours byte for byte, and what says where it lies."""
+    check_plain(source)
     shutil.copyfile(source, target)
-    for ending in WORLD_FILES:
-        if source.with_suffix(ending).is_file():
-            shutil.copyfile(source.with_suffix(ending), target.with_suffix(ending))
-    beside = Path(f"{source}.aux.xml")
-    if beside.is_file():
-        shutil.copyfile(beside, f"{target}.aux.xml")
+    for found in beside(source):
+        shutil.copyfile(found, target.with_name(target.stem + found.name[len(source.stem) :]))
 
 
 def place_image(path: Path, transform: Sequence[float], crs: str) -> None:
     """Say where a copied image lies: in a file beside it, so that its own bytes stay as they are."""
-    image = gdal.OpenEx(str(path), gdal.OF_RASTER, allowed_drivers=list(KEPT))
+    image = open_image(path)
     if image.GetGeoTransform(can_return_null=True) != tuple(transform):
         image.SetGeoTransform(list(transform))
     reference, own = spatial_reference(crs), image.GetSpatialRef()

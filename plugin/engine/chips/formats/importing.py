@@ -19,6 +19,8 @@ from ...drafts import check_writable, claim
 from ...errors import InputError
 from ...events import Reporter, Stage
 from ...raster_io import missing_values
+from ...strangers.images import Unreadable
+from ...strangers.paths import check_apart
 from ..builder import building, check_target
 from ..dataset import SPLITS, DatasetInfo
 from ..divide import SplitRule, divide
@@ -28,13 +30,13 @@ from ..index import ChipIndex
 from ..writer import ENDINGS, ChipFiles
 from .class_table import Found, find_classes, label_nodata_of
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
-from .images import ImageFacts, Unreadable, corners, place_image, read_image, turn
+from .images import ImageFacts, corners, place_image, read_image, turn
 from .masks import square_mask
 from .pool import file_errors, in_order
 from .readers import read_folder
 from .squares import square, square_with_gaps
-from .strangers import check_apart, counted, first_of
 from .survey import Shape, survey
+from .words import counted, first_of
 
 
 @dataclass(frozen=True)

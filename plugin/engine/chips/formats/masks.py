@@ -9,8 +9,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...raster_io import value_text
+from ...strangers.images import open_image, read_pixels
 from .foreign import NO_CLASS
-from .images import open_image, read_pixels
 from .squares import middle
 
 NARROW = 1 << 16  # values whose counts fit a small table

@@ -14,13 +14,14 @@ import numpy as np
 from ...errors import InputError
 from ...events import Reporter, Stage
 from ...raster_io import crs_text, same_crs
+from ...strangers.images import Unreadable
 from ..plan import AUTOMATIC_BLOCKS, LARGEST_AUTOMATIC_BLOCK
 from .foreign import ForeignChip, ForeignFolder
-from .images import ImageFacts, Unreadable, corners, look_at
+from .images import ImageFacts, corners, look_at
 from .orientation import UPRIGHT
 from .pool import in_order
 from .squares import square_transform
-from .strangers import counted, first_of
+from .words import counted, first_of
 
 # Chips without a place lie side by side with this share of a chip between them.
 GAP = 1 / 8

@@ -8,7 +8,7 @@ writes it). Classes of whole chips: `ImageSets/Main/`, and `Annotations/` with a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,11 +18,13 @@ from osgeo import gdal
 from ...class_names import class_text, class_values, remarks_on
 from ...errors import InputError
 from ...events import Reporter, Stage
+from ...strangers.images import ENDINGS, open_image, read_pixels
+from ...strangers.paths import entries, inside
+from ...strangers.texts import read_lines, read_xml
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder, Named, Note, split_of
-from .images import ENDINGS, open_image, read_pixels
 from .masks import read_mask
 from .pool import in_order
-from .strangers import first_of, read_lines, read_xml
+from .words import first_of
 
 KIND = "voc"
 VOID = 255
@@ -58,7 +60,12 @@ def recognise(folder: Path) -> bool:
 
 def image_folder(folder: Path) -> Optional[Path]:
     """Where the images lie."""
-    return next((folder / name for name in IMAGES if (folder / name).is_dir()), None)
+    return next((inside(folder, name, folder) for name in IMAGES if (folder / name).is_dir()), None)
+
+
+def _files(part: Path, folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """Stem → file, of the files in a part of the folder that have one of some endings."""
+    return {path.stem: path for path in entries(part, folder) if path.suffix.lower() in endings}
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
@@ -70,7 +77,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     images = image_folder(folder)
     if images is None:
         raise InputError(f"{folder} has no folder JPEGImages.", "Choose the folder that holds it.")
-    found = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in ENDINGS}
+    found = _files(images, folder, ENDINGS)
     if (folder / MASKS).is_dir():
         return _read_masks(folder, found)
     if (folder / "Annotations").is_dir():
@@ -84,14 +91,14 @@ def _splits(folder: Path, kind: str) -> dict[str, str]:
     """Stem → split, from the lists of a kind; the list of both training and validation says nothing."""
     found: dict[str, str] = {}
     for split in ("train", "val", "test"):
-        path = folder / "ImageSets" / kind / f"{split}.txt"
+        path = inside(folder, f"ImageSets/{kind}/{split}.txt", folder)
         for line in read_lines(path) if path.is_file() else ():
             found[Path(line.split()[0].replace("\\", "/")).stem] = split_of(split)
     return found
 
 
 def _read_masks(folder: Path, images: dict[str, Path]) -> ForeignFolder:
-    masks = {path.stem: path for path in sorted((folder / MASKS).iterdir()) if path.suffix.lower() in ENDINGS}
+    masks = _files(inside(folder, MASKS, folder), folder, ENDINGS)
     splits = _splits(folder, "Segmentation")
     stems = [stem for stem in masks if stem in images and (not splits or stem in splits)]
     chips = [ForeignChip(images[stem], masks[stem], split=splits.get(stem, "")) for stem in stems]
@@ -129,7 +136,7 @@ def _read_masks(folder: Path, images: dict[str, Path]) -> ForeignFolder:
 
 def _labelmap(folder: Path) -> dict[Color, str]:
     """Colour → name, in the order of the file: `name:r,g,b:parts:actions`."""
-    path, found = folder / LABELMAP, {}
+    path, found = inside(folder, LABELMAP, folder), {}
     for line in read_lines(path) if path.is_file() else ():
         if line.startswith("#"):
             continue
@@ -203,7 +210,7 @@ def _hex(color: Color) -> str:
 
 def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter) -> ForeignFolder:
     """Classes of whole chips: the names of the objects of each annotation."""
-    labels = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
+    labels = _files(inside(folder, "Annotations", folder), folder, (".xml",))
     splits = _splits(folder, "Main")
     stems = [stem for stem in labels if stem in images and (not splits or stem in splits)]
     if not stems:

@@ -12,7 +12,7 @@ from osgeo import gdal
 from ...errors import InputError
 from ..dataset import ChipDataset
 from .foreign import SPLIT_NAMES, FolderWriter, file_names
-from .images import copy_chip, open_image
+from .images import copy_chip
 from .voc import KIND, LABELMAP, MASKS, VOID, VOID_COLOR, Color
 
 LISTS = ("train", "val", "trainval", "test")
@@ -47,15 +47,13 @@ class VocWriter(FolderWriter):
 
     def write(self, place: int) -> Any:
         """Copy a chip, and write its mask or its annotation."""
-        source = self.dataset.folder / str(self.dataset.images[place])
+        source = self.dataset.image_path(place)
         copy_chip(source, self.folder / "JPEGImages" / source.name)
         if self.whole:
             target = self.folder / "Annotations" / f"{source.stem}.xml"
             target.write_bytes(self._annotation(source.name, place))
             return
-        indices = self.info.classes.to_indices(
-            open_image(self.dataset.folder / str(self.dataset.labels[place])).ReadAsArray()
-        )
+        indices = self.info.classes.to_indices(self.dataset.read_mask(place))
         lookup = np.full(256, VOID, np.uint8)
         lookup[: len(self.values)] = self.values
         mask = gdal.GetDriverByName("MEM").Create("", indices.shape[1], indices.shape[0], 1, gdal.GDT_Byte)

@@ -1,0 +1,17 @@
+"""Words for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 chip", "2 chips"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def first_of(names: Iterable[str], most: int = 5) -> str:
+    """Some names for a message: "a, b, c and 7 more"."""
+    names = list(names)
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,90 @@
+"""Rules for values that a stranger wrote down: what each must be, and the words on the first that is not."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+from ..classes import MAX_CLASSES, ClassTable
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+# Networks calculate in float32: its largest number, and a spread whose inverse is none too large for it.
+LARGEST, SMALLEST_STD = 3.4e38, 1e-30
+LARGEST_FLOAT = 1.7976931348623157e308
+LARGEST_CLASS = 2**31 - 1
+LONGEST_NAME = 1000  # letters
+COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+# What reading damaged values raises.
+DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+
+# What is spoken of, the values, and whether one of them is right.
+Rule = tuple[str, Iterable[Any], Callable[[Any], Any]]
+
+
+def find_fault(rules: Iterable[Rule]) -> Optional[str]:
+    """What is wrong with some values, in words; None where all are right."""
+    for what, values, fits in rules:
+        for value in values:
+            if not fits(value):
+                return f"{what} is {reprlib.repr(value)}"
+    return None
+
+
+def within(low: float, high: float) -> Callable[[Any], bool]:
+    """Numbers between two others; JSON has whole numbers that no float can hold."""
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def whole(low: int, high: int) -> Callable[[Any], bool]:
+    """Whole numbers between two others."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def or_none(fits: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What another rule takes, and nothing at all."""
+    return lambda value: value is None or fits(value)
+
+
+def of_type(*kinds: type) -> Callable[[Any], bool]:
+    """Values of some types."""
+    return lambda value: isinstance(value, kinds)
+
+
+def is_name(value: Any) -> bool:
+    """What a band or a class may be called."""
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
+def is_std(value: Any) -> bool:
+    """What a deviation may be."""
+    return within(SMALLEST_STD, LARGEST)(value) or within(0, 0)(value)
+
+
+def read_classes(rows: Any) -> ClassTable:
+    """A class table from the rows of a JSON file.
+
+    Raises:
+        ValueError: It cannot be one; and others of `DAMAGES`.
+    """
+    if not isinstance(rows, list):
+        raise ValueError(f"its classes are {reprlib.repr(rows)}")
+    if len(rows) > MAX_CLASSES:
+        raise ValueError(f"it has {len(rows)} classes")
+    values, names, colors = ([row[key] for row in rows] for key in ("value", "name", "color"))
+    fault = find_fault(
+        (
+            ("a class value", values, whole(-LARGEST_CLASS, LARGEST_CLASS)),
+            ("a class name", names, or_none(is_name)),
+            ("a class colour", colors, or_none(lambda value: isinstance(value, str) and COLOR.fullmatch(value))),
+        )
+    )
+    if fault is None and len(set(values)) < len(values):
+        fault = "two classes have the same value"
+    if fault is not None:
+        raise ValueError(fault)
+    table = ClassTable.from_json(rows)
+    if values:
+        table.mask_dtype(table.free_value())  # raises where no data type holds all values and one for "no label"
+    return table
