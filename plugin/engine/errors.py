@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from unicodedata import category
+
+# Letters of a problem and of a remedy. Some hold what a stranger wrote, or what a library says of a whole file.
+LONGEST = (650, 340)
+
+
+def plain(text: str, most: int) -> str:
+    """A text for people: no half or control characters, and its middle left out where it is long."""
+    kept = text[: 20 * most]
+    shown = "".join("\ufffd" if category(letter)[0] == "C" and letter != "\n" else letter for letter in kept)
+    half = most // 2 - 1
+    return shown if len(shown) <= most else f"{shown[:half]} … {shown[len(shown) - half + 1 :]}"
+
 
 class EngineError(Exception):
     """An error in two sentences: what is wrong, with the values, and what to do about it.
@@ -12,9 +25,8 @@ class EngineError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+        self.problem, self.remedy = (plain(text, most) for text, most in zip((problem, remedy), LONGEST))
+        super().__init__(f"{self.problem} {self.remedy}")
 
 
 class InputError(EngineError):

@@ -51,6 +51,7 @@ ogr.UseExceptions()
 FORMAT_VERSION = 2
 INDEX = "chips.gpkg"
 LARGEST_CHIP, LARGEST_CHIP_BYTES = 16384, 2**30  # a side in pixels; all bands of a chip
+CHIP_ENDINGS = (".tif", ".png", ".jpg")
 LONGEST_PATH = 128  # letters of a chip's path inside the folder
 SPLITS = ("training", "validation", "test")
 # The split of chips that belong to none, because they share ground with another split's.
@@ -274,10 +275,10 @@ def _find_fault(info: DatasetInfo) -> Optional[str]:
     )
     if fault is not None:
         return fault
-    if bool(classes) != (info.task in CLASS_TASKS):
-        return f"it is for {info.task} and has {classes} classes"
-    if info.task == "segmentation" and (info.label_nodata is None or info.label_nodata in info.classes.values):
-        return f"its value for no label is {info.label_nodata}"
+    if not classes and info.task in CLASS_TASKS:
+        return f"it is for {info.task} and has no classes"
+    if info.label_nodata in info.classes.values.tolist():
+        return f"its value for no label, {info.label_nodata}, is a class"
     if bands * info.chip_size**2 * np.dtype(info.dtype).itemsize > LARGEST_CHIP_BYTES:
         return f"a chip of {info.chip_size} pixels in {bands} bands would be too large"
     rows = [row for table in tables.values() for row in table.values()]
@@ -295,7 +296,7 @@ def _find_fault(info: DatasetInfo) -> Optional[str]:
 
 
 def _is_source(source: Any) -> bool:
-    return isinstance(source, dict) and whole(0, 2**53)(source.get("cluster", 0))
+    return isinstance(source, dict) and whole(-1, 2**53)(source.get("cluster", 0))
 
 
 def open_dataset(folder: str | Path) -> ChipDataset:
@@ -321,6 +322,9 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     check_names([*texts[0], *texts[1]], path)
     if max(map(len, (*texts[0], *texts[1], *set(texts[2])))) > LONGEST_PATH:
         raise InputError(f"The index {path} holds very long names.", "Export the chips again.")
+    odd = next((name for name in (*texts[0], *filter(None, texts[1])) if not name.endswith(CHIP_ENDINGS)), None)
+    if odd is not None:
+        raise InputError(f'The index {path} names "{odd}", which is no chip.', "Export the chips again.")
     images, labels, splits = (np.array(column, dtype=str) for column in texts)
     end = 3 + len(columns)
     pixels = np.array([[count or 0 for count in row[3:end]] for row in rows], np.int64).reshape(len(rows), len(values))
