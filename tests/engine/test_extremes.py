@@ -37,7 +37,8 @@ def judged(*chips: np.ndarray) -> tuple[BandStatistics, list[Extreme]]:
     total = BandStatistics.empty(len(chips[0]))
     for statistics, extremes in measured:
         stored = BandStatistics.from_json(statistics.to_json(), len(statistics.count))
-        total.add(together(stored, from_json(to_json(extremes), bands), {(band, value) for band, value, _ in far}))
+        kept = from_json(to_json(extremes), len(stored.count))
+        total.add(together(stored, kept, {(band, value) for band, value, _ in far}))
     return total, far
 
 
