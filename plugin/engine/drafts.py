@@ -30,6 +30,8 @@ RESERVED = (LOCK, MADE, KEPT, NOTE, EARLIER)
 ATTEMPTS = 100  # at a folder that others make and remove at the same time
 REMOVALS = 3  # of a folder that a thread still writes to
 
+# Renames something; whether it may keep its name as well until that is replaced.
+_Move = Callable[[Path, Path, bool], None]
 # Hidden folder → the draft there that this process holds, for all its threads.
 _held: dict[Path, Draft] = {}
 _guard = threading.RLock()
@@ -204,12 +206,12 @@ class Draft:
         new = {entry.name for entry in self._entries()}
         return [name for name in names if name not in new and os.path.lexists(self.final.parent / name)]
 
-    def put_in_place(self, move: Callable[[Path, Path], None], replace: bool) -> None:
+    def put_in_place(self, move: _Move, replace: bool) -> None:
         """Rename all that is still to be renamed; begun before, it is gone on with.
 
         Args:
             move: Renames one file or folder.
-            replace: The file itself replaces an earlier one in one step; else that is moved aside first.
+            replace: The file itself replaces an earlier one, which need not be kept to take this back.
         """
         words = self.noted()
         entries = self._joined() if words.get("join") else self._entries()
@@ -220,10 +222,10 @@ class Draft:
         for entry in entries:
             place = entry.relative_to(self.folder)
             if not (replace and entry == entries[-1] and not entry.is_dir()):
-                self._put_aside(place, move)
+                self._put_aside(place, move, succeeded=True)
             target = self.final.parent / place
             target.parent.mkdir(exist_ok=True)
-            move(entry, target)
+            move(entry, target, False)
 
     def settle(self) -> None:
         """Finish what an interrupted publication has left, and remove the rest; the place is claimed already."""
@@ -358,12 +360,12 @@ class Draft:
         starts = (f"{self.final.name}.", f"{self.final.name}-", f"{self.final.stem}.")
         return name not in RESERVED and name.startswith(starts)
 
-    def _put_aside(self, place: Path, move: Callable[[Path, Path], None]) -> None:
-        """Move what stands at the final place of something out of the way, unless that was done."""
+    def _put_aside(self, place: Path, move: _Move, succeeded: bool = False) -> None:
+        """Keep what stands at the final place of something, unless that was done; `succeeded`: it will be replaced."""
         earlier, aside = self.final.parent / place, self.folder / EARLIER / place
         if os.path.lexists(earlier) and not os.path.lexists(aside):
             aside.parent.mkdir(parents=True, exist_ok=True)
-            move(earlier, aside)
+            move(earlier, aside, succeeded and not earlier.is_dir())
 
 
 def _claim(final: str | os.PathLike[str], keep: bool, settle: bool) -> Draft:
@@ -389,8 +391,9 @@ def _rename_all(drafts: tuple[Draft, ...]) -> None:
     """Rename what drafts hold; where that fails, take it all back."""
     done: list[tuple[Path, Path]] = []
 
-    def move(source: Path, target: Path) -> None:
-        rename(source, target)
+    def move(source: Path, target: Path, stays: bool) -> None:
+        if not (stays and _linked(source, target)):
+            rename(source, target)
         done.append((source, target))
 
     try:
@@ -406,6 +409,15 @@ def _rename_all(drafts: tuple[Draft, ...]) -> None:
                 "Close it in other programs, and start the job again.",
             ) from error
         raise
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Give a file a second name, so that it is never gone until its successor has the first; not all disks can."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+        return True
+    except (OSError, NotImplementedError):
+        return False
 
 
 def _holder() -> str:

@@ -21,6 +21,7 @@ from jobs import BRIEF, CUT, JOBS, SEGMENTER, TINY, filled
 from server import Outcome, Server, remove_tree
 
 from plugin.engine.chips import journal
+from plugin.engine.drafts import recover
 
 RENAMES = ("os.rename",)
 # Python's own names of what changes a disk; GDAL's and SQLite's writing is met at random times.
@@ -273,6 +274,7 @@ class Killing:
         def read(_: Any) -> dict[str, str]:
             found = {}
             for name in scenario.results:
+                recover(self.here / name)  # as its next opening does, or the parent of a killed worker
                 try:
                     found[name] = known_as(self.here / name)
                 except BaseException as error:
