@@ -34,16 +34,17 @@ class Headless:
             "QGIS_CUSTOM_CONFIG_PATH": str(folder / "configuration"),
             "QT_QPA_PLATFORM": "offscreen",
         }
-        self._call("plugins", "enable", NAME)
+        self.call("plugins", "enable", NAME)
 
     def run(self, algorithm: str, **parameters: Any) -> dict[str, Any]:
         """The results of an algorithm or a model file; AssertionError with all that was printed if it fails."""
         given = [f"{name}={value}" for name, value in parameters.items()]
-        done = self._call("--json", "run", algorithm, "--", *given)
+        done = self.call("--json", "run", algorithm, "--", *given)
         # Whatever QGIS itself prints before it, the answer is the JSON object.
         return json.loads(done.stdout[done.stdout.index("{") :])["results"]
 
-    def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the program; AssertionError with all that it printed if it fails."""
         command = [self.program, *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

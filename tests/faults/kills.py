@@ -6,153 +6,24 @@ leaves nothing but its results.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from checks import ABSENT, known_as, names_in
-from jobs import BRIEF, CUT, JOBS, SEGMENTER, TINY, filled
+from jobs import JOBS, filled
+from scenarios import Scenario
 from server import Outcome, Server, remove_tree
+from touches import RENAME, Touch, observe, traced
 
 from plugin.engine.chips import journal
 from plugin.engine.drafts import recover
 
-RENAMES = ("os.rename",)
-# Python's own names of what changes a disk; GDAL's and SQLite's writing is met at random times.
-TOUCHES = (*RENAMES, "open", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate")
 # What QGIS leaves by itself when it is killed.
 OTHERS_TEMPORARY = ("QGIS3", "qgis_process", "oauth2-cache", "runtime-")
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A job on small inputs: {stock} stands for the folder of inputs, {here} for that of results.
-
-    Attributes:
-        results: Their names in {here}.
-        earlier: Settings that differ in the run that made the earlier results; None = there are none.
-        given: Folders of the stock that are copied into {here} first: the job changes them.
-    """
-
-    name: str
-    job: str
-    settings: dict[str, Any]
-    results: tuple[str, ...]
-    earlier: Optional[dict[str, Any]] = None
-    given: tuple[str, ...] = ()
-
-
-BESIDE = {"input": ["{stock}/beside/image.tif"], "label_rasters": ["{stock}/beside/labels.tif"]}
-SCENE, SMALL = "{stock}/scene/image.tif", "{stock}/scene/small.tif"
-CLASSIFIER, SEGMENTING = "{stock}/classifier.safetensors", "{stock}/segmenter.safetensors"
-TILES = {"tile_size": 64, "halo": 32, "device": "cpu"}
-SCENES = {"model": CLASSIFIER, "stride": 16, "device": "cpu"}
-
-SCENARIOS = (
-    Scenario("export", "exportchips", {**CUT, "overwrite": True}, ("chips",)),
-    Scenario("export over", "exportchips", {**CUT, "overwrite": True}, ("chips",), {"seed": 7, "chip_size": 16}),
-    Scenario("export resumed", "exportchips", {**CUT, "resume": True, "overwrite": True}, ("chips",), {"seed": 7}),
-    Scenario("export appended", "exportchips", {**CUT, **BESIDE, "append": True}, ("chips",), {**CUT, "append": False}),
-    Scenario("split", "splitchips", {"chips": "{here}/chips", "seed": 5}, ("chips",), None, ("chips",)),
-    Scenario(
-        "import", "importchips", {"input": "{stock}/coco", "output": "{here}/chips", "overwrite": True},
-        ("chips",), {"input": "{stock}/arcgis"},
-    ),
-    *(
-        Scenario(
-            f"convert to {kind}", "convertchips",
-            {"chips": f"{{stock}}/{chips}", "output": "{here}/folder", "folder_format": kind, "overwrite": True},
-            ("folder",), {"folder_format": "voc"},
-        )
-        for kind, chips in (("arcgis", "regions"), ("coco", "regions"), ("imagenet", "whole"))
-    ),
-    Scenario(
-        "inspect", "inspectchips",
-        {"chips": "{stock}/chips", "report": "{here}/report.html", "suspects": "{here}/suspects.gpkg"},
-        ("report.html", "suspects.gpkg"), {"chips": "{stock}/regions"},
-    ),
-    Scenario(
-        "segmenter", "trainsegmenter",
-        {"chips": "{stock}/chips", "output": "{here}/model.safetensors", "seed": 1, **SEGMENTER, **BRIEF},
-        ("model.safetensors",), {"seed": 2},
-    ),
-    Scenario(
-        "classifier", "trainclassifier",
-        {"chips": "{stock}/classes", "output": "{here}/model.safetensors", "report": "{here}/report.html", **TINY,
-         "seed": 1, "epochs": 3},
-        ("model.safetensors", "report.html"), {"seed": 2},
-    ),
-    Scenario(
-        "segment", "segmentraster",
-        {"input": SCENE, "model": SEGMENTING, "output": "{here}/map.tif", "probabilities": "{here}/shares.tif",
-         **TILES},
-        ("map.tif", "shares.tif"), {"input": SMALL},
-    ),
-    Scenario(
-        "scenes", "classifyscenes",
-        {"input": SCENE, "output": "{here}/map.tif", "probabilities": "{here}/shares.tif", "grid": "{here}/grid.gpkg",
-         **SCENES},
-        ("map.tif", "shares.tif", "grid.gpkg"), {"input": SMALL},
-    ),
-    Scenario("grid", "classifyscenes", {"input": SCENE, "grid": "{here}/grid.geojson", **SCENES}, ("grid.geojson",)),
-    Scenario(
-        "photographs", "classifyscenes",
-        {"input_folder": "{stock}/photographs", "table": "{here}/table.csv", "model": CLASSIFIER, "device": "cpu"},
-        ("table.csv",), {"model": CLASSIFIER, "threshold": 0.99},
-    ),
-    Scenario(
-        "features", "classifyfeatures",
-        {"input": SCENE, "model": CLASSIFIER, "features": "{stock}/features.gpkg", "output": "{here}/answers.gpkg",
-         "device": "cpu"},
-        ("answers.gpkg",), {"placement": "bounding_boxes"},
-    ),
-    Scenario(
-        "activation", "activationmaps",
-        {"input": SCENE, "model": CLASSIFIER, "output": "{here}/heat.tif", "target_class": "dark", **TILES},
-        ("heat.tif",), {"target_class": "bright"},
-    ),
-    Scenario(
-        "overlays", "activationmaps",
-        {"input_folder": "{stock}/photographs", "model": CLASSIFIER, "pictures": "{here}/pictures", "device": "cpu"},
-        ("pictures",),
-    ),
-    Scenario(
-        "filters", "activationmaps",
-        {"model": CLASSIFIER, "kind": "filters", "picture": "{here}/filters.png"}, ("filters.png",),
-    ),
-)  # fmt: skip
-
-
-@dataclass
-class Touch:
-    """Something that a job did to the disk."""
-
-    event: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.event} {self.path}"
-
-
-def watch(folders: tuple[Path, ...], on_touch: Callable[[Touch], None]) -> None:
-    """Call `on_touch` before everything that this process does to the disk in some folders; for good."""
-    begins = tuple(map(str, folders))
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in TOUCHES or not isinstance(arguments[0], (str, bytes, os.PathLike)):
-            return
-        path = os.fsdecode(arguments[0])
-        if path.startswith(begins) and (event != "open" or (arguments[2] or 0) & WRITING):
-            on_touch(Touch(event, path))
-
-    sys.addaudithook(hook)
 
 
 @dataclass
@@ -216,17 +87,12 @@ class Killing:
         shutil.copytree(self.here, self.kept / scenario.name)
         self.server.clear_temporary()
         old = self.look(scenario)
-        traced = self.server.scratch / "touches.txt"
-        traced.unlink(missing_ok=True)
-
-        def trace() -> None:
-            log = traced.open("a")  # stays open: the child ends with os._exit
-            watch((self.here,), lambda touch: print(touch.event, touch.path, sep="\t", file=log, flush=True))
-
-        outcome = self.run(scenario, at_begin=trace)
+        trace = self.server.scratch / "touches.txt"
+        trace.unlink(missing_ok=True)
+        outcome = self.run(scenario, trace=str(trace))
         self.must(outcome, scenario, "an undisturbed run")
         new = self.look(scenario)
-        touches = [Touch(*line.split("\t")) for line in traced.read_text().splitlines()] if traced.exists() else []
+        touches = traced(trace)
         again = self.run(scenario)
         if not _may_not_replace(again):
             self.must(again, scenario, "the second run")
@@ -249,16 +115,24 @@ class Killing:
     def run(
         self,
         scenario: Scenario,
-        at_begin: Callable[[], None] = lambda: None,
+        kill_at: Optional[int] = None,
         kill_after: Optional[float] = None,
+        trace: Optional[str] = None,
         **other: Any,
     ) -> Outcome:
-        """Run a scenario's job in a child."""
+        """Run a scenario's job in a child.
+
+        Args:
+            kill_at: The touch of the disk before which it is killed.
+            kill_after: The seconds after which it is killed.
+            trace: The file to list the touches in.
+            other: Settings that are different this time.
+        """
         settings = self.settings(scenario, **other)
 
         def begin() -> None:
             journal.SECONDS_BETWEEN_NOTES = 0.0  # so that there is something to resume
-            at_begin()
+            observe(str(self.here), kill_at, trace)
 
         return self.server.call(
             lambda heard: bool(JOBS[scenario.job](settings, heard)), at_begin=begin, kill_after=kill_after
@@ -294,24 +168,17 @@ class Killing:
 
     # Kills
 
-    def at_renames(self, scenario: Scenario) -> None:
+    def at_renames(self, scenario: Scenario, kind: str = "before a rename") -> None:
         """Kill a scenario's job before each of its renames."""
         for number, touch in enumerate(self.learn(scenario).touches):
-            if touch.event in RENAMES:
-                self.at_touch(scenario, number, "before a rename")
+            if touch.event == RENAME:
+                self.at_touch(scenario, number, kind)
 
     def at_touch(self, scenario: Scenario, number: int, kind: str = "before a touch of the disk") -> None:
         """Kill a scenario's job before the touch of that number."""
         expected = self.learn(scenario)
         self.restore(scenario)
-        left = [number]
-
-        def count(touch: Touch) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        outcome = self.run(scenario, at_begin=lambda: watch((self.here,), count))
+        outcome = self.run(scenario, kill_at=number)
         self._after(scenario, outcome, kind, f"touch {number} ({expected.touches[number]})")
 
     def at_time(self, scenario: Scenario, rng: random.Random, kind: str = "at a random time") -> None:

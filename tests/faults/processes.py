@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 from headless import Headless
-from kills import SCENARIOS, Expected, Killing, Scenario
+from kills import Expected, Killing
+from scenarios import SCENARIOS, Scenario
 from server import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,32 @@ except EngineError as error:
     print(error)
     sys.exit(2)
 """
+# A plugin that lets `touches` see what QGIS does to the disk.
+OBSERVER = """
+import json, os, sys
+sys.path.append({folder!r})
+from touches import observe
+if "OBSERVED" in os.environ:
+    observe(**json.loads(os.environ["OBSERVED"]))
+
+class Nothing:
+    def initGui(self): pass
+    def initProcessing(self): pass
+    def unload(self): pass
+
+def classFactory(interface):
+    return Nothing()
+"""
+OBSERVER_METADATA = """[general]
+name=Observer
+version=1
+qgisMinimumVersion=3.22
+hasProcessingProvider=yes
+description=For tests
+about=For tests
+author=Terrazzo
+email=none@none.invalid
+"""
 ORPHAN_SECONDS = 2.0  # that a worker may live on without its parent
 PATIENCE = 90.0
 # The jobs that run in a worker, and those that QGIS is killed in; the last ones run inside QGIS itself.
@@ -40,6 +67,7 @@ IN_WORKERS = (
 )  # fmt: skip
 IN_QGIS = ("features", "segment", "classifier", "export over", "split")
 WORKER, PARENTS, QGIS = "of a real worker", "of a real worker's parent", "of QGIS"
+QGIS_RENAMES = "of QGIS before a rename"
 
 
 class RealKilling(Killing):
@@ -54,6 +82,7 @@ class RealKilling(Killing):
     def __init__(self, forked: Killing) -> None:
         super().__init__(forked.server, forked.here.parent, forked.stock, forked.note, forked.counts)
         self.forked = forked
+        self.observed: dict[str, Any] = {}
         self.victim = PARENTS
 
     def at_any_time(self, rng: random.Random, victim: str) -> None:
@@ -75,12 +104,14 @@ class RealKilling(Killing):
     def run(
         self,
         scenario: Scenario,
-        at_begin: Callable[[], None] = lambda: None,
+        kill_at: Optional[int] = None,
         kill_after: Optional[float] = None,
+        trace: Optional[str] = None,
         **other: Any,
     ) -> Outcome:
-        """Run a job by a parent, and kill it or its worker after a time."""
+        """Run a job by a parent, and kill it or its worker."""
         begun = time.monotonic()
+        self.observed = {"folder": str(self.here), "kill_at": kill_at, "trace": trace}
         parent = self.start(scenario, self.settings(scenario, **other))
         if kill_after is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,6 +169,11 @@ class QgisKilling(RealKilling):
         folder.mkdir(parents=True)
         os.environ["TERRAZZO_PYTHON"] = sys.executable
         self.qgis = Headless(program, folder)
+        plugin = folder / "plugins/observer"
+        plugin.mkdir()
+        (plugin / "__init__.py").write_text(OBSERVER.format(folder=str(Path(__file__).parent)), encoding="utf-8")
+        (plugin / "metadata.txt").write_text(OBSERVER_METADATA, encoding="utf-8")
+        self.qgis.call("plugins", "enable", "observer")
 
     def learn(self, scenario: Scenario) -> Expected:
         """QGIS writes more into some results than the engine alone."""
@@ -151,7 +187,7 @@ class QgisKilling(RealKilling):
             for part in ([",".join(map(str, value))] if name == "filters" else _listed(value))
         ]
         command = [self.qgis.program, "run", f"terrazzo:{scenario.job}", "--", *given]
-        return self.popen(command, self.qgis.environment)
+        return self.popen(command, {**self.qgis.environment, "OBSERVED": json.dumps(self.observed)})
 
 
 def find_qgis() -> Optional[str]:

@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 import kills  # noqa: E402
 import mutations  # noqa: E402
 import processes  # noqa: E402
+import scenarios  # noqa: E402
 from jobs import make_stock  # noqa: E402
 from server import Server  # noqa: E402
 
@@ -82,7 +83,7 @@ def main() -> int:
 
 def kill(killing: kills.Killing, options: argparse.Namespace, base: Path) -> None:
     """Kill jobs: before each rename, and as often as is asked for at other touches of the disk and at any time."""
-    chosen = [scenario for scenario in kills.SCENARIOS if not options.short or scenario.name in QUICK]
+    chosen = [scenario for scenario in scenarios.SCENARIOS if not options.short or scenario.name in QUICK]
     chosen = [scenario for scenario in chosen if not options.job or scenario.name in options.job]
     for scenario in chosen:
         killing.at_renames(scenario)
@@ -115,6 +116,9 @@ def kill_processes(killing: kills.Killing, count: int, seed: int, base: Path) ->
         for number in range(in_qgis):
             qgis.at_any_time(random.Random(f"{seed}/qgis/{number}"), processes.QGIS)
             tell(count - in_qgis + number + 1, count, "kills of processes")
+        for scenario in scenarios.SCENARIOS:
+            if scenario.name in processes.IN_QGIS:
+                qgis.at_renames(scenario, processes.QGIS_RENAMES)
 
 
 def tell(done: int, all_of_them: int, what: str) -> None:
