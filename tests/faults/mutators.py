@@ -140,7 +140,10 @@ def folder_instead(path: Path, rng: random.Random, target: Target) -> str:
 def link(path: Path, rng: random.Random, target: Target) -> str:
     """Put a link in its place: outside, to a device, or in a circle."""
     kind = path.suffix if path.suffix in (".gpkg", ".txt") else ".tif"
-    to = rng.choice([target.outside / f"secret{kind}", target.outside, Path("/dev/zero"), Path("/dev/full"), path])
+    outside = [target.outside / f"secret{kind}", target.outside]
+    if path.parent == target.folder:  # the user's own choice, which may be a link
+        outside = []
+    to = rng.choice([*outside, Path("/dev/zero"), Path("/dev/full"), path])
     path.unlink()
     path.symlink_to(to)
     return f"a link to {'itself' if to == path else to}"
