@@ -38,11 +38,6 @@ class State:
     results: dict[str, str]
     names: set[str] = field(default_factory=set)
 
-    @property
-    def half(self) -> list[str]:
-        """Results that cannot be read."""
-        return [f"{name} ({text})" for name, text in self.results.items() if text.startswith("half")]
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -94,7 +89,7 @@ class Killing:
         new = self.look(scenario)
         touches = traced(trace)
         again = self.run(scenario)
-        if not _may_not_replace(again):
+        if not (scenario.once and _may_not_replace(again)):
             self.must(again, scenario, "the second run")
         found = Expected(old, new, self.look(scenario), touches, outcome.seconds)
         odd = self._odd(found.new.names | found.newer.names)
@@ -143,13 +138,14 @@ class Killing:
         return filled({**scenario.settings, **other}, stock=self.stock, here=self.here)
 
     def look(self, scenario: Scenario) -> State:
-        """What is there now, read in a child."""
+        """What is there when somebody opens it, in a child."""
 
         def read(_: Any) -> dict[str, str]:
             found = {}
             for name in scenario.results:
                 recover(self.here / name)  # as its next opening does, or the parent of a killed worker
                 try:
+                    recover(self.here / name)
                     found[name] = known_as(self.here / name)
                 except BaseException as error:
                     found[name] = f"half: {type(error).__name__}: {error}"[:300]
@@ -169,65 +165,78 @@ class Killing:
     # Kills
 
     def at_renames(self, scenario: Scenario, kind: str = "before a rename") -> None:
-        """Kill a scenario's job before each of its renames."""
+        """Kill a scenario's job before each of its renames: what comes next is a reader, then once more the job."""
         for number, touch in enumerate(self.learn(scenario).touches):
             if touch.event == RENAME:
-                self.at_touch(scenario, number, kind)
+                for reads in (True, False):
+                    self.at_touch(scenario, number, reads, kind)
 
-    def at_touch(self, scenario: Scenario, number: int, kind: str = "before a touch of the disk") -> None:
+    def at_touch(self, scenario: Scenario, number: int, reads: bool, kind: str = "before a touch of the disk") -> None:
         """Kill a scenario's job before the touch of that number."""
         expected = self.learn(scenario)
         self.restore(scenario)
         outcome = self.run(scenario, kill_at=number)
-        self._after(scenario, outcome, kind, f"touch {number} ({expected.touches[number]})")
+        self._after(scenario, outcome, reads, kind, f"touch {number} ({expected.touches[number]})")
 
     def at_time(self, scenario: Scenario, rng: random.Random, kind: str = "at a random time") -> None:
         """Kill a scenario's job at any time."""
         seconds = rng.uniform(0.01, self.learn(scenario).seconds)
         self.restore(scenario)
         outcome = self.run(scenario, kill_after=seconds)
-        self._after(scenario, outcome, kind, f"after {seconds:.3f} s")
+        self._after(scenario, outcome, rng.random() < 0.5, kind, f"after {seconds:.3f} s")
 
-    def _after(self, scenario: Scenario, outcome: Outcome, kind: str, when: str) -> None:
+    def _after(self, scenario: Scenario, outcome: Outcome, reads: bool, kind: str, when: str) -> None:
         if outcome.end not in ("signal 9", "result"):
             self.note(scenario.name, f"{kind}, {when}: ended otherwise: {outcome}")
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self.check(scenario, f"{kind}, {when}")
+        self.check(scenario, reads, f"{kind}, {when}, then {'a reader' if reads else 'the job again'}")
 
-    def check(self, scenario: Scenario, when: str) -> None:
-        """Look whether a kill has done harm, and whether the job can be run again."""
+    def check(self, scenario: Scenario, reads: bool, when: str) -> None:
+        """Look whether a kill has done harm, and whether the job can be run again.
+
+        Args:
+            reads: Whether somebody opens the results before.
+        """
         expected = self.learn(scenario)
-        found = list(self._harm(scenario, expected))
-        middle = self.look(scenario)
+        found = list(self._strange_names(scenario, expected))
+        middle = self.look(scenario) if reads else None
+        if middle is not None:
+            found += self._harm(middle, expected)
         outcome = self.run(scenario)
-        reached = self._successor(expected, middle)
-        if outcome.end != "result" and not (reached is expected.newer and _may_not_replace(outcome)):
+        end = self.look(scenario)
+        refused = scenario.once and _may_not_replace(outcome)
+        if outcome.end != "result" and not refused:
             found.append(f"the next run fails: {outcome}")
-        else:
-            end = self.look(scenario)
-            for name, text in reached.results.items():
-                if end.results[name] != text:
-                    found.append(f"the next run's {name} is not what it should be ({end.results[name]})")
-            more, fewer = sorted(end.names - reached.names), sorted(reached.names - end.names)
-            if more or fewer:
-                found.append(f"the next run leaves {more[:5]} and lacks {fewer[:5]}")
+        reached = expected.new if middle is None else self._successor(expected, middle)
+        if middle is None and end.results == expected.newer.results:  # a job that adds may have done so twice
+            reached = expected.newer
+        for name, text in reached.results.items():
+            if end.results[name] != text:
+                found.append(f"the next run's {name} is not what it should be ({end.results[name]})")
+        more, fewer = sorted(end.names - reached.names), sorted(reached.names - end.names)
+        if more or fewer:
+            found.append(f"the next run leaves {more[:5]} and lacks {fewer[:5]}")
         left = [name for name in self.server.left_temporary() if not name.startswith(OTHERS_TEMPORARY)]
         if left:
             found.append(f"temporary files are left: {left[:5]}")
         for text in found:
             self.note(scenario.name, f"{when}: {text}")
 
-    def _harm(self, scenario: Scenario, expected: Expected) -> Iterator[str]:
-        """What is neither whole nor hidden after a kill."""
-        seen = names_in(self.here)
-        strange = seen - expected.old.names - expected.new.names
-        shown = sorted(name for name in strange - self._odd(strange) if not _inside_result(name, scenario))
+    def _strange_names(self, scenario: Scenario, expected: Expected) -> Iterator[str]:
+        """What is neither a result nor hidden; what lies in a folder and no index names does no harm there."""
+        strange = names_in(self.here) - expected.old.names - expected.new.names
+        inside = tuple(f"{result}/" for result in scenario.results)
+        shown = sorted(name for name in strange - self._odd(strange) if not name.startswith(inside))
         if shown:
             yield f"names that belong to no result: {shown[:5]}"
-        state = self.look(scenario)
-        yield from (f"a half result: {text}" for text in state.half)
-        for name, text in state.results.items():
-            if text not in (expected.old.results[name], expected.new.results[name]) and not text.startswith("half"):
+
+    @staticmethod
+    def _harm(middle: State, expected: Expected) -> Iterator[str]:
+        """What is not whole after a kill, when it is opened."""
+        for name, text in middle.results.items():
+            if text.startswith("half"):
+                yield f"a half result: {name} ({text})"
+            elif text not in (expected.old.results[name], expected.new.results[name]):
                 gone = text == ABSENT
                 yield f"{name} is gone" if gone else f"{name} is neither the earlier result nor the new one"
 
@@ -237,11 +246,6 @@ class Killing:
         if middle.results == expected.new.results and middle.results != expected.old.results:
             return expected.newer
         return expected.new
-
-
-def _inside_result(name: str, scenario: Scenario) -> bool:
-    """Whether a file lies in a folder that is a result; what no index names does no harm there."""
-    return any(name.startswith(f"{result}/") for result in scenario.results)
 
 
 def _may_not_replace(outcome: Outcome) -> bool:

@@ -172,11 +172,11 @@ def vast(path: Path, rng: random.Random, target: Target) -> str:
 
 def hidden_waiting(path: Path, rng: random.Random, target: Target) -> str:
     """Lay links at names under which something may be written."""
-    for name in (f".{path.stem}.partial{path.suffix}", f".{path.name}.new", f".{path.name}.tmp", f".{path.name}.lock",
-                 f"{path.name}-journal", f"{path.name}-wal", f"{path.name}.aux.xml"):  # fmt: skip
+    for name in (f".{path.name}.partial", f".{path.name}.new", f".{path.name}.lock", f"{path.name}-journal",
+                 f"{path.name}-wal", f"{path.name}.aux.xml"):  # fmt: skip
         waiting = path.with_name(name)
         if not waiting.exists():
-            waiting.symlink_to(target.outside / rng.choice(["secret.txt", "new.txt"]))
+            waiting.symlink_to(target.outside / rng.choice(["secret.txt", "new.txt", "images"]))
     return "links wait beside it"
 
 

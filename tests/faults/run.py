@@ -93,7 +93,7 @@ def kill(killing: kills.Killing, options: argparse.Namespace, base: Path) -> Non
         rng = random.Random(f"{options.seed}/kill/{number}")
         scenario = chosen[number % len(chosen)]
         if rng.random() < 0.5:
-            killing.at_touch(scenario, rng.randrange(len(killing.learn(scenario).touches)))
+            killing.at_touch(scenario, rng.randrange(len(killing.learn(scenario).touches)), rng.random() < 0.5)
         else:
             killing.at_time(scenario, rng)
         tell(number + 1, options.kills - real, "kills")

@@ -16,6 +16,7 @@ class Scenario:
         results: Their names in {here}.
         earlier: Settings that differ in the run that made the earlier results; None = there are none.
         given: Folders of the stock that are copied into {here} first: the job changes them.
+        once: Whether it refuses to replace a result.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Scenario:
     results: tuple[str, ...]
     earlier: Optional[dict[str, Any]] = None
     given: tuple[str, ...] = ()
+    once: bool = False
 
 
 BESIDE = {"input": ["{stock}/beside/image.tif"], "label_rasters": ["{stock}/beside/labels.tif"]}
@@ -98,7 +100,7 @@ SCENARIOS = (
     Scenario(
         "overlays", "activationmaps",
         {"input_folder": "{stock}/photographs", "model": CLASSIFIER, "pictures": "{here}/pictures", "device": "cpu"},
-        ("pictures",),
+        ("pictures",), once=True,
     ),
     Scenario(
         "filters", "activationmaps",
