@@ -15,12 +15,12 @@ from typing import Any, Optional
 
 from checks import ABSENT, known_as, names_in
 from jobs import JOBS, filled
+from plugin.engine.drafts import recover
 from scenarios import Scenario
 from server import Outcome, Server, remove_tree
 from touches import RENAME, Touch, observe, traced
 
 from plugin.engine.chips import journal
-from plugin.engine.drafts import recover
 
 # What QGIS leaves by itself when it is killed.
 OTHERS_TEMPORARY = ("QGIS3", "qgis_process", "oauth2-cache", "runtime-")
