@@ -7,6 +7,9 @@ range and choices from here, the worker receives it as JSON, and `validate` hold
 from __future__ import annotations
 
 import dataclasses
+import os
+import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -47,7 +50,7 @@ def setting(default: Any, low: float | None = None, high: float | None = None, c
 
 @dataclass(frozen=True)
 class JobConfig:
-    """What all jobs share: a strict way from and to JSON, and a check of every bound."""
+    """What all jobs share: a strict way from and to JSON, and a check of every kind and bound."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -55,6 +58,7 @@ class JobConfig:
             if isinstance(value, list):
                 value = tuple(value)
                 object.__setattr__(self, spec.name, value)
+            _check_kind(spec.name, value, str(spec.type))
             _check_bounds(spec.name, value, spec.metadata)
 
     @classmethod
@@ -62,7 +66,7 @@ class JobConfig:
         """Build a config from parsed JSON.
 
         Raises:
-            InputError: A name that the config does not know, a missing one, or a value out of bounds.
+            InputError: A name that the config does not know, a missing one, or a value of another kind or out of bounds.
         """
         known = {spec.name for spec in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
@@ -80,6 +84,47 @@ class JobConfig:
         return dataclasses.asdict(self)
 
 
+def _is_text(value: Any) -> bool:
+    """Whether files may be called so."""
+    try:
+        return isinstance(value, str) and b"\0" not in os.fsencode(value)
+    except UnicodeError:  # half a character
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (_is_whole(value) and abs(value) < 2**1000)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# What a field is said to hold → whether a value is that, and what it is called.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "str": (_is_text, "text"),
+    "int": (_is_whole, "whole number"),
+    "float": (_is_number, "number"),
+    "bool": (lambda value: isinstance(value, bool), "truth value"),
+    "Any": (lambda value: True, ""),
+}
+
+
+def _check_kind(name: str, value: Any, said: str) -> None:
+    """Refuse a value that is not what the field is said to hold, such as "tuple[int, ...] | None"."""
+    kind, _, otherwise = said.partition(" | ")
+    if value is None and otherwise == "None":
+        return
+    fits, words = KINDS[kind.removeprefix("tuple[").partition(",")[0]]
+    if kind.startswith("tuple["):
+        words = f"list of {words}s"
+        right = isinstance(value, tuple) and all(map(fits, value))
+    else:
+        right = fits(value)
+    if not right:
+        raise InputError(f"{name.upper()} is {reprlib.repr(value)}, which is no {words}.", f"Give a {words}.")
+
+
 def _check_bounds(name: str, value: Any, bounds: Any) -> None:
     if value is None or not bounds:
         return
@@ -88,8 +133,8 @@ def _check_bounds(name: str, value: Any, bounds: Any) -> None:
     low, high = bounds["low"], bounds["high"]
     if low is None and high is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise InputError(f"{name.upper()} is {value!r}, which is no number.", "Give a number.")
+    if value != value:
+        raise InputError(f"{name.upper()} is {value}, which is no number.", "Give a number.")
     if (low is not None and value < low) or (high is not None and value > high):
         allowed = f"from {low:g} to {high:g}" if high is not None else f"of {low:g} or more"
         raise InputError(f"{name.upper()} is {value:g}.", f"Give a number {allowed}.")

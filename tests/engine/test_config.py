@@ -29,9 +29,27 @@ def test_a_missing_setting_is_named() -> None:
         ("epochs", 0, "EPOCHS is 0"),
         ("learning_rate", float("nan"), "LEARNING_RATE"),
         ("architecture", "lenet", "unet, fcn, fcn8s"),
-        ("batch_size", "eight", "no number"),
+        ("batch_size", "eight", "no whole number"),
+        ("batch_size", 2.0, "no whole number"),
+        ("batch_size", True, "no whole number"),
+        ("learning_rate", 10**400, "no number"),
+        ("output", 3, "no text"),
+        ("output", None, "no text"),
+        ("report", "a\0b", "no text"),
+        ("report", "a\ud800b", "no text"),
+        ("device", [], "no text"),
+        ("augment", 1, "no truth value"),
+        ("augment", {"a": [[[]]]}, "no truth value"),
     ],
 )
 def test_values_out_of_bounds_are_refused_in_words(name: str, value: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        TrainSegmenterConfig(chips="a", output="b", **{name: value})
+        TrainSegmenterConfig(**{"chips": "a", "output": "b", name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("input", "a.tif"), ("input", [3]), ("bands", ["1"]), ("bands", None), ("extent", [None] * 4)]
+)
+def test_lists_hold_what_they_should(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"{name.upper()} is .* no list of"):
+        ExportChipsConfig.from_json({"input": ["a.tif"], "output": "out", name: value})
