@@ -1,7 +1,7 @@
 # make demo   the whole way on a made-up scene, or on your own: make demo IMAGE=… LABELS=… FIELD=…
 # make test   every check; make lint, make zip and make clean do a part
 # make test-lowest   the engine's tests with the lowest versions of what it needs
-# make faults jobs killed and inputs made to do harm, at length; SEED=… KILLS=300 MUTATIONS=2000
+# make faults jobs killed and inputs made to do harm, at length; SEED=… KILLS=240 PROCESSES=60 MUTATIONS=2000
 # Both commands first install what this machine lacks, and say what. All else goes to TERRAZZO_CACHE.
 export TERRAZZO_CACHE := $(or $(TERRAZZO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/terrazzo)
 # QGIS's own Python: on Debian and Ubuntu that is the system's, whatever else is first in PATH.
@@ -28,7 +28,8 @@ lint: worker tools
 
 faults: qgis worker
 	@PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 $(WORKER_PYTHON) tests/faults/run.py \
-	  --seed $(or $(SEED),0) --kills $(or $(KILLS),300) --mutations $(or $(MUTATIONS),2000)
+	  --seed $(or $(SEED),0) --kills $(or $(KILLS),240) --processes $(or $(PROCESSES),60) \
+	  --mutations $(or $(MUTATIONS),2000)
 
 zip:
 	@.ci/build_zip build/terrazzo.zip

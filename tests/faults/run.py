@@ -28,7 +28,7 @@ from server import Server  # noqa: E402
 
 # In the short run: scenarios that take moments, of every way to publish.
 QUICK = ("export over", "export appended", "split", "convert to coco", "scenes", "features")
-REAL_SHARE, QGIS_SHARE = 0.2, 0.1  # of all kills those in real processes; of these those of QGIS
+QGIS_SHARE = 0.1  # of the kills in real processes
 
 
 class Findings:
@@ -83,22 +83,21 @@ def main() -> int:
 
 def kill(killing: kills.Killing, options: argparse.Namespace, base: Path) -> None:
     """Kill jobs: before each rename, and as often as is asked for at other touches of the disk and at any time."""
-    chosen = [scenario for scenario in scenarios.SCENARIOS if not options.short or scenario.name in QUICK]
-    chosen = [scenario for scenario in chosen if not options.job or scenario.name in options.job]
-    for scenario in chosen:
+    names = options.job or (QUICK if options.short else [scenario.name for scenario in scenarios.SCENARIOS])
+    chosen = [scenario for scenario in scenarios.SCENARIOS if scenario.name in names]
+    for scenario in chosen if options.kills else []:
         killing.at_renames(scenario)
         print(f"{scenario.name}: killed before each rename", flush=True)
-    real = 0 if options.short or options.job else round(REAL_SHARE * options.kills)
-    for number in range(options.kills - real):
+    for number in range(options.kills):
         rng = random.Random(f"{options.seed}/kill/{number}")
         scenario = chosen[number % len(chosen)]
         if rng.random() < 0.5:
             killing.at_touch(scenario, rng.randrange(len(killing.learn(scenario).touches)), rng.random() < 0.5)
         else:
             killing.at_time(scenario, rng)
-        tell(number + 1, options.kills - real, "kills")
-    if real:
-        kill_processes(killing, real, options.seed, base)
+        tell(number + 1, options.kills, "kills")
+    if options.processes:
+        kill_processes(killing, options.processes, options.seed, base)
 
 
 def kill_processes(killing: kills.Killing, count: int, seed: int, base: Path) -> None:
@@ -142,10 +141,10 @@ def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    more = "beside those before each rename; a fifth are of real processes"
-    parser.add_argument("--kills", type=int, default=300, help=more)
+    parser.add_argument("--kills", type=int, default=240, help="beside those before each rename; 0 = not these either")
+    parser.add_argument("--processes", type=int, default=60, help="kills of real workers and real parents")
     parser.add_argument("--mutations", type=int, default=2000)
-    parser.add_argument("--short", action="store_true", help="few jobs, all in this process's children")
+    parser.add_argument("--short", action="store_true", help="few jobs only")
     parser.add_argument("--job", action="append", help="kill only this one, by its name in kills.py; may be repeated")
     parser.add_argument("--mutation", help="try only this one again: SEED/NUMBER")
     parser.add_argument("--findings", default="build/faults.txt", help="the file for what is found")
