@@ -66,7 +66,8 @@ class JobConfig:
         """Build a config from parsed JSON.
 
         Raises:
-            InputError: A name that the config does not know, a missing one, or a value of another kind or out of bounds.
+            InputError: A name that the config does not know, a missing one, or a value of the wrong kind or out of
+                bounds.
         """
         known = {spec.name for spec in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)

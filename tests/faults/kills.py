@@ -15,12 +15,12 @@ from typing import Any, Optional
 
 from checks import ABSENT, known_as, names_in
 from jobs import JOBS, filled
-from plugin.engine.drafts import recover
 from scenarios import Scenario
 from server import Outcome, Server, remove_tree
 from touches import RENAME, Touch, observe, traced
 
 from plugin.engine.chips import journal
+from plugin.engine.drafts import recover
 
 # What QGIS leaves by itself when it is killed.
 OTHERS_TEMPORARY = ("QGIS3", "qgis_process", "oauth2-cache", "runtime-")
@@ -143,9 +143,8 @@ class Killing:
         def read(_: Any) -> dict[str, str]:
             found = {}
             for name in scenario.results:
-                recover(self.here / name)  # as its next opening does, or the parent of a killed worker
                 try:
-                    recover(self.here / name)
+                    recover(self.here / name)  # as its next opening does, or the parent of a killed worker
                     found[name] = known_as(self.here / name)
                 except BaseException as error:
                     found[name] = f"half: {type(error).__name__}: {error}"[:300]
