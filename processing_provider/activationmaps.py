@@ -12,7 +12,7 @@ from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_bands, device_row, image_settings
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .loading import show_saved_style
+from .looks import SavedStyle
 from .parameters import InputFile, InputFolder, Parameters, Row, Setting
 
 
@@ -113,5 +113,5 @@ class ActivationMaps(WorkerAlgorithm):
         """Look into the network in the worker."""
         found = self.run_worker(settings, reporter)
         if settings["kind"] == "class_activation":
-            show_saved_style(found["output"], context)
+            self.show(found["output"], SavedStyle(), context)
         return {name.upper(): found[name] for name in ("output", "picture", "pictures")}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from osgeo import gdal, ogr, osr
 from qgis.core import (
@@ -36,8 +36,10 @@ from ..plugin.worker_process import run_job
 from .features import FeatureSource
 from .feedback import FeedbackReporter
 from .layer_parameters import Polygons
+from .looks import FootprintStyle, Look
 from .parameters import Destination, Parameters, Row, ValueRow
-from .places import check_kept, place_wished, places_read
+from .places import check_closed, check_kept, place_wished, places_read
+from .showing import dress, show_again
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 PYTHON_SETTING = "terrazzo/python"
@@ -63,6 +65,11 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     CONFIG: type[JobConfig]
     GROUP = ("", "")  # id, name
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: dict[str, Any] = {}
+        self._looks: dict[str, Look] = {}  # of results, by their sources
 
     # --- what each algorithm declares
 
@@ -164,9 +171,29 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
                 settings = write_features(self._settings, folder, reporter)
                 # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
                 settings.update(self.destinations(parameters, context))
-                return self.work(settings, context, reporter)
+                self._results = self.work(settings, context, reporter)
+                return self._results
         except Cancelled:
             return {}
+
+    def postProcessAlgorithm(self, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> dict[str, Any]:
+        """Let the layers of the project that show what was written show it as it is now."""
+        show_again(self._results.values(), self._looks)
+        return {}
+
+    def show(self, source: Optional[str], look: Look, context: QgsProcessingContext) -> None:
+        """Give a layer of the results its look, in the project as well where its file is shown there already."""
+        if source:
+            self._looks[source] = look
+            dress(source, look, context)
+
+    def show_footprints(self, dataset: str, context: QgsProcessingContext) -> str:
+        """Ask QGIS to add the footprints of a dataset to the project; gives their source, and headless no more."""
+        source = f"{Path(dataset) / 'chips.gpkg'}|layername=chips"
+        details = QgsProcessingContext.LayerDetails(tr("Chip footprints"), context.project(), "FOOTPRINTS")
+        context.addLayerToLoadOnCompletion(source, details)
+        self.show(source, FootprintStyle(), context)
+        return source
 
     def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings that parameters hold as they stand, without destinations."""
@@ -197,6 +224,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         outputs = {row.name: place_wished(parameters.get(row.name), context) for row in rows}
         sources = [row.name for row in self.rows() if isinstance(row, Polygons)]
         check_kept(outputs, places_read(sources, parameters, context))
+        check_closed(outputs, context.project())
         self.check(config)
         return settings
 

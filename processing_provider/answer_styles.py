@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
-from qgis.core import (
-    QgsCategorizedSymbolRenderer,
-    QgsMapLayer,
-    QgsProcessingContext,
-    QgsProcessingFeedback,
-    QgsProcessingLayerPostProcessorInterface,
-    QgsRendererCategory,
-    QgsSymbol,
-)
+from qgis.core import QgsCategorizedSymbolRenderer, QgsMapLayer, QgsRendererCategory, QgsSymbol
 from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtXml import QDomDocument
 
 from .algorithm import tr
-from .loading import keep
+from .looks import Look
 
 OPACITY = 0.6
 
 
-class Titles(QgsProcessingLayerPostProcessorInterface):
+class Titles(Look):
     """Lets people read titles in the place of the names of fields."""
 
     def __init__(self, titles: dict[str, str]) -> None:
-        super().__init__()
         self.titles = titles
 
-    def postProcessLayer(
-        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> None:
-        """Style the layer, on QGIS's main thread."""
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
         set_titles(layer, self.titles)
 
 
@@ -43,11 +32,9 @@ class ClassStyle(Titles):
         super().__init__(titles)
         self.field, self.classes = field, classes
 
-    def postProcessLayer(
-        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> None:
-        """Style the layer, on QGIS's main thread."""
-        super().postProcessLayer(layer, context, feedback)
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
+        super().draw(layer)
         if not layer.isSpatial():
             return
         categories = []
@@ -55,7 +42,6 @@ class ClassStyle(Titles):
             categories.append(QgsRendererCategory(kind.value, self._symbol(layer, kind.color), kind.name))
         categories.append(QgsRendererCategory(None, self._symbol(layer, "#bbbbbb"), tr("no class")))
         layer.setRenderer(QgsCategorizedSymbolRenderer(self.field, categories))
-        layer.triggerRepaint()
 
     def _symbol(self, layer: QgsMapLayer, color: str) -> QgsSymbol:
         symbol = QgsSymbol.defaultSymbol(layer.geometryType())
@@ -64,21 +50,17 @@ class ClassStyle(Titles):
         return symbol
 
 
-class GivenStyle(QgsProcessingLayerPostProcessorInterface):
+class GivenStyle(Look):
     """Draws a layer as a style says, wherever that is kept."""
 
     def __init__(self, style: str) -> None:
-        super().__init__()
         self.style = style
 
-    def postProcessLayer(
-        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> None:
-        """Style the layer, on QGIS's main thread."""
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
         document = QDomDocument()
         document.setContent(self.style)
         layer.importNamedStyle(document)
-        layer.triggerRepaint()
 
 
 def set_titles(layer: QgsMapLayer, titles: dict[str, str]) -> None:
@@ -87,9 +69,3 @@ def set_titles(layer: QgsMapLayer, titles: dict[str, str]) -> None:
         place = layer.fields().lookupField(name)
         if place >= 0:
             layer.setFieldAlias(place, title)
-
-
-def show(source: Optional[str], style: QgsProcessingLayerPostProcessorInterface, context: QgsProcessingContext) -> None:
-    """If QGIS will add a layer to the project, let it do so in a style."""
-    if source and context.willLoadLayerOnCompletion(source):
-        context.layerToLoadOnCompletionDetails(source).setPostProcessor(keep(style))

@@ -24,7 +24,7 @@ from ..plugin.engine.events import Reporter
 from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
-from .answer_styles import ClassStyle, Titles, set_titles, show
+from .answer_styles import ClassStyle, Titles, set_titles
 from .features import ANY_KIND, feature_source
 from .field_names import unlike, warn_of_cut_names
 from .geopackage import UNSAVED
@@ -181,7 +181,7 @@ class ClassifyFeatures(WorkerAlgorithm):
         style = Titles(titles)
         if not answers.several:
             style = ClassStyle(wanted[0].name, self._header.classes, titles)
-        show(name, style, context)
+        self.show(name, style, context)
         in_memory = context.temporaryLayerStore().mapLayer(name)
         if in_memory is not None:
             set_titles(in_memory, titles)

@@ -19,10 +19,10 @@ from .answer_parameters import (
     image_settings,
     threshold_row,
 )
-from .answer_styles import GivenStyle, Titles, show
+from .answer_styles import GivenStyle, Titles
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .loading import show_saved_style
+from .looks import SavedStyle
 from .parameters import InputFile, InputFolder, OutputRaster, Parameters, Row, Setting
 
 
@@ -122,7 +122,7 @@ class ClassifyScenes(WorkerAlgorithm):
             settings["table"] = None  # which the dialog may have filled in
         answers = Answers.of(self._header, settings["threshold"])
         found = self.run_worker(settings, reporter)
-        show_saved_style(found["output"], context)
-        show(found["grid"], GivenStyle(grid_style(answers)), context)
-        show(found["table"], Titles(field_titles(answers.fields())), context)
+        self.show(found["output"], SavedStyle(), context)
+        self.show(found["grid"], GivenStyle(grid_style(answers)), context)
+        self.show(found["table"], Titles(field_titles(answers.fields())), context)
         return {name.upper(): found[name] for name in ("output", "probabilities", "grid", "table")}

@@ -236,4 +236,4 @@ class ExportChips(TerrazzoAlgorithm):
         from ..plugin.engine.chips.export import export_chips
 
         found = export_chips(ExportChipsConfig.from_json(settings), reporter)
-        return {"OUTPUT": found["dataset"], **split_results(found, context)}
+        return {"OUTPUT": found["dataset"], **split_results(self.show_footprints(found["dataset"], context), found)}

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from qgis.core import (
-    QgsProcessing,
-    QgsProcessingContext,
-    QgsProcessingOutputDefinition,
-    QgsProcessingOutputNumber,
-    QgsProcessingOutputVectorLayer,
-)
+from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import ImportChipsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
-from .loading import load_footprints
 from .parameters import InputFolder, OutputFolder, Row, Setting
+from .splitting import split_outputs, split_results
 
 
 class ImportChips(TerrazzoAlgorithm):
@@ -78,15 +71,7 @@ class ImportChips(TerrazzoAlgorithm):
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
         """The footprints, and how many chips there are."""
-        return [
-            QgsProcessingOutputVectorLayer(
-                "FOOTPRINTS", tr("Chip footprints"), QgsProcessing.SourceType.TypeVectorPolygon
-            ),
-            QgsProcessingOutputNumber("CHIPS_COUNT", tr("Chips")),
-            QgsProcessingOutputNumber("TRAINING_CHIPS", tr("Training chips")),
-            QgsProcessingOutputNumber("VALIDATION_CHIPS", tr("Validation chips")),
-            QgsProcessingOutputNumber("TEST_CHIPS", tr("Test chips")),
-        ]
+        return split_outputs()
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Import, and show the footprints."""
@@ -94,13 +79,4 @@ class ImportChips(TerrazzoAlgorithm):
         from ..plugin.engine.chips.formats.importing import import_chips
 
         found = import_chips(ImportChipsConfig.from_json(settings), reporter)
-        footprints = f"{Path(found['dataset']) / 'chips.gpkg'}|layername=chips"
-        load_footprints(footprints, context)
-        return {
-            "OUTPUT": found["dataset"],
-            "FOOTPRINTS": footprints,
-            "CHIPS_COUNT": found["chips"],
-            "TRAINING_CHIPS": found["training"],
-            "VALIDATION_CHIPS": found["validation"],
-            "TEST_CHIPS": found["test"],
-        }
+        return {"OUTPUT": found["dataset"], **split_results(self.show_footprints(found["dataset"], context), found)}

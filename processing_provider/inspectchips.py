@@ -9,7 +9,7 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 from ..plugin.engine.config import InspectChipsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
-from .loading import show_outlines
+from .looks import OutlineStyle
 from .parameters import InputFolder, OutputFile, OutputVector, Parameters, Row, Setting
 
 # Output → what the job calls it.
@@ -96,6 +96,6 @@ class InspectChips(WorkerAlgorithm):
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Inspect in the worker, where there is matplotlib."""
         found = self.run_worker(settings, reporter)
-        show_outlines(found["suspects"], "reason", context)
+        self.show(found["suspects"], OutlineStyle("reason"), context)
         numbers = {name: found[key] for name, key in NUMBERS.items()}
         return {"REPORT": found["report"], "SUSPECTS": found["suspects"], **numbers}

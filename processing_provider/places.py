@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from qgis.core import (
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingOutputLayerDefinition,
     QgsProcessingUtils,
+    QgsProject,
     QgsProperty,
     QgsProviderRegistry,
 )
 
 from ..plugin.engine.errors import InputError
 
+REPLACES_OPEN_FILES = os.name != "nt"
 # What stands in front of the address of a database; one letter is a disk of Windows.
 PROVIDER = re.compile(r"^\w{2,}:")
 
@@ -71,13 +74,22 @@ def place_read(given: Any, context: QgsProcessingContext) -> Place:
     if not isinstance(given, QgsMapLayer):
         text = _text(given, context)
         layer = QgsProcessingUtils.mapLayerFromString(text, context) if text else None
-    if layer is None:
+    place = Place() if layer is None else layer_place(layer)
+    if place.path is None or not place.path.is_file():
         return Place()
-    parts = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source())
+    return Place(place.path, place.layer or _only_layer(str(place.path)))
+
+
+def layer_place(layer: QgsMapLayer) -> Place:
+    """Where a layer of the project is read from; "" for the layer where its file is named alone."""
+    return place_of(layer.source(), layer.providerType())
+
+
+def place_of(source: str, provider: str = "ogr") -> Place:
+    """Where a result is, or a layer, by its source."""
+    parts = QgsProviderRegistry.instance().decodeUri(provider, source)
     path = parts.get("path")
-    if not path or not Path(path).is_file():
-        return Place()
-    return Place(_absolute(path), parts.get("layerName") or _only_layer(path))
+    return Place(_absolute(path), parts.get("layerName") or "") if path else Place()
 
 
 def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
@@ -96,6 +108,31 @@ def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
                 raise InputError(
                     f"{output} {wished.path} is the file that {name} is read from, which would be lost.",
                     "Give the result another name.",
+                )
+
+
+def check_closed(outputs: dict[str, Place], project: Optional[QgsProject]) -> None:
+    """Refuse to replace a file that is open in the project where the system does not let anybody replace such.
+
+    Args:
+        outputs: By the names of their parameters.
+        project: The user's project.
+
+    Raises:
+        InputError: A layer is read from what would be replaced.
+    """
+    if REPLACES_OPEN_FILES or project is None:
+        return
+    for output, wished in outputs.items():
+        if wished.path is None or not wished.path.exists():
+            continue
+        for layer in project.mapLayers().values():
+            shown = layer_place(layer).path
+            if shown is not None and wished.path in (shown, *shown.parents):
+                raise InputError(
+                    f'{output} {wished.path} is open in the project as the layer "{layer.name()}", and Windows does '
+                    "not let anybody replace an open file.",
+                    "Remove that layer from the project first, or give the result another name.",
                 )
 
 

@@ -11,7 +11,7 @@ from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .loading import show_saved_style
+from .looks import SavedStyle
 from .mapped_raster import mapped_raster
 from .parameters import InputFile, OutputRaster, Parameters, Row, Setting
 
@@ -87,5 +87,5 @@ class SegmentRaster(WorkerAlgorithm):
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Map in the worker."""
         found = self.run_worker(settings, reporter)
-        show_saved_style(found["output"], context)
+        self.show(found["output"], SavedStyle(), context)
         return {"OUTPUT": found["output"], "PROBABILITIES": found["probabilities"]}

@@ -77,4 +77,4 @@ class SplitChips(TerrazzoAlgorithm):
         from ..plugin.engine.chips.resplit import split_chips
 
         found = split_chips(SplitChipsConfig.from_json(settings), reporter)
-        return {"DATASET": found["dataset"], **split_results(found, context)}
+        return {"DATASET": found["dataset"], **split_results(self.show_footprints(found["dataset"], context), found)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Optional
 
 from qgis.core import (
@@ -21,7 +20,6 @@ from .algorithm import tr
 from .classes import Areas
 from .features import FeatureSource, feature_source
 from .layer_parameters import FieldOf, Polygons
-from .loading import load_footprints
 from .parameters import Parameters, Row, Setting
 
 AREAS_LAYER = "areas"
@@ -106,10 +104,8 @@ def split_outputs() -> list[QgsProcessingOutputDefinition]:
     ]
 
 
-def split_results(found: dict[str, Any], context: QgsProcessingContext) -> dict[str, Any]:
-    """The values of `split_outputs` from what the engine found; QGIS is asked to show the footprints."""
-    footprints = f"{Path(found['dataset']) / 'chips.gpkg'}|layername=chips"
-    load_footprints(footprints, context)
+def split_results(footprints: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The values of `split_outputs`, from what the engine found."""
     return {
         "FOOTPRINTS": footprints,
         "CHIPS_COUNT": found["chips"],

@@ -48,12 +48,12 @@ def test_areas_name_the_splits(run, chips):
 
 
 def test_chips_of_no_split_are_drawn_in_grey(run, chips):
-    from terrazzo.processing_provider.loading import FootprintStyle
+    from terrazzo.processing_provider.looks import FootprintStyle
 
     found = run("splitchips", CHIPS=chips, SPLIT_METHOD="areas", SPLIT_AREAS=polygon_layer(THREE[:2]),
                 SPLIT_FIELD="class")  # fmt: skip
     layer = QgsVectorLayer(found["FOOTPRINTS"], "chips", "ogr")
-    FootprintStyle().postProcessLayer(layer, None, None)
+    FootprintStyle().draw(layer)
     colors = {category.value(): category.symbol().color().name() for category in layer.renderer().categories()}
     assert list(colors) == ["training", "validation", "test", "none"] and colors["none"] == "#8c8c8c"
 

@@ -1,0 +1,66 @@
+"""How results look in the project."""
+
+from __future__ import annotations
+
+from qgis.core import QgsCategorizedSymbolRenderer, QgsFillSymbol, QgsMapLayer, QgsRendererCategory
+from qgis.PyQt.QtCore import QCoreApplication
+
+# Told apart over any image, and by people who confuse red and green.
+SPLIT_COLORS = {"training": "255,176,0", "validation": "100,143,255", "test": "220,38,127"}
+
+# Bright enough to be seen over any image.
+OUTLINE_COLORS = ("#ff3b30", "#ffd60a", "#00c7ff", "#ff2dd4", "#34ff5b", "#ff9500", "#b18cff", "#ffffff")
+
+
+class Look:
+    """How a layer of results looks."""
+
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style a layer, on QGIS's main thread."""
+        raise NotImplementedError
+
+
+class FootprintStyle(Look):
+    """Draws chips as outlines in the colour of their split."""
+
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
+        categories = []
+        colors = dict(SPLIT_COLORS)
+        # Chips that share ground with another split's; most datasets have none of them.
+        if "none" in layer.uniqueValues(layer.fields().lookupField("split")):
+            colors["none"] = "140,140,140"
+        for split, color in colors.items():
+            symbol = QgsFillSymbol.createSimple(
+                {"color": f"{color},30", "outline_color": f"{color},255", "outline_width": "0.4"}
+            )
+            words = QCoreApplication.translate("Terrazzo", split)
+            categories.append(QgsRendererCategory(split, symbol, words))
+        layer.setRenderer(QgsCategorizedSymbolRenderer("split", categories))
+
+
+class OutlineStyle(Look):
+    """Draws polygons as outlines over the image, in a colour for each value of a field."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
+        place = layer.fields().indexFromName(self.field)
+        if place < 0 or not layer.isSpatial():
+            return
+        categories = []
+        for number, value in enumerate(sorted(layer.uniqueValues(place))):
+            color = OUTLINE_COLORS[number % len(OUTLINE_COLORS)]
+            symbol = QgsFillSymbol.createSimple({"style": "no", "outline_color": color, "outline_width": "0.7"})
+            categories.append(QgsRendererCategory(value, symbol, str(value)))
+        layer.setRenderer(QgsCategorizedSymbolRenderer(self.field, categories))
+
+
+class SavedStyle(Look):
+    """Draws a layer in the style that lies beside its file; Processing itself looks at the file alone."""
+
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
+        layer.loadDefaultStyle()
