@@ -1,4 +1,4 @@
-"""Finds, checks and (when asked) builds the Python that the worker runs in.
+"""Finds and checks the Python that the worker runs in; `setup/` builds one.
 
 Standard library only: QGIS imports it, and any bare Python runs it as a script:
 
@@ -9,30 +9,30 @@ Standard library only: QGIS imports it, and any bare Python runs it as a script:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-if __package__:
-    from .engine.errors import InputError, ResourceError
-    from .engine.probe import MODULES, OLDEST_PYTHON, REQUIREMENTS, spell
-else:  # as a script: this file's folder is where Python looks first
-    from engine.errors import InputError, ResourceError
-    from engine.probe import MODULES, OLDEST_PYTHON, REQUIREMENTS, spell
+if not __package__:  # as a script: the folder above this file's is where the package lies
+    import runpy
+
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    runpy.run_module("plugin.environment", run_name="__main__", alter_sys=True)
+    sys.exit()
+
+from .engine.errors import EngineError, InputError, ResourceError
+from .engine.events import Reporter
+from .engine.probe import REQUIREMENTS
+from .setup.building import MARKER, active_python
 
 VARIABLE = "TERRAZZO_PYTHON"
 HERE = Path(__file__).resolve().parent
 PROBE = HERE / "engine" / "probe.py"
-# Stands in an environment that was built to its end, and says from what.
-MARKER = "terrazzo-environment.json"
 PROBE_SECONDS = 60  # a cold disk is slow; a Python that takes longer will not do
 # What QGIS sets for its own libraries and would mislead another Python's.
 DROPPED_PREFIXES = ("PYTHON", "PROJ_", "GDAL_", "QGIS_", "DYLD_")
@@ -86,14 +86,9 @@ def cache_folder() -> Path:
 
 
 def default_folder(version: str = "") -> Path:
-    """Terrazzo's own environment for a Python version, by default ours; QGIS versions need not have the same."""
+    """Where Terrazzo's own environments are for a Python version, by default ours; QGIS versions may have several."""
     major, minor = (version or sys.version).split(".")[:2]
-    return cache_folder() / f"python{major}.{minor}"
-
-
-def environment_python(folder: Path) -> Path:
-    """The interpreter of a virtual environment."""
-    return folder / "Scripts" / "python.exe" if WINDOWS else folder / "bin" / "python"
+    return cache_folder() / f"worker{major}.{minor}"
 
 
 def find_python(setting: str = "") -> Interpreter:
@@ -112,33 +107,48 @@ def find_python(setting: str = "") -> Interpreter:
                 f"There is no Python {given}, which {origin} names.", "Correct it, or empty it to let Terrazzo search."
             )
         return Interpreter(str(given), origin)
-    own = default_folder()
-    if (own / MARKER).exists() and environment_python(own).is_file():
-        return Interpreter(str(environment_python(own)), "Terrazzo's own environment")
+    own = active_python(default_folder())
+    if own is not None:
+        return Interpreter(str(own), "Terrazzo's own environment")
     qgis = qgis_python()
     if qgis is None:
         raise ResourceError(
-            f"No Python was found for the worker: neither {own} nor the Python of QGIS in {sys.prefix}.",
+            f"No Python was found for the worker: neither {default_folder()} nor the Python of QGIS in {sys.prefix}.",
             f"Name one in Terrazzo's settings or in the variable {VARIABLE}.",
         )
     return Interpreter(qgis, "QGIS's Python")
 
 
 def qgis_python() -> Optional[str]:
-    """The interpreter that belongs to the Python we run in; `sys.executable` is QGIS itself on Windows and macOS."""
+    """The interpreter that belongs to the Python we run in.
+
+    First that of the folder from which GDAL's bindings were loaded: where pyenv or conda come first in PATH, an
+    embedded Python takes theirs for its own. `sys.executable` comes last; it is QGIS itself on Windows and macOS.
+    """
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    candidates = [Path(sys.executable)] if sys.executable else []
-    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix):
+    prefixes = [*_prefixes_of_loaded(), sys.prefix, sys.exec_prefix, sys.base_prefix]
+    candidates = []
+    for prefix in prefixes:
         if WINDOWS:
             candidates += [Path(prefix) / "python.exe", Path(prefix) / "python3.exe"]
         else:
             candidates += [Path(prefix) / "bin" / name for name in (version, "python3")]
     if sys.executable:  # QGIS.app/Contents/MacOS/QGIS has its Python in bin beside it
-        candidates += [Path(sys.executable).parent / "bin" / "python3"]
+        candidates += [Path(sys.executable).parent / "bin" / "python3", Path(sys.executable)]
     for candidate in candidates:
         if candidate.name.lower().startswith("python") and candidate.is_file():
             return str(candidate)
     return None
+
+
+def _prefixes_of_loaded() -> list[str]:
+    """The folders in which the Python lives whose packages qgis and osgeo we have loaded."""
+    found = []
+    for name in ("qgis", "osgeo"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        parts = [path for path in Path(file).parents if path.name.lower() == "lib"] if file else []
+        found += [str(path.parent) for path in parts[-1:]]
+    return found
 
 
 # --- checking --------------------------------------------------------------------------------------------------------
@@ -197,16 +207,15 @@ def check(python: str) -> dict[str, str]:
 
 def remedy(interpreter: Interpreter, missing: Mapping[str, str]) -> str:
     """The one thing to do about what `check` found missing, in a sentence."""
-    build_command = f'{_own_python()} "{Path(__file__).resolve()}" build'
     own = interpreter.origin not in ("Terrazzo's setting", f"the variable {VARIABLE}")
+    command = f'{own_python()} "{HERE / "environment.py"}" build'
+    build = f"choose Plugins ▸ Terrazzo ▸ Set up training and mapping in QGIS, or run {command}"
+    if own:
+        return f"To have an environment built (2 to 6 GB), {build}"
     if "python" in missing:
         return f"Choose a newer Python in Terrazzo's settings or in the variable {VARIABLE}."
     if "osgeo" in missing:
-        if sys.platform.startswith("linux") and own:
-            return "Install GDAL's bindings: sudo apt-get install python3-gdal (or your system's package of that kind)."
-        return f"Choose a Python that has GDAL's bindings, or build one from QGIS's Python: {build_command}"
-    if own:
-        return f"Build Terrazzo's environment (2 to 6 GB, downloaded once): {build_command}"
+        return f"Choose a Python that has GDAL's bindings. To have one built, {build}"
     return f'Install them with: "{interpreter.path}" -m pip install -r "{REQUIREMENTS}"'
 
 
@@ -226,160 +235,13 @@ def require_python(setting: str = "") -> Interpreter:
     return interpreter
 
 
-# --- building --------------------------------------------------------------------------------------------------------
-
-
-def build(folder: Optional[str] = None, on_line: Callable[[str], None] = print, base: Optional[str] = None) -> str:
-    """Build a worker environment in `folder`, or reuse the one there if it was built whole from the same requirements.
-
-    It sees the packages of the system's Python, whose GDAL bindings it needs, and keeps that Python's NumPy, which
-    they were compiled for, unless it is too old. pip's own settings decide where packages come from.
-
-    Args:
-        folder: Default `default_folder()`.
-        on_line: Gets every line that the installers print; what it raises ends the build.
-        base: The Python to build upon; default the one we run in, else the system's.
-
-    Returns:
-        The path of its interpreter.
-
-    Raises:
-        InputError: The folder holds something else.
-        ResourceError: The base Python lacks something, or an installer failed.
-    """
-    base, found = find_base([base] if base else None)
-    target = Path(folder).expanduser().absolute() if folder else default_folder(found["python"])
-    wanted = recipe(base, found)
-    python = str(environment_python(target))
-    if read_marker(target) == wanted and not _missing_or_broken(python):
-        on_line(f"The environment {target} is complete.")
-        return python
-    _clear(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _run([base, "-m", "venv", "--system-site-packages", str(target)], base, on_line)
-    with tempfile.TemporaryDirectory(prefix="terrazzo-") as scratch:
-        constraints = Path(scratch) / "constraints.txt"
-        constraints.write_text(_numpy_that_fits(found), encoding="utf-8")
-        # One call, so that pip finds a torch and a torchvision that fit each other.
-        install = ["install", "--no-input", "--progress-bar", "off", "-c", str(constraints), "-r", str(REQUIREMENTS)]
-        _run([python, "-m", "pip", *install], python, on_line)
-    imports = "; ".join(f"import {module}" for module in MODULES)
-    _run([python, "-c", f"{imports}; from osgeo import gdal, gdal_array, ogr, osr"], python, on_line)
-    (target / MARKER).write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    return python
-
-
-def find_base(candidates: Optional[list[str]] = None) -> tuple[str, dict[str, Any]]:
-    """A Python to build upon, new enough and with GDAL's bindings, and what `probe` says of it.
-
-    Args:
-        candidates: Default the Python we run in, then the system's, which on Linux is QGIS's (`python3` is often
-            another one there, of conda or pyenv).
-
-    Raises:
-        ResourceError: None of them will do.
-    """
-    complaints = []
-    for python in candidates or dict.fromkeys([_own_python(), *SYSTEM_PYTHONS]):
-        if not Path(python).is_file():
-            continue
-        found = probe(python)
-        lacking = [words for name, words in found["missing"].items() if name in ("python", "osgeo")]
-        if not lacking:
-            return python, found
-        complaints.append(f"{python} (Python {found['python']}) lacks {' and '.join(lacking)}")
-    raise ResourceError(
-        f"No Python to build upon: {'; '.join(complaints) or 'none is there'}.",
-        "Install GDAL's bindings (on Debian and Ubuntu: sudo apt-get install python3-gdal python3-venv), or run this "
-        f"with the Python {spell(OLDEST_PYTHON)} or newer of a QGIS.",
-    )
-
-
-def recipe(base: str, found: dict[str, Any]) -> dict[str, str]:
-    """What an environment is built from: with another recipe it is built anew."""
-    return {
-        "requirements": hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest(),
-        "base": base,
-        "python": str(found["python"]),
-        "numpy": str(found["versions"].get("numpy", "")),
-    }
-
-
-def _numpy_that_fits(found: Mapping[str, Any]) -> str:
-    """A constraint for pip: what was compiled for a NumPy runs with the later ones of the same major version."""
-    version = str(found["versions"].get("numpy", ""))
-    if not version:
-        return ""
-    return f"numpy<{int(version.split('.')[0]) + 1}" if "numpy" in found["missing"] else f"numpy=={version}"
-
-
-def read_marker(folder: Path) -> Optional[dict[str, str]]:
-    """The recipe of a whole environment; None where there is none, or one whose build was interrupted."""
-    try:
-        marker: dict[str, str] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return marker
-    except (OSError, ValueError):
-        return None
-
-
-def _missing_or_broken(python: str) -> bool:
-    try:
-        return bool(check(python))
-    except ResourceError:
-        return True
-
-
-def _clear(folder: Path) -> None:
-    """Remove an old or interrupted environment, and nothing else that a user may have there."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / "pyvenv.cfg").is_file():
-        raise InputError(f"{folder} holds something that is no Python environment.", "Choose an empty or a new folder.")
-    (folder / MARKER).unlink(missing_ok=True)  # first: a half removed environment must not pass for whole
-    shutil.rmtree(folder)
-
-
-def _run(command: list[str], python: str, on_line: Callable[[str], None]) -> None:
-    environment = clean_environment(python)
-    # The user's folder is no part of the environment, and pip must not install there whatever its settings say.
-    environment.update(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
-    on_line("$ " + " ".join(command))
-    tail: list[str] = []
-    try:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            **_no_console(),
-        )
-    except OSError as error:
-        raise ResourceError(f"{command[0]} cannot be started ({error.strerror}).", "Choose another Python.") from error
-    with process:
-        try:
-            for line in process.stdout or ():
-                tail = [*tail[-9:], line.rstrip()]
-                on_line(tail[-1])
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise ResourceError(
-            f"Building the environment failed at {' '.join(command[:4])} … (status {process.returncode}):\n"
-            + "\n".join(tail),
-            "Mend what they say (on Debian and Ubuntu python3-venv must be installed) and build again.",
-        )
-
-
 def _no_console() -> dict[str, Any]:
     """Keeps Windows from opening a console window for a child."""
     return {"creationflags": subprocess.CREATE_NO_WINDOW} if WINDOWS else {}
 
 
-def _own_python() -> str:
+def own_python() -> str:
+    """The Python to build upon: the one we run in, or beneath it."""
     python = qgis_python()
     if python is None:
         raise ResourceError(f"No Python was found in {sys.prefix}.", "Run this script with a Python of your choice.")
@@ -390,22 +252,41 @@ def _own_python() -> str:
     return python
 
 
+class _Console(Reporter):
+    """Tells what a build does on standard error."""
+
+    def log(self, text: str) -> None:
+        """A line."""
+        print(text, file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str]) -> int:
     """The command line; results on standard output, all else on standard error."""
+    from .setup.machine import look_at_machine
+    from .setup.planning import build_planned, plan_build
+    from .setup.torch_builds import BUILDS, choose_build
+
     parser = argparse.ArgumentParser(description="The Python environment of Terrazzo's worker.")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build or reuse an environment and print its interpreter")
-    builder.add_argument("folder", nargs="?", help=f"default {default_folder()}")
+    builder.add_argument("folder", nargs="?", help=f"for environments, default {default_folder()}")
+    builder.add_argument("--torch", default="", choices=BUILDS, help="the build of PyTorch; default: the one that fits")
+    builder.add_argument("--base", default="", help="the Python to build upon")
+    builder.add_argument("--wheels", type=Path, help="a folder of wheels to take everything from, without network")
     checker = commands.add_parser("check", help="say what an interpreter lacks")
     checker.add_argument("python", nargs="?", default="", help="default: the one the plugin would take")
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":
-            print(build(given.folder, on_line=lambda line: print(line, file=sys.stderr, flush=True)))
+            machine, console = look_at_machine(), _Console()
+            plan = plan_build(machine, given.torch, given.wheels, given.folder, given.base)
+            note = choose_build(machine).note
+            console.log(" ".join(filter(None, (plan.words, note))))
+            print(build_planned(plan, console))
         else:
             found = require_python(given.python)
             print(f"{found.path} ({found.origin}) has all that the worker needs.")
-    except (InputError, ResourceError) as error:
+    except EngineError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

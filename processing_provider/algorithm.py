@@ -24,9 +24,10 @@ from qgis.core import (
     QgsProcessingOutputDefinition,
     QgsSettings,
 )
-from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtCore import QCoreApplication, QTimer
 from qgis.PyQt.QtGui import QIcon
 
+from ..plugin import setup
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.drafts import scratch_folder
 from ..plugin.engine.errors import Cancelled, EngineError
@@ -231,6 +232,19 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
 class WorkerAlgorithm(TerrazzoAlgorithm):
     """An algorithm whose job runs in the worker, a Python of its own."""
+
+    def canExecute(self) -> tuple[bool, str]:
+        """Whether there is a Python for the worker; where there is none, the set-up opens beside the message.
+
+        QGIS asks before it opens a dialog, but not in `qgis_process`, where `read` says the same.
+        """
+        try:
+            require_python(python_setting())
+        except EngineError as error:
+            if setup.open_window is not None:
+                QTimer.singleShot(0, setup.open_window)
+            return False, str(error)
+        return True, ""
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, once there is a Python that can do the job."""

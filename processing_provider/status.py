@@ -47,7 +47,7 @@ class Status(TerrazzoAlgorithm):
         return tr(
             "Tells which Python training and mapping run in, its versions of PyTorch and torchvision, the GPU and the "
             "memory, and what is missing, if anything, with the command that gets it. It installs nothing.\n"
-            "Another Python can be chosen in Settings ▸ Options ▸ Terrazzo, or with the variable TERRAZZO_PYTHON."
+            "Plugins ▸ Terrazzo ▸ Set up training and mapping builds what is missing, or takes a Python of yours."
         )
 
     def rows(self) -> list[Row]:

@@ -105,8 +105,7 @@ def steps() -> Iterator[Callable[[], bool] | None]:
 
     plugin = next(plugin for plugin in plugins.values() if type(plugin).__name__ == "TerrazzoPlugin")
     page = plugin.options.createWidget(None)
-    page.resize(700, 220)
-    page.check()
+    page.resize(700, 500)
     page.show()
     yield None
     grab(page, "options")

@@ -80,8 +80,14 @@ def versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, object]:
-    """Everything above, ready for JSON; "python" is the interpreter's version."""
-    return {"python": sys.version.split()[0], "missing": missing(), "versions": versions()}
+    """Everything above, ready for JSON; "python" is the interpreter's version, "venv" whether it makes environments."""
+    return {
+        "python": sys.version.split()[0],
+        "bits": 64 if sys.maxsize > 2**32 else 32,
+        "venv": all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip")),
+        "missing": missing(),
+        "versions": versions(),
+    }
 
 
 if __name__ == "__main__":

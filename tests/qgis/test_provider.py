@@ -141,9 +141,9 @@ def test_the_desktop_gets_an_options_page_and_gives_it_back(provider, monkeypatc
 
     page = OptionsFactory().createWidget(None)
     try:
-        page.python.setFilePath("/no/such/python")
-        page.check()
-        assert "There is no Python /no/such/python" in page.answer.text()
+        page.panel.python.setFilePath("/no/such/python")
+        page.panel.use()
+        assert "There is no Python /no/such/python" in page.panel.answer.text()
         page.apply()
         assert python_setting() == "/no/such/python"
     finally:

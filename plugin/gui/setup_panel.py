@@ -1,0 +1,252 @@
+"""The set-up: says whether training and mapping can run, and builds or finds the Python that they need."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any, Optional
+
+from qgis.core import Qgis, QgsSettings, QgsTask
+from qgis.gui import QgsCollapsibleGroupBox, QgsFileWidget
+from qgis.PyQt.QtCore import QCoreApplication, Qt
+from qgis.PyQt.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...processing_provider.algorithm import PYTHON_SETTING, python_setting
+from ..engine.errors import EngineError
+from ..engine.events import readable_time
+from ..environment import default_folder, require_python
+from ..setup.building import Plan
+from ..setup.diagnosis import diagnose
+from ..setup.machine import Machine, look_at_machine
+from ..setup.planning import plan_build
+from ..setup.torch_builds import BUILDS, choose_build
+from . import setup_task
+
+LOG_LINES = 2000
+
+
+def tr(text: str) -> str:
+    """The text in the user's language, where there is a translation."""
+    return QCoreApplication.translate("Terrazzo", text)
+
+
+class SetupPanel(QWidget):
+    """Checks this computer, and offers to build the worker's environment or to use one that is there.
+
+    Args:
+        parent: The dock, or the options page.
+    """
+
+    def __init__(self, parent: Optional[QWidget] = None) -> None:
+        super().__init__(parent)
+        self.machine: Machine = look_at_machine()
+        self.task: Optional[setup_task.SetupTask] = None
+        self.lines: deque[str] = deque(maxlen=LOG_LINES)
+        self.state = self._text(rich=True)
+        self.facts = self._text(rich=True)
+        self.size = self._text()
+        self.build = QPushButton(tr("Build it"))
+        self.build.clicked.connect(self.start)
+        self.cancel = QPushButton(tr("Cancel"))
+        self.cancel.clicked.connect(self.stop)
+        self.bar, self.doing = QProgressBar(), self._text()
+        self.bar.setRange(0, 1000)
+        self.python = QgsFileWidget()
+        self.python.setFilePath(python_setting())
+        self.python.setDialogTitle(tr("The Python for training and mapping"))
+        self.python.lineEdit().setPlaceholderText(tr("Search for it"))
+        self.test = QPushButton(tr("Test and use"))
+        self.test.clicked.connect(self.use)
+        self.answer = self._text()
+        self.variant = QComboBox()
+        self.variant.addItem(tr("Chosen for this computer"), "")
+        for build in BUILDS.values():
+            self.variant.addItem(f"{build.name}: {build.words}", build.name)
+        self.variant.currentIndexChanged.connect(self.refresh)
+        self.wheels = QgsFileWidget()
+        self.wheels.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
+        self.wheels.lineEdit().setPlaceholderText(tr("Download everything"))
+        self.log = QPlainTextEdit()
+        self.log.setReadOnly(True)
+        self.log.setMaximumBlockCount(LOG_LINES)
+        self.log.setMinimumHeight(160)
+        self.copy = QPushButton(tr("Copy diagnosis"))
+        self.copy.setToolTip(tr("A text about this computer and the last build, to paste into an issue. It names "
+                                "neither your home folder nor you."))  # fmt: skip
+        self.copy.clicked.connect(self.copy_diagnosis)
+        self._lay_out()
+        self._show_running(None)
+        self.refresh()
+
+    def _text(self, rich: bool = False) -> QLabel:
+        label = QLabel()
+        label.setWordWrap(True)
+        label.setTextFormat(Qt.TextFormat.RichText if rich else Qt.TextFormat.PlainText)
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        return label
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.state)
+        layout.addWidget(self.facts)
+        building = QgsCollapsibleGroupBox(tr("Build the environment for me"))
+        inner = QVBoxLayout(building)
+        inner.addWidget(self.size)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.build)
+        buttons.addWidget(self.cancel)
+        buttons.addStretch()
+        inner.addLayout(buttons)
+        inner.addWidget(self.bar)
+        inner.addWidget(self.doing)
+        more = QgsCollapsibleGroupBox(tr("Advanced"))
+        more.setCollapsed(True)
+        form = QFormLayout(more)
+        form.addRow(tr("PyTorch"), self.variant)
+        form.addRow(tr("Folder of wheels"), self.wheels)
+        inner.addWidget(more)
+        layout.addWidget(building)
+        own = QgsCollapsibleGroupBox(tr("Use a Python that I have"))
+        own.setCollapsed(not python_setting())
+        rows = QVBoxLayout(own)
+        rows.addWidget(self.python)
+        rows.addWidget(self.test, 0, Qt.AlignmentFlag.AlignLeft)
+        rows.addWidget(self.answer)
+        layout.addWidget(own)
+        self.log_box = QgsCollapsibleGroupBox(tr("Log"))
+        self.log_box.setCollapsed(True)
+        inside = QVBoxLayout(self.log_box)
+        inside.addWidget(self.log)
+        inside.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.log_box)
+        layout.addStretch()
+
+    # --- what is there
+
+    def refresh(self) -> None:
+        """Look again at what is there; takes a tenth of a second."""
+        try:
+            found = require_python(python_setting())
+            text = tr("Training and mapping are ready.")
+            self.state.setText(f"<b>✔ {text}</b><br>{_escaped(found.path)} ({_escaped(found.origin)})")
+        except EngineError as error:
+            text = tr("Training and mapping need PyTorch, which is not set up yet.")
+            self.state.setText(f"<b>{text}</b><br>{_escaped(error.problem)}")
+        gpu, choice = self.machine.gpu, choose_build(self.machine)
+        rows = [
+            (tr("Graphics card"), gpu.name if gpu else tr("no NVIDIA card found: the processor is used")),
+            (tr("Environments"), str(default_folder())),
+        ]
+        if choice.note:
+            rows.append((tr("Note"), choice.note))
+        self.facts.setText("<br>".join(f"{_escaped(name)}: {_escaped(value)}" for name, value in rows))
+        try:
+            self.size.setText(self.plan().words)
+            self.build.setEnabled(True)
+        except EngineError as error:
+            self.size.setText(str(error))
+            self.build.setEnabled(False)
+
+    def plan(self) -> Plan:
+        """What *Build it* would build.
+
+        Raises:
+            EngineError: There is no Python to build upon.
+        """
+        wheels = self.wheels.filePath().strip()
+        return plan_build(self.machine, self.variant.currentData() or "", Path(wheels) if wheels else None)
+
+    # --- building
+
+    def start(self) -> None:
+        """Build on a thread; what is there holds until the new one has proven itself."""
+        try:
+            plan = self.plan()
+        except EngineError as error:
+            self.doing.setText(str(error))
+            return
+        self.log.clear()
+        self.lines.clear()
+        self.bar.setValue(0)
+        self.doing.setText(tr("Starting …"))
+        self._show_running(setup_task.start(plan))
+
+    def stop(self) -> None:
+        """Cancel the build; it answers within a second."""
+        if self.task is not None:
+            self.task.cancel()
+            self.doing.setText(tr("Cancelling …"))
+
+    def _show_running(self, task: Optional[setup_task.SetupTask]) -> None:
+        self.task = task
+        running = task is not None
+        self.build.setVisible(not running)
+        self.cancel.setVisible(running)
+        self.bar.setVisible(running)
+        self.test.setEnabled(not running)
+        if task is not None:
+            task.told.connect(self._told)
+            task.line.connect(self._heard)
+            task.ended.connect(self._ended)
+            if task.status() == QgsTask.TaskStatus.Terminated:
+                self._ended(task.error)
+
+    def _told(self, fraction: float, text: str, left: float) -> None:
+        self.bar.setValue(round(1000 * fraction))
+        self.doing.setText(f"{text}, {tr('about')} {readable_time(left)} {tr('left')}" if left >= 0 else text)
+
+    def _heard(self, line: str) -> None:
+        self.lines.append(line)
+        self.log.appendPlainText(line)
+
+    def _ended(self, error: str) -> None:
+        self._show_running(None)
+        if error == setup_task.SetupTask.CANCELLED:
+            self.doing.setText(tr("Cancelled. Nothing was changed."))
+        elif error:
+            self.doing.setText(error)
+            self.log_box.setCollapsed(False)
+            self.build.setText(tr("Try again"))
+        else:
+            self.doing.setText(tr("Done: the new environment works."))
+        self.refresh()
+
+    # --- a Python of the user's
+
+    def use(self) -> None:
+        """Test the Python that is named, and keep it if it will do; an empty name lets Terrazzo search."""
+        try:
+            found = require_python(self.python.filePath())
+        except EngineError as error:
+            self.answer.setText(str(error))
+            return
+        self.keep()
+        self.answer.setText(tr("{} ({}) has all that is needed.").format(found.path, found.origin))
+        self.refresh()
+
+    def keep(self) -> None:
+        """Keep the Python that is named, as the options page does when it is closed with OK."""
+        QgsSettings().setValue(PYTHON_SETTING, self.python.filePath().strip())
+
+    def copy_diagnosis(self) -> None:
+        """Put a text about this installation into the clipboard."""
+        facts = {"QGIS": Qgis.QGIS_VERSION, "State": self.state.text().replace("<b>", "").replace("</b>", "")}
+        text = diagnose(facts, self.machine, default_folder(), "\n".join(self.lines), os.environ)
+        QApplication.clipboard().setText(text)
+        self.doing.setText(tr("The diagnosis is in the clipboard."))
+
+
+def _escaped(text: Any) -> str:
+    return str(text).replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,107 @@
+"""Builds the worker's environment on a thread of QGIS's task manager."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Optional
+from urllib.parse import quote
+
+from qgis.core import QgsApplication, QgsAuthMethodConfig, QgsSettings, QgsTask
+from qgis.PyQt.QtCore import QCoreApplication, pyqtSignal
+
+from ..engine.errors import Cancelled, EngineError
+from ..engine.events import Reporter
+from ..setup.building import Plan
+from ..setup.planning import build_planned
+
+
+class _TaskReporter(Reporter):
+    """Passes what the builder tells to a task's signals."""
+
+    def __init__(self, task: SetupTask) -> None:
+        self.task = task
+
+    def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
+        self.task.setProgress(100 * fraction)
+        self.task.told.emit(fraction, text, -1.0 if seconds_left is None else seconds_left)
+
+    def log(self, text: str) -> None:
+        self.task.line.emit(text)
+
+    def cancel_requested(self) -> bool:
+        return self.task.isCanceled()
+
+
+class SetupTask(QgsTask):
+    """A build under way.
+
+    Signals:
+        told(fraction, text, seconds left or −1), line(text), and ended(error): "" when the environment holds, else what
+        is wrong; cancelled builds end with "cancelled".
+    """
+
+    told = pyqtSignal(float, str, float)
+    line = pyqtSignal(str)
+    ended = pyqtSignal(str)
+    CANCELLED = "cancelled"
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(QCoreApplication.translate("Terrazzo", "Terrazzo: building the worker's environment"))
+        self.plan = plan
+        self.error = ""
+        self.proxy = qgis_proxy()
+
+    def run(self) -> bool:
+        """Build; runs on a thread, where an exception that escapes would end QGIS."""
+        try:
+            build_planned(self.plan, _TaskReporter(self), {**os.environ, **self.proxy})
+        except Cancelled:
+            self.error = self.CANCELLED
+        except EngineError as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {error}"
+        return not self.error
+
+    def finished(self, done: bool) -> None:
+        """Tell how it ended; runs on the main thread."""
+        self.ended.emit(self.error)
+
+
+def qgis_proxy() -> dict[str, str]:
+    """QGIS's proxy (Settings ▸ Options ▸ Network) as the variables that installers read; {} where none is set."""
+    settings = QgsSettings()
+    if not settings.value("proxy/proxyEnabled", False, type=bool):
+        return {}
+    host, port = settings.value("proxy/proxyHost", ""), settings.value("proxy/proxyPort", "")
+    kind = {"HttpProxy": "http", "HttpCachingProxy": "http", "Socks5Proxy": "socks5"}.get(
+        settings.value("proxy/proxyType", "")
+    )
+    if not host or kind is None:  # the system's own settings, which installers ask for by themselves
+        return {}
+    user, password = settings.value("proxy/proxyUser", ""), settings.value("proxy/proxyPassword", "")
+    stored = settings.value("proxy/authcfg", "")
+    if stored:
+        config = QgsAuthMethodConfig()
+        if QgsApplication.authManager().loadAuthenticationConfig(stored, config, True):
+            user, password = config.config("username"), config.config("password")
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+    address = f"{kind}://{login}{host}{f':{port}' if port else ''}"
+    excluded = ",".join(settings.value("proxy/noProxyUrls", [], type=list) or [])
+    found = {"HTTP_PROXY": address, "HTTPS_PROXY": address}
+    return {**found, "NO_PROXY": excluded} if excluded else found
+
+
+_lock = threading.Lock()
+_running: Any = None
+
+
+def start(plan: Plan) -> SetupTask:
+    """Start a build, or give the one that runs."""
+    global _running
+    with _lock:
+        if _running is None or _running.status() in (QgsTask.TaskStatus.Complete, QgsTask.TaskStatus.Terminated):
+            _running = SetupTask(plan)  # QGIS keeps no reference of its own in Python
+            QgsApplication.taskManager().addTask(_running)
+        return _running

@@ -1,0 +1,287 @@
+"""Builds an environment beside the old one, and lets it take the old one's place once it has proven itself.
+
+    ROOT/active.json      which environment holds
+    ROOT/env1, env2 …     environments; one without its marker was not finished, and goes at the next build
+
+Nothing is ever changed in an environment that holds, and the packages of QGIS are never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ..engine.errors import InputError, ResourceError
+from ..engine.events import Reporter
+from ..engine.files import readable_size
+from ..engine.locks import Lock, read_words
+from ..engine.probe import REQUIREMENTS
+from .bases import GDAL_PACKAGE, Base
+from .running import Runner
+from .torch_builds import TorchBuild
+from .troubles import find_trouble
+
+ACTIVE = "active.json"
+LOCK = "env.lock"  # while a build is at work
+MARKER = "terrazzo-environment.json"  # in an environment that was built to its end
+HERE = Path(__file__).resolve().parent
+PROOF = HERE / "proof.py"
+TORCH = ("torch", "torchvision")
+TRIES = 3
+OTHERS_BYTES = 150e6  # what the packages beside PyTorch download, about
+# The shares of the progress bar.
+MADE, TORCH_THERE, ALL_THERE = 0.05, 0.75, 0.92
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An environment to build.
+
+    Attributes:
+        root: The folder for environments of this kind.
+        base: What it is built upon.
+        build: Which PyTorch.
+        recipe: What follows from the above; an environment of the same recipe is reused.
+        wheels: A folder of wheels to take everything from, without network.
+    """
+
+    root: Path
+    base: Base
+    build: TorchBuild
+    recipe: dict[str, str]
+    wheels: Optional[Path] = None
+
+    @property
+    def words(self) -> str:
+        """What will be done, and how much of it is downloaded."""
+        build = self.build
+        size = f"about {build.download:g} GB to download, {build.installed:g} GB on the disk"
+        text = f"PyTorch {build.words}: {size}, in {self.root}."
+        return f"{text} {self.base.why}" if self.base.why else text
+
+
+def python_of(environment: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return environment / "Scripts" / "python.exe" if sys.platform == "win32" else environment / "bin" / "python"
+
+
+def active_python(root: Path) -> Optional[Path]:
+    """The interpreter of the environment that holds; None where there is none."""
+    name = (read_json(root / ACTIVE) or {}).get("environment", "")
+    environment = root / str(name)
+    if not name or environment.parent != root or not (environment / MARKER).is_file():
+        return None
+    python = python_of(environment)
+    return python if python.is_file() else None
+
+
+def active_recipe(root: Path) -> Optional[dict[str, Any]]:
+    """What the environment that holds was built from; None where there is none."""
+    python = active_python(root)
+    return read_json(python.parent.parent / MARKER) if python is not None else None
+
+
+def read_json(path: Path) -> Optional[dict[str, Any]]:
+    """The object in a small JSON file of our own; None where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def build(plan: Plan, environment: dict[str, str], reporter: Reporter) -> Path:
+    """Build an environment, prove it, and make it the one that holds.
+
+    Args:
+        environment: The variables for the installers.
+        reporter: Gets lines and progress, and is asked whether to go on.
+
+    Returns:
+        Its interpreter.
+
+    Raises:
+        InputError: The folder holds something else, or another build is at work there.
+        ResourceError: The disk is too small, or an installer failed; the earlier environment, if any, still holds.
+        Cancelled: The user asked for the end.
+    """
+    try:
+        plan.root.mkdir(parents=True, exist_ok=True)
+        lock = Lock(plan.root / LOCK, f"process {os.getpid()}")
+    except BlockingIOError as error:
+        raise InputError(
+            f"Another build is at work in {plan.root} ({read_words(plan.root / LOCK)}).", "Wait for it, or end it."
+        ) from error
+    except OSError as error:
+        trouble = find_trouble(f"{error.strerror} {error}")
+        problem = trouble.problem if trouble is not None else str(error)
+        remedy = trouble.remedy if trouble is not None else "Choose another folder."
+        raise ResourceError(f"{plan.root} cannot be used: {problem}", remedy) from error
+    try:
+        return _build_alone(plan, environment, reporter)
+    finally:
+        lock.release()
+
+
+def _build_alone(plan: Plan, environment: dict[str, str], reporter: Reporter) -> Path:
+    clear_leftovers(plan.root)
+    target = _claim(plan.root)
+    try:
+        _check_disk(plan)
+        python = _Builder(plan, target, environment, reporter).build()
+        (target / MARKER).write_text(json.dumps(plan.recipe, indent=1), encoding="utf-8")
+        fresh = plan.root / f"{ACTIVE}.new"
+        fresh.write_text(json.dumps({"environment": target.name}), encoding="utf-8")
+        fresh.replace(plan.root / ACTIVE)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    clear_leftovers(plan.root)
+    return python
+
+
+def clear_leftovers(root: Path) -> None:
+    """Remove what broken builds have left, and environments that another one has replaced.
+
+    One that a worker still runs in stays until the next time where the system keeps its files (Windows).
+    """
+    held = active_python(root)
+    for folder in root.glob("env*"):
+        if folder.is_dir() and not folder.is_symlink() and (held is None or folder != held.parent.parent):
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _claim(root: Path) -> Path:
+    """Make the folder of a new environment; short, since paths in it are long."""
+    strange = [path.name for path in root.iterdir() if not path.name.startswith(("env", ACTIVE, "uv", "python"))]
+    if strange:
+        raise InputError(
+            f"{root} holds something that is no environment of Terrazzo ({strange[0]}).",
+            "Choose an empty or a new folder.",
+        )
+    for number in range(1, 1000):
+        try:
+            (root / f"env{number}").mkdir()
+            return root / f"env{number}"
+        except FileExistsError:
+            continue
+    raise ResourceError(f"{root} is full of old environments.", "Remove them by hand, and try again.")
+
+
+def _check_disk(plan: Plan) -> None:
+    needed = plan.build.installed * 1e9
+    free = shutil.disk_usage(plan.root).free
+    if free < needed * 1.1:
+        raise ResourceError(
+            f"The disk of {plan.root} has {readable_size(free)} free, and the environment needs about "
+            f"{readable_size(needed)}.",
+            "Free some space, or choose a folder on another disk.",
+        )
+
+
+class _Builder:
+    """One build under way."""
+
+    def __init__(self, plan: Plan, target: Path, environment: dict[str, str], reporter: Reporter) -> None:
+        self.plan, self.target, self.reporter = plan, target, reporter
+        self.python = python_of(target)
+        self.runner = Runner(environment, reporter, self._downloaded)
+
+    def build(self) -> Path:
+        """Make, fill and prove the environment."""
+        plan = self.plan
+        self._enter(0.0, MADE, "Making the environment")
+        self._make()
+        self._enter(MADE, TORCH_THERE, f"Installing PyTorch ({plan.build.download:g} GB)", plan.build.download * 1e9)
+        self._install_torch()
+        self._enter(TORCH_THERE, ALL_THERE, "Installing the other packages", OTHERS_BYTES)
+        others = ["-r", str(REQUIREMENTS)]
+        if not plan.base.shares:
+            others.append(GDAL_PACKAGE)
+        self._pip(others, "The packages could not be installed")
+        self._enter(ALL_THERE, 1.0, "Trying it")
+        self.runner.run([str(self.python), str(PROOF)], "The new environment does not work")
+        self.reporter.progress(1.0, "Done")
+        return self.python
+
+    def _make(self) -> None:
+        base = self.plan.base
+        # venv wants the folder for itself; it was made to claim the name.
+        if base.managed:
+            uv = self._bring_uv()
+            command = [uv, "venv", "--seed", "--clear", "--python", base.version, "--managed-python", str(self.target)]
+            self.runner.run(command, "uv could not bring a Python", TRIES)
+        else:
+            shared = ["--system-site-packages"] if base.shares else []
+            self.runner.run([base.python, "-m", "venv", *shared, str(self.target)], "The environment could not be made")
+        if self.plan.wheels is None:
+            # An old pip knows neither the system's trust store nor how to go on with a download.
+            self._pip(["--upgrade", "pip"], "pip could not be updated")
+
+    def _bring_uv(self) -> str:
+        folder = self.plan.root / "uv"
+        install = [self.plan.base.python, "-m", "pip", "install", "--upgrade", "--no-input", *self._offline()]
+        self.runner.run([*install, "--target", str(folder), "uv"], "uv could not be installed", TRIES)
+        return str(folder / "bin" / ("uv.exe" if sys.platform == "win32" else "uv"))
+
+    def _install_torch(self) -> None:
+        pair = [line for line in requirement_lines() if line.split(">")[0].split("=")[0].strip() in TORCH]
+        failed = "PyTorch could not be installed"
+        build = self.plan.build
+        if build.index is None or self.plan.wheels is not None:
+            self._pip(pair, failed)
+            return
+        try:
+            self._pip([*pair, "--index-url", build.index], failed)
+        except ResourceError as error:
+            self.reporter.log(f"{error} The package index's own build is tried instead.")
+            self._pip(pair, f"{failed} from {build.index} nor from the package index")
+
+    def _pip(self, what: list[str], failed: str) -> None:
+        command = [str(self.python), "-m", "pip", "install", "--no-input", "--retries", "5", "--timeout", "30"]
+        command += ["--progress-bar", "raw" if self._raw_progress() else "off"]
+        pinned = self.plan.base.numpy
+        if pinned:
+            constraints = self.target / "constraints.txt"
+            constraints.write_text(pinned, encoding="utf-8")
+            command += ["-c", str(constraints)]
+        self.runner.run([*command, *self._offline(), *what], failed, TRIES)
+
+    def _offline(self) -> list[str]:
+        return ["--no-index", "--find-links", str(self.plan.wheels)] if self.plan.wheels is not None else []
+
+    def _raw_progress(self) -> bool:
+        """Whether the environment's pip tells its progress in numbers (24.1 and newer)."""
+        found = list(self.target.glob("[Ll]ib/**/site-packages/pip-*.dist-info"))
+        versions = [tuple(int(part) for part in path.name[4:-10].split(".")[:2] if part.isdigit()) for path in found]
+        return bool(versions) and max(versions) >= (24, 1)
+
+    def _enter(self, start: float, end: float, text: str, expected: float = 0.0) -> None:
+        """Begin a step, from `start` to `end` of the bar, that downloads about so many bytes."""
+        self.start, self.end, self.text, self.expected = start, end, text, expected
+        self.begun, self.files, self.last = time.monotonic(), 0, (0, 0)
+        self.reporter.progress(start, text)
+
+    def _downloaded(self, done: int, total: int) -> None:
+        """Move the bar: so many bytes of a file are there, and the files before it."""
+        if done < self.last[0] or total != self.last[1]:  # another file
+            self.files += self.last[1]
+        self.last = (done, total)
+        share = min(1.0, (self.files + done) / max(self.expected, self.files + total))
+        spent = time.monotonic() - self.begun
+        # At the beginning it tells little.
+        left = spent * (1 - share) / share if share > 0.02 and spent > 3 else None
+        self.reporter.progress(self.start + (self.end - self.start) * share, self.text, left)
+
+
+def requirement_lines() -> list[str]:
+    """The requirements, without comments."""
+    lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]

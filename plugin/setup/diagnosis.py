@@ -1,0 +1,59 @@
+"""A text about this installation, to paste into an issue; it names no home folder and no user."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from .machine import Machine
+
+# Variables that decide what Python, TLS and GPUs find.
+TELLING = ("PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "SSL_CERT_DIR",
+           "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL",
+           "CUDA_VISIBLE_DEVICES", "TERRAZZO_PYTHON")  # fmt: skip
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def diagnose(facts: Mapping[str, str], machine: Machine, folder: Path, log: str, variables: Mapping[str, str]) -> str:
+    """All that helps somebody else to see what is wrong.
+
+    Args:
+        facts: What the caller knows, such as the versions of QGIS and the plugin.
+        folder: Where environments are built.
+        log: The last lines of a build.
+        variables: The environment's, of which some are told.
+    """
+    gpu = machine.gpu
+    card = f"{gpu.name}, driver {'.'.join(map(str, gpu.driver))}, capability {gpu.capability}" if gpu else "none found"
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path.home())
+    lines = [
+        *(f"{name}: {value}" for name, value in facts.items()),
+        f"System: {platform.platform()}, {machine.processor}{' (translated)' if machine.translated else ''}",
+        f"Python: {sys.version.split()[0]}, {sys.executable}, prefix {sys.prefix}",
+        f"Graphics card: {card}",
+        f"Environments: {folder}, {shutil.disk_usage(there).free / 1e9:.1f} GB free",
+        *(f"{name}={variables[name]}" for name in TELLING if variables.get(name)),
+        "",
+        log.strip(),
+    ]
+    return blanked("\n".join(lines).strip() + "\n")
+
+
+def blanked(text: str) -> str:
+    """A text without the user's home folder, name, and passwords in addresses."""
+    text = CREDENTIALS.sub("***@", text)
+    for home in sorted({str(Path.home()), os.path.realpath(Path.home())}, key=len, reverse=True):
+        if len(home) > 1:
+            text = re.sub(re.escape(home), "~", text, flags=re.IGNORECASE if os.name == "nt" else 0)
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return text
+    # A short name would be found in the middle of words.
+    return re.sub(rf"(?<![\w]){re.escape(user)}(?![\w])", "USER", text) if len(user) > 2 and user != "root" else text

@@ -1,0 +1,96 @@
+"""What this computer has that decides which PyTorch suits it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+NVIDIA_SMI_SECONDS = 15  # a card that sleeps takes a few
+WINDOWS_NVIDIA_SMI = Path(r"C:\Windows\System32\nvidia-smi.exe")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA card.
+
+    Attributes:
+        name: What it is called.
+        driver: The version of its driver, such as (580, 65).
+        capability: Its generation, as CUDA counts: (7, 5) is Turing, (12, 0) Blackwell; None where an old driver does
+            not tell.
+    """
+
+    name: str
+    driver: tuple[int, ...]
+    capability: Optional[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A computer."""
+
+    system: str  # linux, win32 or darwin
+    processor: str  # x86_64 or arm64
+    gpu: Optional[Gpu]
+    translated: bool = False  # a program for Intel on an Apple processor
+
+
+def look_at_machine() -> Machine:
+    """Describe this computer; asks the system and, where it is there, NVIDIA's own tool."""
+    processor = {"amd64": "x86_64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine().lower())
+    system = "linux" if sys.platform.startswith("linux") else sys.platform
+    intel_on_mac = system == "darwin" and processor == "x86_64"
+    translated = intel_on_mac and _first_line(["sysctl", "-n", "hw.optional.arm64"]) == "1"
+    return Machine(system, processor, find_gpu(), translated)
+
+
+def find_gpu() -> Optional[Gpu]:
+    """The newest NVIDIA card of this computer; None where there is none, or its driver is not installed."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None and sys.platform == "win32" and WINDOWS_NVIDIA_SMI.is_file():
+        tool = str(WINDOWS_NVIDIA_SMI)
+    if tool is None:
+        return None
+    text = _output([tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"])
+    if text is None:  # a driver before 2021 does not know compute_cap
+        text = _output([tool, "--query-gpu=name,driver_version", "--format=csv,noheader"])
+    return read_gpus(text or "")
+
+
+def read_gpus(text: str) -> Optional[Gpu]:
+    """The newest card in what NVIDIA's tool prints, a line each: name, driver, generation."""
+    found = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) < 2 or not parts[1][:1].isdigit():
+            continue
+        numbers = _numbers(parts[2]) if len(parts) > 2 else ()
+        capability = (numbers[0], numbers[1]) if len(numbers) == 2 else None
+        found.append(Gpu(parts[0], _numbers(parts[1]), capability))
+    return max(found, key=lambda gpu: gpu.capability or (0, 0), default=None)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _first_line(command: list[str]) -> str:
+    return ((_output(command) or "").splitlines() or [""])[0].strip()
+
+
+def _output(command: list[str]) -> Optional[str]:
+    """What a command prints; None where it is not there, fails or takes long."""
+    hidden: dict[str, Any] = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
+            timeout=NVIDIA_SMI_SECONDS, **hidden,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,110 @@
+"""From this computer and the user's wishes to a plan, and from the plan to an environment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from ..engine.errors import EngineError, InputError, ResourceError
+from ..engine.events import Reporter
+from ..engine.probe import REQUIREMENTS
+from ..environment import SYSTEM_PYTHONS, check, clean_environment, default_folder, own_python, probe
+from .bases import Base, choose_base
+from .building import Plan, active_python, active_recipe, build
+from .machine import Machine
+from .torch_builds import BUILDS, PYPI, choose_build
+from .troubles import usable_certificates
+
+
+def plan_build(
+    machine: Machine,
+    build_name: str = "",
+    wheels: Optional[Path] = None,
+    folder: Optional[str] = None,
+    base: str = "",
+) -> Plan:
+    """What to build on this computer.
+
+    Args:
+        build_name: One of `BUILDS`; empty = the one that fits.
+        wheels: A folder of wheels to take everything from.
+        folder: For environments; None = `default_folder()`.
+        base: The Python to build upon; empty = the one we run in, else the system's.
+
+    Raises:
+        InputError: An unknown build, or a folder of wheels that is not there.
+        ResourceError: There is no Python to build upon.
+    """
+    if build_name and build_name not in BUILDS:
+        raise InputError(f'There is no build of PyTorch "{build_name}".', f"Choose one of {', '.join(BUILDS)}.")
+    if wheels is not None and not wheels.is_dir():
+        raise InputError(f"There is no folder of wheels {wheels}.", "Choose another folder, or leave it empty.")
+    found, chosen = _find_base([base] if base else list(dict.fromkeys([own_python(), *SYSTEM_PYTHONS])), machine)
+    pytorch = BUILDS[build_name] if build_name else PYPI if wheels is not None else choose_build(machine).build
+    root = Path(folder).expanduser().absolute() if folder else default_folder(found["python"])
+    recipe = {
+        "requirements": hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest(),
+        "base": "uv" if chosen.managed else chosen.python,
+        "python": chosen.version,
+        "numpy": chosen.numpy,
+        "torch": pytorch.name,
+    }
+    return Plan(root, chosen, pytorch, recipe, wheels)
+
+
+def _find_base(candidates: list[str], machine: Machine) -> tuple[dict[str, Any], Base]:
+    """The first Python whose own GDAL can be used; else the first that can be built upon in another way."""
+    complaints, second = [], None
+    for python in candidates:
+        if not Path(python).is_file():
+            complaints.append(f"{python} is not there")
+            continue
+        try:
+            found = probe(python)
+        except EngineError as error:
+            complaints.append(error.problem)
+            continue
+        base = choose_base(python, found, machine)
+        if base.shares:
+            return found, base
+        second = second or (found, base)
+    if second is None:
+        raise ResourceError(
+            f"No Python to build upon: {'; '.join(complaints) or 'none was found'}.",
+            "Name a Python 3.10 or newer of 64 bits.",
+        )
+    return second
+
+
+def build_planned(plan: Plan, reporter: Reporter, variables: Optional[Mapping[str, str]] = None) -> str:
+    """Build an environment, or reuse the one that holds if it was built by the same recipe and is whole.
+
+    Args:
+        variables: Of the environment, for the installers; None = this process's.
+
+    Returns:
+        The path of its interpreter.
+
+    Raises:
+        InputError, ResourceError, Cancelled: As `building.build`.
+    """
+    held = active_python(plan.root)
+    if held is not None and active_recipe(plan.root) == plan.recipe and not _broken(str(held)):
+        reporter.log(f"The environment {held.parent.parent} is complete.")
+        return str(held)
+    given = os.environ if variables is None else variables
+    environment = usable_certificates(clean_environment(plan.base.python, given))
+    # The user's folder is no part of the environment, and pip must not install there whatever its settings say.
+    environment.update(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    environment.update(UV_PYTHON_INSTALL_DIR=str(plan.root / "python"), UV_SYSTEM_CERTS="1", UV_NATIVE_TLS="1")
+    return str(build(plan, environment, reporter))
+
+
+def _broken(python: str) -> bool:
+    try:
+        return bool(check(python))
+    except ResourceError:
+        return True

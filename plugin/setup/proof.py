@@ -1,0 +1,74 @@
+"""Proves an environment: run by its interpreter, it imports all, trains a step, reads a raster, and prints JSON.
+
+It is run by its path, so that it sees the environment and nothing of the plugin.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+MODULES = (
+    "numpy", "torch", "torchvision", "segmentation_models_pytorch", "timm", "safetensors", "matplotlib", "jinja2",
+)  # fmt: skip
+
+
+def read_a_raster() -> str:
+    """Write and read a small GeoTIFF; gives GDAL's version."""
+    import numpy as np
+    from osgeo import gdal, gdal_array, ogr, osr  # noqa: F401 (all are needed)
+
+    gdal.UseExceptions()
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "proof.tif")
+        raster = gdal.GetDriverByName("GTiff").Create(path, 8, 8, 1, gdal.GDT_Byte)
+        reference = osr.SpatialReference()
+        reference.ImportFromEPSG(32633)  # finds PROJ's data or fails
+        raster.SetSpatialRef(reference)
+        raster.GetRasterBand(1).WriteArray(values)
+        raster = None
+        found = gdal.Open(path).ReadAsArray()
+    if not (found == values).all():
+        raise RuntimeError("GDAL reads other values than it wrote")
+    return str(gdal.__version__)
+
+
+def train_a_step(device: str) -> None:
+    """One step of a small network on a device."""
+    import torch
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+                                  torch.nn.Conv2d(8, 2, 1)).to(device)  # fmt: skip
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    images, targets = torch.rand(4, 3, 32, 32, device=device), torch.randint(0, 2, (4, 32, 32), device=device)
+    before = network[0].weight.detach().clone()
+    loss = torch.nn.functional.cross_entropy(network(images), targets)
+    loss.backward()
+    optimizer.step()
+    if not torch.isfinite(loss).item() or torch.equal(before, network[0].weight):
+        raise RuntimeError(f"a training step on {device} changed nothing")
+
+
+def main() -> int:
+    """Prove everything; what fails ends it with a traceback."""
+    del sys.path[0]  # the plugin's folder: its files must not pass for somebody's modules
+    for name in MODULES:
+        importlib.import_module(name)
+    found = {"gdal": read_a_raster()}
+    import torch
+
+    found["torch"] = torch.__version__
+    train_a_step("cpu")
+    if torch.cuda.is_available():
+        train_a_step("cuda")
+        found["gpu"] = torch.cuda.get_device_name()
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Runs an installer: every line is heard, a stalled download ends, and cancelling answers within a second."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Optional
+
+from ..engine.errors import Cancelled, ResourceError
+from ..engine.events import Reporter
+from .troubles import find_trouble
+
+POLL = 0.2  # seconds between two looks at whether the user cancelled
+SIGN_OF_LIFE = 60.0  # seconds of silence after which the log says that it still runs
+STALLED = 150.0  # seconds without a byte after which a download is begun again
+WAITS = (3.0, 15.0)  # seconds before a second and a third try, where that may help
+TAIL = 40  # lines that are searched for the reason
+PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")
+DOWNLOADING = re.compile(r"^\s*(Downloading|Progress|Obtaining|Collecting|Looking in)\b")
+WINDOWS = sys.platform == "win32"
+
+
+class Runner:
+    """Runs commands one after another, with one environment, log and reporter.
+
+    Args:
+        environment: The variables that the commands get.
+        reporter: Gets every line, and is asked whether to go on.
+        on_bytes: Called with (bytes so far, bytes in all) of a download.
+    """
+
+    def __init__(
+        self, environment: dict[str, str], reporter: Reporter, on_bytes: Optional[Callable[[int, int], None]] = None
+    ) -> None:
+        self.environment, self.reporter, self.on_bytes = environment, reporter, on_bytes
+
+    def run(self, command: list[str], doing: str, tries: int = 1) -> str:
+        """Run a command to its end.
+
+        Args:
+            doing: What it does, for messages: "PyTorch could not be installed".
+            tries: How often it is tried where the trouble may pass by itself.
+
+        Returns:
+            What it printed last.
+
+        Raises:
+            ResourceError: It failed, in the words of `troubles` where the trouble is known.
+            Cancelled: The user asked for the end.
+        """
+        for attempt in range(tries):
+            status, tail = self._once(command)
+            text = "\n".join(tail)
+            if status == 0:
+                return text
+            trouble = find_trouble(f"{text}\nsignal {-status}" if status < 0 else text)
+            if trouble is None or not trouble.passing or attempt + 1 == tries:
+                break
+            self.reporter.log(f"{trouble.problem} Trying again ({attempt + 2} of {tries}).")
+            self._wait(WAITS[min(attempt, len(WAITS) - 1)])
+        last = next((line for line in reversed(tail) if line.strip()), f"status {status}")
+        if trouble is not None:
+            raise ResourceError(f"{doing}: {trouble.problem} ({last.strip()[:300]})", trouble.remedy)
+        raise ResourceError(
+            f"{doing} (status {status}): {last.strip()[:300]}",
+            "Look at the log; “Copy diagnosis” puts all that is needed for a report into the clipboard.",
+        )
+
+    def _once(self, command: list[str]) -> tuple[int, list[str]]:
+        self.reporter.log("$ " + " ".join(command))
+        tail: deque[str] = deque(maxlen=TAIL)
+        try:
+            process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", **own_group(),
+            )  # fmt: skip
+        except OSError as error:
+            return 127, [f"{command[0]}: {error}"]
+        lines: queue.Queue[Optional[str]] = queue.Queue()
+        threading.Thread(target=_read, args=(process, lines), daemon=True, name="installer output").start()
+        heard = told = time.monotonic()
+        downloading = False
+        try:
+            while True:
+                if self.reporter.cancel_requested():
+                    raise Cancelled
+                try:
+                    line = lines.get(timeout=POLL)
+                except queue.Empty:
+                    now = time.monotonic()
+                    if downloading and now - heard > STALLED:
+                        tail.append(f"The download gave no sign for {STALLED:.0f} seconds.")
+                        return -1, list(tail)
+                    if now - max(heard, told) > SIGN_OF_LIFE:
+                        told = now
+                        self.reporter.log(_patience(now - heard, downloading))
+                    continue
+                heard = time.monotonic()
+                if line is None:
+                    return process.wait(), list(tail)
+                found = PROGRESS.match(line)
+                downloading = DOWNLOADING.match(line) is not None
+                if found is not None:
+                    if self.on_bytes is not None:
+                        self.on_bytes(int(found.group(1)), int(found.group(2)))
+                elif line.strip():
+                    tail.append(line)
+                    self.reporter.log(line)
+        finally:
+            stop(process)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.reporter.cancel_requested():
+                raise Cancelled
+            time.sleep(POLL)
+
+
+def _patience(seconds: float, downloading: bool) -> str:
+    if downloading:
+        return f"Nothing came for {seconds:.0f} s; after {STALLED:.0f} s the download is begun again."
+    return f"Still at work after {seconds:.0f} s: unpacking takes minutes where an antivirus program checks each file."
+
+
+def _read(process: subprocess.Popen[str], lines: queue.Queue[Optional[str]]) -> None:
+    assert process.stdout is not None
+    with process.stdout as output:
+        for line in output:
+            lines.put(line.rstrip())
+    lines.put(None)
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process and those that it started."""
+    if process.poll() is None:
+        if WINDOWS:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def own_group() -> dict[str, Any]:
+    """Put a child into a group of its own, that can be stopped whole; on Windows without a console window."""
+    if WINDOWS:
+        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}

@@ -1,0 +1,78 @@
+"""Which build of PyTorch suits a computer, how large it is, and where it is downloaded from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from .machine import Machine
+
+PYTORCH = "https://download.pytorch.org/whl"
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """A build of PyTorch.
+
+    Attributes:
+        name: cpu, cu126 … as PyTorch calls it; pypi is the package index's own.
+        index: Where it is downloaded from; None for the package index.
+        download, installed: Gigabytes, of PyTorch and all else that a worker needs, about.
+        words: What it is for people.
+    """
+
+    name: str
+    index: Optional[str]
+    download: float
+    installed: float
+    words: str
+
+
+CPU = TorchBuild("cpu", f"{PYTORCH}/cpu", 0.5, 1.7, "for the processor")
+CUDA12 = TorchBuild("cu126", f"{PYTORCH}/cu126", 3.0, 6.0, "for the graphics card, CUDA 12.6")
+CUDA13 = TorchBuild("cu130", f"{PYTORCH}/cu130", 2.7, 5.6, "for the graphics card, CUDA 13.0")
+# On Linux with CUDA, elsewhere for the processor and, on a Mac, its graphics.
+PYPI = TorchBuild("pypi", None, 3.0, 6.0, "of the package index")
+MAC = TorchBuild("pypi", None, 0.4, 1.4, "for this Mac")
+BUILDS = {build.name: build for build in (CPU, CUDA12, CUDA13, PYPI)}
+
+# CUDA 13 needs this driver and a card of the Turing generation or newer; CUDA 12 runs with any driver of its major
+# version (CUDA's release notes, "minor version compatibility") and cards from Maxwell on. A Blackwell card needs
+# CUDA 12.8 or newer, which of these is CUDA 13.
+CUDA13_DRIVER, CUDA13_CARD = (580,), (7, 5)
+CUDA12_DRIVER, CUDA12_CARD = (525,), (5, 0)
+BLACKWELL = (10, 0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A build, and why no better one, in a sentence; "" where nothing stands in the way."""
+
+    build: TorchBuild
+    note: str = ""
+
+
+def choose_build(machine: Machine) -> Choice:
+    """The build that suits a computer: with CUDA where card and driver can use it, else the smallest."""
+    if machine.system == "darwin":
+        return Choice(MAC)
+    gpu = machine.gpu
+    if gpu is None:
+        return Choice(CPU)
+    card = gpu.capability or CUDA12_CARD
+    if gpu.driver >= CUDA13_DRIVER and card >= CUDA13_CARD:
+        return Choice(CUDA13)
+    if card >= BLACKWELL:
+        return Choice(CPU, _update(gpu.name, gpu.driver, CUDA13_DRIVER))
+    if card < CUDA12_CARD:
+        return Choice(CPU, f"{gpu.name} is too old for today's PyTorch: training runs on the processor.")
+    if gpu.driver >= CUDA12_DRIVER:
+        return Choice(CUDA12)
+    return Choice(CPU, _update(gpu.name, gpu.driver, CUDA12_DRIVER))
+
+
+def _update(name: str, driver: tuple[int, ...], needed: tuple[int, ...]) -> str:
+    return (
+        f"The driver {'.'.join(map(str, driver))} of {name} is too old; {needed[0]} or newer is needed. Update it, and "
+        "build again: until then training runs on the processor."
+    )

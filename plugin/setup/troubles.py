@@ -1,0 +1,159 @@
+"""What goes wrong while an environment is built or first used, in words, with the way out.
+
+Installers and operating systems say it in hundreds of ways; what they print is searched for the few that people meet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A known trouble.
+
+    Attributes:
+        name: A short word for tests and the log.
+        signs: A pattern in what was printed.
+        problem, remedy: The two sentences.
+        passing: Whether another try may well succeed.
+    """
+
+    name: str
+    signs: re.Pattern[str]
+    problem: str
+    remedy: str
+    passing: bool = False
+
+
+def _trouble(name: str, signs: str, problem: str, remedy: str, passing: bool = False) -> Trouble:
+    return Trouble(name, re.compile(signs, re.IGNORECASE | re.DOTALL), problem, remedy, passing)
+
+
+# The first that fits counts, so what is particular comes before what is general: antivirus programs make pip fail with
+# "failed to rename", proxies with errors of TLS.
+TROUBLES = (
+    _trouble(
+        "visual c++",
+        r"WinError (126|1114)\b.*(c10|torch|\.dll)|(c10|torch)\S*\.dll.*WinError (126|1114)\b",
+        "Windows lacks the Visual C++ runtime that PyTorch needs.",
+        "Install “Microsoft Visual C++ Redistributable 2015–2022, x64” from Microsoft (vc_redist.x64.exe), restart the "
+        "computer, and try again.",
+    ),
+    _trouble(
+        "disk full",
+        r"No space left on device|Errno 28\b|WinError 112\b|not enough space on the disk|Disk quota exceeded",
+        "The disk is full.",
+        "Free some space, or choose a folder on another disk.",
+    ),
+    _trouble(
+        "path too long",
+        r"WinError 206\b|Errno 36\b|File ?name too long|path is too long|Long Path support",
+        "The path of a file is longer than this system allows.",
+        "Choose a folder with a shorter path, such as C:\\terrazzo, or switch on long paths in Windows.",
+    ),
+    _trouble(
+        "files locked",
+        r"failed to rename|WinError (5|32)\b|being used by another process|Access is denied",
+        "Another program held a file while it was installed; most often that is an antivirus program.",
+        "Try again; if it happens again, exclude the environment's folder in the antivirus program, or pause it "
+        "while the environment is built.",
+        passing=True,
+    ),
+    _trouble(
+        "proxy",
+        r"ProxyError|Cannot connect to proxy|407 Proxy Authentication|Tunnel connection failed",
+        "The proxy does not let the connection through.",
+        "Enter proxy, user and password in QGIS's Settings ▸ Options ▸ Network, then try again; or give a folder of "
+        "wheels that were downloaded elsewhere.",
+    ),
+    _trouble(
+        "tls",
+        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError|self.signed certificate|UnknownIssuer",
+        "The server's certificate is not trusted: a proxy or firewall of your network opens encrypted connections.",
+        "Ask your administrator to put the network's certificate into the system's trust store, then try again; or "
+        "give a folder of wheels that were downloaded elsewhere.",
+    ),
+    _trouble(
+        "no network",
+        r"getaddrinfo failed|Name or service not known|Temporary failure in name resolution|nodename nor servname|"
+        r"Network is unreachable|No route to host|dns error",
+        "The package index cannot be reached: there is no network, or a firewall forbids it.",
+        "Check the network and QGIS's Settings ▸ Options ▸ Network, then try again; or give a folder of wheels that "
+        "were downloaded elsewhere.",
+    ),
+    _trouble(
+        "stalled",
+        r"gave no sign for|ReadTimeoutError|Read timed out|IncompleteRead|Connection (broken|reset|aborted)|"
+        r"ConnectionResetError|RemoteDisconnected|incomplete-download",
+        "A download stalled or broke off.",
+        "Try again: what is downloaded already is kept.",
+        passing=True,
+    ),
+    _trouble(
+        "hashes",
+        r"DO NOT MATCH THE HASHES|hash mismatch",
+        "A downloaded file is not what the package index announced.",
+        "Try again; if it happens again, a proxy of your network changes downloads: tell your administrator.",
+        passing=True,
+    ),
+    _trouble(
+        "no wheels",
+        r"No matching distribution found for (torch|torchvision|numpy)\b|no wheels? (with|for) a matching Python|"
+        r"has no wheels with a matching",
+        "There is no PyTorch for this Python or this kind of machine.",
+        "Choose another Python, 3.10 to 3.13 of 64 bits, as the base; new versions of Python get theirs some months "
+        "later.",
+    ),
+    _trouble(
+        "no venv",
+        r"ensurepip is not available|No module named '?venv|No module named '?ensurepip",
+        "This Python cannot make environments.",
+        "On Debian and Ubuntu install python3-venv (sudo apt-get install python3-venv); elsewhere choose another "
+        "Python as the base.",
+    ),
+    _trouble(
+        "card too new",
+        r"no kernel image is available|is not compatible with the current PyTorch installation",
+        "The graphics card is of another generation than this build of PyTorch was made for.",
+        "Build the environment again, which chooses the build by the card; until then device cpu works.",
+    ),
+    _trouble(
+        "driver too old",
+        r"driver (version )?(on your system )?is (too old|insufficient)|CUDA driver version is insufficient|"
+        r"forward compatibility was attempted",
+        "The graphics card's driver is too old for this build of PyTorch.",
+        "Update the driver of the graphics card, then build the environment again; until then device cpu works.",
+    ),
+    _trouble(
+        "processor too old",
+        r"Illegal instruction|0xC000001D|signal 4\b",
+        "This processor lacks instructions that PyTorch is built with.",
+        "PyTorch needs a processor with AVX, of 2012 or newer: use another computer for training and mapping.",
+    ),
+    _trouble(
+        "no right",
+        r"Permission denied|Errno 13\b|Read-only file system|Errno 30\b",
+        "You have no right to write there.",
+        "Choose a folder of your own for the environment, or change the permissions.",
+    ),
+)  # fmt: skip
+
+
+def find_trouble(text: str) -> Optional[Trouble]:
+    """The known trouble that an installer's output, or a traceback, tells of; None where it is unknown."""
+    return next((trouble for trouble in TROUBLES if trouble.signs.search(text)), None)
+
+
+def usable_certificates(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without SSL_CERT_DIR and SSL_CERT_FILE where they name what is not there.
+
+    Some QGIS installations set them to folders of the machine that they were built on; then nothing is trusted.
+    """
+    gone = [name for name in ("SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
+            if environment.get(name) and not Path(environment[name]).exists()]  # fmt: skip
+    return {name: value for name, value in environment.items() if name not in gone}

@@ -1,0 +1,155 @@
+"""The set-up in the window: what it says, that it builds, cancels and fails in words, and how one gets to it."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from qgis.core import QgsSettings
+from qgis.PyQt.QtWidgets import QApplication
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake Pythons are POSIX scripts")
+
+FAKE = """#!/bin/sh
+here=$(dirname "$0")
+for last; do :; done
+case "$*" in
+  *probe.py) cat "$here/answer";;
+  "-m venv"*) mkdir -p "$last/bin"; touch "$last/pyvenv.cfg"; cp "$0" "$here/whole" "$last/bin/"; mv "$last/bin/whole" "$last/bin/answer";;
+  *torchvision*) echo "Downloading torch-2.14.whl (900 MB)"; sleep {seconds}; test ! -e {broken} || {{ echo "[Errno 28] No space left on device"; exit 1; }};;
+esac
+"""  # noqa: E501 (lines of the shell)
+BARE = {"python": "3.11.2", "missing": {"torch": "torch"}, "versions": {"numpy": "1.24.2"}}
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch, provider):
+    """A machine whose QGIS has a Python without torch, and an installer of which nothing is downloaded."""
+    from terrazzo.plugin import environment
+    from terrazzo.plugin.gui import setup_panel, setup_task
+    from terrazzo.plugin.setup import machine, planning
+
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "answer").write_text(json.dumps(BARE))
+    (base / "whole").write_text(json.dumps({**BARE, "missing": {}}))
+    python = base / "python"
+    python.write_text(FAKE.format(seconds=0, broken=tmp_path / "broken"))
+    python.chmod(0o755)
+    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.setattr(environment, "qgis_python", lambda: str(python))
+    monkeypatch.setattr(planning, "own_python", lambda: str(python))
+    for module in (environment, planning, setup_panel):
+        monkeypatch.setattr(module, "default_folder", lambda version="": tmp_path / "worker")
+    monkeypatch.setattr(setup_panel, "look_at_machine", lambda: machine.Machine("linux", "x86_64", None))
+    monkeypatch.setattr(setup_task, "_running", None)
+    QgsSettings().remove("terrazzo/python")
+    return python
+
+
+def wait(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_without_torch_an_algorithm_says_what_is_missing_and_opens_the_setup(fake, provider, monkeypatch):
+    from terrazzo.plugin import setup
+
+    opened = []
+    monkeypatch.setattr(setup, "open_window", lambda: opened.append(1))
+    fine, text = provider.algorithm("trainsegmenter").canExecute()
+    assert not fine and "lacks torch" in text
+    wait(lambda: opened)
+    assert provider.algorithm("exportchips").canExecute()[0]
+
+
+def test_one_click_builds_and_then_everything_is_ready(fake, qgis_app, provider):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    panel = SetupPanel()
+    assert "not set up yet" in panel.state.text() and "0.5 GB to download" in panel.size.text()
+    panel.build.click()
+    wait(lambda: panel.task is None)
+    assert panel.doing.text() == "Done: the new environment works."
+    assert "are ready" in panel.state.text() and "worker/env1/bin/python" in panel.state.text()
+    assert provider.algorithm("trainsegmenter").canExecute() == (True, "")
+
+
+def test_a_failure_says_what_to_do_shows_the_log_and_can_be_tried_again(fake, qgis_app, tmp_path):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    panel = SetupPanel()
+    (tmp_path / "broken").touch()
+    panel.build.click()
+    wait(lambda: panel.task is None)
+    assert "The disk is full." in panel.doing.text() and "Free some space" in panel.doing.text()
+    assert not panel.log_box.isCollapsed() and "No space left" in panel.log.toPlainText()
+    panel.copy.click()
+    text = QApplication.clipboard().text()
+    assert "No space left" in text and "QGIS: " in text and "System: " in text
+    (tmp_path / "broken").unlink()
+    assert panel.build.text() == "Try again"
+    panel.build.click()
+    wait(lambda: panel.task is None)
+    assert "are ready" in panel.state.text()
+
+
+def test_cancelling_answers_within_a_second_and_changes_nothing(fake, qgis_app, tmp_path):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    fake.write_text(FAKE.format(seconds=60, broken=tmp_path / "broken"))
+    panel = SetupPanel()
+    panel.build.click()
+    wait(lambda: "Downloading torch" in panel.log.toPlainText())
+    begun = time.monotonic()
+    panel.cancel.click()
+    wait(lambda: panel.task is None)
+    assert time.monotonic() - begun < 1
+    assert panel.doing.text() == "Cancelled. Nothing was changed."
+    assert [path.name for path in (tmp_path / "worker").iterdir()] == []
+
+
+def test_a_python_of_the_users_is_tested_at_once(fake, qgis_app):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    panel = SetupPanel()
+    panel.python.setFilePath("/no/such/python")
+    panel.test.click()
+    assert "There is no Python /no/such/python" in panel.answer.text()
+    panel.python.setFilePath(str(fake))
+    panel.test.click()
+    assert "lacks torch" in panel.answer.text() and not QgsSettings().value("terrazzo/python")
+    fake.with_name("answer").write_text(json.dumps({**BARE, "missing": {}}))
+    panel.test.click()
+    assert "has all that is needed" in panel.answer.text() and QgsSettings().value("terrazzo/python") == str(fake)
+    assert "are ready" in panel.state.text()
+
+
+def test_qgis_proxy_reaches_the_installers(qgis_app, provider):
+    from terrazzo.plugin.gui.setup_task import qgis_proxy
+
+    settings = QgsSettings()
+    assert qgis_proxy() == {}
+    values = {"proxyEnabled": True, "proxyType": "HttpProxy", "proxyHost": "proxy.example", "proxyPort": "8080",
+              "proxyUser": "jo", "proxyPassword": "p@ss"}  # fmt: skip
+    for name, value in values.items():
+        settings.setValue(f"proxy/{name}", value)
+    try:
+        assert qgis_proxy()["HTTPS_PROXY"] == "http://jo:p%40ss@proxy.example:8080"
+        settings.setValue("proxy/proxyType", "DefaultProxy")
+        assert qgis_proxy() == {}
+    finally:
+        settings.remove("proxy")
+
+
+def test_a_diagnosis_names_neither_home_nor_passwords(monkeypatch, provider):
+    from terrazzo.plugin.setup import diagnosis
+
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/josephine"))
+    monkeypatch.setattr(diagnosis.getpass, "getuser", lambda: "josephine")
+    text = diagnosis.blanked("/home/josephine/x failed for josephine; proxy http://jo:secret@proxy:80")
+    assert text == "~/x failed for USER; proxy http://***@proxy:80"
