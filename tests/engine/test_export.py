@@ -415,3 +415,11 @@ def test_values_of_label_rasters_that_look_like_filling_are_named(
         export_chips(dataclasses.replace(config, overwrite=True, **settings), heard)
         assert "label_nodata" in settings or not any("of their pixels" in text for text in heard.warnings)
         assert not any("the value -1 in" in text for text in heard.warnings)
+
+
+def test_labels_where_the_rasters_crs_has_no_numbers_are_told_without_any(tmp_path: Path) -> None:
+    image, _ = write_scene(tmp_path)
+    labels = write_raster(tmp_path / "degrees.tif", class_mask(), epsg=4326)  # metres taken for degrees
+    with pytest.raises(InputError, match="beyond all that the raster's CRS covers") as caught:
+        export(tmp_path, input=(image,), label_rasters=(labels,))
+    assert "inf" not in str(caught.value)

@@ -190,15 +190,17 @@ def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str
 def no_overlap(path: str, here: Bounds, image: RasterInfo) -> InputError:
     """The error for labels that lie elsewhere than the image; both bounds in the image's CRS."""
     return InputError(
-        f"The labels {path} lie at {_place(here)}, and the raster {image.path} at {_place(image.grid.bounds)} "
+        f"The labels {path} lie {_place(here)}, and the raster {image.path} {_place(image.grid.bounds)} "
         f"in {crs_text(image.crs)}: they do not overlap.",
         "Check that both belong together and have the right CRS.",
     )
 
 
 def _place(bounds: Bounds) -> str:
+    if not np.isfinite(bounds).all():
+        return "beyond all that the raster's CRS covers"
     left, bottom, right, top = bounds
-    return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
+    return f"at x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
 
 
 def _in_crs(bounds: Bounds, crs: str, target: str) -> Bounds:
