@@ -187,3 +187,22 @@ def test_bands_and_rasters_with_other_nodata_values_lose_no_measurement(tmp_path
     assert missing is not None and missing[:, :8].all() and not missing[:, 8:].any()
     assert chip[0, 8:10].tolist() == first[0, 8:10].tolist()
     assert np.abs(chip[1, 8:10].astype(float)).max() <= 1 and (chip[1, 10:] == 120).all()
+
+
+def test_an_inspection_tells_which_chips_hold_filling(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from plugin.engine.assessment.chip_table import read_table
+    from plugin.engine.chips.dataset import open_dataset
+    from plugin.engine.events import Stage
+
+    data = ground(64, 96)
+    data[0, :10, 64:74], data[0, 50, 5] = -9999, 142.5
+    export(tmp_path, data)
+    dataset = open_dataset(tmp_path / "chips")
+    table = read_table(dataset, Stage(Heard(), len(dataset.images), "Reading"))
+    ((chip, extremes),) = table.far.items()
+    assert extremes == [Extreme(0, -9999.0, 100)]
+    shown = gdal.Open(str(dataset.folder / dataset.images[chip])).ReadAsArray()
+    assert np.count_nonzero(shown == -9999) == 100
+    total = table.bands.total()
+    assert_like(total, data[data > 0])

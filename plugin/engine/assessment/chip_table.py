@@ -9,13 +9,14 @@ import numpy as np
 from osgeo import ogr
 
 from ..chips.dataset import INDEX, ChipDataset, field_types
+from ..chips.extremes import Extreme, Ranges, from_json, together
 from ..chips.statistics import BandStatistics, read_statistics
 from ..events import Stage
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
 from ..strangers.paths import inside
 
 # Fields of the index that a dataset of format 1, or one from elsewhere, may lack.
-FIELDS = ("source", "angle", "valid_share", "labelled_share", "statistics", "target")
+FIELDS = ("source", "angle", "valid_share", "labelled_share", "statistics", "target", "extremes")
 ROWS_A_STEP = 500
 
 
@@ -102,6 +103,7 @@ class ChipTable:
         self.target_range = np.full((count, 2), np.nan)
         self.target_pixels = np.full(count, -1, np.int64)
         self.target = BandStatistics.empty(1)
+        self.far: dict[int, list[Extreme]] = {}  # what lies far beyond the values of all chips, by chip
 
     @property
     def placed(self) -> bool:
@@ -142,15 +144,22 @@ def _fill(table: ChipTable, dataset: ChipDataset, layer: Any, stage: Stage) -> N
     arrays = {"source": table.sources, "angle": table.angles, "valid_share": table.valid,
               "labelled_share": table.labelled}  # fmt: skip
     columns = [(places[name], array) for name, array in arrays.items() if places[name] >= 0]
+    bands = len(dataset.info.band_names)
+    ranges, extreme_chips = Ranges(bands), []
     waiting: list[tuple[int, np.ndarray]] = []
     for row, feature in enumerate(layer):
         for place, column in columns:
             if feature.IsFieldSetAndNotNull(place):
                 column[row] = feature.GetFieldAsDouble(place)
         _footprint(table.corners[row], feature.GetGeometryRef())
-        statistics = _statistics(feature, places["statistics"], len(dataset.info.band_names))
+        statistics = _statistics(feature, places["statistics"], bands)
         if statistics is not None:
-            waiting.append((row, statistics))
+            extremes = _extremes(feature, places["extremes"], bands)
+            ranges.add(_together(statistics[None]), extremes)
+            if extremes:
+                extreme_chips.append((row, _together(statistics[None]), extremes))
+            else:
+                waiting.append((row, statistics))
         target = _statistics(feature, places["target"], 1)
         if target is not None:
             add_target(table, row, _together(target[None]))
@@ -158,6 +167,10 @@ def _fill(table: ChipTable, dataset: ChipDataset, layer: Any, stage: Stage) -> N
             _count_in(table, dataset, waiting)
             waiting = []
             stage.advance(ROWS_A_STEP)
+    far = {(extreme.band, extreme.value) for extreme in ranges.far()}
+    for row, own, extremes in extreme_chips:
+        waiting.append((row, rows_of(together(own, extremes, far))))
+        table.far[row] = [extreme for extreme in extremes if (extreme.band, extreme.value) in far]
     _count_in(table, dataset, waiting)
     stage.advance(len(dataset.images) % ROWS_A_STEP)
 
@@ -186,6 +199,12 @@ def _footprint(corners: np.ndarray, geometry: Any) -> None:
         return
     left, right, bottom, top = geometry.GetEnvelope()
     corners[:] = [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def _extremes(feature: Any, place: int, bands: int) -> list[Extreme]:
+    """What the statistics of a chip leave out."""
+    text = feature.GetFieldAsString(place) if place >= 0 else ""
+    return from_json(text, bands) if text else []
 
 
 def _statistics(feature: Any, place: int, bands: int) -> np.ndarray | None:

@@ -66,6 +66,9 @@ REASONS = {
     "extreme_target": Reason(66, "Masks with extreme values",
         f"They hold values more than {EXTREME:g} deviations from the mean: often a nodata value that was not declared.",
         "Set the label raster's nodata value and export again, or check the places."),
+    "far_values": Reason(64, "Images with values far beyond all others",
+        "Such values look like filling that nothing declares; they are learned as ground.",
+        "Export again with the value as NODATA."),
     "duplicate": Reason(60, "Chips that occur twice",
         "They are the same to the last bit. What they show counts double in training.",
         "Check whether a raster was given twice; delete the copies."),
@@ -141,6 +144,9 @@ def _images(dataset: ChipDataset, table: ChipTable, measures: Measures) -> Itera
         yield Suspicion(chip, "black", f"{measures.black[chip]:.0%} are 0 in every band")
     for chip in np.flatnonzero((table.valid > 0) & (table.valid < HARDLY[0])).tolist():
         yield Suspicion(chip, "hardly_data", f"{table.valid[chip]:.1%} hold data")
+    for chip, extremes in sorted(table.far.items()):
+        for band, value, pixels in extremes:
+            yield Suspicion(chip, "far_values", f"{value:.9g} in {pixels:,} pixels of {dataset.info.band_names[band]}")
 
 
 def _labels(dataset: ChipDataset, table: ChipTable, measures: Measures) -> Iterator[Suspicion]:
