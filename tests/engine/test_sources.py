@@ -366,12 +366,13 @@ def test_each_band_keeps_its_own_nodata(tmp_path: Path) -> None:
     assert both.info.nodata == (9, 8, 9, 8)
 
 
-def test_classes_and_palettes_are_never_averaged(tmp_path: Path) -> None:
+def test_classes_are_never_averaged(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", (np.indices((9, 9)).sum(axis=0) % 2 * 200 + 10).astype(np.uint8))
     dataset = gdal.Open(path, gdal.GA_Update)
     table = gdal.ColorTable()
     table.SetColorEntry(10, (255, 0, 0, 255))
     dataset.GetRasterBand(1).SetColorTable(table)
+    dataset.GetRasterBand(1).SetCategoryNames([""] * 10 + ["water"] + [""] * 199 + ["field"])
     dataset = None
     for size in (0.7, 3):
         reader = one(path, pixel_size=size)
