@@ -36,7 +36,8 @@ from ..plugin.environment import require_python
 from ..plugin.worker_process import run_job
 from .features import FeatureSource
 from .feedback import FeedbackReporter
-from .layer_parameters import Polygons
+from .layer_parameters import Polygons, Raster, Rasters
+from .layers import hidden_in_qgis, raster_layers
 from .looks import FootprintStyle, Look
 from .parameters import Destination, Parameters, Row, ValueRow
 from .places import check_closed, check_kept, place_wished, places_read
@@ -160,6 +161,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         """Read everything that belongs to layers and settings."""
         with in_words(), gdal_errors():
             self._settings = self._checked(self.read(parameters, context), parameters, context)
+            self._warn_of_layers(parameters, context, feedback)
         return True
 
     def processAlgorithm(
@@ -195,6 +197,16 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         context.addLayerToLoadOnCompletion(source, details)
         self.show(source, FootprintStyle(), context)
         return source
+
+    def _warn_of_layers(
+        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        """Name what raster layers show otherwise than their files hold it."""
+        names = [row.name for row in self.rows() if isinstance(row, (Raster, Rasters))]
+        for layer in (layer for name in names for layer in raster_layers(self, parameters, name, context)):
+            text = hidden_in_qgis(layer)
+            if text:
+                feedback.pushWarning(text)
 
     def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings that parameters hold as they stand, without destinations."""

@@ -106,6 +106,22 @@ def gdal_path(layer: QgsRasterLayer) -> str:
     return str(path.absolute()) if path.exists() else source
 
 
+def hidden_in_qgis(layer: QgsRasterLayer) -> str:
+    """What QGIS alone takes for missing, or no longer does, in words; "" where it keeps to the file."""
+    provider = layer.dataProvider()
+    bands = range(1, provider.bandCount() + 1)
+    if any(provider.userNoDataValues(band) for band in bands):
+        what = "has additional no-data values in QGIS"
+    elif any(provider.sourceHasNoDataValue(band) and not provider.useSourceNoDataValue(band) for band in bands):
+        what = "shows its no-data value in QGIS"
+    else:
+        return ""
+    return (
+        f'The raster layer "{layer.name()}" {what}, which does not count here: the no-data value of its file does, or '
+        "that of the parameter NODATA where there is one."
+    )
+
+
 def layer_crs(layer: QgsRasterLayer) -> QgsCoordinateReferenceSystem:
     """Where a layer lies on the ground: the CRS that it has in QGIS, or that of its file where it has none there."""
     return ground_crs(layer.crs() if layer.crs().isValid() else layer.dataProvider().crs())

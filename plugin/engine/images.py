@@ -94,11 +94,12 @@ def _nodata_note(dataset: gdal.Dataset, nodata: float) -> str:
     return f"{nodata:.9g} means no data, as NODATA says, and no longer {shown}" if shown else ""
 
 
-def in_units(image: Image, scales: Mapping[int, Scale]) -> Image:
-    """An image whose bands hold value × scale + offset, as floats.
+def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float] = None) -> Image:
+    """An image whose bands hold value × scale + offset, as floats, and NaN where they have no data.
 
     Args:
         scales: Scale and offset of bands, by number; others stay as they are.
+        filling: The value, as stored, that means "no data" in bands without a nodata value of their own.
 
     Raises:
         InputError: It holds signed bytes as GDAL before 3.7 had them.
@@ -113,7 +114,8 @@ def in_units(image: Image, scales: Mapping[int, Scale]) -> Image:
         if number not in scales:
             continue
         ratio, offset = scales[number]
-        nodata = dataset.GetRasterBand(number).GetNoDataValue()
+        own = dataset.GetRasterBand(number).GetNoDataValue()
+        nodata = filling if own is None else own
         element.set("dataType", _float_name(dataset.GetRasterBand(number)))
         for tag in ("NoDataValue", "Scale", "Offset"):
             for old in element.findall(tag):

@@ -166,13 +166,14 @@ def test_one_scale_for_all_leaves_values_as_they_are_stored(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("combine", ["separate", "mosaic"])
-def test_rasters_of_other_scales_become_what_they_declare(tmp_path: Path, combine: str) -> None:
+@pytest.mark.parametrize("declared", [True, False])
+def test_rasters_of_other_scales_become_what_they_declare(tmp_path: Path, combine: str, declared: bool) -> None:
     whole_numbers = STORED.copy()
     whole_numbers[:, 3, 4] = -9999
-    first = scaled(tmp_path / "a.tif", whole_numbers, 1e-4, -0.1, nodata=-9999)
+    first = scaled(tmp_path / "a.tif", whole_numbers, 1e-4, -0.1, nodata=-9999 if declared else None)
     other = write_raster(tmp_path / "b.tif", MEASURED.astype(np.float32), left=LEFT + 32)
     heard = Heard()
-    readers = opened(first, other, combine=combine, heard=heard)
+    readers = opened(first, other, combine=combine, heard=heard, nodata=None if declared else -9999)
     data = np.concatenate([whole(reader) for reader in readers], axis=2)
     assert data.dtype == np.float32
     assert np.isnan(data[:, 3, 4]).all(), "a nodata value is not scaled"
@@ -239,6 +240,15 @@ def test_a_map_of_values_without_a_scale_is_made_as_they_are(tmp_path: Path) -> 
         heard = Heard()
         assert (whole(open_for(header(NAMES, **trained), path, "", (), heard)) == STORED).all()
         assert any("declares no scale" in text for text in heard.warnings) == warned
+
+
+def test_the_filling_of_training_is_none_in_other_units_either(tmp_path: Path) -> None:
+    data = STORED.copy()
+    data[:, 5, 6] = 0
+    path = scaled(tmp_path / "a.tif", data, 1e-4, 0.0)
+    reader = open_for(header(NAMES, **RAW, nodata=0), path, "", (), Heard())
+    missing = reader.missing(whole(reader))
+    assert missing is not None and (missing == (data == 0)).all()
 
 
 def test_an_old_model_takes_values_as_they_are_stored(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 from conftest import CLASSIFIER_CHIP, LEFT, Listener, polygon_layer
 from osgeo import gdal, osr
-from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsRasterRange, QgsVectorLayer
 
 UTM = QgsCoordinateReferenceSystem("EPSG:32633")
 
@@ -96,6 +96,16 @@ def test_the_files_crs_holds_where_the_layer_has_none(run, scene, tmp_path):
     found = run("exportchips", INPUT=[layer.id()], LABEL_RASTERS=[scene[1]], CHIP_SIZE=64, OUTPUT=str(tmp_path / "c"))
     QgsProject.instance().removeMapLayer(layer.id())
     assert QgsVectorLayer(found["FOOTPRINTS"], "f", "ogr").crs().authid() == "EPSG:32633"
+
+
+def test_no_data_of_the_layer_alone_is_named(run, scene, tmp_path):
+    layer = QgsRasterLayer(scene[0], "image")
+    layer.dataProvider().setUserNoDataValue(1, [QgsRasterRange(0, 0)])
+    heard = Listener()
+    run("exportchips", feedback=heard, INPUT=[layer], LABEL_RASTERS=[scene[1]], CHIP_SIZE=64,
+        OUTPUT=str(tmp_path / "c"))  # fmt: skip
+    (warning,) = [text for text in heard.warnings if "no-data" in text]
+    assert 'The raster layer "image" has additional no-data values in QGIS' in warning
 
 
 def test_heights_in_a_crs_change_neither_place_nor_value(run, scene, tmp_path):

@@ -100,7 +100,8 @@ def open_for(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], 
     scales = _scales_to_training(reader.info, header, reporter)
     if not scales:
         return reader
-    reader = RasterReader(in_units(image, dict(zip(bands, scales))).source, bands, path, crs=crs)
+    converted = in_units(image, dict(zip(bands, scales)), header.nodata)
+    reader = RasterReader(converted.source, bands, path, crs=crs)
     reader.info = dataclasses.replace(reader.info, scales=header.scales)
     return reader
 
