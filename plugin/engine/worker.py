@@ -24,6 +24,9 @@ from .drafts import abandon, claim
 from .errors import Cancelled, EngineError, InputError, ResourceError
 from .events import PROTOCOL, Reporter
 from .jobs import JOBS
+from .strangers.paths import read_bytes
+from .strangers.rules import DAMAGES
+from .strangers.texts import JSON_MEMORY, parse_json
 
 EXIT_RESULT, EXIT_ERROR, EXIT_CANCELLED = 0, 2, 3
 # Seconds in which a job that nobody waits for any more may end by itself, and those that it may need to save a
@@ -134,10 +137,9 @@ def read_job(path: str) -> tuple[str, dict[str, Any]]:
         InputError: The file is no job file of this protocol, or names an unknown job.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            job = json.load(file)
-        protocol, name, settings = job["protocol"], job["job"], job["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        job = parse_json(read_bytes(path, JSON_MEMORY), constants=True)
+        protocol, name, settings = job["protocol"], str(job["job"]), job["config"]
+    except (OSError, *DAMAGES) as error:
         raise InputError(f"{path} is no job file ({error}).", "Start jobs from Terrazzo's algorithms.") from error
     if protocol != PROTOCOL or name not in JOBS or not isinstance(settings, dict):
         raise InputError(

@@ -205,7 +205,7 @@ def _groups(chips: Chips, info: DatasetInfo, rule: SplitRule) -> np.ndarray:
 
 def _area_groups(chips: Chips, path: str) -> np.ndarray:
     """(n,) the value of the area that a chip lies in wholly; -1 for one that crosses an edge or lies outside."""
-    source = gdal.OpenEx(path, gdal.OF_VECTOR)
+    source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     found = np.full(len(chips), -1, np.int64)
     low, high = chips.corners.min(axis=1), chips.corners.max(axis=1)
     shapes: dict[int, ogr.Geometry] = {}

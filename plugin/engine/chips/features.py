@@ -60,7 +60,7 @@ class FeatureFile:
     def __init__(
         self, path: str, layer: str, grid: Grid, overlap_rule: str = "order", all_touched: bool = False
     ) -> None:
-        self.source = gdal.OpenEx(path, gdal.OF_VECTOR)
+        self.source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         opened = self.source.GetLayerByName(layer)
         if opened is None:
             raise InputError(f"{path} has no layer {layer}.", "Give a GeoPackage with that layer.")
@@ -176,7 +176,7 @@ def _value_range(file: FeatureFile) -> tuple[float, float]:
 
 def feature_values(path: str) -> list[int]:
     """The class values of a label GeoPackage, ascending."""
-    source = gdal.OpenEx(path, gdal.OF_VECTOR)
+    source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     found = source.ExecuteSQL(f'SELECT DISTINCT "{VALUE_FIELD}" FROM "{LABEL_LAYER}" ORDER BY 1')
     values = [int(feature.GetField(0)) for feature in found] if found is not None else []
     if found is not None:
@@ -186,7 +186,7 @@ def feature_values(path: str) -> list[int]:
 
 def features_size(path: str) -> tuple[int, float]:
     """How many features a label GeoPackage holds, and their area together, in squared CRS units."""
-    source = gdal.OpenEx(path, gdal.OF_VECTOR)
+    source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     geometry = source.GetLayerByName(LABEL_LAYER).GetGeometryColumn() or "geom"
     found = source.ExecuteSQL(f'SELECT COUNT(*) AS count, SUM(ST_Area("{geometry}")) AS area FROM "{LABEL_LAYER}"')
     count, area = next((int(row.GetField(0)), float(row.GetField(1) or 0)) for row in found)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..files import rename
+from ..strangers.paths import read_bytes
+from ..strangers.rules import DAMAGES, find_fault, whole
+from ..strangers.texts import JSON_MEMORY, parse_json
 
 JOURNAL = "export.json"
 SECONDS_BETWEEN_NOTES = 2.0
@@ -40,8 +43,12 @@ class Journal:
     def earlier(self) -> Optional[Progress]:
         """What an interrupted export of the same settings and inputs has done; None where there is none."""
         try:
-            found = Progress(**json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            found = Progress(**parse_json(read_bytes(self.path, JSON_MEMORY)))
+            tables = (found.left_out, found.plain)
+            counts = [found.units, found.chips, *(count for table in tables for count in table.values())]
+            if find_fault([("a count", counts, whole(0, 2**53))]):
+                return None
+        except (OSError, *DAMAGES):
             return None
         return found if found.fingerprint == self.fingerprint and found.units > 0 else None
 

@@ -17,6 +17,7 @@ import numpy as np
 from ...errors import InputError
 from ...events import Reporter
 from ...strangers.paths import inside
+from ...strangers.rules import DAMAGES
 from ...strangers.texts import contains_all, read_json
 from ..dataset import ChipDataset
 from .foreign import (
@@ -72,7 +73,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         try:
             _add_categories(named, values["categories"], path)
             boxes += _add_chips(chips, missing, values, named, folder, path)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except DAMAGES as error:
             raise InputError(
                 f"The annotations {path} are damaged ({type(error).__name__}: {error}).", "Check the file."
             ) from error
@@ -140,7 +141,9 @@ def _add_chips(
     bases = _bases(folder, path, split)
     for row in values["images"]:
         name = str(row["file_name"])
-        image = next((found for found in (inside(base, name, path) for base in bases) if found.is_file()), None)
+        inside(folder, name, path)
+        held = (inside(folder, f"{base}{name}", path) for base in bases)
+        image = next((found for found in held if found.is_file()), None)
         if image is None:
             missing.append(name)
             continue
@@ -151,12 +154,13 @@ def _add_chips(
     return boxes
 
 
-def _bases(folder: Path, path: Path, split: str) -> list[Path]:
-    """Folders in which the images of an annotation file may lie."""
+def _bases(folder: Path, path: Path, split: str) -> list[str]:
+    """Folders in which the images of an annotation file may lie, as paths inside of the whole."""
     own = path.stem.replace("instances_", "")
     names = dict.fromkeys(name for name in (own, SPLIT_NAMES.get(split, ""), split, "") if "/" not in name)
     bases = [folder / "images" / name for name in names] + [folder / name for name in names]
-    return [base for base in dict.fromkeys([*bases, path.parent]) if base.is_dir()]
+    found = [base for base in dict.fromkeys([*bases, path.parent]) if base.is_dir()]
+    return ["" if base == folder else f"{base.relative_to(folder).as_posix()}/" for base in found]
 
 
 def _mask(chip: ForeignChip) -> np.ndarray:

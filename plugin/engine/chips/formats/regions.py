@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -12,12 +12,14 @@ from osgeo import gdal, ogr, osr
 
 from ...errors import InputError
 from ...raster_io import gdal_type
+from ...strangers.rules import DAMAGES
 
 gdal.UseExceptions()
 ogr.UseExceptions()
 
 # GDAL 3.11 made one driver of two.
 MEMORY = "Memory" if int(gdal.VersionInfo()) < 3110000 else "MEM"
+MOST_WORK = 4 * 10**9  # pixels and corners by rows that the segmentations of an image may take
 PIXELS = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # x and y are columns and rows, from the upper left corner
 
 
@@ -109,8 +111,10 @@ def decode_runs(counts: Any, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: They do not fill the image.
     """
-    lengths = np.array(_unpacked(counts) if isinstance(counts, str) else counts, np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
+    total = height * width
+    lengths = _unpacked(counts) if isinstance(counts, str) else [int(number) for number in counts]
+    # Whole numbers of any size: in 64 bits a sum could overflow and seem to fit, and far more than the image be filled.
+    if min(lengths, default=0) < 0 or sum(lengths) != total:
         raise ValueError("its run lengths do not fill the image")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(width, height).T
@@ -152,19 +156,24 @@ def burn(mask: np.ndarray, shapes: Iterable[tuple[int, Any]]) -> None:
     """
     height, width = mask.shape
     layer: Optional[_Shapes] = None
+    work = 0
     for value, shape in shapes:
         try:
             if isinstance(shape, list):
                 layer = layer or _Shapes()
                 for numbers in shape:
-                    layer.add(value, _ring(numbers))
+                    work += len(numbers) * height
+                    _check_work(work)
+                    layer.add(value, _ring(numbers, 16 * max(height, width)))
                 continue
             _draw(mask, layer)
             layer = None
-            if [int(number) for number in shape["size"]] != [height, width]:
-                raise ValueError(f"its size is {shape['size']}")
+            if list(shape["size"]) != [height, width]:
+                raise ValueError(f"its size is {reprlib.repr(shape['size'])}")
+            work += height * width + len(shape["counts"])
+            _check_work(work)
             mask[decode_runs(shape["counts"], height, width)] = value
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+        except DAMAGES as error:
             raise InputError(
                 f"A segmentation of an image of {width} × {height} pixels is damaged ({error}).",
                 "Check the annotations.",
@@ -185,11 +194,19 @@ def _draw(mask: np.ndarray, layer: Optional[_Shapes]) -> None:
     mask[:] = target.ReadAsArray()
 
 
-def _ring(numbers: Sequence[Any]) -> Any:
-    """An OGR polygon from x, y, x, y …"""
+def _check_work(work: int) -> None:
+    """GDAL looks at each corner for each row, and run lengths fill the whole image."""
+    if work > MOST_WORK:
+        raise ValueError("there are more of them than could be drawn")
+
+
+def _ring(numbers: Sequence[Any], farthest: float) -> Any:
+    """An OGR polygon from x, y, x, y …, none of which may lie farther off than a number of pixels."""
     places = [float(number) for number in numbers]
-    if len(places) < 6 or len(places) % 2 or not all(map(math.isfinite, places)):
+    if len(places) < 6 or len(places) % 2:
         raise ValueError("a polygon needs three places")
+    if not all(-farthest <= place <= farthest for place in places):
+        raise ValueError("a polygon lies far outside of the image")
     ring = ogr.Geometry(ogr.wkbLinearRing)
     for x, y in zip(places[::2], places[1::2]):
         ring.AddPoint_2D(x, y)

@@ -1,0 +1,118 @@
+"""Checkpoints of PyTorch: looked through before torch builds what is in them, which takes no torch.
+
+torch refuses what would run. But a tuple of two of itself, forty times over, takes a few hundred bytes and for ever to
+hash; numbers can be chosen so that a table of them takes for ever to fill; and a zip file may unpack to any size.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from typing import Any, BinaryIO
+
+from .paths import check_plain, open_plain
+
+MOST_PARTS = 2**20  # of a tuple, with all that is in it
+MOST_STEPS = 2**22  # of the program that builds what the file holds
+LONGEST_PROGRAM = 2**27  # bytes
+LARGEST_KEY = 2**32
+ZIP, PROTOCOL = b"PK\x03\x04", b"\x80"
+PROGRAMS = 5  # in a file of PyTorch before 1.6
+
+_PUTS, _GETS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+_KEY = "key"  # stands for a value that may be one
+
+
+def check_checkpoint(path: str) -> None:
+    """Refuse a file that torch would hang on.
+
+    Raises:
+        OSError: It is not there, or no plain file.
+        ValueError: It is no file of PyTorch, or built to do harm.
+    """
+    size = check_plain(path)
+    with open_plain(path) as file:
+        begin = file.read(4)
+        file.seek(0)
+        if begin == ZIP:
+            try:
+                _check_zip(file, size)
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+                raise ValueError(str(error)) from error
+        elif begin[:1] == PROTOCOL:
+            for _ in range(PROGRAMS):
+                _check_program(file)
+        else:
+            raise ValueError("it does not begin like a file of PyTorch")
+
+
+def _check_zip(file: BinaryIO, size: int) -> None:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("it is compressed")
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its parts lie in each other")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                if entry.file_size > LONGEST_PROGRAM:
+                    raise ValueError("it holds too much beside tensors")
+                with archive.open(entry) as program:
+                    _check_program(program)
+
+
+def _check_program(file: Any) -> None:
+    """Follow a program without running it: only how much each value holds, and what becomes a key."""
+    stack = _Stack()
+    memo: dict[Any, Any] = {}
+    try:
+        for step, (code, argument, _) in enumerate(pickletools.genops(file)):
+            if step > MOST_STEPS:
+                raise ValueError("it holds too much beside tensors")
+            if code.name == "MARK":
+                stack.marks.append(len(stack.values))
+            elif code.name in _PUTS:
+                memo[len(memo) if argument is None else argument] = stack.values[-1]
+            elif code.name in _GETS:
+                stack.values.append(memo[argument])
+            else:
+                _follow(stack, code, argument)
+    except (IndexError, KeyError, MemoryError, OverflowError) as error:
+        raise ValueError("its program makes no sense") from error
+
+
+class _Stack:
+    """What a program has built, each value as the number of its parts; and where its marks stand."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.marks: list[int] = []
+
+    def take(self, code: Any) -> list[Any]:
+        """What an operation takes: so many values, or all above the last mark and some below."""
+        wanted, begin = code.stack_before, len(self.values) - len(code.stack_before)
+        if pickletools.markobject in wanted:
+            begin = self.marks.pop() - wanted.index(pickletools.markobject)
+        elif code.name == "POP" and self.marks and self.marks[-1] == len(self.values):
+            self.marks.pop()
+            begin = len(self.values)
+        if begin < (self.marks[-1] if self.marks else 0):
+            raise IndexError
+        taken = self.values[begin:]
+        del self.values[begin:]
+        return taken
+
+
+def _follow(stack: _Stack, code: Any, argument: Any) -> None:
+    taken = stack.take(code)
+    if code.name in ("SETITEM", "SETITEMS"):
+        if any(key != _KEY for key in taken[1::2]):
+            raise ValueError("it holds tables whose keys are neither names nor small numbers")
+        stack.values.append(taken[0])
+        return
+    parts = 1 + sum(part if isinstance(part, int) else 1 for part in taken)
+    if parts > MOST_PARTS:
+        raise ValueError("it holds values in each other beyond measure")
+    is_name = isinstance(argument, str) and "UNICODE" in code.name
+    is_number = isinstance(argument, int) and 0 <= argument < LARGEST_KEY and code.name.startswith("BININT")
+    stack.values += [_KEY if is_name or is_number else parts] * len(code.stack_after)
