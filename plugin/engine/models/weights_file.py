@@ -10,6 +10,8 @@ from safetensors import safe_open
 
 from .. import probe
 from ..errors import InputError
+from ..strangers.checkpoints import check_checkpoint
+from ..strangers.paths import check_plain
 from .header import KEY, ModelHeader
 from .weights_path import check_weights_path
 
@@ -60,11 +62,13 @@ def read_weights(path: str) -> Weights:
     if not path.lower().endswith(".safetensors"):
         check_pickles(path)
     try:
+        size = check_plain(path)
         if path.lower().endswith(".safetensors"):
             with safe_open(path, framework="pt") as file:
                 content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 metadata = file.metadata() or {}
         else:
+            check_checkpoint(path)
             content, metadata = torch.load(path, map_location="cpu", weights_only=True), {}
     except FileNotFoundError as error:
         raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
@@ -86,6 +90,9 @@ def read_weights(path: str) -> Weights:
     )
     if not tensors:
         raise InputError(f"The weights file {path} holds no named tensors.", "Choose a file with a state dict.")
+    # Thousands of tensors may share what one of them stores, and each is looked at.
+    if sum(value.numel() * value.element_size() for value in tensors.values()) > 2 * size:
+        raise InputError(f"The weights file {path} claims more than it holds.", "Choose another file.")
     for key, value in tensors.items():
         fault = find_fault(key, value)
         if fault is not None:

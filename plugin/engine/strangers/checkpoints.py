@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from .paths import check_plain, open_plain
 
 MOST_PARTS = 2**20  # of a tuple, with all that is in it
-MOST_STEPS = 2**22  # of the program that builds what the file holds
+MOST_STEPS = 2**19  # of the program that builds what the file holds
 LONGEST_PROGRAM = 2**27  # bytes
 LARGEST_KEY = 2**32
 ZIP, PROTOCOL = b"PK\x03\x04", b"\x80"
