@@ -163,12 +163,16 @@ class Killing:
 
     # Kills
 
-    def at_renames(self, scenario: Scenario, kind: str = "before a rename") -> None:
-        """Kill a scenario's job before each of its renames: what comes next is a reader, then once more the job."""
-        for number, touch in enumerate(self.learn(scenario).touches):
-            if touch.event == RENAME:
-                for reads in (True, False):
-                    self.at_touch(scenario, number, reads, kind)
+    def at_renames(self, scenario: Scenario, kind: str = "before a rename", both: bool = True) -> None:
+        """Kill a scenario's job before each of its renames.
+
+        Args:
+            both: Once a reader comes next and once the job; else in turns.
+        """
+        touches = self.learn(scenario).touches
+        for number in (place for place, touch in enumerate(touches) if touch.event == RENAME):
+            for reads in (True, False) if both else (number % 2 == 0,):
+                self.at_touch(scenario, number, reads, kind)
 
     def at_touch(self, scenario: Scenario, number: int, reads: bool, kind: str = "before a touch of the disk") -> None:
         """Kill a scenario's job before the touch of that number."""

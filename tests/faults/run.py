@@ -27,7 +27,7 @@ from jobs import make_stock  # noqa: E402
 from server import Server  # noqa: E402
 
 # In the short run: scenarios that take moments, of every way to publish.
-QUICK = ("export over", "export appended", "split", "convert to coco", "scenes", "features")
+QUICK = ("export over", "split", "convert to coco", "scenes", "features")
 QGIS_SHARE = 0.1  # of the kills in real processes
 
 
@@ -86,7 +86,7 @@ def kill(killing: kills.Killing, options: argparse.Namespace, base: Path) -> Non
     names = options.job or (QUICK if options.short else [scenario.name for scenario in scenarios.SCENARIOS])
     chosen = [scenario for scenario in scenarios.SCENARIOS if scenario.name in names]
     for scenario in chosen if options.kills else []:
-        killing.at_renames(scenario)
+        killing.at_renames(scenario, both=not options.short)
         print(f"{scenario.name}: killed before each rename", flush=True)
     for number in range(options.kills):
         rng = random.Random(f"{options.seed}/kill/{number}")
