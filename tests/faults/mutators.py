@@ -151,7 +151,7 @@ def link(path: Path, rng: random.Random, target: Target) -> str:
 
 def link_folder(path: Path, rng: random.Random, target: Target) -> str:
     """Put a link in the place of the folder that holds the file, as far as there is one."""
-    if path.parent == target.folder:
+    if target.folder in (path.parent, path.parent.parent):  # what the user names may be a link
         return link(path, rng, target)
     to = rng.choice([target.outside / "images", target.outside, Path("/")])
     for entry in path.parent.glob("*"):

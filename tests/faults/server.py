@@ -6,6 +6,7 @@ This process itself opens no data and starts no thread; whatever does runs in a 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -69,6 +70,8 @@ class Server:
         self.scratch = scratch
         self.temporary = scratch / "temporary"
         scratch.mkdir(parents=True, exist_ok=True)
+        gc.collect()
+        gc.freeze()  # else each child copies all that its collector looks at
 
     def call(
         self,
