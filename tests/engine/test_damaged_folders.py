@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -10,8 +11,13 @@ from typing import Any
 
 import pytest
 from foreign import bring_in, convert, make_dataset
+from synthetic import write_dataset
 
-from plugin.engine.errors import EngineError
+from plugin.engine.chips.export import export_chips
+from plugin.engine.chips.resplit import split_chips
+from plugin.engine.config import ExportChipsConfig, SplitChipsConfig
+from plugin.engine.errors import EngineError, InputError
+from plugin.engine.events import Reporter
 
 JUNK = (None, True, -1, float("inf"), 1.5, "x", "", [], {}, [[]], {"a": 1}, 10**30, "../x", "é")
 
@@ -69,3 +75,22 @@ def test_a_damaged_folder_ends_in_words_and_leaves_nothing(tmp_path: Path, kind:
         assert not (tmp_path / ".out.partial").exists()
         shutil.rmtree(work)
     assert refused < 25
+
+
+@pytest.mark.parametrize("job", ["split", "append"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_an_index_that_is_no_file_of_the_folder_is_never_copied(tmp_path: Path, job: str, kind: str) -> None:
+    chips = Path(write_dataset(tmp_path, chip_size=128))
+    index, elsewhere = chips / "chips.gpkg", tmp_path / "elsewhere.gpkg"
+    index.rename(elsewhere)
+    if kind == "pipe":
+        os.mkfifo(index)
+    else:
+        index.symlink_to(elsewhere)
+    with pytest.raises(InputError, match="no plain file" if kind == "pipe" else "lies outside of its folder"):
+        if job == "split":
+            split_chips(SplitChipsConfig(chips=str(chips)), Reporter())
+        else:
+            scene = tmp_path / "scene"
+            settings = {"input": (str(scene / "image.tif"),), "label_rasters": (str(scene / "labels.tif"),)}
+            export_chips(ExportChipsConfig(output=str(chips), chip_size=128, append=True, **settings), Reporter())

@@ -55,7 +55,7 @@ def index_schema(path: Path, rng: random.Random, target: Target) -> str:
         name, columns = _table(database)
         others = ", ".join(f'"{column}"' for column in columns if column != "image")
         rest, crs = ", ".join(f'"{column}"' for column in columns[1:]), target.crs(rng).replace("\0", "")
-        numbers = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 9000) SELECT n FROM r)"
+        numbers = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 30) SELECT n FROM r)"
         forever = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT MAX(n) FROM r)"
         values = {
             "a view": "image",

@@ -6,6 +6,7 @@ This process itself opens no data and starts no thread; whatever does runs in a 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import json
 import os
@@ -96,13 +97,16 @@ class Server:
             self._serve(function, at_begin, answer)
         ended = _wait(child, limit) if kill_after is None else _ends_within(child, kill_after)
         if not ended:
+            if kill_after is None:
+                os.kill(child, signal.SIGUSR1)
+                _ends_within(child, LOOK)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         _, status, used = os.wait4(child, 0)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # processes that it started
         if not ended and kill_after is None:
-            outcome = Outcome("hung")
+            outcome = Outcome("hung", where=self.printed())
         elif os.WIFSIGNALED(status):
             outcome = Outcome(f"signal {os.WTERMSIG(status)}", where=self.printed())
         elif answer.exists():
@@ -121,6 +125,7 @@ class Server:
             nothing = os.open(os.devnull, os.O_RDONLY)
             for number, source in enumerate((nothing, output, output)):
                 os.dup2(source, number)
+            faulthandler.register(signal.SIGUSR1, 2)  # asked for where it hangs
             os.environ["TMPDIR"] = tempfile.tempdir = str(self.temporary)
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             pages = int(Path("/proc/self/statm").read_text().split()[0])

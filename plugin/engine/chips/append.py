@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from osgeo import gdal
 
 from ..classes import ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..raster_io import crs_text, same_crs, scale_text
+from ..strangers.indexes import LAYER, check_fields, index_errors, open_index, rows_of
 from .cutting import common_nodata
-from .dataset import DatasetInfo
+from .dataset import CHIP_FIELDS, DatasetInfo, index_of
 from .labels import LabelSource, MappedLabels
 from .plan import Plan
 from .scheme import LabelScheme
@@ -101,7 +101,7 @@ def _same_classes(folder: str, old: ClassTable, scheme: LabelScheme) -> dict[int
 
 
 def _join(folder: str, earlier: DatasetInfo) -> Join:
-    rows = _rows(Path(folder) / "chips.gpkg")
+    rows = _rows(index_of(Path(folder)))
     numbers = [int(stem) for stem in (Path(image).stem for image, _ in rows) if stem.isdecimal()]
     return Join(
         chips=len(rows),
@@ -113,9 +113,8 @@ def _join(folder: str, earlier: DatasetInfo) -> Join:
 
 def _rows(index: Path) -> list[tuple[str, Optional[int]]]:
     """Image and block of every chip, read without a change to the index."""
-    try:
-        source = gdal.OpenEx(str(index), gdal.OF_VECTOR)
-        layer = source.GetLayerByName("chips")
-        return [(chip.GetField("image"), chip.GetField("block")) for chip in layer]
-    except (RuntimeError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"The index {index} cannot be used ({error}).", "Export the chips again.") from error
+    with index_errors(index):
+        source = open_index(index)
+        layer = source.GetLayerByName(LAYER)
+        check_fields(layer, CHIP_FIELDS)
+        return [(image or "", block) for image, block in rows_of(layer, ["image", "block"])]

@@ -31,7 +31,7 @@ from ..errors import InputError
 from ..strangers.crs import fault_of_crs
 from ..strangers.images import read_chip
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index, rows_of
-from ..strangers.paths import check_names, inside, read_bytes
+from ..strangers.paths import check_names, check_plain, inside, read_bytes
 from ..strangers.rules import (
     DAMAGES,
     DTYPES,
@@ -307,7 +307,7 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     """
     folder = Path(folder)
     info = read_info(folder)
-    path = inside(folder, INDEX, folder)
+    path = index_of(folder)
     values = info.classes.values.tolist()
     columns = [f"pixels_{value}" for value in values]
     with index_errors(path):
@@ -337,6 +337,18 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     if info.task in ("classification", "multilabel"):
         shown = classes_shown(extra.get("classes", [""] * len(rows)), values)
     return ChipDataset(folder, info, images, labels, splits, folds, pixels, shown)
+
+
+def index_of(folder: Path) -> Path:
+    """The index of a dataset, before anything of it is read or copied.
+
+    Raises:
+        InputError: It is not there, no plain file, or leads out of the folder.
+    """
+    path = inside(folder, INDEX, folder)
+    with index_errors(path):
+        check_plain(path)
+    return path
 
 
 def field_types(classes: ClassTable) -> dict[str, int]:

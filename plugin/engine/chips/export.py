@@ -24,7 +24,7 @@ from ..raster_io import crs_text
 from .append import Join, check_joins
 from .builder import building, check_target
 from .cutting import Chip, Cutter, Pixels
-from .dataset import DatasetInfo, read_info
+from .dataset import DatasetInfo, index_of, read_info
 from .divide import SplitRule, divide
 from .extremes import Extreme, measure, to_json
 from .fingerprint import fingerprint_of, without_files
@@ -99,7 +99,7 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
     join_it = earlier is not None
     with building(config.output, config.resume, join_it) as partial, limited_cache(readers, plan.unit_rows):
         if earlier is not None and not progress.units:
-            shutil.copy2(Path(config.output) / "chips.gpkg", partial / "chips.gpkg")
+            shutil.copy2(index_of(Path(config.output)), partial / "chips.gpkg")
         new = earlier is None and not progress.units
         with ChipIndex(partial / "chips.gpkg", outline.classes, first.crs if new else None) as index:
             if progress.units:

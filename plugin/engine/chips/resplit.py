@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import check_space
 from .builder import building
-from .dataset import read_info
+from .dataset import index_of, read_info
 from .divide import SplitRule, divide
 from .export import result_of
 from .index import ChipIndex
@@ -38,9 +38,7 @@ def split_chips(config: SplitChipsConfig, reporter: Reporter) -> dict[str, Any]:
             raise InputError(
                 f"The chip dataset {folder} was exported before chips kept their own statistics.", "Export it again."
             )
-        index_path = folder / "chips.gpkg"
-        if not index_path.is_file():
-            raise InputError(f"The chip dataset {folder} has no index chips.gpkg.", "Export it again.")
+        index_path = index_of(folder)
         check_space(index_path, index_path.stat().st_size)
         stage = Stage(reporter, 2, "Dividing chips")
         shutil.copyfile(index_path, fresh / "chips.gpkg")
