@@ -93,6 +93,8 @@ def shown_in_qgis(folder: Path, settings: dict[str, Any]) -> None:
     for name in ("image.tif", "outer.vrt"):
         dataset = gdal.OpenEx(str(folder / name))
         dataset.GetRasterBand(1).ComputeStatistics(False)
+        dataset.GetRasterBand(1).SetScale(1)
+        dataset.GetRasterBand(1).SetOffset(0)
         dataset = None
 
 

@@ -214,3 +214,19 @@ def test_features_classified_again_are_the_new_ones(run, scene, project, classif
     run("classifyfeatures", FEATURES=polygon_layer([("c", 150, 118, 170, 138)]), **given)
     assert [feature["class"] for feature in layer.getFeatures()] == ["c"]
     assert layer.renderer().classAttribute() == "predicted_value"
+
+
+def test_a_map_and_a_grid_made_again_are_the_new_ones(run, scene, project, classifier, tmp_path):
+    given = {"INPUT": scene[0], "MODEL": classifier, "DEVICE": "cpu", "OUTPUT": str(tmp_path / "map.tif"),
+             "GRID": str(tmp_path / "grid.gpkg")}  # fmt: skip
+    run("classifyscenes", **given)
+    layer, grid = QgsRasterLayer(given["OUTPUT"], "map"), QgsVectorLayer(given["GRID"], "grid", "ogr")
+    project.addMapLayers([layer, grid])
+    assert (layer.width(), layer.height(), grid.featureCount()) == (20, 16, 320)
+    run("classifyscenes", STRIDE=32, EXTENT="400000,400160,5499744,5500000", **given)
+    fresh = QgsRasterLayer(given["OUTPUT"], "fresh")
+    assert block(layer) == block(fresh) and (layer.width(), layer.height()) == (5, 8)
+    assert layer.extent() == fresh.extent()
+    assert grid.featureCount() == len(list(grid.getFeatures())) == 40
+    assert grid.extent() == QgsVectorLayer(given["GRID"], "fresh", "ogr").extent()
+    assert grid.renderer().classAttribute() == "value" and len(layer.renderer().classes()) == 3

@@ -47,9 +47,15 @@ def _raster_state(path: str) -> list[Any]:
     return [
         _files_of(dataset),
         [dataset.RasterXSize, dataset.RasterYSize, dataset.GetGeoTransform(), dataset.GetProjection()],
-        [[band.DataType, str(band.GetNoDataValue()), band.GetScale(), band.GetOffset(), band.GetMaskFlags()]
-         for band in bands],
-    ]  # fmt: skip
+        [_band_state(band) for band in bands],
+    ]
+
+
+def _band_state(band: gdal.Band) -> list[Any]:
+    """How a band's values are read; with statistics GDAL writes down that they are not scaled."""
+    scale, offset = band.GetScale(), band.GetOffset()
+    unscaled = scale in (None, 1.0) and offset in (None, 0.0)
+    return [band.DataType, str(band.GetNoDataValue()), band.GetMaskFlags(), None if unscaled else (scale, offset)]
 
 
 def _files_of(dataset: gdal.Dataset) -> list[tuple[str, Any]]:
