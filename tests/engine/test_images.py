@@ -20,6 +20,7 @@ from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
 from plugin.engine.images import open_image
 from plugin.engine.mapping.checks import compare_with_training, open_for
+from plugin.engine.mapping.outputs import check_not_input
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.raster_io import RasterReader
 
@@ -147,6 +148,17 @@ def test_a_model_of_colours_sees_the_colours_and_one_of_numbers_the_numbers(tmp_
     assert "its colour table is read as the bands red, green and blue" in heard.logs[0]
     assert (whole(open_for(header(("green",)), path, "", (), heard)) == PICTURE[[1]]).all()
     assert (whole(open_for(header(("band 1",)), path, "", (), heard))[0] == NUMBERS).all(), "as it was trained"
+
+
+def test_a_raster_that_is_read_through_others_is_not_written_over(tmp_path: Path) -> None:
+    made = gdal.GetDriverByName("GTiff").Create(str(tmp_path / "a.tif"), 8, 8, 1)  # which lies nowhere
+    table = gdal.ColorTable()
+    table.SetColorEntry(0, COLORS[0])
+    made.GetRasterBand(1).SetColorTable(table)
+    made = None
+    reader = open_for(header(("red",)), str(tmp_path / "a.tif"), "", (), Heard())
+    with pytest.raises(InputError, match="is the raster to be mapped"):
+        check_not_input({"OUTPUT": str(tmp_path / "a.tif")}, reader)
 
 
 # --- scales

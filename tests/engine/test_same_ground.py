@@ -11,6 +11,7 @@ from heard import Heard
 from osgeo import gdal, osr
 from synthetic import LEFT, TOP, write_raster
 
+from plugin.engine.chips.formats.images import look_at
 from plugin.engine.chips.label_rasters import LabelRaster, label_mosaic
 from plugin.engine.chips.labels import RasterLabels, RasterTargets
 from plugin.engine.chips.sources import open_sources
@@ -116,6 +117,11 @@ def test_heights_in_the_crs_leave_values_as_they_are(tmp_path: Path) -> None:
         assert (stack.read(stack.info.grid.window) == height).all()
         (mosaic,) = readers(first, other, combine="mosaic")
         assert (mosaic.read(mosaic.info.grid.window) == height).all()
+
+
+def test_chips_of_others_lose_the_heights_of_their_crs(tmp_path: Path) -> None:
+    facts = look_at(Path(raised(tmp_path / "a.tif", np.zeros((16, 16), np.uint8))))
+    assert facts.crs.startswith("PROJCRS") and "VERTCRS" not in facts.crs
 
 
 def test_a_warp_into_another_zone_leaves_heights_as_they_are(tmp_path: Path) -> None:

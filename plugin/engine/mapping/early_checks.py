@@ -150,7 +150,7 @@ def check_raster(path: str, bands: tuple[int, ...], header: ModelHeader, outputs
     """
     # What it warns of is told when the job runs.
     reader = open_for(header, path, "", bands, Reporter())
-    check_not_input(outputs, reader.dataset.GetFileList() or [])
+    check_not_input(outputs, reader)
 
 
 def find_class(header: ModelHeader, text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from osgeo import gdal
@@ -41,8 +41,9 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
         )
 
 
-def check_not_input(outputs: Mapping[str, str | None], files: Iterable[str]) -> None:
+def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader) -> None:
     """Refuse to write over the raster, or over a file that it is made of."""
+    files = [raster.info.path, *(raster.dataset.GetFileList() or [])]  # a virtual one may not know the raster below
     there = [file for file in files if Path(file).exists()]
     for name, path in outputs.items():
         if path and Path(path).exists() and any(Path(path).samefile(file) for file in there):

@@ -15,7 +15,7 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 from ...errors import InputError
-from ...raster_io import band_name, is_alpha, spatial_reference
+from ...raster_io import band_name, crs_of, is_alpha, spatial_reference
 from ...strangers.crs import fault_of_crs
 from ...strangers.images import beside, open_image, read_pixels, readable
 from ...strangers.paths import check_plain
@@ -79,9 +79,7 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
     codes = {image.GetRasterBand(number).DataType for number in numbers}
     dtypes = [np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(code)) for code in codes]
     palette = len(numbers) == 1 and first.GetColorTable() is not None
-    reference = image.GetSpatialRef()
-    # Thousands of chips have the same one.
-    crs = "" if reference is None else sys.intern(_text(reference.ExportToWkt(["FORMAT=WKT2_2019"])))
+    crs = sys.intern(_text(crs_of(image)))  # thousands of chips have the same one
     fault = fault_of_crs(crs)
     if fault is not None:
         raise InputError(f"The CRS of the image {path} cannot be used: {fault}.", "Give the image another CRS.")
