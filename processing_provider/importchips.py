@@ -53,7 +53,7 @@ class ImportChips(TerrazzoAlgorithm):
             Setting("SPLIT_METHOD", tr("Division into splits"), tr(
                 "For folders without splits. blocks: by square blocks of ground, so that no ground is in two splits; "
                 "chips without a place are divided at random. random: each chip by itself. A folder's own splits "
-                "hold; areas and rasters are not known here.")),
+                "hold.")),
             Setting("VALIDATION_SHARE", tr("Validation share (0 to 0.9)"), tr(
                 "Share of the chips kept for choosing the best epoch in training, where the folder has no splits."),
                 decimals=2),

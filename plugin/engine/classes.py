@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -17,6 +19,30 @@ PALETTE = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
     "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
 )  # fmt: skip
+
+
+# What maps usually draw classes in, by words in their names (English, German, French, Spanish); the first that fits.
+# No two of these colours are alike, and none is in the palette.
+USUAL_COLORS = (
+    ("#2b83ba", "water wasser gewasser eau agua river lake sea ocean fluss meer fleuve mer rio pond canal flood"),
+    ("#1a7a3c", "forest wald foret bosque tree trees baum arbre arbol wood woodland"),
+    ("#a6d96a", "grass grassland gras meadow wiese prairie pasture weide pradera lawn"),
+    ("#66a61e", "vegetation plants shrub scrub bush busch matorral"),
+    ("#e6c229", "crop crops cropland field acker agriculture farmland culture cultivo arable"),
+    ("#c8a26b", "soil bare land ground boden sol suelo sand rock fels beach strand"),
+    ("#b2182b", "building buildings gebaude haus house roof dach batiment edificio residential resident"),
+    ("#8d6e97", "urban settlement siedlung built industry industrial industrie city stadt"),
+    ("#6b6b6b", "road roads strasse street route carretera pavement parking asphalt rail"),
+    ("#76c7b7", "wetland swamp marsh moor mangrove humedal marais"),
+    ("#dfe9f3", "snow ice schnee eis neige nieve glacier cloud clouds wolken nuage"),
+)
+
+
+def usual_color(name: str) -> Optional[str]:
+    """The colour in which maps usually draw a class of this name; None where no word of it is known."""
+    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode().lower()
+    words = set(re.findall(r"[a-z]+", plain))
+    return next((color for color, known in USUAL_COLORS if words & set(known.split())), None)
 
 
 @dataclass(frozen=True)
@@ -45,7 +71,10 @@ class ClassTable:
         found: dict[int, ClassInfo] = {}
         for row in rows:
             value, name, color = (row.value, row.name, row.color) if isinstance(row, ClassInfo) else row
-            color = color or PALETTE[len(found) % len(PALETTE)]
+            usual = usual_color(str(name or ""))
+            if usual in {info.color for info in found.values()}:  # two kinds of water, say
+                usual = None
+            color = color or usual or PALETTE[len(found) % len(PALETTE)]
             found[int(value)] = ClassInfo(int(value), str(name or f"class {value}"), str(color).lower()[:7])
         return cls(tuple(found[value] for value in sorted(found)))
 

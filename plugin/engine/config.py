@@ -28,6 +28,7 @@ TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabell
 COMBINATIONS = ("separate", "mosaic", "stack")
 PLACEMENTS = ("grid", "features", "bounding_boxes", "random")
 OVERLAP_RULES = ("order", "field", "smaller")
+IMPORT_SPLITS = ("blocks", "random")
 SPLIT_METHODS = ("blocks", "areas", "rasters", "random")
 CHIP_FORMATS = ("GTiff", "PNG", "JPEG")
 COMPRESSIONS = ("none", "deflate", "lzw", "zstd")
@@ -235,7 +236,7 @@ class ImportChipsConfig(JobConfig):
     input: str
     output: str
     folder_format: str = setting("auto", choices=("auto", *CHIP_FOLDERS))
-    split_method: str = setting("blocks", choices=SPLIT_METHODS)
+    split_method: str = setting("blocks", choices=IMPORT_SPLITS)
     validation_share: float = setting(0.15, low=0, high=0.9)
     test_share: float = setting(0.15, low=0, high=0.9)
     folds: int | None = setting(None, low=2, high=100)

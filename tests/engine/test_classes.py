@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from plugin.engine.classes import IGNORE_INDEX, ClassTable
+from plugin.engine.classes import IGNORE_INDEX, PALETTE, ClassTable
 
 
 @pytest.mark.parametrize("values", [(0, 1), (3, 7, 250), (-5, 0, 4000), (1, 70000)])
@@ -30,3 +30,12 @@ def test_missing_names_and_colours_are_made_up_and_differ() -> None:
 def test_a_table_survives_json() -> None:
     table = ClassTable.from_rows([(1, "Wald", "#00FF00"), (-1, "See", None)])
     assert ClassTable.from_json(table.to_json()) == table
+
+
+def test_classes_get_the_colours_that_maps_usually_have():
+    table = ClassTable.from_rows([(1, "Gewässer", None), (2, "Deciduous forest", None), (3, "Bâtiment", None)])
+    assert table.colors == ["#2b83ba", "#1a7a3c", "#b2182b"]
+    # Two kinds of water do not look alike, words within words do not count, and what is given is kept.
+    table = ClassTable.from_rows([(1, "river", None), (2, "lake", None), (3, "Seat", None), (4, "water", "#123456")])
+    assert len(set(table.colors)) == 4 and table.colors[0] == "#2b83ba" and table.colors[3] == "#123456"
+    assert table.colors[1:3] == list(PALETTE[1:3])

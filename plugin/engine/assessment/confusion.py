@@ -74,6 +74,24 @@ def figures(matrix: np.ndarray) -> dict[str, Any]:
     }
 
 
+def doubt(matrix: np.ndarray, names: Sequence[str], split: str) -> str:
+    """What to say of a result that is no better than to name the commonest class everywhere; "" of a better one.
+
+    Args:
+        names: Of the classes.
+        split: What was counted, such as "test".
+    """
+    reference = matrix.sum(axis=0)
+    if not reference.any() or np.trace(matrix) > reference.max():
+        return ""
+    place = int(reference.argmax())
+    return (
+        f"Naming {names[place]} everywhere would be right in {reference[place] / reference.sum():.1%} of the {split} "
+        f"labels, and this network is in {overall_accuracy(matrix):.1%}: so far it has learned nothing of use there. "
+        "Train for more epochs, with more or better labels, or with CLASS_WEIGHTS balanced."
+    )
+
+
 def number(value: float) -> float | None:
     """A number for JSON, which has no NaN."""
     return float(value) if np.isfinite(value) else None

@@ -15,6 +15,7 @@ from ..models.header import ModelHeader
 from ..models.pretrained import PUBLISHED
 from ..raster_io import crs_text
 from . import charts
+from .confusion import doubt
 from .page import percent
 
 
@@ -64,6 +65,7 @@ def common_content(
             ("Best epoch", f"{report.best_epoch} of {len(report.header.history)}"),
             ("Time", readable_time(report.seconds)),
         ],
+        "doubts": _doubts(report, figures),
         "facts": _facts(report, network),
         "classes": report.header.classes.classes,
         "curves": charts.curves(report.header.history, report.best_epoch, panels),
@@ -72,6 +74,14 @@ def common_content(
         "settings": report.header.training,
         "versions": report.header.versions,
     }
+
+
+def _doubts(report: TrainingReport, figures: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What to say of splits on which the network is of no use."""
+    names, metrics = report.header.classes.names, report.header.metrics
+    matrices = {split: metrics.get(split, {}).get("confusion_matrix") for split in figures}
+    found = [doubt(np.array(matrix), names, split) for split, matrix in matrices.items() if matrix]
+    return [text for text in found if text]
 
 
 def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
+from ..assessment.confusion import doubt
 from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
 from ..drafts import check_writable
@@ -193,6 +194,10 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
     for split, found in figures.items():
         shown = [f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None]
         reporter.log(f"{split.capitalize()} chips: {', '.join(shown) or 'no figures'}.")
+        matrix = trained.tallies[split].details().get("confusion_matrix")
+        poor = doubt(np.array(matrix), training.dataset.info.classes.names, split) if matrix else ""
+        if poor:
+            reporter.warning(poor)
         if found["loss"] is None and trained.tallies[split].labelled:
             reporter.warning(
                 f"To some {split} chips the network gives no numbers, and so no answer. Look for extreme values in the "
