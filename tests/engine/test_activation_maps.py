@@ -73,7 +73,7 @@ def save(folder: Path, network: torch.nn.Module, **values: Any) -> str:
 def scene(height: int = 80, width: int = 96) -> np.ndarray:
     """Dark, with a bright square at rows 30 to 38, columns 50 to 58."""
     data = np.full((height, width), 2, np.uint8)
-    data[30:38, 50:58] = 100
+    data[30:38, 50:58] = 20
     return data
 
 
