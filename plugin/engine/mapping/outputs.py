@@ -43,8 +43,9 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
 
 def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader) -> None:
     """Refuse to write over the raster, or over a file that it is made of."""
-    files = [raster.info.path, *(raster.dataset.GetFileList() or [])]  # a virtual one may not know the raster below
-    there = [file for file in files if Path(file).exists()]
+    # A virtual one may not know the raster below, or give a text for it.
+    files = [raster.info.path, *(raster.dataset.GetFileList() or [])]
+    there = [file for file in files if not file.startswith("<") and Path(file).exists()]
     for name, path in outputs.items():
         if path and Path(path).exists() and any(Path(path).samefile(file) for file in there):
             raise InputError(f"{name} {path} is the raster to be mapped.", "Give the result another name.")
