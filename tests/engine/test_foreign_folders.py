@@ -569,7 +569,7 @@ def test_what_is_no_folder_of_chips_is_refused_in_words(tmp_path: Path) -> None:
         bring_in(tmp_path / "stuck")
     folder = class_folders(tmp_path / "photos", ("a", "b"))
     for method in ("areas", "rasters"):
-        with pytest.raises(InputError, match=f"SPLIT_METHOD is {method}"):
+        with pytest.raises(InputError, match=f'SPLIT_METHOD is "{method}". Choose one of blocks, random'):
             bring_in(folder, split_method=method)
     for output in (folder, folder / "chips", tmp_path):
         with pytest.raises(InputError, match="lie in each other"):

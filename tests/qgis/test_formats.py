@@ -73,7 +73,7 @@ def test_several_folds_are_a_setting(run, photos, tmp_path):
     [
         ("importchips", {"INPUT": "{0}"}, "is no folder of chips that Terrazzo knows"),
         ("importchips", {"INPUT": "/no/such"}, "There is no folder"),
-        ("importchips", {"INPUT": "{1}", "SPLIT_METHOD": "areas"}, "SPLIT_METHOD is areas"),
+        ("importchips", {"INPUT": "{1}", "SPLIT_METHOD": "areas"}, "Incorrect parameter value for SPLIT_METHOD"),
         ("importchips", {"INPUT": "{1}", "VALIDATION_SHARE": 0.6, "TEST_SHARE": 0.6}, "leave nothing for training"),
         ("convertchips", {"CHIPS": "{1}"}, "is no chip dataset"),
         ("convertchips", {"CHIPS": "{2}", "FOLDER_FORMAT": "imagenet"}, "Convert it to arcgis or coco or voc"),

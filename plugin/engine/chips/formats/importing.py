@@ -70,7 +70,7 @@ def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any
 
 
 def _import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any]:
-    rule = _rule(config)
+    rule = SplitRule.of(config)
     check_target(config.output, config.overwrite)
     with file_errors():
         folder = read_folder(Path(config.input), config.folder_format, reporter)
@@ -93,16 +93,6 @@ def _import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, An
             info = divide(index, outline, job.rule(rule, index, reporter), reporter)
         (partial / "dataset.json").write_text(info.to_json(), encoding="utf-8")
     return result_of(config.output, info)
-
-
-def _rule(config: ImportChipsConfig) -> SplitRule:
-    """How chips are divided that the folder does not divide."""
-    if config.split_method in ("areas", "rasters"):
-        raise InputError(
-            f"SPLIT_METHOD is {config.split_method}, and a folder of chips knows of none.",
-            "Choose blocks or random; “Split training chips anew” can divide the dataset by areas afterwards.",
-        )
-    return SplitRule.of(config)
 
 
 def _keeps_splits(found: Found, rule: SplitRule, reporter: Reporter) -> bool:
