@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -13,10 +14,12 @@ import pytest
 from foreign import bring_in, convert, make_dataset
 from synthetic import write_dataset
 
+from plugin.engine.chips.builder import building
 from plugin.engine.chips.export import export_chips
+from plugin.engine.chips.formats.words import first_of
 from plugin.engine.chips.resplit import split_chips
 from plugin.engine.config import ExportChipsConfig, SplitChipsConfig
-from plugin.engine.errors import EngineError, InputError
+from plugin.engine.errors import EngineError, InputError, ResourceError
 from plugin.engine.events import Reporter
 
 JUNK = (None, True, -1, float("inf"), 1.5, "x", "", [], {}, [[]], {"a": 1}, 10**30, "../x", "é")
@@ -94,3 +97,21 @@ def test_an_index_that_is_no_file_of_the_folder_is_never_copied(tmp_path: Path, 
             scene = tmp_path / "scene"
             settings = {"input": (str(scene / "image.tif"),), "label_rasters": (str(scene / "labels.tif"),)}
             export_chips(ExportChipsConfig(output=str(chips), chip_size=128, append=True, **settings), Reporter())
+
+
+def test_annotations_are_not_looked_for_behind_links_that_lead_out(tmp_path: Path) -> None:
+    folder = convert(make_dataset(tmp_path / "chips"), "coco")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link to somewhere outside of"):
+        bring_in(folder)
+
+
+def test_names_in_messages_are_short() -> None:
+    assert len(first_of(["x" * 1_000_000] * 50)) < 600
+
+
+def test_a_dataset_that_outgrows_its_disk_is_refused_in_words_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="File too large"), building(str(tmp_path / "chips")):
+        raise OSError(errno.EFBIG, "File too large")
+    assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,7 @@ def building(output: str, keep: bool = False, join: bool = False) -> Iterator[Pa
 
     Raises:
         InputError: Another job is writing the dataset.
-        ResourceError: GDAL fails to read or write, when a file turns out broken or the disk fills up.
+        ResourceError: Something cannot be read or written, when a file turns out broken or the disk fills up.
     """
     with claim(output, keep) as draft:
         try:
@@ -45,7 +45,7 @@ def building(output: str, keep: bool = False, join: bool = False) -> Iterator[Pa
                 draft.fresh().mkdir()
             yield draft.path
             publish(draft, join=join)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise ResourceError(
                 f"Reading or writing failed ({error}).", "Check that the rasters are whole and the disk has room."
             ) from error

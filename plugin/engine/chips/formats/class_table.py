@@ -18,6 +18,7 @@ from .masks import values_in
 from .pool import in_order
 from .words import first_of
 
+TOLD = 9  # classes in a message
 LARGEST_VALUE = 2**31 - 2  # with one more for "no label", 32 bits
 Found = list  # list[tuple[ForeignChip, ImageFacts]]
 
@@ -57,7 +58,7 @@ def find_classes(folder: ForeignFolder, found: Found, reporter: Reporter) -> tup
         )
     table = ClassTable.from_rows((value, *named.get(value, ("", None))) for value in sorted(values))
     if len(table):
-        reporter.log("Classes: " + ", ".join(f"{info.value} {info.name}" for info in table.classes) + ".")
+        reporter.log(f"Classes: {first_of((f'{info.value} {info.name}' for info in table.classes), TOLD)}.")
     return found, table, background
 
 

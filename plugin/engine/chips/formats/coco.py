@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...events import Reporter
-from ...strangers.paths import inside
+from ...strangers.paths import entries, inside
 from ...strangers.rules import DAMAGES
 from ...strangers.texts import contains_all, read_json
 from ..dataset import ChipDataset
@@ -47,7 +47,9 @@ def recognise(folder: Path) -> bool:
 
 def _candidates(folder: Path) -> Iterator[Path]:
     """JSON files where annotations lie: in `annotations`, beside folders of images, or in those."""
-    for path in sorted([*folder.glob("annotations/*.json"), *folder.glob("*.json"), *folder.glob("*/*.json")]):
+    held = entries(folder, folder)
+    inner = [path for part in held if part.is_dir() for path in entries(part, folder)]
+    for path in sorted(path for path in (*held, *inner) if path.suffix == ".json"):
         if path.name != "terrazzo.json" and not path.name.startswith(("captions_", "person_keypoints_", "panoptic_")):
             yield inside(folder, path.relative_to(folder).as_posix(), folder)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...errors import plain
+
+LONGEST = 100  # letters of a name in a message; whoever made the folder chose it
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 chip", "2 chips"."""
@@ -14,4 +18,4 @@ def first_of(names: Iterable[str], most: int = 5) -> str:
     """Some names for a message: "a, b, c and 7 more"."""
     names = list(names)
     rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(plain(name, LONGEST) for name in names[:most]) + (f" and {rest} more" if rest > 0 else "")
