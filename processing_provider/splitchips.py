@@ -61,10 +61,11 @@ class SplitChips(TerrazzoAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, with the split areas as a source."""
         # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
-        from ..plugin.engine.chips.dataset import read_info
+        from ..plugin.engine.chips.dataset import check_index, read_info
 
         settings = self.settings(parameters, context)
         info = read_info(settings["chips"] or "")
+        check_index(settings["chips"])  # before QGIS opens it, with any driver
         footprints = QgsVectorLayer(f"{Path(settings['chips']) / 'chips.gpkg'}|layername=chips", "chips", "ogr")
         settings["split_areas"] = split_areas(
             self, parameters, context, settings["split_method"], QgsCoordinateReferenceSystem.fromWkt(info.crs),

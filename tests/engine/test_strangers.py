@@ -20,7 +20,7 @@ from foreign import bring_in, make_dataset, photo, write_arcgis, write_image
 from heard import Heard
 from synthetic import reference
 
-from plugin.engine.chips.dataset import open_dataset
+from plugin.engine.chips.dataset import check_index, open_dataset
 from plugin.engine.chips.divide import SplitRule, divide
 from plugin.engine.chips.formats import regions
 from plugin.engine.chips.formats.coco import KIND as COCO
@@ -168,6 +168,14 @@ def test_a_hostile_dataset_is_refused_in_words(chips: Path, name: str) -> None:
             dataset.read_image(place)
             dataset.read_mask(place)
     assert len(str(caught.value)) < 1000 and "\ud800" not in str(caught.value) and time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("name", ["a virtual index", "a view", "a linked index"])
+def test_an_index_can_be_checked_before_qgis_opens_it(chips: Path, name: str) -> None:
+    check_index(chips)
+    HOSTILE[name][0](chips)
+    with pytest.raises(InputError):
+        check_index(chips)
 
 
 @pytest.mark.parametrize("ending", [".ovr", ".msk", ".aux.xml"])

@@ -351,6 +351,17 @@ def index_of(folder: Path) -> Path:
     return path
 
 
+def check_index(folder: str | Path) -> None:
+    """Refuse a dataset whose index cannot be trusted; for those who open it otherwise.
+
+    Raises:
+        InputError: It is no GeoPackage, damaged, could run something, or lies elsewhere.
+    """
+    path = inside(Path(folder), INDEX, Path(folder))
+    with index_errors(path):
+        open_index(path)
+
+
 def field_types(classes: ClassTable) -> dict[str, int]:
     """The fields of an index and their OGR types."""
     return {**CHIP_FIELDS, **{f"pixels_{value}": ogr.OFTInteger64 for value in classes.values.tolist()}}
