@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugin.engine.mapping.tiling import block_size, plan_batches, plan_tiles, round_tile_size
+from plugin.engine.mapping.tiling import block_size, plan_batches, plan_tiles, round_tile_size, with_halo
 from plugin.engine.models.networks import STRIDE
 from plugin.engine.windows import Window
 
@@ -20,7 +20,7 @@ def test_batches_cover_every_pixel_once_and_hold_tiles_of_one_size(
 ) -> None:
     seen = np.zeros((area.height, area.width), np.uint8)
     tile_size = round_tile_size(tile_size)
-    for batch in plan_batches(plan_tiles(area, tile_size, halo), batch_size):
+    for batch in plan_batches(plan_tiles(area, tile_size, lambda core: with_halo(core, halo)), batch_size):
         assert 1 <= len(batch) <= batch_size
         assert len({(tile.slices, tile.outer[2:]) for tile in map(_with_plain_slices, batch)}) == 1
         for tile in batch:

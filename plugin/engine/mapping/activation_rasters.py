@@ -1,8 +1,8 @@
 """Feature maps and class activation over a raster.
 
-A network that takes images of any size goes over the raster in tiles, see network_tiles.py. What a classifier says of
-a class, it says of a chip: there, and where its layers depend on the chip size, maps of overlapping chips are blended,
-see blending.py.
+Layers that look so far and no further go over the raster in tiles, see network_tiles.py and class_maps.py. What a
+classifier says of a class, it says of a chip: there, and where layers look at all that they are shown or depend on the
+chip size, maps of overlapping chips are blended, see blending.py.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from ..models.normalisation import Normaliser
 from ..raster_io import crs_text
 from ..training.device import choose_device, describe_device, explain_memory
 from ..windows import Window
-from .blending import ChipBlender
+from .blending import USUAL_OVERLAP, ChipBlender
 from .checks import bands_text, compare_with_training, nodata_values, open_for
+from .class_maps import ClassChips, ClassTiles, weigh
 from .grad_cam import chip_activation, enlarged
-from .network_tiles import ClassTiles, FeatureTiles, spacing
+from .network_tiles import FeatureTiles, spacing
 from .outcome import number_of
 from .outputs import check_not_input, limit_cache
 from .pipeline import read_ahead, reading_thread
@@ -47,8 +48,6 @@ WEIGHT_TILES = 48
 WEIGHT_SHARE = 0.3
 # From nothing over yellow to red, so that the image below shows where there is no activation.
 HEAT = ((0.0, "#ffffb2", 0), (0.25, "#fecc5c", 120), (0.5, "#fd8d3c", 180), (1.0, "#bd0026", 230))
-# The weights of blended chips fall to nothing over half a chip, so this is where a pixel is seen by several.
-USUAL_OVERLAP = 2
 
 
 class ActivationRaster:
@@ -109,7 +108,7 @@ class ActivationRaster:
         limit_cache(self.raster, outer.height)
         doing = f"tiles of {outer.width} × {outer.height} pixels in {bands_text(len(self.info.bands))}"
         with explain_memory(self.device, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            begin = self._weigh(source, reader, blocks) if isinstance(source, ClassTiles) else 0.0
+            begin = self._weigh(source, reader, blocks) if isinstance(source, (ClassTiles, ClassChips)) else 0.0
             self._write(source, reader, blocks, max(side, SMALLEST_BLOCK), cells, names, begin)
         return len(names)
 
@@ -117,14 +116,16 @@ class ActivationRaster:
         """What makes the maps, the pixels that a value stands for, and the names of the bands."""
         tap, config, target = self.tap, self.config, self.target
         bands, size = len(self.header.band_names), self.header.chip_size
-        if target is not None and isinstance(tap.network, Segmenter):
-            return ClassTiles(tap, self.normalise, config.halo, target), 1, [self._class_name(target)]
         stride = config.stride or max(1, size // USUAL_OVERLAP)
         steps = Steps(size, stride, self.info.grid)
         if target is not None:
-            cams = ChipBlender(steps, self.normalise, self._chip_activation, 1, config.batch_size)
+            names = [self._class_name(target)]
+            if isinstance(tap.network, Segmenter) and not self.header.whole_window:
+                return ClassTiles(tap, self.normalise, config.halo, target), 1, names
             self._tell_chips(steps)
-            return cams, 1, [self._class_name(target)]
+            if isinstance(tap.network, Segmenter):
+                return ClassChips(tap, steps, self.normalise, target, config.batch_size), 1, names
+            return ChipBlender(steps, self.normalise, self._chip_activation, 1, config.batch_size), 1, names
         unit = spacing(tap, bands, self.device)
         found = tap.maps(torch.zeros(1, bands, size, size, device=self.device))
         channels = min(config.channels, found.shape[1])
@@ -167,11 +168,11 @@ class ActivationRaster:
         covered = self.tap.covers(size)
         return enlarged(maps, (covered, covered), (size, size))
 
-    def _weigh(self, source: ClassTiles, reader: RegionReader, blocks: list[Window]) -> float:
+    def _weigh(self, source: ClassTiles | ClassChips, reader: RegionReader, blocks: list[Window]) -> float:
         """Let the channels be weighed; gives how much of the job is done then."""
         chosen = list(spread(blocks, WEIGHT_TILES))
         stage = Stage(self.reporter, len(chosen), "Weighing the channels", 0, WEIGHT_SHARE)
-        pixels = source.weigh(self._regions(reader, chosen, stage))
+        pixels = weigh(source, self._regions(reader, chosen, stage))
         some = "" if len(chosen) == len(blocks) else f" of {len(blocks)}, spread over the raster"
         tiles = number_of(len(chosen), "tile")
         self.reporter.log(f"The channels are weighed in {tiles}{some}: {number_of(pixels, 'pixel')} of the class.")

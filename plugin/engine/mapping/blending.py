@@ -14,8 +14,11 @@ import torch
 
 from ..models.normalisation import Normaliser
 from ..windows import Window
-from .regions import Region
+from .regions import Ground, Region
 from .steps import Steps
+
+# The weights of blended chips fall to nothing over half a chip, so this is where a pixel is seen by several.
+USUAL_OVERLAP = 2
 
 
 class ChipBlender:
@@ -63,25 +66,29 @@ class ChipBlender:
 
     def values(self, region: Region, advance: Callable[[float], object]) -> np.ndarray:
         """As `MapSource.values`; NaN where no chip lies, or only such without data."""
+        values: np.ndarray = self.blend(region, advance).cpu().numpy()
+        return values
+
+    def blend(self, region: Ground, advance: Callable[[float], object]) -> torch.Tensor:
+        """As `values`, on the device."""
         size = self.steps.chip_size
         block = region.normalised(self.normalise)
         total = torch.zeros(self.channels, *block.shape[1:], device=self.device)
         weight = torch.zeros(block.shape[1:], device=self.device)
-        places = self._places(region)
+        places = self.places(region)
         for begin in range(0, len(places), self.batch_size):
             some = [(slice(row, row + size), slice(col, col + size)) for row, col in places[begin:][: self.batch_size]]
-            chips = torch.stack([block[:, rows, cols] for rows, cols in some])
-            for (rows, cols), found in zip(some, self.maps(chips)):
-                total[:, rows, cols] += found * self.weight
+            found = self.maps(torch.stack([block[:, rows, cols] for rows, cols in some])).mul_(self.weight)
+            for (rows, cols), one in zip(some, found):
+                total[:, rows, cols] += one
                 weight[rows, cols] += self.weight
             advance(len(some) / len(places))
         if not places:
             advance(1)
         rows, cols = region.tile.slices_in(region.outer)
-        values: np.ndarray = (total[:, rows, cols] / weight[rows, cols]).cpu().numpy()  # 0 / 0 is NaN
-        return values
+        return total[:, rows, cols].div_(weight[rows, cols])  # 0 / 0 is NaN
 
-    def _places(self, region: Region) -> list[tuple[int, int]]:
+    def places(self, region: Ground) -> list[tuple[int, int]]:
         """Where in the region the chips with data begin, by rows and columns."""
         steps, size, stride = self.steps_at(region.tile), self.steps.chip_size, self.steps.stride
         if steps.empty:

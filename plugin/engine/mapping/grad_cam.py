@@ -40,26 +40,26 @@ def weighted(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def pixel_gradients(
     tap: Tap, images: torch.Tensor, target: int, wanted: torch.Tensor, only_predicted: bool
 ) -> tuple[torch.Tensor, int]:
-    """How the channels of a segmentation network's layer speak for a class in one tile.
+    """How the channels of a segmentation network's layer speak for a class in some images.
 
     As in Seg-Grad-CAM (Vinogradova et al. 2020) the class's logits are summed over those pixels that the network
     gives the class, or over all.
 
     Args:
-        images: (1, B, H, W).
-        wanted: (H, W) bool, the pixels that count.
+        images: (N, B, H, W).
+        wanted: (N, H, W) bool, the pixels that count.
 
     Returns:
         (F,) sums of the gradients, and how many pixels were summed over.
     """
     with torch.set_grad_enabled(True):
         logits, heard = tap(images)
-        counted = wanted & (logits[0].argmax(0) == target) if only_predicted else wanted
+        counted = wanted & (logits.argmax(1) == target) if only_predicted else wanted
         number = int(counted.sum())
         if not number:
             return torch.zeros(tap.as_map(heard).shape[1], device=logits.device), 0
-        (gradient,) = torch.autograd.grad(logits[0, target][counted].sum(), heard)
-    return tap.as_map(gradient)[0].sum((1, 2)), number
+        (gradient,) = torch.autograd.grad(logits[:, target][counted].sum(), heard)
+    return tap.as_map(gradient).sum((0, 2, 3)), number
 
 
 def enlarged(maps: torch.Tensor, covered: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Maps of networks that take images of any size: tile by tile, with so much around each that edges are not felt.
+"""Maps of layers that look so far and no further: tile by tile, with so much around each that edges are not felt.
 
 What is read begins at a multiple of the network's stride, counted from the raster's corner, so that a pixel lies in
 the same place of every coarse map, whatever the tile.
@@ -6,25 +6,27 @@ the same place of every coarse map, whatever the tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from ..errors import InputError
 from ..models.networks import STRIDE
 from ..models.normalisation import Normaliser
+from ..models.reach import sees_whole_window
 from ..windows import Window
-from .grad_cam import enlarged, pixel_gradients, weighted
 from .regions import Region
 from .taps import Tap
-from .tiling import plan_tiles
+from .tiling import with_halo
 
 PROBE = 128  # pixels a side, a multiple of every stride
 
 
 def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
-    """How many pixels a value of a layer's map stands for; None where that depends on the image's size."""
+    """How many pixels a value of a layer's map stands for; None where maps of tiles would not be those of chips.
+
+    That is so where the number depends on the image's size, or the values on all that the network is shown.
+    """
     found = []
     for side in (PROBE, 2 * PROBE):
         try:
@@ -35,25 +37,27 @@ def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
         if height != width or side % width:
             return None
         found.append(side // width)
-    return found[0] if found[0] == found[1] and STRIDE % found[0] == 0 else None
+    if found[0] != found[1] or STRIDE % found[0] or sees_whole_window(tap.maps, bands, device):
+        return None
+    return found[0]
 
 
-class _Tiles:
-    """What both kinds of maps share."""
+class Tiles:
+    """What maps of a network share that go tile by tile."""
 
     def __init__(self, tap: Tap, normalise: Normaliser, halo: int) -> None:
         self.tap, self.normalise, self.halo = tap, normalise, halo
 
     def outer(self, tile: Window) -> Window:
         """As `MapSource.outer`."""
-        return next(plan_tiles(tile, max(tile.width, tile.height), self.halo)).outer
+        return with_halo(tile, self.halo)
 
     def images(self, region: Region) -> torch.Tensor:
         """(1, B, h, w) normalised."""
         return region.normalised(self.normalise)[None]
 
 
-class FeatureTiles(_Tiles):
+class FeatureTiles(Tiles):
     """A `MapSource`: the first channels of a layer, as they are.
 
     Args:
@@ -73,60 +77,3 @@ class FeatureTiles(_Tiles):
         found: np.ndarray = maps[:, top : top + tile.height // unit, left : left + tile.width // unit].cpu().numpy()
         advance(1)
         return found
-
-
-class ClassTiles(_Tiles):
-    """A `MapSource`: where a segmentation network sees a class, a value a pixel.
-
-    What each channel of the layer weighs is found by `weigh` over many tiles, and is the same for all: each tile with
-    weights of its own would show its edges.
-
-    Args:
-        target: The class.
-    """
-
-    def __init__(self, tap: Tap, normalise: Normaliser, halo: int, target: int) -> None:
-        super().__init__(tap, normalise, halo)
-        self.target = target
-        self.weights: torch.Tensor | None = None  # (1, F)
-
-    def weigh(self, regions: Iterable[Region]) -> int:
-        """Find the weights of the channels; gives the pixels of the class that were seen.
-
-        Where the network sees the class nowhere, all pixels count.
-
-        Raises:
-            InputError: No region shows anything.
-        """
-        sums: list[torch.Tensor | None] = [None, None]
-        counts = [0, 0]
-        for region in regions:
-            images = self.images(region)
-            wanted = torch.zeros(images.shape[-2:], dtype=torch.bool, device=images.device)
-            wanted[region.tile.slices_in(region.outer)] = torch.from_numpy(region.shown).to(images.device)
-            for place, only_predicted in enumerate((True, False)):
-                if place and counts[0]:
-                    break  # the class is there
-                gradient, number = pixel_gradients(self.tap, images, self.target, wanted, only_predicted)
-                before = sums[place]
-                sums[place] = gradient if before is None else before + gradient
-                counts[place] += number
-        place = 0 if counts[0] else 1
-        total = sums[place]
-        if total is None or not counts[place]:
-            raise InputError("The raster has no data in the area to map.", "Choose another raster, extent or area.")
-        self.weights = total[None] / counts[place]
-        return counts[0]
-
-    def values(self, region: Region, advance: Callable[[float], object]) -> np.ndarray:
-        """As `MapSource.values`."""
-        assert self.weights is not None
-        images = self.images(region)
-        with torch.no_grad():
-            found = weighted(self.tap.maps(images), self.weights)[None]
-        height, width = images.shape[-2:]
-        found = enlarged(found, (self.tap.covers(height), self.tap.covers(width)), (height, width))[0]
-        rows, cols = region.tile.slices_in(region.outer)
-        values: np.ndarray = found[:, rows, cols].cpu().numpy()
-        advance(1)
-        return values

@@ -50,8 +50,8 @@ class Mapper:
                     if batch.tiles:
                         while len(written) >= BEHIND:
                             written.popleft().result()
-                        written.append(writing.submit(self._write, batch, *self._predict(batch)))
-                    stage.advance(len(batch.tiles) + batch.skipped)
+                        written.append(writing.submit(self._write, batch, *self._predict(batch, stage.advance)))
+                    stage.advance(batch.skipped)
                 for future in written:
                     future.result()
             except BaseException:
@@ -60,10 +60,11 @@ class Mapper:
                 raise
         return self.pixels
 
-    def _predict(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+    def _predict(
+        self, batch: Batch, advance: Callable[[float], object]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """(N, H, W) class indices of the tiles' cores, and (N, C, H, W) probabilities where wanted."""
-        rows, cols = batch.tiles[0].slices  # the same for all: they have the same sizes
-        logits = self.predictor.logits(batch.data, batch.missing)[..., rows, cols]
+        logits = self.predictor.logits(batch, advance)
         return classes(logits), probabilities(logits) if self.shares is not None else None
 
     def _write(self, batch: Batch, indices: np.ndarray, shares: np.ndarray | None) -> None:

@@ -18,13 +18,12 @@ from .steps import Steps
 
 
 @dataclass(frozen=True)
-class Region:
-    """A part of a raster, read."""
+class Ground:
+    """Pixels of a raster, read."""
 
     tile: Window  # pixels that are written; it may reach out of the raster
     outer: Window  # all that was read
-    shown: np.ndarray  # (rows, cols) bool, of the values of the tile those that have data and lie in the area
-    data: np.ndarray  # (B, h, w) of `outer`; empty where nothing is shown
+    data: np.ndarray  # (B, h, w) of `outer`; empty where nothing of it is needed
     missing: np.ndarray | None  # bool of that shape; None where nothing is missing
 
     def normalised(self, normalise: Normaliser) -> torch.Tensor:
@@ -33,6 +32,13 @@ class Region:
         gaps = None if self.missing is None else torch.from_numpy(self.missing).to(device)
         with torch.no_grad():
             return normalise(torch.from_numpy(self.data).to(device), gaps)
+
+
+@dataclass(frozen=True)
+class Region(Ground):
+    """Pixels of a raster, and what is wanted of them."""
+
+    shown: np.ndarray  # (rows, cols) bool, of the values of the tile those that have data and lie in the area
 
 
 class MapSource(Protocol):
@@ -81,14 +87,14 @@ class RegionReader:
         outer = self.source.outer(tile)
         shown = np.ones((block.height, block.width), bool) if self.area is None else self.area.read(block)
         if not shown.any():
-            return block, Region(tile, outer, shown, np.empty(0), None)
+            return block, Region(tile, outer, np.empty(0), None, shown)
         data, missing = self.tiles.read_mirrored(outer)
         ground = tile.intersection(self.raster.info.grid.window)
         rows, cols = ground.slices_in(outer)
         valid = self.raster.valid(ground, None if missing is None else missing[:, rows, cols])
         if valid is not None:
             shown = shown & (self.units.valid_shares(block, valid, ground) > 0)
-        return block, Region(tile, outer, shown, data, missing)
+        return block, Region(tile, outer, data, missing, shown)
 
 
 def spread(blocks: list[Window], most: int) -> Iterator[Window]:

@@ -21,7 +21,7 @@ from .checks import bands_text, compare_with_training, nodata_values, open_for
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .outputs import check_not_input, check_rasters, limit_cache
 from .pipeline import Mapper
-from .predictor import Predictor
+from .predictor import choose_predictor
 from .reading import TileReader
 from .tiling import plan_batches, plan_tiles, round_tile_size
 from .writer import ClassRaster, ProbabilityRaster
@@ -58,13 +58,19 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         f"Mapping {window.width} × {window.height} of {info.size_text} in {crs_text(info.crs)} with "
         f"{header.architecture} and {header.encoder} on {describe_device(device)}."
     )
-    tile_size = round_tile_size(min(config.tile_size, max(window.width, window.height)))
-    limit_cache(raster, tile_size + 2 * config.halo)
+    predictor = choose_predictor(network, header, device, config, info.grid)
+    if header.whole_window:
+        reporter.log(
+            f"This network looks at its whole window, so it is mapped in windows of {header.chip_size} × "
+            f"{header.chip_size} pixels, as it was trained, that overlap and are blended."
+        )
+    tile_size = round_tile_size(min(max(config.tile_size, predictor.least), max(window.width, window.height)))
+    side = predictor.outer(Window(0, 0, tile_size, tile_size)).height
+    limit_cache(raster, side)
     reader = TileReader(raster, nodata_values(info, header), area)
-    batches = plan_batches(plan_tiles(window, tile_size, config.halo), config.batch_size)
+    batches = plan_batches(plan_tiles(window, tile_size, predictor.outer), predictor.tiles_at_once)
     stage = Stage(reporter, count_tiles(window, tile_size), "Mapping")
-    side = tile_size + 2 * config.halo
-    doing = f"tiles of {side} × {side} pixels in {bands_text(len(bands))}, {config.batch_size} at a time"
+    doing = f"tiles of {side} × {side} pixels in {bands_text(len(bands))}, {predictor.tiles_at_once} at a time"
     with ExitStack() as stack:
         target = stack.enter_context(ClassRaster(config.output, info, window, header.classes, tile_size))
         shares = None
@@ -72,7 +78,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
             shares = ProbabilityRaster(config.probabilities, info, window, header.classes, tile_size)
             stack.enter_context(shares)
         with explain_memory(device, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            mapper = Mapper(Predictor(network, header, device), target, shares)
+            mapper = Mapper(predictor, target, shares)
             pixels = mapper.run(reader, batches, stage)
         tell_unanswered(reporter, "pixel", mapper.unanswered, int(pixels.sum()))
         if not pixels.any():

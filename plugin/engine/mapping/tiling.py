@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ..models.networks import STRIDE
@@ -16,8 +16,7 @@ BLOCK_STEP = 16  # of TIFF 6.0: sides of tiles are multiples of it
 class Tile(NamedTuple):
     """A unit of work: the pixels that are written, and those around them that the network sees.
 
-    `outer` begins and ends at multiples of the network's stride counted from the raster's corner, so that a pixel lies
-    in the same place of the network's coarse grids whatever the tile size or extent. It may reach out of the raster.
+    `outer` may reach out of the raster.
     """
 
     core: Window
@@ -42,13 +41,22 @@ def block_size(tile_size: int) -> int:
     return BLOCK_SIZE if tile_size % BLOCK_SIZE == 0 else BLOCK_SIZE // 2
 
 
-def plan_tiles(area: Window, tile_size: int, halo: int) -> Iterator[Tile]:
-    """Cut an area into tiles with at least `halo` pixels around each; `tile_size` is a multiple of the stride."""
+def with_halo(core: Window, halo: int) -> Window:
+    """A window with at least `halo` pixels around it.
+
+    It begins and ends at multiples of the network's stride counted from the raster's corner, so that a pixel lies in
+    the same place of the network's coarse grids whatever the tile size or extent.
+    """
+    wanted = core.expanded(halo)
+    left, top = wanted.col_off // STRIDE * STRIDE, wanted.row_off // STRIDE * STRIDE
+    right, bottom = -(-wanted.col_end // STRIDE) * STRIDE, -(-wanted.row_end // STRIDE) * STRIDE
+    return Window(left, top, right - left, bottom - top)
+
+
+def plan_tiles(area: Window, tile_size: int, outer: Callable[[Window], Window]) -> Iterator[Tile]:
+    """Cut an area into tiles, with what `outer` says is seen around each."""
     for core in tiles(area, tile_size):
-        wanted = core.expanded(halo)
-        left, top = wanted.col_off // STRIDE * STRIDE, wanted.row_off // STRIDE * STRIDE
-        right, bottom = -(-wanted.col_end // STRIDE) * STRIDE, -(-wanted.row_end // STRIDE) * STRIDE
-        yield Tile(core, Window(left, top, right - left, bottom - top))
+        yield Tile(core, outer(core))
 
 
 def plan_batches(planned: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:

@@ -7,12 +7,13 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from ..errors import InputError, ResourceError
 from .classifiers import find_family
 from .timm_names import timm_name
 from .weights_file import Weights
+from .whole_file import read_whole
 
 
 def describe_download(name: str) -> str:
@@ -64,7 +65,8 @@ def _from_timm(name: str) -> dict[str, torch.Tensor]:
     # timm itself would take a pickled file where there is no other.
     from huggingface_hub import hf_hub_download
 
-    return load_file(hf_hub_download(timm.get_pretrained_cfg(timm_name(name)).hf_hub_id, "model.safetensors"))
+    path = hf_hub_download(timm.get_pretrained_cfg(timm_name(name)).hf_hub_id, "model.safetensors")
+    return load(read_whole(path))
 
 
 def _torchvision_weights(name: str) -> Any:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import reprlib
 import struct
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, Optional
 
 from ..classes import ClassTable
 from ..errors import InputError
 from ..strangers.crs import fault_of_crs
-from ..strangers.paths import check_plain, open_plain
+from ..strangers.paths import open_plain
 from ..strangers.rules import (
     DAMAGES,
     DTYPES,
@@ -70,6 +72,8 @@ class ModelHeader:
     placement: dict[str, Any] = field(default_factory=dict)  # how the training chips were laid out, see DatasetInfo
     # (scale, offset) of each band, see DatasetInfo; empty where the training rasters declare none
     scales: tuple[tuple[float, float], ...] = ()
+    # Whether what a segmentation network says of a pixel depends on all that it is shown, see reach; None = not known.
+    whole_window: Optional[bool] = None
     format_version: int = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, str]:
@@ -112,15 +116,20 @@ class ModelHeader:
             ) from error
 
 
-def read_header(path: str) -> ModelHeader:
+def read_header(path: str, content: Optional[bytes] = None) -> ModelHeader:
     """Read the header of a model file; needs the standard library only.
+
+    Args:
+        path: The file.
+        content: What is in it, where it has been read; the file itself is not looked at then.
 
     Raises:
         InputError: There is no such file, it is truncated, is no safetensors file, or was not made by Terrazzo.
     """
     try:
-        size = check_plain(path)
-        with open_plain(path) as file:
+        with open_plain(path) if content is None else BytesIO(content) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
@@ -151,6 +160,13 @@ def read_header(path: str) -> ModelHeader:
     return ModelHeader.from_metadata(metadata[KEY], path)
 
 
+def metadata_in(content: bytes) -> dict[str, str]:
+    """The metadata of a whole and sound `.safetensors` file."""
+    (length,) = struct.unpack("<Q", content[:8])
+    found: dict[str, str] = parse_json(content[8 : 8 + length]).get("__metadata__") or {}
+    return found
+
+
 def _find_fault(header: ModelHeader) -> Optional[str]:
     """What is wrong with the values of a header, in words; None where a job can rely on them."""
     if not len(header.mean) == len(header.std) == len(header.band_names) > 0:
@@ -171,6 +187,7 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         ("its nodata", [header.nodata], or_none(within(-LARGEST_FLOAT, LARGEST_FLOAT))),
         ("a scale", [scale for scale, _ in header.scales], lambda value: within(-LARGEST, LARGEST)(value) and value),
         ("an offset", [offset for _, offset in header.scales], within(-LARGEST, LARGEST)),
+        ("its whole_window", [header.whole_window], or_none(of_type(bool))),
         ("its threshold", [header.threshold], or_none(within(0, 1))),
     ]
     return find_fault([*_types(header), *rules])

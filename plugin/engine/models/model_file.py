@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import nn
 
 from ..config import ARCHITECTURES, ENCODERS
@@ -17,8 +17,10 @@ from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
 from .factory import create_model
 from .header import ModelHeader, read_header
+from .reach import sees_whole_window
 from .tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
 from .weights_file import find_fault
+from .whole_file import read_whole
 
 
 def save_model(path: str | os.PathLike[str], network: nn.Module, header: ModelHeader) -> None:
@@ -48,29 +50,31 @@ def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], hea
 def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
     """Read the model file of a segmentation network, of which nothing is trusted.
 
-    The network is first laid out without memory and compared with the file's own table of shapes, so a header
-    that claims a giant costs nothing.
+    The file is read once, and its header and weights are of the same bytes. The network is first laid out without
+    memory and compared with the weights, so a header that claims a giant costs nothing.
 
     Returns:
-        The network in evaluation mode, on the CPU, and the header.
+        The network in evaluation mode, on the CPU, and the header, which says whether it sees the whole window.
 
     Raises:
         InputError: The file is damaged, made by a later Terrazzo, or its weights do not fit its header.
+        ResourceError: Memory is not enough.
     """
-    header = read_header(path)
-    check_task(header, path, SEGMENTER_TASKS)
+    header, content = _read(path, SEGMENTER_TASKS)
     if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
         raise _unknown(path, f"{header.architecture} with {header.encoder}")
     with torch.device("meta"):
         network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
-    _fill(network, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
+    _fill(network, content, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
+    if header.whole_window is None:  # of a file from before this was known
+        whole = sees_whole_window(network, len(header.band_names), torch.device("cpu"))
+        header = dataclasses.replace(header, whole_window=whole)
     return network, header
 
 
 def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
     """Read the model file of a classifier, of which nothing is trusted; returns and raises as `load_model`."""
-    header = read_header(path)
-    check_task(header, path, CLASSIFIER_TASKS)
+    header, content = _read(path, CLASSIFIER_TASKS)
     if header.architecture not in CLASSIFIERS:
         raise _unknown(path, header.architecture)
     try:
@@ -81,25 +85,33 @@ def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
             )
     except InputError as error:
         raise _damaged(path, error.problem.rstrip(".")) from error
-    _fill(network, path, f"{header.architecture} with {_size(header)}")
+    _fill(network, content, path, f"{header.architecture} with {_size(header)}")
     return network, header
 
 
-def _fill(network: nn.Module, path: str, what: str) -> None:
-    """Give a network without memory the weights in a file, and make it ready to predict."""
+def _read(path: str, tasks: tuple[str, ...]) -> tuple[ModelHeader, bytes]:
+    """The header and the whole content of a model file for one of some tasks."""
+    check_task(read_header(path), path, tasks)  # before much is read
+    try:
+        content = read_whole(path)
+    except OSError as error:
+        raise _damaged(path, str(error.strerror)) from error
+    header = read_header(path, content)
+    check_task(header, path, tasks)
+    return header, content
+
+
+def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
+    """Give a network without memory the weights in a file's content, and make it ready to predict."""
     expected = network.state_dict()
     try:
-        with safe_open(path, framework="pt") as file:
-            held = set(file.keys())
-            wrong = sorted(held ^ set(expected))
-            wrong = wrong or [
-                key for key in held if tuple(file.get_slice(key).get_shape()) != tuple(expected[key].shape)
-            ]
-            if wrong:
-                raise _damaged(path, f"{len(wrong)} of its tensors, such as {wrong[0]}, do not fit {what}")
-            tensors = {key: file.get_tensor(key) for key in expected}
-    except (OSError, SafetensorError) as error:
+        tensors = load(content)
+    except Exception as error:  # on garbage, the reader fails in several ways
         raise _damaged(path, str(error)) from error
+    wrong = sorted(set(tensors) ^ set(expected))
+    wrong = wrong or [key for key, value in tensors.items() if value.shape != expected[key].shape]
+    if wrong:
+        raise _damaged(path, f"{len(wrong)} of its tensors, such as {wrong[0]}, do not fit {what}")
     strange = [key for key, value in tensors.items() if value.dtype != expected[key].dtype]
     if strange:
         raise _damaged(path, f"the tensor {strange[0]} is of type {tensors[strange[0]].dtype}")

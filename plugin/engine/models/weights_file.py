@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load
 
 from .. import probe
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from ..strangers.checkpoints import check_checkpoint
-from ..strangers.paths import check_plain
-from .header import KEY, ModelHeader
+from .header import KEY, ModelHeader, metadata_in
 from .weights_path import check_weights_path
+from .whole_file import read_whole
 
 NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -57,21 +58,22 @@ def read_weights(path: str) -> Weights:
     Raises:
         InputError: There is no such file, it holds something else than named tensors of numbers, or this PyTorch is too
             old to be trusted with it.
+        ResourceError: It does not fit into memory.
     """
     check_weights_path(path)
     if not path.lower().endswith(".safetensors"):
         check_pickles(path)
     try:
-        size = check_plain(path)
+        data = read_whole(path)
         if path.lower().endswith(".safetensors"):
-            with safe_open(path, framework="pt") as file:
-                content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                metadata = file.metadata() or {}
+            content, metadata = load(data), metadata_in(data)
         else:
-            check_checkpoint(path)
-            content, metadata = torch.load(path, map_location="cpu", weights_only=True), {}
+            check_checkpoint(data)
+            content, metadata = torch.load(BytesIO(data), map_location="cpu", weights_only=True), {}
     except FileNotFoundError as error:
         raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
+    except EngineError:
+        raise
     except Exception as error:  # on garbage, torch's reader fails in a dozen ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not path.lower().endswith(".safetensors"):  # torch's own words advise to run what is in the file
@@ -94,7 +96,7 @@ def read_weights(path: str) -> Weights:
     for key, value in tensors.items():
         fault = find_fault(key, value)
         claimed += value.numel() * value.element_size()
-        if fault is None and claimed > 2 * size:  # thousands may share what one of them stores
+        if fault is None and claimed > 2 * len(data):  # thousands may share what one of them stores
             fault = "its tensors claim to be larger than all that is stored"
         if fault is not None:
             raise InputError(f"The weights file {path} cannot be used: {fault}.", "Choose another file.")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from io import BytesIO
 from typing import Any, BinaryIO
-
-from .paths import check_plain, open_plain
 
 MOST_PARTS = 2**20  # of a tuple, with all that is in it
 MOST_STEPS = 2**19  # of the program that builds what the file holds
@@ -23,27 +22,23 @@ _PUTS, _GETS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "L
 _KEY = "key"  # stands for a value that may be one
 
 
-def check_checkpoint(path: str) -> None:
-    """Refuse a file that torch would hang on.
+def check_checkpoint(content: bytes) -> None:
+    """Refuse a file that torch would hang on, by what is in it.
 
     Raises:
-        OSError: It is not there, or no plain file.
         ValueError: It is no file of PyTorch, or built to do harm.
     """
-    size = check_plain(path)
-    with open_plain(path) as file:
-        begin = file.read(4)
-        file.seek(0)
-        if begin == ZIP:
-            try:
-                _check_zip(file, size)
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-                raise ValueError(str(error)) from error
-        elif begin[:1] == PROTOCOL:
-            for _ in range(PROGRAMS):
-                _check_program(file)
-        else:
-            raise ValueError("it does not begin like a file of PyTorch")
+    file = BytesIO(content)
+    if content.startswith(ZIP):
+        try:
+            _check_zip(file, len(content))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise ValueError(str(error)) from error
+    elif content.startswith(PROTOCOL):
+        for _ in range(PROGRAMS):
+            _check_program(file)
+    else:
+        raise ValueError("it does not begin like a file of PyTorch")
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:

@@ -17,6 +17,7 @@ from ..models.encoder_weights import download_weights, load_encoder_weights
 from ..models.factory import check_chip_size, count_parameters, create_model
 from ..models.networks import Segmenter
 from ..models.pretrained_weights import get_weights
+from ..models.reach import sees_whole_window
 from ..models.weights_file import Weights
 from .chips import ChipReader
 from .device import choose_device, describe_device, explain_memory
@@ -87,6 +88,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
         f"{len(info.band_names)} bands, {len(info.classes)} classes, on {describe_device(device)}."
     )
+    whole_window = sees_whole_window(network.eval(), len(info.band_names), torch.device("cpu"))
     name = f"{config.architecture} with {config.encoder}"
     with explain_memory(device, name):
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,7 +101,12 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         task=SegmentationTask(info, pixels, config.class_weights, config.radiometric_jitter, device),
         plan=AllAtOnce(network),
         device=device,
-        kind={"task": info.task, "architecture": config.architecture, "encoder": config.encoder},
+        kind={
+            "task": info.task,
+            "architecture": config.architecture,
+            "encoder": config.encoder,
+            "whole_window": whole_window,
+        },
         name=name,
         begun=begun,
     )
