@@ -120,7 +120,7 @@ def test_bands_find_the_channels_of_their_names_or_wavelengths():
 
 
 @pytest.fixture
-def published(tmp_path, torch_home, monkeypatch):
+def published(tmp_path, torch_home, monkeypatch, reads_pth):
     """Weights of the same layout as those on the internet, at an address of this machine."""
     torch.manual_seed(0)
     state = torchvision.models.resnet18().state_dict()
@@ -149,6 +149,13 @@ def test_published_weights_are_downloaded_once_and_go_to_their_bands(published):
     wanted = torch.stack([scaled[:, 3], scaled[:, 7], scaled.mean(1)], 1) * 13 / 3
     assert torch.allclose(encoder.state_dict()["conv1.weight"], wanted, atol=1e-6)
     assert torch.equal(encoder.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+
+
+def test_what_an_old_torch_would_not_read_is_not_downloaded(published, torch_home, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.9.1")
+    with pytest.raises(InputError, match=rf"\({published[0].name}\) is a file of PyTorch's own format"):
+        get_weights("resnet18", "sentinel2_all", None, True, no_hub, Heard())
+    assert [path for path in torch_home.rglob("*") if path.is_file()] == []
 
 
 def test_another_file_at_the_address_is_refused_and_leaves_nothing(published, torch_home, tmp_path):

@@ -14,7 +14,7 @@ import torch
 from ..errors import InputError, ResourceError
 from ..events import Reporter
 from .pretrained import BUILT_IN, PHOTO_STD, PUBLISHED, Package, choose_source, download_path
-from .weights_file import Weights, read_weights
+from .weights_file import Weights, check_pickles, read_weights
 
 # timm's EfficientNet-Lite was shown photographs as (x − 0.5) / 0.5, for values from 0 to 1.
 BUILT_IN_STD = PHOTO_STD / 0.5
@@ -98,6 +98,7 @@ def _published(network: str, pretrained: str, reporter: Reporter) -> Weights:
     entry = PUBLISHED[pretrained]
     file = entry.files[network]
     path = download_path(file)
+    check_pickles(f"{entry.title} ({file.name})")  # before it is downloaded
     if not path.is_file():
         reporter.log(
             f"Downloading {entry.title}: {file.megabytes} MB from {file.url}, licence {entry.licence}, as asked."
