@@ -236,7 +236,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         config = self.CONFIG.from_json({**plain, **wishes})
         outputs = {row.name: place_wished(parameters.get(row.name), context) for row in rows}
         sources = [row.name for row in self.rows() if isinstance(row, Polygons)]
-        check_kept(outputs, places_read(sources, parameters, context))
+        if not getattr(config, "append", False):  # which replaces nothing
+            check_kept(outputs, places_read(sources, parameters, context))
         check_closed(outputs, context.project())
         self.check(config)
         return settings

@@ -93,6 +93,12 @@ class InspectChips(WorkerAlgorithm):
         read_info(settings["chips"] or "")
         return settings
 
+    def check(self, config: InspectChipsConfig) -> None:
+        """Whether the names of the results will do."""
+        from ..plugin.engine.assessment.early_checks import check_inspection
+
+        check_inspection(config)
+
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Inspect in the worker, where there is matplotlib."""
         found = self.run_worker(settings, reporter)

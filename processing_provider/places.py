@@ -24,6 +24,7 @@ from qgis.core import (
 )
 
 from ..plugin.engine.errors import InputError
+from ..plugin.engine.files import is_same, lies_in
 
 REPLACES_OPEN_FILES = os.name != "nt"
 # What stands in front of the address of a database; one letter is a disk of Windows.
@@ -45,10 +46,11 @@ class Place:
     temporary: bool = False
 
     def overwrites(self, other: Place) -> bool:
-        """Whether to write here is to lose what lies there."""
-        if self.path is None or other.path is None or not other.path.exists() or not self.path.exists():
+        """Whether to write here is to lose what lies there: the same layer, or a file in a folder that is replaced."""
+        if self.path is None or other.path is None or not other.path.exists():
             return False
-        return self.path.samefile(other.path) and self.layer.lower() in ("", other.layer.lower())
+        same = is_same(self.path, other.path) and self.layer.lower() in ("", other.layer.lower())
+        return same or lies_in(other.path, self.path)
 
 
 def place_wished(given: Any, context: QgsProcessingContext) -> Place:
@@ -105,8 +107,9 @@ def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
     for output, wished in outputs.items():
         for name, there in inputs.items():
             if wished.overwrites(there):
+                relation = "is" if is_same(wished.path, there.path) else "holds"
                 raise InputError(
-                    f"{output} {wished.path} is the file that {name} is read from, which would be lost.",
+                    f"{output} {wished.path} {relation} the file that {name} is read from, which would be lost.",
                     "Give the result another name.",
                 )
 

@@ -90,7 +90,7 @@ def recover(final: str | os.PathLike[str], undecided: bool = False) -> None:
             pass
 
 
-def publish(*drafts: Draft, join: bool = False) -> None:
+def publish(*drafts: Draft, join: bool = False, mark: str = "") -> None:
     """Give what drafts hold their final names: all or, where that fails, nothing.
 
     What belongs to an earlier result of a name and has no successor, such as the overviews of a raster, goes with it.
@@ -98,6 +98,7 @@ def publish(*drafts: Draft, join: bool = False) -> None:
     Args:
         drafts: Of one job; the file of the last one is the last to be renamed.
         join: The files of a drafted folder go into the folder of its name, beside what that holds already.
+        mark: What `Draft.finished` will be for who finishes this, if it is interrupted.
 
     Raises:
         ResourceError: A file cannot be replaced, because another program keeps it open, say.
@@ -109,7 +110,8 @@ def publish(*drafts: Draft, join: bool = False) -> None:
                 for draft in drafts:
                     members = [str(other.final) for other in drafts[:-1]] if draft is last else []
                     leader = None if draft is last else str(last.final)
-                    draft.note({"leader": leader, "members": members, "join": join, "stale": draft.stale(join)})
+                    stale = draft.stale(join)
+                    draft.note({"leader": leader, "members": members, "join": join, "stale": stale, "mark": mark})
             _rename_all(drafts)
         except OSError as error:
             for draft in reversed(drafts):
@@ -153,13 +155,14 @@ class Draft:
     Attributes:
         final: The name that it will have.
         path: What to write; it gets that name. All files beside it whose names begin alike move with it.
+        finished: The mark of an interrupted publication that the claim has finished; "" for none, and for one without.
     """
 
     def __init__(self, final: str | os.PathLike[str], keep: bool) -> None:
         self.folder = hidden_folder(final)
         self.final = self.folder.parent / Path(final).name
         self.path = self.folder / self.final.name
-        self.keep, self.users, self.thread = keep, 0, threading.get_ident()
+        self.keep, self.users, self.thread, self.finished = keep, 0, threading.get_ident(), ""
         self._made = _make_parents(self.folder)
         self._lock = self._take()
         if self._made:
@@ -250,6 +253,7 @@ class Draft:
                     ) from error
                 for draft in (*ours, self):
                     draft.clear()
+                self.finished = str(words["mark"])
         if words or not (self.folder / KEPT).exists():
             self.clear()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Optional
 
@@ -286,6 +287,18 @@ def test_an_earlier_dataset_is_replaced_only_when_asked(tmp_path: Path) -> None:
     dataset = export(tmp_path, input=(image,), label_rasters=(labels,), chip_size=128, overwrite=True)
     assert dataset.info.chip_size == 128
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_dataset_that_holds_a_raster_is_not_replaced(tmp_path: Path) -> None:
+    image, labels = write_scene(tmp_path / "scene")
+    given: dict[str, Any] = {"output": str(tmp_path / "chips"), "chip_size": 16, "overwrite": True}
+    export_chips(ExportChipsConfig(input=(image,), label_rasters=(labels,), **given), Heard())
+    shutil.copy(image, tmp_path / "chips" / "image.tif")
+    (tmp_path / "link").symlink_to(tmp_path / "chips" / "image.tif")
+    for path in (tmp_path / "chips" / "image.tif", tmp_path / "link"):
+        with pytest.raises(InputError, match=r"holds .*image\.tif|holds .*link"):
+            export_chips(ExportChipsConfig(input=(str(path),), label_rasters=(labels,), **given), Heard())
+    assert (tmp_path / "chips" / "image.tif").exists()
 
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:

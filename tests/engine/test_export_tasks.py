@@ -418,6 +418,34 @@ def test_an_interrupted_export_goes_on_where_it_was(tmp_path: Path, monkeypatch:
     assert sorted(path.name for path in resumed.folder.iterdir()) == ["chips.gpkg", "dataset.json", "images", "labels"]
 
 
+def test_a_resumed_append_that_was_whole_is_not_appended_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from plugin.engine import drafts
+
+    class Killed(BaseException):
+        """As a kill, nothing is taken back after it."""
+
+    image, labels = write_scene(tmp_path)
+    given: dict[str, Any] = {"input": (image,), "label_rasters": (labels,)}
+    before = len(export(tmp_path, **given).images)
+    rename = drafts.rename
+
+    def kill(source: Path, target: Path) -> None:
+        if target.name == "dataset.json":
+            raise Killed
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drafts, "rename", kill)
+        with pytest.raises(Killed):
+            export(tmp_path, append=True, resume=True, **given)
+    heard = Heard()
+    after = export(tmp_path, heard, append=True, resume=True, **given)
+    assert any("was whole, but for its name" in text for text in heard.logs)
+    assert len(after.images) == 2 * before and not (tmp_path / ".chips.partial").exists()
+
+
 def test_other_settings_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from plugin.engine.chips import journal
     from plugin.engine.errors import Cancelled

@@ -465,8 +465,19 @@ def test_the_list_is_a_layer_with_footprints_and_reasons(tmp_path):
 
 def test_a_list_in_many_files_is_refused_before_the_work(tmp_path):
     folder = write_chips(tmp_path / "c", good())
-    with pytest.raises(InputError, match=r'SUSPECTS ends in ".shp"'):
+    with pytest.raises(InputError, match=r"list.shp\. Give it the ending .gpkg"):
         look_through(folder, tmp_path, suspects=str(tmp_path / "list.shp"))
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "chips.gpkg", "images/0000000.tif", "link/labels/new.csv"])
+def test_nothing_of_the_dataset_is_written_over(tmp_path, name):
+    folder = Path(write_chips(tmp_path / "c", good()))
+    (folder / "link").symlink_to(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    key = "suspects" if name.endswith((".gpkg", ".csv")) else "report"
+    with pytest.raises(InputError, match=r"(is|which is) part of the chip dataset"):
+        look_through(folder, tmp_path, **{key: str(folder / name)})
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_cancelled_inspection_leaves_nothing(tmp_path):

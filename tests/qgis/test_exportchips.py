@@ -23,6 +23,7 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsRendererCategory,
+    QgsVectorFileWriter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
@@ -294,3 +295,20 @@ def test_other_plugins_keep_their_gdal_errors(run, scene, tmp_path):
 def test_torch_stays_out_of_qgis(run, scene, tmp_path):
     run("exportchips", INPUT=[scene[0]], LABEL_RASTERS=[scene[1]], CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))
     assert "torch" not in sys.modules
+
+
+def test_a_dataset_that_holds_the_labels_is_not_replaced(provider, run, scene, land, tmp_path):
+    chips = str(tmp_path / "chips")
+    run("exportchips", INPUT=scene[0], LABELS=land, CLASS_FIELD="class", CHIP_SIZE=32, OUTPUT=chips)
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = "GPKG"
+    file = str(tmp_path / "chips" / "land.gpkg")
+    transform = QgsProject.instance().transformContext()
+    assert not QgsVectorFileWriter.writeAsVectorFormatV3(land, file, transform, options)[0]
+    given = {"INPUT": scene[0], "LABELS": file, "CLASS_FIELD": "class", "CHIP_SIZE": 32, "OUTPUT": chips}
+    fine, text = provider.algorithm("exportchips").checkParameterValues(
+        {**given, "OVERWRITE": True}, QgsProcessingContext()
+    )
+    assert not fine and "holds the file that LABELS is read from, which would be lost" in text
+    run("exportchips", **given, APPEND=True)
+    assert Path(file).exists()

@@ -16,12 +16,13 @@ from ..events import Reporter, Stage, readable_time
 from . import findings
 from .chip_table import ChipTable, read_table
 from .duplicates import Duplicates, find_duplicates
+from .early_checks import check_inspection
 from .findings import Finding
 from .ground import shared_ground
 from .inspection_report import write_inspection
 from .measures import Measures, measure
 from .suspects import Suspicion, find_suspects, suspicious_chips
-from .suspects_file import check_ending, write_suspects
+from .suspects_file import write_suspects
 
 # Shares of the progress bar: the index, the chips; the rest is for copies, the report and its pictures.
 INDEXED, READ, COMPARED = 0.05, 0.85, 0.93
@@ -57,15 +58,15 @@ def inspect_chips(config: InspectChipsConfig, reporter: Reporter) -> dict[str, A
         (counts), nodata_share, findings (their titles).
 
     Raises:
-        InputError: The folder is no chip dataset, none of its chips can be read, or SUSPECTS has an unknown ending.
+        InputError: The folder is no chip dataset, none of its chips can be read, or a name will not do.
         ResourceError: The report cannot be written.
     """
     begun = time.monotonic()
     reporter.progress(0.0, "Reading the index")
+    check_inspection(config)
     dataset = open_dataset(config.chips)
     check_writable(config.report)
     if config.suspects:
-        check_ending(config.suspects)
         check_writable(config.suspects)
     count = len(dataset.images)
     table = read_table(dataset, Stage(reporter, count, "Reading the index", 0.0, INDEXED))

@@ -9,7 +9,7 @@ import numpy as np
 from osgeo import gdal, ogr
 
 from ..drafts import claim, publish
-from ..errors import InputError, ResourceError
+from ..errors import ResourceError
 from ..raster_io import spatial_reference
 from .suspects import REASONS
 
@@ -22,18 +22,6 @@ LAYER = "suspects"
 FIELDS = ("image", "label", "split", "reason", "meaning", "detail", "other")
 
 
-def check_ending(path: str) -> str:
-    """The GDAL driver for a path.
-
-    Raises:
-        InputError: There is none that writes one file.
-    """
-    ending = Path(path).suffix.lower()
-    if ending not in DRIVERS:
-        raise InputError(f'SUSPECTS ends in "{ending}".', f"Choose a file that ends in {', '.join(DRIVERS)}.")
-    return DRIVERS[ending]
-
-
 def write_suspects(path: str, inspection: Inspection) -> None:
     """Write a row for each chip and reason, with the chip's footprint where it is known.
 
@@ -42,7 +30,7 @@ def write_suspects(path: str, inspection: Inspection) -> None:
     """
     try:
         with claim(path) as draft:
-            _write(draft.fresh(), inspection, check_ending(path))
+            _write(draft.fresh(), inspection, DRIVERS[Path(path).suffix.lower()])
             publish(draft)
     except (OSError, RuntimeError) as error:
         raise ResourceError(

@@ -27,13 +27,13 @@ def check_target(output: str, overwrite: bool) -> None:
 
 
 @contextmanager
-def building(output: str, keep: bool = False, join: bool = False) -> Iterator[Path]:
+def building(output: str, keep: bool = False, join: bool = False, mark: str = "") -> Iterator[Path]:
     """The hidden folder to write a dataset into; it gets its name when the block ends well, else it goes.
 
     Args:
         output: The dataset's final folder; `check_target` has agreed to it.
         keep: Begin with what an interrupted job has left, and leave what there is when this one is interrupted.
-        join: Its files go into the dataset of that name.
+        join, mark: See `drafts.publish`.
 
     Raises:
         InputError: Another job is writing the dataset.
@@ -44,7 +44,7 @@ def building(output: str, keep: bool = False, join: bool = False) -> Iterator[Pa
             if not (keep and draft.path.is_dir()):
                 draft.fresh().mkdir()
             yield draft.path
-            publish(draft, join=join)
+            publish(draft, join=join, mark=mark)
         except (RuntimeError, OSError) as error:
             raise ResourceError(
                 f"Reading or writing failed ({error}).", "Check that the rasters are whole and the disk has room."

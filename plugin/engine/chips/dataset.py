@@ -177,6 +177,10 @@ class ChipDataset:
         return hashlib.sha256(self.info.to_json().encode()).hexdigest()[:16]
 
 
+# What `own_files` are, where a job must not write over them.
+DATASET = "part of the chip dataset"
+
+
 def own_files(folder: str | Path) -> list[Path]:
     """What a chip dataset consists of: files, and folders of files."""
     return [Path(folder) / name for name in ("dataset.json", "chips.gpkg", "images", "labels")]

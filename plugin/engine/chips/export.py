@@ -67,6 +67,9 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
 
 def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> dict[str, Any]:
     rule = SplitRule.of(config)
+    if config.resume and draft.finished and draft.finished == _mark(config):
+        reporter.log("The interrupted export was whole, but for its name, which it has now.")
+        return result_of(config.output, read_info(config.output))
     earlier = read_info(config.output) if config.append and Path(config.output).exists() else None
     check_target(config.output, config.overwrite or earlier is not None)
     readers = open_sources(config, reporter)
@@ -96,8 +99,8 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
         )
     check_space(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
     progress = _prepare(config, draft, reporter)
-    join_it = earlier is not None
-    with building(config.output, config.resume, join_it) as partial, limited_cache(readers, plan.unit_rows):
+    building_it = building(config.output, config.resume, earlier is not None, _mark(config))
+    with building_it as partial, limited_cache(readers, plan.unit_rows):
         if earlier is not None and not progress.units:
             shutil.copy2(index_of(Path(config.output)), partial / "chips.gpkg")
         new = earlier is None and not progress.units
@@ -140,6 +143,11 @@ def _check_settings(config: ExportChipsConfig) -> None:
         raise InputError("APPEND and OVERWRITE are both set.", "Choose one: adding to the dataset or replacing it.")
     if config.min_feature_share > 0 and not config.labels:
         raise InputError("MIN_FEATURE_SHARE is set, and no features are given.", "Give LABELS, or leave it at 0.")
+
+
+def _mark(config: ExportChipsConfig) -> str:
+    """Tells an export that may be resumed from others, also once its own chips have joined a dataset."""
+    return fingerprint_of(dataclasses.replace(config, append=False)) if config.resume else ""
 
 
 def _prepare(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> Progress:

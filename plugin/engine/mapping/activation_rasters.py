@@ -72,7 +72,7 @@ class ActivationRaster:
         self.output = cast(str, config.output)
         self.raster = open_for(header, source, config.input_crs, config.bands, reporter)
         self.info = self.raster.info
-        check_not_input({"OUTPUT": self.output}, self.raster)
+        check_not_input({"OUTPUT": self.output}, self.raster, config.model)
         area = Area(config.area, self.info.grid) if config.area else None
         self.window = output_window(self.info, config.extent, area)
         compare_with_training(self.raster, self.window, header, reporter)

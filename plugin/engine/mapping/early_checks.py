@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..files import check_names
+from ..files import check_kept, check_names
 from ..models.header import ModelHeader
 from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
 from ..training.device_name import check_device_name
@@ -34,7 +34,7 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_device_name(config.device)
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
     check_rasters(outputs)
-    check_raster(config.input, config.bands, header, outputs)
+    check_raster(config.input, config.bands, header, config.model, outputs)
 
 
 def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
@@ -48,14 +48,14 @@ def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
     elif config.input:
         # What a dialog has filled in as TABLE does no harm.
         outputs = check_scene_outputs(dataclasses.replace(config, table=None))
-        check_raster(config.input, config.bands, header, outputs)
+        check_raster(config.input, config.bands, header, config.model, outputs)
 
 
 def check_features(config: ClassifyFeaturesConfig, header: ModelHeader) -> None:
     """Whether features can be classified with a model; raises as `check_segmentation`."""
     check_task(header, config.model, CLASSIFIER_TASKS)
     check_device_name(config.device)
-    check_raster(config.input, config.bands, header, {})
+    check_raster(config.input, config.bands, header, config.model, {})
 
 
 def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
@@ -65,6 +65,7 @@ def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
         if not config.picture:
             raise InputError("KIND is filters, and no PICTURE is to be written.", "Give the name of a .png file.")
         check_names({"PICTURE": config.picture}, PICTURE_ENDINGS)
+        check_kept({"PICTURE": config.picture}, {"the model file": [config.model]})
         return
     check_source(config)
     if config.input:
@@ -72,7 +73,7 @@ def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
         if not config.output:
             raise InputError("INPUT is a raster, and no OUTPUT is to be written.", "Give the name of a .tif file.")
         check_rasters(outputs)
-        check_raster(config.input, config.bands, header, outputs)
+        check_raster(config.input, config.bands, header, config.model, outputs)
     elif config.input_folder:
         _check_pictures(config, header)
         check_folder(config.input_folder)
@@ -138,19 +139,22 @@ def check_table(config: ClassifyScenesConfig) -> str:
             "INPUT_FOLDER is given, and no TABLE to write.", "Give the name of a .csv or .gpkg file as TABLE."
         )
     check_names({"TABLE": config.table}, TABLE_ENDINGS)
+    check_kept({"TABLE": config.table}, {"the model file": [config.model]})
     check_replaceable({"TABLE": config.table}, PHOTOGRAPH_LAYER)
     return config.table
 
 
-def check_raster(path: str, bands: tuple[int, ...], header: ModelHeader, outputs: Mapping[str, str | None]) -> None:
-    """Whether a raster has the bands of a model, and is not written over.
+def check_raster(
+    path: str, bands: tuple[int, ...], header: ModelHeader, model: str, outputs: Mapping[str, str | None]
+) -> None:
+    """Whether a raster has the bands of a model, and neither is written over.
 
     Raises:
         InputError: It has them not, or is; or it cannot be opened.
     """
     # What it warns of is told when the job runs.
     reader = open_for(header, path, "", bands, Reporter())
-    check_not_input(outputs, reader)
+    check_not_input(outputs, reader, model)
 
 
 def find_class(header: ModelHeader, text: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from osgeo import gdal
 
 from ..errors import InputError
-from ..files import check_names
+from ..files import check_kept, check_names
 from ..raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
@@ -41,14 +41,11 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
         )
 
 
-def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader) -> None:
-    """Refuse to write over the raster, or over a file that it is made of."""
-    # A virtual one may not know the raster below, or give a text for it.
+def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, model: str) -> None:
+    """Refuse to write over the raster, a file that it is made of, or the model."""
+    # A virtual one may not know the raster below, or give a text for it, which is no file.
     files = [raster.info.path, *(raster.dataset.GetFileList() or [])]
-    there = [file for file in files if not file.startswith("<") and Path(file).exists()]
-    for name, path in outputs.items():
-        if path and Path(path).exists() and any(Path(path).samefile(file) for file in there):
-            raise InputError(f"{name} {path} is the raster to be mapped.", "Give the result another name.")
+    check_kept(outputs, {"the raster to be mapped": files, "the model file": [model]})
 
 
 def limit_cache(raster: RasterReader, rows: int) -> None:

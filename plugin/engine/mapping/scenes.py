@@ -59,7 +59,7 @@ class _Job:
         assert config.input is not None
         self.raster = open_for(self.header, config.input, config.input_crs, config.bands, reporter)
         self.info = self.raster.info
-        check_not_input(outputs, self.raster)
+        check_not_input(outputs, self.raster, config.model)
         self.steps = Steps(self.header.chip_size, config.stride or self.header.chip_size, self.info.grid)
         self.area = Area(config.area, self.steps.coarse) if config.area else None
         self.window = output_window(self.info, config.extent, self.area)

@@ -48,7 +48,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     network, header = load_model(config.model)
     raster = open_for(header, config.input, config.input_crs, config.bands, reporter)
     info, bands = raster.info, raster.info.bands
-    check_not_input(outputs, raster)
+    check_not_input(outputs, raster, config.model)
     area = Area(config.area, info.grid) if config.area else None
     window = output_window(info, config.extent, area)
     _check_space(config, window, header.classes)

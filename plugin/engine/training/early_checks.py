@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Optional
 
-from ..chips.dataset import DatasetInfo, check_fold
+from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files
 from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
 from ..errors import InputError
-from ..files import check_names
+from ..files import check_kept, check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
 from ..models.pretrained import choose_source
 from ..models.tasks import CLASSIFIER_TASKS
@@ -46,11 +45,8 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
     weights = config.encoder_weights
     if weights:
         check_weights_path(weights)
-        if config.output and Path(config.output).exists() and Path(config.output).samefile(weights):
-            raise InputError(
-                f"OUTPUT {config.output} is the file of ENCODER_WEIGHTS, which would be lost.",
-                "Give the model another name.",
-            )
+    outputs = {"OUTPUT": config.output, "REPORT": config.report}
+    check_kept(outputs, {"the file of ENCODER_WEIGHTS": [weights] if weights else [], DATASET: own_files(folder)})
 
 
 def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo) -> None:
