@@ -29,6 +29,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import Qt
 
 from ..plugin.engine.class_names import class_text
+from .saved_styles import dressed_from_file
 
 # Name and "#rrggbb" for the values of a field as texts.
 Styles = dict[str, tuple[str, Optional[str]]]
@@ -134,12 +135,9 @@ def styled_layer(layer: Optional[QgsMapLayer], context: QgsProcessingContext) ->
     project = context.project()
     if layer is None or (project is not None and project.mapLayer(layer.id()) is not None):
         return layer
-    if layer.providerType() != "memory":  # whose clone would copy its features
-        styled = layer.clone()
-        _, found = styled.loadDefaultStyle()
-        if found:
-            return styled
-    return layer
+    if layer.providerType() == "memory":
+        return layer
+    return dressed_from_file(layer) or layer
 
 
 def chosen_renderer(styled: Optional[QgsMapLayer], layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Any:

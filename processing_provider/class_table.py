@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any, Optional
 
 from qgis.PyQt.QtGui import QColor
@@ -19,6 +17,7 @@ from ..plugin.engine.errors import InputError
 
 # What stands for a class in a label picture.
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+LARGEST_TABLE = 2**24  # bytes
 COLUMNS = ("value", "class", "name", "color")
 
 
@@ -78,9 +77,14 @@ class ClassMapping:
         Raises:
             InputError: The file cannot be read, or as `from_rows`.
         """
+        # Here and not above: what reads a stranger's text is not needed to show the algorithms in the Toolbox.
+        from ..plugin.engine.strangers.paths import read_bytes
+        from ..plugin.engine.strangers.texts import parse_json
+
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-            lines = _json_lines(text) if path.lower().endswith(".json") else _csv_lines(text)
+            data = read_bytes(path, LARGEST_TABLE)
+            is_json = path.lower().endswith(".json")
+            lines = _json_lines(parse_json(data)) if is_json else _csv_lines(data.decode("utf-8-sig"))
         except OSError as error:
             raise InputError(f"The class table {path} cannot be read ({error}).", "Check the path.") from error
         except (ValueError, csv.Error) as error:
@@ -158,8 +162,7 @@ def _csv_lines(text: str) -> list[list[Any]]:
     return [[row.get(names.get(column)) for column in COLUMNS] for row in rows]
 
 
-def _json_lines(text: str) -> list[list[Any]]:
-    rows = json.loads(text)
+def _json_lines(rows: Any) -> list[list[Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is no list of objects")
     for row in rows:

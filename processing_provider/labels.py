@@ -13,6 +13,7 @@ from .class_table import ClassMapping
 from .classes import ClassField, NumberField, OneClass, Values, find_field, together
 from .features import ANY_KIND, FeatureSource, feature_source
 from .layers import Images, gdal_path, given_crs, label_partners, raster_layers, vector_layer
+from .saved_styles import opened_plainly
 
 CLASS_TASKS = ("segmentation", "classification", "multilabel")
 FEATURE_PLACEMENTS = ("features", "bounding_boxes")
@@ -194,7 +195,7 @@ class LabelRasters:
 
         paths = label_partners(images.paths, rasters_in(folder), folder)
         # One style says it for all: a folder may have thousands.
-        return cls(paths, [""] * len(paths), [QgsRasterLayer(paths[0])])
+        return cls(paths, [""] * len(paths), [opened_plainly(paths[0], QgsRasterLayer, "gdal")])
 
     def settings(self, context: QgsProcessingContext, mapping: ClassMapping, task: str) -> dict[str, Any]:
         """The settings `label_rasters`, `class_map` and `classes`.

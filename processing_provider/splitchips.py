@@ -17,6 +17,7 @@ from ..plugin.engine.config import SplitChipsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
 from .parameters import InputFolder, Parameters, Row
+from .saved_styles import opened_plainly
 from .splitting import split_areas, split_outputs, split_results, split_rows
 
 
@@ -66,7 +67,8 @@ class SplitChips(TerrazzoAlgorithm):
         settings = self.settings(parameters, context)
         info = read_info(settings["chips"] or "")
         check_index(settings["chips"])  # before QGIS opens it, with any driver
-        footprints = QgsVectorLayer(f"{Path(settings['chips']) / 'chips.gpkg'}|layername=chips", "chips", "ogr")
+        index = f"{Path(settings['chips']) / 'chips.gpkg'}|layername=chips"
+        footprints = opened_plainly(index, QgsVectorLayer, "ogr")
         settings["split_areas"] = split_areas(
             self, parameters, context, settings["split_method"], QgsCoordinateReferenceSystem.fromWkt(info.crs),
             footprints.extent(),

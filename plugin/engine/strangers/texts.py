@@ -21,6 +21,7 @@ LARGEST_XML = 2_000_000  # the label of a chip has some hundred
 # What a JSON file may take in memory once it is read, bytes.
 JSON_MEMORY = 2**28
 DEEPEST = 64  # lists and objects in each other
+DEEPEST_XML = 128  # elements in each other; a QGIS style has some thirty
 LONGEST_NUMBER = 24  # digits
 
 # Also one that does not end, as looking for its end again and again would take for ever.
@@ -85,19 +86,32 @@ def parse_xml(data: bytes, doctype: bool = False) -> ElementTree.Element:
         doctype: Whether it may name a document type; never may it declare one, since entities can grow to any size.
 
     Raises:
-        ValueError: It is no XML.
+        ValueError: It is no XML, or a very deep one.
     """
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
+    depth = 0
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST_XML:  # Python would crash when it lets go of such a tree
+            raise ValueError("its elements lie too deep in each other")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
 
     def begin_doctype(name: str, system: Any, public: Any, declares: int) -> None:
         if declares or not doctype:
             raise ValueError("it declares a document type")
 
     parser.StartDoctypeDeclHandler = begin_doctype
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(data, True)
