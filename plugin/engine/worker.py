@@ -183,18 +183,23 @@ def explain(error: BaseException) -> EngineError:
     )
 
 
+def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Do a job while its results are kept to it; gives what the job gives, and raises what it raises."""
+    with ExitStack() as stack:
+        # Before the job imports torch, so that a second one for the same result ends at once.
+        for output in OUTPUTS:
+            if isinstance(settings.get(output), str) and settings[output]:
+                stack.enter_context(claim(settings[output]))
+        return JOBS[name](settings, reporter)
+
+
 def run(path: str, reporter: JsonReporter) -> int:
     """Run the job of a job file, send its result or what went wrong, and give the exit status."""
     try:
         name, settings = read_job(path)
         if reporter.cancel_requested():  # before anything was done
             raise Cancelled
-        with ExitStack() as stack:
-            # Before the job imports torch, so that a second one for the same result ends at once.
-            for output in OUTPUTS:
-                if isinstance(settings.get(output), str) and settings[output]:
-                    stack.enter_context(claim(settings[output]))
-            result = JOBS[name](settings, reporter)
+        result = carry_out(name, settings, reporter)
     except (Cancelled, KeyboardInterrupt):
         reporter.send("error", kind="Cancelled", problem="The job was cancelled.", remedy="")
         return EXIT_CANCELLED

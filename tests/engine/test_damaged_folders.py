@@ -21,6 +21,7 @@ from plugin.engine.chips.resplit import split_chips
 from plugin.engine.config import ExportChipsConfig, SplitChipsConfig
 from plugin.engine.errors import EngineError, InputError, ResourceError
 from plugin.engine.events import Reporter
+from plugin.engine.strangers.images import beside
 
 JUNK = (None, True, -1, float("inf"), 1.5, "x", "", [], {}, [[]], {"a": 1}, 10**30, "../x", "é")
 
@@ -115,3 +116,8 @@ def test_a_dataset_that_outgrows_its_disk_is_refused_in_words_and_leaves_nothing
     with pytest.raises(ResourceError, match="File too large"), building(str(tmp_path / "chips")):
         raise OSError(errno.EFBIG, "File too large")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_without_an_ending_has_its_world_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "image.wld").write_text("1\n0\n0\n-1\n0\n0\n")
+    assert beside(tmp_path / "image") == [tmp_path / "image.wld"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -135,6 +136,25 @@ def test_a_job_that_cannot_be_is_refused_in_words(tmp_path: Path, job: Any, word
     (error,) = events(output)
     assert process.returncode == worker.EXIT_ERROR
     assert (error["event"], error["kind"]) == ("error", "InputError") and words in error["problem"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"protocol": 1, "job": "status", "config": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}", "too deep"),
+        ('{"protocol": 1, "job": ["status"], "config": {}}', "is unknown to this worker"),
+        ('{"protocol": 1, "job": "status", "config": {"a": ' + "9" * 5000 + "}}", "digits"),
+        (None, "no plain file"),
+    ],
+)
+def test_an_odd_job_file_is_refused_in_words(tmp_path: Path, text: Optional[str], words: str) -> None:
+    path = tmp_path / "job.json"
+    if text is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        worker.read_job(str(path))
 
 
 def test_wrong_settings_are_refused_before_torch_is_imported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from plugin.engine.jobs import JOBS as WORKER_JOBS
 from plugin.engine.models.classifier_arguments import read_arguments
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.model_file import save_model
+from plugin.engine.worker import carry_out
 
 torch.set_num_threads(1)
 
@@ -44,7 +46,7 @@ JOBS: dict[str, Job] = {
     "splitchips": lambda settings, reporter: split_chips(SplitChipsConfig.from_json(settings), reporter),
     "importchips": lambda settings, reporter: import_chips(ImportChipsConfig.from_json(settings), reporter),
     "convertchips": lambda settings, reporter: convert_chips(ConvertChipsConfig.from_json(settings), reporter),
-    **WORKER_JOBS,
+    **{name: partial(carry_out, name) for name in WORKER_JOBS},
 }
 SIZE = 32  # pixels of a chip
 # Of trainings: as short as can be, on the processor.

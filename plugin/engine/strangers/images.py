@@ -169,7 +169,7 @@ def _no_half_jpegs() -> Iterator[None]:
 
 def beside(path: Path) -> list[Path]:
     """The files that may say where an image lies, as far as they are there and no links."""
-    endings = (*WORLD_FILES, f"{path.suffix}w")
+    endings = (*WORLD_FILES, f"{path.suffix}w") if path.suffix else WORLD_FILES
     worlds = [path.with_suffix(found) for ending in endings for found in (ending, ending.upper())]
     return [found for found in (*dict.fromkeys(worlds), Path(f"{path}.aux.xml")) if is_plain(found)]
 
