@@ -11,7 +11,7 @@ from pathlib import Path
 import timm
 import torch
 
-from ..errors import InputError, ResourceError
+from ..errors import ResourceError
 from ..events import Reporter
 from .pretrained import BUILT_IN, PHOTO_STD, PUBLISHED, Package, choose_source, download_path
 from .weights_file import Weights, check_pickles, read_weights
@@ -111,9 +111,7 @@ def _published(network: str, pretrained: str, reporter: Reporter) -> Weights:
                 f"{file.url} could not be downloaded ({type(error).__name__}: {error}).",
                 f"Check the network, or fetch the file in another way and put it to {path}.",
             ) from error
-    if not _sha256(path).startswith(file.sha256):
-        raise InputError(f"The weights file {path} is damaged.", "Remove it, and download it again.")
-    weights = read_weights(str(path))
+    weights = read_weights(str(path), file.sha256)
     return Weights(
         weights.tensors,
         f"{entry.title}, licence {entry.licence}",
@@ -121,11 +119,3 @@ def _published(network: str, pretrained: str, reporter: Reporter) -> Weights:
         tuple(channel.wavelength for channel in entry.channels),
         tuple(channel.std for channel in entry.channels),
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()

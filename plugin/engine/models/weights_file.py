@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -52,12 +53,15 @@ class Weights:
         return self.band_names
 
 
-def read_weights(path: str) -> Weights:
+def read_weights(path: str, sha256: str = "") -> Weights:
     """Read a file of tensors without running anything in it.
 
+    Args:
+        sha256: How the file's SHA-256 must begin.
+
     Raises:
-        InputError: There is no such file, it holds something else than named tensors of numbers, or this PyTorch is too
-            old to be trusted with it.
+        InputError: There is no such file, it is another than the one that is wanted, it holds something else than
+            named tensors of numbers, or this PyTorch is too old to be trusted with it.
         ResourceError: It does not fit into memory.
     """
     check_weights_path(path)
@@ -65,6 +69,8 @@ def read_weights(path: str) -> Weights:
         check_pickles(path)
     try:
         data = read_whole(path)
+        if not hashlib.sha256(data).hexdigest().startswith(sha256):
+            raise InputError(f"The weights file {path} is damaged.", "Remove it, and download it again.")
         if path.lower().endswith(".safetensors"):
             content, metadata = load(data), metadata_in(data)
         else:
