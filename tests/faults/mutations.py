@@ -27,11 +27,12 @@ from server import Outcome, Server, remove_tree
 from synthetic import write_raster
 
 from plugin.engine.errors import Cancelled, EngineError
+from plugin.engine.models.whole_file import COPIES
 from plugin.engine.worker import JsonReporter
 from plugin.engine.worker import run as run_job_file
 
 MOST_SECONDS = 10.0
-MOST_MEMORY = 2_000_000_000  # bytes
+MOST_MEMORY = 2_000_000_000  # bytes, beside weights that are read whole: so large as they are, the user chose them
 LONGEST_TEXT = 1000
 # Of Python and torch, in what a user reads.
 RAW_WORDS = re.compile(r"Traceback|weights_only|torch\.load|File \"|0x[0-9a-f]{8}| object at ")
@@ -198,7 +199,7 @@ class Mutating:
         with watching(self.outside, self.outside / "images") as watch:
             self.deaf.calls()
             outcome = self._read(case)
-            found = self._faults(outcome)
+            found = self._faults(outcome, self._weights_bytes(case))
             found += [f"touched: {text}" for text in watch.seen()[:4]]
         calls = self.deaf.calls()
         if calls:
@@ -257,12 +258,18 @@ class Mutating:
         settings = filled(case.reading.settings, subject=subject, stock=self.stock, out=self.work / "out")
         return self.server.call(lambda heard: bool(JOBS[case.reading.job](settings, heard)), MOST_SECONDS)
 
-    def _faults(self, outcome: Outcome) -> list[str]:
+    def _weights_bytes(self, case: Case) -> int:
+        """What a file of weights may take in memory."""
+        path = self._subject(case)
+        return COPIES * path.stat().st_size if path.suffix in (".pth", ".safetensors") and path.is_file() else 0
+
+    @staticmethod
+    def _faults(outcome: Outcome, weights_bytes: int) -> list[str]:
         """What is wrong with the way a job ended."""
         found = []
         if outcome.end not in ("result", "refused"):
             found.append(str(outcome))
-        if outcome.memory > MOST_MEMORY:
+        if outcome.memory > MOST_MEMORY + weights_bytes:
             found.append(f"took {outcome.memory / 1e9:.2f} GB")
         for text in outcome.texts:
             if len(text) > LONGEST_TEXT:
