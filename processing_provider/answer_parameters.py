@@ -105,6 +105,10 @@ class FeatureSink(Destination):
         """Nothing: what it holds depends on the model."""
         return None
 
+    def wished(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> str:
+        """As far as it is a file."""
+        return super().wished(algorithm, parameters, context) or ""
+
 
 def device_row() -> Row:
     """Where the network calculates."""
