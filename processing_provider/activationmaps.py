@@ -10,9 +10,10 @@ from ..plugin.engine.config import ActivationMapsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_bands, device_row, image_settings
+from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .looks import SavedStyle
+from .looks import Look, SavedStyle
 from .parameters import InputFile, InputFolder, Parameters, Row, Setting
 
 
@@ -101,6 +102,7 @@ class ActivationMaps(WorkerAlgorithm):
             settings[name] = settings[name] or ""
         if settings["kind"] != "filters":
             settings.update(image_settings(self, parameters, context, settings["input_folder"]))
+            self._name = map_name(self, parameters, context)
         return settings
 
     def check(self, config: ActivationMapsConfig) -> None:
@@ -113,5 +115,8 @@ class ActivationMaps(WorkerAlgorithm):
         """Look into the network in the worker."""
         found = self.run_worker(settings, reporter)
         if settings["kind"] == "class_activation":
-            self.show(found["output"], SavedStyle(), context)
+            title = tr("{}, activation of {}").format(self._name, settings["target_class"])
+            self.show(found["output"], title, SavedStyle(), context)
+        elif settings["kind"] == "feature_maps":
+            self.show(found["output"], tr("{}, feature maps").format(self._name), Look(), context)
         return {name.upper(): found[name] for name in ("output", "picture", "pictures")}

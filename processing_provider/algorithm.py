@@ -26,6 +26,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QCoreApplication, QTimer
 from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtWidgets import QWidget
 
 from ..plugin import setup
 from ..plugin.engine.config import JobConfig
@@ -36,12 +37,13 @@ from ..plugin.environment import require_python
 from ..plugin.worker_process import run_job
 from .features import FeatureSource
 from .feedback import FeedbackReporter
+from .layer_names import file_name
 from .layer_parameters import Polygons, Raster, Rasters
 from .layers import hidden_in_qgis, raster_layers
-from .looks import FootprintStyle, Look
+from .looks import FootprintStyle, GreyStyle, Look
 from .parameters import Destination, Parameters, Row, ValueRow
 from .places import check_closed, check_kept, place_wished, places_read
-from .showing import dress, show_again
+from .showing import dress, entitle, forget, keep_below, show_again
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 PYTHON_SETTING = "terrazzo/python"
@@ -67,11 +69,13 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     CONFIG: type[JobConfig]
     GROUP = ("", "")  # id, name
+    KEEPS_BEST = False  # whether Cancel may keep what there is
 
     def __init__(self) -> None:
         super().__init__()
         self._results: dict[str, Any] = {}
         self._looks: dict[str, Look] = {}  # of results, by their sources
+        self._given: Parameters = {}
 
     # --- what each algorithm declares
 
@@ -139,6 +143,12 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         lines += [f"<p><b>{label}</b><br>{text}</p>" for label, text in texts]
         return "\n".join(lines)
 
+    def createCustomParametersWidget(self, parent: Optional[QWidget] = None) -> QWidget:
+        """The dialog; here and not above, because `qgis_process` needs none."""
+        from .dialog import Dialog
+
+        return Dialog(self, parent=parent)
+
     def initAlgorithm(self, configuration: Any = None) -> None:
         """Declare parameters and outputs."""
         for row in self.rows():
@@ -169,12 +179,14 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         """Do the job; a cancelled one has no results."""
         reporter = FeedbackReporter(feedback)
+        self._given = parameters
         try:
             with in_words(), gdal_errors(), scratch_folder() as folder:
                 settings = write_features(self._settings, folder, reporter)
                 # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
-                settings.update(self.destinations(parameters, context))
-                self._results = self.work(settings, context, reporter)
+                wished = self.destinations(parameters, context)
+                self._results = self.work({**settings, **wished}, context, reporter)
+                forget({wished.get(name.lower()) for name, path in self._results.items() if path is None}, context)
                 return self._results
         except Cancelled:
             return {}
@@ -184,18 +196,36 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         show_again(self._results.values(), self._looks)
         return {}
 
-    def show(self, source: Optional[str], look: Look, context: QgsProcessingContext) -> None:
-        """Give a layer of the results its look, in the project as well where its file is shown there already."""
+    def show(self, source: Optional[str], name: str, look: Look, context: QgsProcessingContext) -> None:
+        """Give a layer of the results its name and look; the look in the project as well, where its file is there."""
         if source:
             self._looks[source] = look
+            entitle(source, name, self._given, context)
             dress(source, look, context)
+
+    def show_probabilities(
+        self, source: Optional[str], name: str, classes: Optional[str], context: QgsProcessingContext
+    ) -> None:
+        """Give a raster of probabilities its name and look; beside a raster of classes it waits below it, switched off.
+
+        Args:
+            source: The raster's; None where there is none.
+            name: What the raster of classes is called.
+            classes: The source of the raster of classes; None where there is none.
+            context: QGIS's.
+        """
+        self.show(source, tr("{}, probabilities").format(name), GreyStyle(), context)
+        if source and classes and context.willLoadLayerOnCompletion(classes):
+            keep_below(source, classes, context)
 
     def show_footprints(self, dataset: str, context: QgsProcessingContext) -> str:
         """Ask QGIS to add the footprints of a dataset to the project; gives their source, and headless no more."""
         source = f"{Path(dataset) / 'chips.gpkg'}|layername=chips"
-        details = QgsProcessingContext.LayerDetails(tr("Chip footprints"), context.project(), "FOOTPRINTS")
+        name = file_name(dataset)
+        title = tr("{}: chips").format(name) if name else tr("Chip footprints")
+        details = QgsProcessingContext.LayerDetails(title, context.project(), "FOOTPRINTS")
         context.addLayerToLoadOnCompletion(source, details)
-        self.show(source, FootprintStyle(), context)
+        self.show(source, title, FootprintStyle(), context)
         return source
 
     def _warn_of_layers(

@@ -28,6 +28,7 @@ from .answer_styles import ClassStyle, Titles, set_titles
 from .features import ANY_KIND, feature_source
 from .field_names import unlike, warn_of_cut_names
 from .geopackage import UNSAVED
+from .layer_names import answer_name
 from .layer_parameters import Features, Raster
 from .layers import gdal_path, given_crs, layer_crs, raster_layer
 from .list_parameters import Bands
@@ -132,6 +133,7 @@ class ClassifyFeatures(WorkerAlgorithm):
             raise InputError("No FEATURES are given.", "Choose a vector layer.")
         self._source: QgsProcessingFeatureSource = source.source
         self._own_crs = source.own_crs
+        self._name = answer_name(source.title, settings["model"])
         settings["features"] = source
         self._place = place_wished(parameters.get("OUTPUT"), context)
         return settings
@@ -148,13 +150,12 @@ class ClassifyFeatures(WorkerAlgorithm):
 
     def destinations(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """None for the worker; the layer is opened when its answers are there."""
-        self._parameters = parameters
         return {}
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker, then write the features."""
         # Claimed before the work, which may be long.
-        with WholeSink(self, self._parameters, "OUTPUT", context) as output:
+        with WholeSink(self, self._given, "OUTPUT", context) as output:
             return self._classify(settings, output, context, reporter)
 
     def _classify(
@@ -181,7 +182,7 @@ class ClassifyFeatures(WorkerAlgorithm):
         style = Titles(titles)
         if not answers.several:
             style = ClassStyle(wanted[0].name, self._header.classes, titles)
-        self.show(name, style, context)
+        self.show(name, self._name, style, context)
         in_memory = context.temporaryLayerStore().mapLayer(name)
         if in_memory is not None:
             set_titles(in_memory, titles)
@@ -210,5 +211,5 @@ class ClassifyFeatures(WorkerAlgorithm):
             written.setGeometry(feature.geometry())
             written.setAttributes([*feature.attributes(), *values])
             if not output.sink.addFeature(written, QgsFeatureSink.Flag.FastInsert):
-                raise QgsProcessingException(self.writeFeatureError(output.sink, self._parameters, "OUTPUT"))
+                raise QgsProcessingException(self.writeFeatureError(output.sink, self._given, "OUTPUT"))
         return count

@@ -20,6 +20,7 @@ from .answer_parameters import (
     threshold_row,
 )
 from .answer_styles import GivenStyle, Titles
+from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
@@ -105,6 +106,7 @@ class ClassifyScenes(WorkerAlgorithm):
         self._header = classifier_header(settings["model"])
         check_bands(settings["bands"], self._header)
         settings.update(image_settings(self, parameters, context, settings["input_folder"]))
+        self._name = map_name(self, parameters, context)
         return settings
 
     def check(self, config: ClassifyScenesConfig) -> None:
@@ -122,7 +124,8 @@ class ClassifyScenes(WorkerAlgorithm):
             settings["table"] = None  # which the dialog may have filled in
         answers = Answers.of(self._header, settings["threshold"])
         found = self.run_worker(settings, reporter)
-        self.show(found["output"], SavedStyle(), context)
-        self.show(found["grid"], GivenStyle(grid_style(answers)), context)
-        self.show(found["table"], Titles(field_titles(answers.fields())), context)
+        self.show(found["output"], self._name, SavedStyle(), context)
+        self.show_probabilities(found["probabilities"], self._name, found["output"], context)
+        self.show(found["grid"], tr("{}, grid").format(self._name), GivenStyle(grid_style(answers)), context)
+        self.show(found["table"], self._name, Titles(field_titles(answers.fields())), context)
         return {name.upper(): found[name] for name in ("output", "probabilities", "grid", "table")}

@@ -25,6 +25,8 @@ class FeedbackReporter(Reporter):
 
     def __init__(self, feedback: QgsProcessingFeedback) -> None:
         self.feedback = feedback
+        # What a training and its dialog tell each other; a feedback of QGIS knows of Cancel alone.
+        self.feedback.has_best, self.feedback.finish_wanted = False, False
         self.stage = ""
         self.told = 0.0
 
@@ -50,10 +52,15 @@ class FeedbackReporter(Reporter):
     def epoch(self, record: dict[str, Any]) -> None:
         """A line of figures under those of the epochs before, in the log's even spaced font."""
         self.feedback.pushCommandInfo(epoch_line(record))
+        self.feedback.has_best = True
 
     def cancel_requested(self) -> bool:
         """Whether the user pressed Cancel."""
         return self.feedback.isCanceled()
+
+    def finish_requested(self) -> bool:
+        """Whether the user chose in a training's dialog to keep its best epoch."""
+        return self.feedback.finish_wanted
 
 
 def epoch_line(record: dict[str, Any]) -> str:

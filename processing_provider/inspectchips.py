@@ -9,6 +9,7 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 from ..plugin.engine.config import InspectChipsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
+from .layer_names import file_name
 from .looks import OutlineStyle
 from .parameters import InputFolder, OutputFile, OutputVector, Parameters, Row, Setting
 
@@ -102,6 +103,8 @@ class InspectChips(WorkerAlgorithm):
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Inspect in the worker, where there is matplotlib."""
         found = self.run_worker(settings, reporter)
-        self.show(found["suspects"], OutlineStyle("reason"), context)
+        name = file_name(settings["chips"])
+        title = tr("{}: chips to look at").format(name) if name else tr("Chips to look at")
+        self.show(found["suspects"], title, OutlineStyle("reason"), context)
         numbers = {name: found[key] for name, key in NUMBERS.items()}
         return {"REPORT": found["report"], "SUSPECTS": found["suspects"], **numbers}

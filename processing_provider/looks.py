@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from qgis.core import QgsCategorizedSymbolRenderer, QgsFillSymbol, QgsMapLayer, QgsRendererCategory
+from qgis.core import (
+    QgsCategorizedSymbolRenderer,
+    QgsContrastEnhancement,
+    QgsFillSymbol,
+    QgsMapLayer,
+    QgsRendererCategory,
+    QgsSingleBandGrayRenderer,
+)
 from qgis.PyQt.QtCore import QCoreApplication
 
 # Told apart over any image, and by people who confuse red and green.
@@ -56,6 +63,23 @@ class OutlineStyle(Look):
             symbol = QgsFillSymbol.createSimple({"style": "no", "outline_color": color, "outline_width": "0.7"})
             categories.append(QgsRendererCategory(value, symbol, str(value)))
         layer.setRenderer(QgsCategorizedSymbolRenderer(self.field, categories))
+
+
+class GreyStyle(Look):
+    """Draws the first band of a raster of shares, from black at 0 to white at 1."""
+
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
+        provider = layer.dataProvider()
+        stretch = QgsContrastEnhancement(provider.dataType(1))
+        stretch.setMinimumValue(0)
+        stretch.setMaximumValue(1)
+        stretch.setContrastEnhancementAlgorithm(
+            QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum
+        )
+        renderer = QgsSingleBandGrayRenderer(provider, 1)
+        renderer.setContrastEnhancement(stretch)
+        layer.setRenderer(renderer)
 
 
 class SavedStyle(Look):

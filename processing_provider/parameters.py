@@ -30,7 +30,7 @@ from qgis.core import (
 
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
-from .places import place_wished
+from .places import place_wished, wanted
 
 Parameters = dict
 
@@ -217,7 +217,18 @@ class OutputFile(Destination):
 
 
 @dataclass(frozen=True)
-class OutputRaster(Destination):
+class OutputLayer(Destination):
+    """A layer to write, which QGIS may add to the project."""
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """Its absolute path; None where an optional one is not wanted."""
+        if not wanted(parameters.get(self.name), context):
+            return None  # of the empty cell of a batch QGIS would make a layer to load
+        return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
+
+
+@dataclass(frozen=True)
+class OutputRaster(OutputLayer):
     """A raster to write."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
@@ -226,13 +237,9 @@ class OutputRaster(Destination):
             self.name, self.label, optional=self.optional, createByDefault=not self.optional
         )
 
-    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Its absolute path; None where an optional one is not wanted."""
-        return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
-
 
 @dataclass(frozen=True)
-class OutputVector(Destination):
+class OutputVector(OutputLayer):
     """A layer of polygons to write."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
@@ -241,10 +248,6 @@ class OutputVector(Destination):
         return QgsProcessingParameterVectorDestination(
             self.name, self.label, type=kind, optional=self.optional, createByDefault=True
         )
-
-    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Its absolute path; None where an optional one is not wanted."""
-        return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
 
 
 def absolute(path: str) -> Optional[str]:

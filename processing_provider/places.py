@@ -68,6 +68,11 @@ def place_wished(given: Any, context: QgsProcessingContext) -> Place:
     return Place(_absolute(text))
 
 
+def wanted(given: Any, context: QgsProcessingContext) -> bool:
+    """Whether an output is to be written, by what a parameter holds."""
+    return bool(_text(given.sink if isinstance(given, QgsProcessingOutputLayerDefinition) else given, context))
+
+
 def place_read(given: Any, context: QgsProcessingContext) -> Place:
     """Where an input layer is read from, by what a parameter holds."""
     if isinstance(given, QgsProcessingFeatureSourceDefinition):

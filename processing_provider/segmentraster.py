@@ -9,6 +9,7 @@ from qgis.core import QgsProcessingContext
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
+from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
@@ -76,6 +77,7 @@ class SegmentRaster(WorkerAlgorithm):
         settings = super().read(parameters, context)
         self._header = read_header(settings["model"] or "")
         settings.update(mapped_raster(self, parameters, context))
+        self._name = map_name(self, parameters, context)
         return settings
 
     def check(self, config: SegmentRasterConfig) -> None:
@@ -87,5 +89,6 @@ class SegmentRaster(WorkerAlgorithm):
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Map in the worker."""
         found = self.run_worker(settings, reporter)
-        self.show(found["output"], SavedStyle(), context)
+        self.show(found["output"], self._name, SavedStyle(), context)
+        self.show_probabilities(found["probabilities"], self._name, found["output"], context)
         return {"OUTPUT": found["output"], "PROBABILITIES": found["probabilities"]}

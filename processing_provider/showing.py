@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,14 +18,16 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingLayerPostProcessorInterface,
+    QgsProcessingOutputLayerDefinition,
     QgsProject,
     QgsRasterLayer,
     QgsVectorLayer,
 )
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QCoreApplication, QObject, QThread, pyqtSignal
+from qgis.PyQt.QtCore import QCoreApplication, QObject, QThread, QTimer, pyqtSignal
 
 from .looks import Look
+from .parameters import absolute
 from .places import Place, layer_place, place_of
 
 # The ids of layers that were in the project before their file was written again.
@@ -42,6 +44,7 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
     def __init__(self, look: Look) -> None:
         super().__init__()
         self.look = look
+        self.above: Optional[str] = None  # the source of the layer that this one waits below
 
     def postProcessLayer(
         self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -50,6 +53,10 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
         if layer.id() not in _reloaded:
             self.look.draw(layer)
             layer.triggerRepaint()
+            if self.above is not None:
+                above, identity = place_of(self.above, "gdal"), layer.id()
+                # Not now: QGIS may not have added the other one yet.
+                QTimer.singleShot(0, lambda: _put_below(identity, above))
 
 
 # A context deletes its post-processors at its end and keeps no Python object alive until then.
@@ -62,6 +69,55 @@ def dress(source: str, look: Look, context: QgsProcessingContext) -> None:
         dresser = _Dresser(look)
         _kept[:] = [*(earlier for earlier in _kept if not sip.isdeleted(earlier)), dresser]
         context.layerToLoadOnCompletionDetails(source).setPostProcessor(dresser)
+
+
+def entitle(source: str, name: str, parameters: Mapping[str, Any], context: QgsProcessingContext) -> None:
+    """If QGIS will add a layer to the project, let it call it so, unless the user or a model names that output.
+
+    Args:
+        source: The layer's.
+        name: For the layer; where the user wants them named after their files, QGIS does that.
+        parameters: The algorithm's.
+        context: QGIS's.
+    """
+    if context.willLoadLayerOnCompletion(source):
+        details = context.layerToLoadOnCompletionDetails(source)
+        given = parameters.get(details.outputName)
+        if not (isinstance(given, QgsProcessingOutputLayerDefinition) and given.destinationName):
+            details.name = name
+
+
+def forget(paths: Collection[Optional[str]], context: QgsProcessingContext) -> None:
+    """Let QGIS not look for layers that were wished but do not come of these settings, as a table of a raster."""
+    wished = context.layersToLoadOnCompletion()
+    there = {source: details for source, details in wished.items() if absolute(source) not in paths}
+    if len(there) < len(wished):
+        context.setLayersToLoadOnCompletion(there)
+
+
+def keep_below(source: str, above: str, context: QgsProcessingContext) -> None:
+    """Let a layer that has its look be added to the project switched off, and below another raster of the results."""
+    if context.willLoadLayerOnCompletion(source):
+        dresser = context.layerToLoadOnCompletionDetails(source).postProcessor()
+        if isinstance(dresser, _Dresser):
+            dresser.above = above
+
+
+def _put_below(identity: str, above: Place) -> None:
+    """Switch a layer off in the legend, and move it below another one of the same group."""
+    project = QgsProject.instance()
+    node = project.layerTreeRoot().findLayer(identity)
+    if node is None:
+        return
+    node.setItemVisibilityChecked(False)
+    layers = (layer for layer in project.mapLayers().values() if _same(layer_place(layer), above))
+    others = [project.layerTreeRoot().findLayer(layer.id()) for layer in layers]
+    rows = node.parent().children()
+    places = [rows.index(other) for other in others if other in rows]
+    if places and rows.index(node) < max(places):
+        group = node.parent()
+        group.insertChildNode(max(places) + 1, node.clone())  # first: a layer without a node leaves the project
+        group.removeChildNode(node)
 
 
 class _Errand(QObject):

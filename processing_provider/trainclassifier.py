@@ -19,6 +19,7 @@ class TrainClassifier(WorkerAlgorithm):
 
     CONFIG = TrainClassifierConfig
     GROUP = ("training", "Training")
+    KEEPS_BEST = True
 
     def name(self) -> str:
         """The id in scripts; it stays."""

@@ -18,6 +18,7 @@ class TrainSegmenter(WorkerAlgorithm):
 
     CONFIG = TrainSegmenterConfig
     GROUP = ("training", "Training")
+    KEEPS_BEST = True
 
     def name(self) -> str:
         """The id in scripts; it stays."""

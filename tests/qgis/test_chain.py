@@ -60,6 +60,20 @@ def test_the_map_opens_in_the_names_and_colours_of_the_labels(chain, provider):
     assert shown == {1: ("water", "#3366cc"), 2: ("field", "#cccc33"), 3: ("forest", "#116622")}
 
 
+def test_a_map_in_the_project_is_called_by_image_and_model(chain, provider, scene, tmp_path):
+    import processing
+
+    project, before = QgsProject.instance(), set(QgsProject.instance().mapLayers())
+    given = {"INPUT": scene[0], "MODEL": chain["model"]["OUTPUT"], "DEVICE": "cpu", "OUTPUT": str(tmp_path / "a.tif"),
+             "PROBABILITIES": str(tmp_path / "b.tif")}  # fmt: skip
+    try:
+        processing.runAndLoadResults("terrazzo:segmentraster", given, feedback=Listener())
+        names = {layer.name() for key, layer in project.mapLayers().items() if key not in before}
+        assert names == {"image: model", "image: model, probabilities"}
+    finally:
+        project.removeMapLayers([key for key in project.mapLayers() if key not in before])
+
+
 def test_the_saved_model_is_valid(provider):
     model = QgsProcessingModelAlgorithm()
     assert model.fromFile(str(MODEL))
