@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign import bring_in, convert, make_dataset
+from foreign import bring_in, convert, make_dataset, photo, write_image
 from synthetic import write_dataset
 
 from plugin.engine.chips.builder import building
@@ -21,7 +21,7 @@ from plugin.engine.chips.resplit import split_chips
 from plugin.engine.config import ExportChipsConfig, SplitChipsConfig
 from plugin.engine.errors import EngineError, InputError, ResourceError
 from plugin.engine.events import Reporter
-from plugin.engine.strangers.images import beside
+from plugin.engine.strangers.images import beside, open_image
 
 JUNK = (None, True, -1, float("inf"), 1.5, "x", "", [], {}, [[]], {"a": 1}, 10**30, "../x", "é")
 
@@ -121,3 +121,11 @@ def test_a_dataset_that_outgrows_its_disk_is_refused_in_words_and_leaves_nothing
 def test_an_image_without_an_ending_has_its_world_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "image.wld").write_text("1\n0\n0\n-1\n0\n0\n")
     assert beside(tmp_path / "image") == [tmp_path / "image.wld"]
+
+
+@pytest.mark.parametrize("ending", [".aux.xml", ".ovr", ".msk"])
+def test_what_belongs_to_an_image_is_no_link(tmp_path: Path, ending: str) -> None:
+    path = write_image(tmp_path / "image.tif", photo(0))
+    (tmp_path / f"image.tif{ending}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        open_image(path)

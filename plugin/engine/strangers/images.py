@@ -15,7 +15,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..errors import InputError
-from ..files import readable_size
+from ..files import SIDECARS, readable_size
 from .crs import fault_of_crs
 from .paths import check_plain, inside, is_plain, read_bytes
 from .texts import LARGEST_XML, parse_xml
@@ -110,6 +110,9 @@ def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _open(path: Path, drivers: Sequence[str], siblings: Sequence[str]) -> gdal.Dataset:
     check_plain(path)
+    for ending in SIDECARS:  # which GDAL may open although they are not among the siblings
+        if Path(f"{path}{ending}").is_symlink():
+            raise OSError(f"{path.name}{ending} is a link")
     image = gdal.OpenEx(
         str(path.absolute()), gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers),
         sibling_files=[path.name, *siblings],
