@@ -428,7 +428,7 @@ def test_run_lengths_that_do_not_fit_are_damage() -> None:
         ([{**LAKE, "category_id": 9}], {}, "category 9, which it does not name"),
         ([{**LAKE, "segmentation": [[1, 2, 3]]}], {}, "a polygon needs three places"),
         ([{**LAKE, "segmentation": {"size": [5, 5], "counts": [25]}}], {}, r"its size is \[5, 5\]"),
-        ([{**LAKE, "segmentation": [[1, 1, 2, float("inf"), 3, 3]]}], {}, "a polygon needs three places"),
+        ([{**LAKE, "segmentation": [[1, 1, 2, float("inf"), 3, 3]]}], {}, "a polygon lies far outside"),
         ([{**LAKE, "segmentation": "x"}], {}, "neither polygons nor run lengths"),
         ([LAKE], {"images": [{"id": 7, "file_name": "../a.jpg"}]}, "lies outside of its folder"),
         ([LAKE], {"images": [{"id": 7}]}, "are damaged"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 import struct
@@ -441,3 +442,28 @@ def test_an_arcgis_folder_whose_descriptions_are_links_is_refused(tmp_path: Path
     (folder / "map.txt").symlink_to(tmp_path / "map.txt")
     with pytest.raises(InputError, match="outside of its folder"):
         bring_in(folder)
+
+
+def test_whatever_a_style_holds_it_is_read_or_refused(tmp_path: Path) -> None:
+    from plugin.engine.classes import ClassTable
+    from plugin.engine.mapping.style import write_qml
+    from plugin.engine.strangers.styles import LONGEST, read_style
+
+    write_qml(tmp_path / "map.qml", ClassTable.from_rows([(value, f"class {value}", None) for value in range(9)]))
+    whole = (tmp_path / "map.qml").read_bytes()
+    assert [line.label for line in read_style(whole).classes] == [f"class {value}" for value in range(9)]
+    read = 0
+    for seed in range(400):
+        rng = random.Random(seed)
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 6)):
+            place, length = rng.randrange(len(data)), rng.randint(0, 30)
+            piece = rng.choice((b"", b"\0", b"<x>", b"&lt;", b'"', b"paletted", b"9" * 400, b"\xff\xfe", data[:length]))
+            data[place : place + rng.choice((0, 1, length))] = piece
+        try:
+            style = read_style(bytes(data))
+        except ValueError:
+            continue
+        read += 1
+        assert all(len(line.label) <= LONGEST and len(line.values) == 1 for line in style.classes)
+    assert 20 < read < 400
