@@ -59,22 +59,26 @@ class ActivationMaps(WorkerAlgorithm):
             Raster("INPUT", tr("Image"), tr(
                 "The raster to look at. It needs the bands that the model was trained on, at about the same pixel "
                 "size."), optional=True),
-            InputFolder("INPUT_FOLDER", tr("Folder of photographs, instead of an image"), tr(
+            InputFolder("INPUT_FOLDER", tr("Or a folder of photographs"), tr(
                 "For class activation of a classifier: each image in it, and in the folders in it, becomes a picture."),
                 optional=True),
             Setting("TARGET_CLASS", tr("Class"), tr(
                 "The class to show, by its value or name. A raster needs one; empty, each photograph shows its "
                 "likeliest."), optional=True),
-            Setting("LAYER", tr("Layer (empty: the last of the features)"), tr(
-                "The layer to listen to, by its name in the list that feature_maps writes to the log."), optional=True),
+            Setting("LAYER", tr("Layer (empty: the last)"), tr(
+                "The layer to listen to, by its name in the list that feature_maps writes to the log. Empty: the last "
+                "of "
+                "the features."), optional=True),
             Setting("CHANNELS", tr("Channels of feature maps"), tr("The first ones of the layer are written.")),
             Extent("EXTENT", tr("Extent"), tr("Look only at this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Look only inside these polygons; outside is nodata."), optional=True),
-            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
-                "The image's band, by number from 1, for each band of the model.")),
-            Setting("STRIDE", tr("Stride of chips (pixels; empty: half a chip)"), tr(
-                "For classifiers: chips this far apart are looked at and blended, each with most weight in its "
+            Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
+                "The image's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
+                "in "
+                "order.")),
+            Setting("STRIDE", tr("Stride (empty: half a chip)"), tr(
+                "For classifiers: chips so many pixels apart are looked at and blended, each with most weight in its "
                 "middle. Smaller is smoother and slower."), advanced=True),
             Setting("TILE_SIZE", tr("Tile size (pixels)"), tr(
                 "Side of the squares that are worked on at once. Halve it when memory runs out."), advanced=True),

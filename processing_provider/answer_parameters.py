@@ -118,8 +118,9 @@ def device_row() -> Row:
 
 def threshold_row() -> Row:
     """From which probability a class counts."""
-    return Setting("THRESHOLD", tr("Threshold (0 to 1; empty: the model's)"), tr(
-        "The probability from which a class counts. Of several classes a chip, each; of two, the second one, else the "
+    return Setting("THRESHOLD", tr("Threshold (empty: the model's)"), tr(
+        "The probability from which a class counts, 0 to 1. Of several classes a chip, each; of two, the second one, "
+        "else the "
         "first one is taken; of more, the likeliest has to reach it, or there is no class. Empty: as the model says, "
         "which for one class a chip is the likeliest."), optional=True, decimals=3)  # fmt: skip
 

@@ -107,8 +107,10 @@ class ClassifyFeatures(WorkerAlgorithm):
             Setting("SURROUNDINGS", tr("Ground around a feature"), tr(
                 "auto: as in training. keep: the network sees it. blacken: it counts as missing; not for points."),
                 advanced=True),
-            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
-                "The image's band, by number from 1, for each band of the model.")),
+            Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
+                "The image's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
+                "in "
+                "order.")),
             threshold_row(),
             Text("PREFIX", tr("Prefix of the new fields"), tr(
                 "The fields value, class, confidence and probability_… get it in front of their names."),

@@ -64,25 +64,28 @@ class ClassifyScenes(WorkerAlgorithm):
             Raster("INPUT", tr("Image"), tr(
                 "The raster to classify. It needs the bands that the model was trained on, at about the same pixel "
                 "size."), optional=True),
-            InputFolder("INPUT_FOLDER", tr("Folder of photographs, instead of an image"), tr(
+            InputFolder("INPUT_FOLDER", tr("Or a folder of photographs"), tr(
                 "Each image in it, and in the folders in it, is classified: the square in its middle, resampled to the "
                 "model's chip size."), optional=True),
             InputFile("MODEL", tr("Model file"), tr(
                 "The .safetensors file that “Train a classifier” wrote."),
                 filter=tr("Model files") + " (*.safetensors)"),
-            Setting("STRIDE", tr("Stride (pixels; empty: chip size)"), tr(
-                "From one chip to the next. It is the pixel size of the result: the chip size lays chips side by side, "
+            Setting("STRIDE", tr("Stride (empty: chip size)"), tr(
+                "Pixels from one chip to the next. It is the pixel size of the result: the chip size lays chips side "
+                "by side, "
                 "1 classifies every pixel by the chip around it.")),
             Extent("EXTENT", tr("Extent"), tr("Classify only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Classify only steps whose middle lies in these polygons."), optional=True),
-            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
-                "The image's band, by number from 1, for each band of the model.")),
+            Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
+                "The image's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
+                "in "
+                "order.")),
             threshold_row(),
             Setting("EDGES", tr("At the edges of the raster"), tr(
                 "mirror: chips that reach out of the raster see its mirror image there. leave_out: their steps get no "
                 "class."), advanced=True),
-            Setting("MIN_VALID_SHARE", tr("Smallest share of a step with data (0 to 1)"), tr(
+            Setting("MIN_VALID_SHARE", tr("Minimum share of data (0 to 1)"), tr(
                 "Steps of whose ground less has data get no class."), advanced=True, decimals=2),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "Chips at once in the network. Halve it when memory runs out."), advanced=True),

@@ -13,7 +13,7 @@ from .algorithm import TerrazzoAlgorithm, tr
 from .class_table import COLUMNS
 from .features import feature_source
 from .labels import LabelRasters, check_labels, class_mapping, label_features
-from .layer_parameters import Extent, Features, FieldOf, NumberFieldOf, Polygons, Rasters
+from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
 from .layers import Images, bounds, chosen_extent, raster_layers
 from .list_parameters import Angles, Bands, Table
 from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
@@ -55,40 +55,35 @@ class ExportChips(TerrazzoAlgorithm):
 
     def _image_rows(self) -> list[Row]:
         return [
-            Rasters("INPUT", tr("Images"), tr(
-                "The rasters to cut chips from: any that GDAL opens, with any number of bands. Give either these or a "
-                "folder of images."), optional=True),
+            NeededRasters("INPUT", tr("Images"), tr(
+                "The rasters to cut chips from: any that GDAL opens, with any number of bands. They are needed, unless "
+                "a folder of images is given.")),
             InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
                 "A folder instead: all rasters in it, in the order of their names."), optional=True, advanced=True),
-            Setting("COMBINE", tr("Several images are"), tr(
-                "separate: each gives chips of its own; they need the same bands. mosaic: one large image, in which a "
-                "later raster lies on top; chips cross the seams. stack: bands of the same ground, such as an "
-                "orthophoto and a surface model, brought to the pixels of the first."), optional=True),
-            Setting("PIXEL_SIZE", tr("Pixel size of the chips (map units; empty: that of the first image)"), tr(
-                "Images of another pixel size are resampled to this one."), advanced=True, decimals=10),
         ]  # fmt: skip
 
     def _label_rows(self) -> list[Row]:
         return [
-            Setting("TASK", tr("Task"), tr(
-                "What the network shall learn. segmentation: the class of each pixel. classification: one class for "
-                "the whole chip, that of its feature or of most of its pixels. multilabel: all classes that a chip "
-                "shows. regression: a number for each pixel, such as a height. unlabelled: images only."),
-                optional=True),
-            Features("LABELS", tr("Label features"), tr(
+            Features("LABELS", tr("Label features (or rasters)"), tr(
                 "Polygons, lines or points that say what is where, in any CRS. Names and colours of the classes come "
-                "from the layer's style where it has them. Give either these or label rasters."), optional=True),
-            FieldOf("CLASS_FIELD", tr("Class field"), tr(
+                "from the layer's style where it has them. These or label rasters are needed, unless the task is "
+                "unlabelled."), optional=True),
+            FieldOf("CLASS_FIELD", tr("Class field (empty: one class)"), tr(
                 "The field of the label features that holds the class: whole numbers or texts. Without it all features "
                 "are one class, and what they leave free is the other."), optional=True, parent="LABELS"),
-            NumberFieldOf("VALUE_FIELD", tr("Value field (for regression)"), tr(
-                "The field of the label features that holds the numbers to learn."), optional=True, parent="LABELS"),
-            Rasters("LABEL_RASTERS", tr("Label rasters"), tr(
+            Rasters("LABEL_RASTERS", tr("Label rasters (or features)"), tr(
                 "Rasters of classes, or of numbers for regression, instead of features: one for each image in the "
                 "same order, or one for all. Another CRS or pixel size is brought to the image's."), optional=True),
             InputFolder("LABEL_FOLDER", tr("Folder of label rasters"), tr(
                 "A folder instead: each image's labels have its name, with any ending."), optional=True,
                 advanced=True),
+            Setting("TASK", tr("Task"), tr(
+                "What the network shall learn. segmentation: the class of each pixel. classification: one class for "
+                "the whole chip, that of its feature or of most of its pixels. multilabel: all classes that a chip "
+                "shows. regression: a number for each pixel, such as a height. unlabelled: images only."),
+                optional=True),
+            NumberFieldOf("VALUE_FIELD", tr("Value field (for regression)"), tr(
+                "The field of the label features that holds the numbers to learn."), optional=True, parent="LABELS"),
             Setting("BACKGROUND", tr("Ground outside the label features"), tr(
                 "auto: a class of its own where all features are one class, else unlabelled. ignore: unlabelled, so it "
                 "is neither learned nor tested. class: a class of its own, named background.")),
@@ -96,13 +91,22 @@ class ExportChips(TerrazzoAlgorithm):
 
     def _chip_rows(self) -> list[Row]:
         return [
-            Bands("BANDS", tr("Bands, such as 1-3,5 (empty: all)"), tr(
-                "The bands to use, by number from 1, in the order wanted. Empty takes all but an alpha band.")),
+            Setting("COMBINE", tr("Several images are"), tr(
+                "separate: each gives chips of its own; they need the same bands. mosaic: one large image, in which a "
+                "later raster lies on top; chips cross the seams. stack: bands of the same ground, such as an "
+                "orthophoto and a surface model, brought to the pixels of the first."), optional=True),
+            Setting("PIXEL_SIZE", tr("Pixel size (empty: first image)"), tr(
+                "In map units. Images of another pixel size are resampled to this one. Empty: that of the first "
+                "image."), advanced=True, decimals=10),
+            Bands("BANDS", tr("Bands (empty: all)"), tr(
+                "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty takes all but an alpha "
+                "band.")),
             Setting("CHIP_SIZE", tr("Chip size (pixels)"), tr(
                 "Width and height of a chip. A multiple of 32 suits every network; 256 shows enough surroundings for "
                 "most classes.")),
-            Setting("STRIDE", tr("Stride (pixels; empty: chip size)"), tr(
-                "How far one chip begins after the last. Less than the chip size makes them overlap: more chips, and "
+            Setting("STRIDE", tr("Stride (empty: chip size)"), tr(
+                "How many pixels one chip begins after the last. Less than the chip size makes them overlap: more "
+                "chips, and "
                 "each place seen in several surroundings.")),
             Setting("PLACEMENT", tr("Where chips lie"), tr(
                 "grid: side by side over the whole image. features: around the middle of each label feature. "
@@ -115,10 +119,10 @@ class ExportChips(TerrazzoAlgorithm):
 
     def _rare_rows(self) -> list[Row]:
         return [
-            Setting("NODATA", tr("Image value that means “no data”"), tr(
+            Setting("NODATA", tr("Image value for “no data”"), tr(
                 "Filling in the images that they do not declare, such as −9999. Without it their own nodata value "
                 "counts; what is infinite or no number is missing anyway."), advanced=True),
-            Setting("LABEL_NODATA", tr("Label value that means “no label”"), tr(
+            Setting("LABEL_NODATA", tr("Label value for “no label”"), tr(
                 "The value in the label rasters that is no class. Without it their own nodata value counts."),
                 advanced=True),
             Table("CLASS_TABLE", tr("Class table"), tr(
@@ -129,7 +133,7 @@ class ExportChips(TerrazzoAlgorithm):
             InputFile("CLASS_FILE", tr("Class table as a file"), tr(
                 "The same as a .csv file with the header {}, or as a .json list of objects with these keys.").format(
                 ",".join(COLUMNS)), filter=tr("Class tables") + " (*.csv *.json)", optional=True, advanced=True),
-            Number("BUFFER", tr("Buffer around points and lines (map units)"), tr(
+            Number("BUFFER", tr("Buffer around points and lines"), tr(
                 "How far labels reach around points and lines, in units of the first image's CRS; mind that those may "
                 "be degrees. 0 labels the pixels that they touch."), optional=True, advanced=True),
             Setting("OVERLAP_RULE", tr("Where label features overlap"), tr(
@@ -149,10 +153,12 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("RANDOM_CHIPS", tr("Random chips"), tr(
                 "For random chips: about how many places to try. Chips without labels are left out."),
                 optional=True, advanced=True),
-            Setting("MIN_DISTANCE", tr("Minimum distance of random chips (pixels; empty: half a chip)"), tr(
-                "For random chips: how far their centres are apart at least."), advanced=True),
-            Angles("ROTATIONS", tr("Rotations, such as 0,90,180 (degrees; empty: none)"), tr(
-                "Cuts each chip once for each of these angles, clockwise. Angles other than quarter turns resample the "
+            Setting("MIN_DISTANCE", tr("Distance of random chips"), tr(
+                "For random chips: how many pixels their centres are apart at least. Empty: half a chip."),
+                advanced=True),
+            Angles("ROTATIONS", tr("Rotations, such as 0,90,180"), tr(
+                "Cuts each chip once for each of these angles in degrees, clockwise. Empty: none. Angles other than "
+                "quarter turns resample the "
                 "image."), advanced=True),
             Setting("BLACKEN", tr("Blacken the surroundings"), tr(
                 "For chips around features: ground outside of the chip's own feature becomes nodata."),
@@ -160,14 +166,16 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("MIN_LABELLED_SHARE", tr("Minimum share of labelled pixels (0 to 1)"), tr(
                 "Chips with fewer labelled pixels are left out. 0 keeps every chip with at least one."), advanced=True,
                 decimals=2),
-            Setting("MIN_CLASS_SHARE", tr("Minimum share of the class (0 to 1)"), tr(
-                "For classification and multilabel: how much of a chip a class must cover to be the chip's."),
+            Setting("MIN_CLASS_SHARE", tr("Minimum share of the class"), tr(
+                "For classification and multilabel: how much of a chip (0 to 1) a class must cover to be the chip's."),
                 optional=True, advanced=True, decimals=2),
-            Setting("MIN_FEATURE_SHARE", tr("Minimum share of a feature (0 to 1)"), tr(
-                "How much of a label feature must lie inside a chip to count there; slivers at the chip's edge are "
+            Setting("MIN_FEATURE_SHARE", tr("Minimum share of a feature"), tr(
+                "How much of a label feature (0 to 1) must lie inside a chip to count there; slivers at the chip's "
+                "edge are "
                 "then no labels."), optional=True, advanced=True, decimals=2),
-            Setting("BACKGROUND_SHARE", tr("Share of background chips to keep (0 to 1)"), tr(
-                "Of the chips that show nothing but background, so many are kept."), optional=True, advanced=True,
+            Setting("BACKGROUND_SHARE", tr("Background chips to keep"), tr(
+                "Of the chips that show nothing but background, this share (0 to 1) is kept."), optional=True,
+                advanced=True,
                 decimals=2),
             Setting("EDGES", tr("Chips at the edges"), tr(
                 "shift: the last chips are moved back inside. pad: they reach beyond the edge and are filled up with "
@@ -225,7 +233,7 @@ class ExportChips(TerrazzoAlgorithm):
         if layers:
             return Images.of_layers(layers, context)
         if not folder:
-            raise InputError("No image is given.", "Choose one or more rasters as INPUT.")
+            raise InputError("No image is given.", "Choose rasters as Images (INPUT), or a folder (INPUT_FOLDER).")
         # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
         from ..plugin.engine.chips.sources import rasters_in
 

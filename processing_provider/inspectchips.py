@@ -60,7 +60,7 @@ class InspectChips(WorkerAlgorithm):
         """The parameters."""
         return [
             InputFolder("CHIPS", tr("Chip dataset"), tr("The folder that “Export training chips” wrote.")),
-            Setting("MAX_CHIPS", tr("Chips to read at most (empty: all)"), tr(
+            Setting("MAX_CHIPS", tr("Chips to read (empty: all)"), tr(
                 "A quick look at a large dataset: so many chips are drawn and read. Copies and wrong labels are then "
                 "found among these alone; counts, classes, splits and statistics of the bands are those of all."),
                 optional=True),

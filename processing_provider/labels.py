@@ -46,7 +46,7 @@ def check_labels(values: dict[str, Any], kinds: list[str]) -> None:
     if not kinds and task != "unlabelled":
         raise InputError(
             "No labels are given.",
-            "Choose a vector layer as LABELS or class rasters as LABEL_RASTERS, or set TASK to unlabelled.",
+            "Choose label features (LABELS) or label rasters (LABEL_RASTERS), or set the task (TASK) to unlabelled.",
         )
     if kinds and task == "unlabelled" and not around_features:
         raise InputError(

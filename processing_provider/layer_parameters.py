@@ -40,6 +40,23 @@ class Rasters(Row):
         return QgsProcessingParameterMultipleLayers(self.name, self.label, layerType=kind, optional=self.optional)
 
 
+class _NeededLayers(QgsProcessingParameterMultipleLayers):
+    """Layers that the dialog does not call optional, although a folder may take their place, as in models."""
+
+    def checkValueIsAcceptable(self, input: Any, context: Any = None) -> bool:
+        """Whether they will do as far as can be told without the folder; `read` tells the rest."""
+        return input in (None, "", []) or super().checkValueIsAcceptable(input, context)
+
+
+@dataclass(frozen=True)
+class NeededRasters(Rasters):
+    """Several raster layers, for which nothing but another parameter can stand in."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """A list of raster layers or paths, not marked as optional."""
+        return _NeededLayers(self.name, self.label, layerType=QgsProcessing.SourceType.TypeRaster)
+
+
 @dataclass(frozen=True)
 class Polygons(Row):
     """The polygons of a layer, or its selected ones."""

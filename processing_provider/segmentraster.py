@@ -55,8 +55,10 @@ class SegmentRaster(WorkerAlgorithm):
             Extent("EXTENT", tr("Extent"), tr("Map only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Map only inside these polygons; outside is nodata."), optional=True),
-            Bands("BANDS", tr("Bands for the model, such as 3,2,1 (empty: by name or in order)"), tr(
-                "The raster's band, by number from 1, for each band of the model.")),
+            Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
+                "The raster's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
+                "in "
+                "order.")),
             Setting("TILE_SIZE", tr("Tile size (pixels)"), tr(
                 "Side of the squares that are mapped at once. Larger ones are a little faster and need more memory; "
                 "the result is the same but for traces."), advanced=True),

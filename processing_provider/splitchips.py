@@ -52,7 +52,7 @@ class SplitChips(TerrazzoAlgorithm):
         return [
             InputFolder("CHIPS", tr("Chip dataset"), tr(
                 "The folder that “Export training chips” wrote. It is changed in place.")),
-            *split_rows(tr("those of the export")),
+            *split_rows(tr("as exported")),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

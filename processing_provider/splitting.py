@@ -37,8 +37,9 @@ def split_rows(blocks: str) -> list[Row]:
             "better. areas: polygons of your own. rasters: each raster, for a test on scenes that training never saw. "
             "random: single chips; neighbours are alike, so accuracies come out too good, and the log says by how many "
             "chips."), optional=True),
-        Setting("BLOCK_SIZE", tr("Size of the split's blocks (pixels; empty: {})").format(blocks), tr(
-            "Side of the squares of ground that go to training, validation or test as a whole."), advanced=True),
+        Setting("BLOCK_SIZE", tr("Block size (empty: {})").format(blocks), tr(
+            "Side, in pixels, of the squares of ground that go to training, validation or test as a whole."),
+            advanced=True),
         Polygons("SPLIT_AREAS", tr("Split areas"), tr(
             "For a split by areas: polygons, each of which goes to one split as a whole. Chips that do not lie "
             "wholly in one area are in no split."), optional=True, advanced=True),

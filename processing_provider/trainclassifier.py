@@ -74,8 +74,9 @@ class TrainClassifier(WorkerAlgorithm):
             Setting("LABEL_SMOOTHING", tr("Label smoothing (0 to 0.9)"), tr(
                 "This share of each label is spread over all classes: the network becomes less sure of itself, and "
                 "wrong labels do less harm."), decimals=2),
-            Setting("THRESHOLD", tr("Threshold (0 to 1; empty: automatic)"), tr(
-                "The probability from which a class counts. Of two classes: from which a chip is of the second one. "
+            Setting("THRESHOLD", tr("Threshold (empty: automatic)"), tr(
+                "The probability (0 to 1) from which a class counts. Of two classes: from which a chip is of the "
+                "second one. "
                 "Several classes a chip: from which it shows each. Automatic: 0.5."), optional=True, decimals=2),
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of this architecture, as torchvision or timm name them, or a "
@@ -84,11 +85,12 @@ class TrainClassifier(WorkerAlgorithm):
                 "What stays as it is. none: all of the network learns. encoder: the output layer alone learns, which "
                 "is quick. warm_up: so for the first epochs, then all learns. auto: warm_up with pretrained weights, "
                 "else none."), advanced=True),
-            Setting("FREEZE_EPOCHS", tr("Epochs of the warm-up (empty: automatic)"), tr(
-                "After so many the encoder is thawed. Automatic: an eighth of the epochs."),
+            Setting("FREEZE_EPOCHS", tr("Warm-up (empty: automatic)"), tr(
+                "After so many epochs the encoder is thawed. Automatic: an eighth of the epochs."),
                 optional=True, advanced=True),
-            Setting("ENCODER_RATE", tr("The encoder's share of the learning rate (0 to 1; empty: automatic)"), tr(
-                "What is pretrained should change less than the output layer, which starts afresh. Automatic: 0.5 with "
+            Setting("ENCODER_RATE", tr("Encoder's share of the rate"), tr(
+                "Of the learning rate, 0 to 1: what is pretrained should change less than the output layer, which "
+                "starts afresh. Automatic: 0.5 with "
                 "pretrained weights, else 1."), optional=True, advanced=True, decimals=3),
             *self._shape_rows(),
             *machine_rows(),
@@ -114,7 +116,7 @@ class TrainClassifier(WorkerAlgorithm):
                 + own.format(tr("as many as keep its size")), optional=True, advanced=True),
             Setting("ACTIVATION", tr("Activation"), tr("What follows each convolution and hidden layer.") + " "
                 + every.format("relu"), optional=True, advanced=True),
-            Setting("DROPOUT", tr("Dropout of hidden layers (0 to 0.95)"), tr(
+            Setting("DROPOUT", tr("Dropout of hidden layers"), tr(
                 "The share of values that is left out at random while learning, after each hidden layer.") + " "
                 + every.format("0; 0.5; 0"), optional=True, advanced=True, decimals=2),
             Setting("BLOCK_DROPOUT", tr("Dropout of blocks (0 to 0.95)"), tr("The same after each block.") + " "

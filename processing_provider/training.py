@@ -35,7 +35,7 @@ def machine_rows() -> list[Row]:
             "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
         Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
             "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
-        Setting("FOLD", tr("Fold that validates (empty: the splits hold)"), tr(
+        Setting("FOLD", tr("Fold (empty: the splits hold)"), tr(
             "For cross-validation, with a dataset that is divided into folds: this one, counted from 1, is for "
             "validation and the others are for training. Run it once for each fold."), advanced=True),
         Setting("SEED", tr("Seed"), tr("The same seed gives the same start and order of chips."), advanced=True),

@@ -6,7 +6,7 @@ import pytest
 from qgis.core import QgsApplication
 from qgis.gui import QgsBrowserGuiModel
 from qgis.PyQt.QtCore import QTimer
-from qgis.PyQt.QtWidgets import QMessageBox, QTextEdit
+from qgis.PyQt.QtWidgets import QLabel, QMessageBox, QScrollArea, QTextEdit
 
 
 @pytest.fixture
@@ -49,6 +49,15 @@ def wait_for_cancel(algorithm, settings, context, reporter):
     while True:
         reporter.check_wanted()
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["exportchips", "trainclassifier", "activationmaps", "segmentraster"])
+def test_no_label_makes_a_dialog_scroll_sideways(open_dialog, name):
+    dialog = open_dialog(name)
+    until(dialog.isVisible)
+    (room,) = {area.viewport().width() for area in dialog.mainWidget().findChildren(QScrollArea)}
+    labels = [(label.sizeHint().width(), label.text()) for label in dialog.mainWidget().findChildren(QLabel)]
+    assert max(labels)[0] <= room, max(labels)
 
 
 def test_a_wanted_cancel_ends_in_plain_words(open_dialog, scene, tmp_path, monkeypatch):

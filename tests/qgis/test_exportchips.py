@@ -1,6 +1,7 @@
 """From layers of every kind to a chip dataset."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,12 +21,16 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingParameterDefinition,
     QgsProject,
     QgsRasterLayer,
     QgsRendererCategory,
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
+from qgis.core import QgsProcessingModelChildParameterSource as Source
 from qgis.PyQt.QtGui import QColor
 
 
@@ -312,3 +317,22 @@ def test_a_dataset_that_holds_the_labels_is_not_replaced(provider, run, scene, l
     assert not fine and "holds the file that LABELS is read from, which would be lost" in text
     run("exportchips", **given, APPEND=True)
     assert Path(file).exists()
+
+
+def test_a_model_may_give_a_folder_in_the_place_of_images(provider, scene, tmp_path):
+    shutil.copy(scene[0], tmp_path)
+    child = QgsProcessingModelChildAlgorithm("terrazzo:exportchips")
+    child.setChildId("export")
+    given = {"INPUT_FOLDER": str(tmp_path), "CHIP_SIZE": 64, "TASK": "unlabelled"}
+    for row in child.algorithm().parameterDefinitions():
+        if row.name() in given:
+            child.addParameterSources(row.name(), [Source.fromStaticValue(given[row.name()])])
+        elif row.name() == "INPUT":  # as a model holds it that was saved when it was marked as optional
+            child.addParameterSources("INPUT", [Source.fromStaticValue(None)])
+        elif not row.isDestination() and not row.flags() & QgsProcessingParameterDefinition.Flag.FlagOptional:
+            child.addParameterSources(row.name(), [Source.fromStaticValue(row.defaultValue())])
+    model = QgsProcessingModelAlgorithm("folder")
+    model.addChildAlgorithm(child)
+    assert model.validate() == (True, [])
+    found, fine = model.run({}, QgsProcessingContext(), Listener())
+    assert fine and found["CHILD_RESULTS"]["export"]["CHIPS_COUNT"] == 20

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Ids and names are forever: a change here breaks people's scripts.
 PARAMETERS = {
-    "exportchips": "INPUT INPUT_FOLDER COMBINE PIXEL_SIZE TASK LABELS CLASS_FIELD VALUE_FIELD LABEL_RASTERS "
-    "LABEL_FOLDER BACKGROUND BANDS CHIP_SIZE STRIDE PLACEMENT EXTENT AREA NODATA "
+    "exportchips": "INPUT INPUT_FOLDER LABELS CLASS_FIELD LABEL_RASTERS LABEL_FOLDER TASK VALUE_FIELD BACKGROUND "
+    "COMBINE PIXEL_SIZE BANDS CHIP_SIZE STRIDE PLACEMENT EXTENT AREA NODATA "
     "LABEL_NODATA CLASS_TABLE CLASS_FILE BUFFER "
     "OVERLAP_RULE PRIORITY_FIELD ALL_TOUCHED CHIPS_PER_FEATURE POSITION_JITTER RANDOM_CHIPS MIN_DISTANCE ROTATIONS "
     "BLACKEN MIN_LABELLED_SHARE MIN_CLASS_SHARE MIN_FEATURE_SHARE BACKGROUND_SHARE EDGES SPLIT_METHOD BLOCK_SIZE "
@@ -99,6 +99,28 @@ def test_settings_for_experts_are_folded_away(provider):
     assert {row.name() for row in rows if row.flags() & advanced} == {
         "DOWNLOAD_WEIGHTS", "WEIGHT_DECAY", "MIXED_PRECISION", "DEVICE", "FOLD", "SEED",
     }  # fmt: skip
+
+
+OPTIONAL = " [optional]"
+# QGIS's own dialog is 688 pixels wide, of which rows have 376; so many letters of 12 points fit there.
+LONGEST = 42
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_labels_fit_into_the_dialog_as_qgis_opens_it(provider, name):
+    for row in provider.algorithm(name).parameterDefinitions():
+        marked = row.flags() & QgsProcessingParameterDefinition.Flag.FlagOptional and row.type() != "boolean"
+        assert len(row.description() + (OPTIONAL if marked else "")) <= LONGEST, row.description()
+
+
+def test_what_an_export_needs_comes_first_and_is_not_called_optional(provider):
+    rows = provider.algorithm("exportchips").parameterDefinitions()
+    flags = QgsProcessingParameterDefinition.Flag
+    shown = [row for row in rows if not row.flags() & flags.FlagAdvanced]
+    assert [row.name() for row in shown[:4]] == ["INPUT", "LABELS", "CLASS_FIELD", "LABEL_RASTERS"]
+    assert not shown[0].flags() & flags.FlagOptional
+    assert shown[0].checkValueIsAcceptable(None) and shown[0].checkValueIsAcceptable(["a.tif"])
+    assert not shown[0].checkValueIsAcceptable(5)
 
 
 def test_metadata_says_what_the_plugin_needs():
