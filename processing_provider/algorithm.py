@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from osgeo import gdal, ogr, osr
 from qgis.core import (
@@ -26,7 +26,6 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QCoreApplication, QTimer
 from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QWidget
 
 from ..plugin import setup
 from ..plugin.engine.config import JobConfig
@@ -34,6 +33,7 @@ from ..plugin.engine.drafts import scratch_folder
 from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
 from ..plugin.environment import require_python
+from ..plugin.metadata import guide
 from ..plugin.worker_process import run_job
 from .features import FeatureSource
 from .feedback import FeedbackReporter
@@ -45,7 +45,12 @@ from .parameters import Destination, Parameters, Row, ValueRow
 from .places import check_closed, check_kept, place_wished, places_read
 from .showing import dress, entitle, forget, keep_below, show_again
 
+if TYPE_CHECKING:
+    from qgis.PyQt.QtWidgets import QWidget
+
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
+# The ids of groups, in the order of the work.
+GROUPS = ("chips", "training", "mapping", "setup")
 PYTHON_SETTING = "terrazzo/python"
 
 
@@ -54,9 +59,14 @@ def tr(text: str) -> str:
     return QCoreApplication.translate("Terrazzo", text)
 
 
+def icon_path(name: str) -> str:
+    """The file of one of the plugin's icons."""
+    return str(ICONS / f"{name}.svg")
+
+
 def icon(name: str) -> QIcon:
     """One of the plugin's icons."""
-    return QIcon(str(ICONS / f"{name}.svg"))
+    return QIcon(icon_path(name))
 
 
 def python_setting() -> str:
@@ -125,12 +135,20 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         return self.GROUP[0]
 
     def group(self) -> str:
-        """The group in the Toolbox."""
-        return tr(self.GROUP[1])
+        """The group in the Toolbox, which sorts by names: the number keeps the order of the work."""
+        return f"{GROUPS.index(self.GROUP[0]) + 1} {tr(self.GROUP[1])}"
 
     def icon(self) -> QIcon:
         """The algorithm's own icon."""
         return icon(self.name())
+
+    def svgIconPath(self) -> str:
+        """The same as a file, for the model designer."""
+        return icon_path(self.name())
+
+    def helpUrl(self) -> str:
+        """The part of the guide that tells of it."""
+        return guide(f"{self.displayName()} ({self.name()})")
 
     def shortDescription(self) -> str:
         """The first sentence of the summary, for tooltips."""

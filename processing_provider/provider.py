@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from qgis.core import QgsProcessingProvider
+from pathlib import Path
+
+from qgis.core import QgsProcessingModelAlgorithm, QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .activationmaps import ActivationMaps
-from .algorithm import icon
+from .algorithm import GROUPS, icon, icon_path
 from .classifyfeatures import ClassifyFeatures
 from .classifyscenes import ClassifyScenes
 from .convertchips import ConvertChips
@@ -23,6 +25,8 @@ ALGORITHMS = (
     ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, TrainClassifier, TrainSegmenter, SegmentRaster,
     ClassifyScenes, ClassifyFeatures, ActivationMaps, Status,
 )  # fmt: skip
+
+MODELS = Path(__file__).resolve().parent.parent / "resources" / "models"
 
 
 class TerrazzoProvider(QgsProcessingProvider):
@@ -44,6 +48,10 @@ class TerrazzoProvider(QgsProcessingProvider):
         """The icon in the Toolbox."""
         return icon("terrazzo")
 
+    def svgIconPath(self) -> str:
+        """The same as a file, for the model designer."""
+        return icon_path("terrazzo")
+
     def supportedOutputVectorLayerExtensions(self) -> list[str]:
         """What the dialogs offer; each is one file, so that it appears whole or not at all."""
         return ["gpkg", "geojson", "csv"]
@@ -53,6 +61,11 @@ class TerrazzoProvider(QgsProcessingProvider):
         return "gpkg"
 
     def loadAlgorithms(self) -> None:
-        """Register each algorithm."""
+        """Register each algorithm, and the models that show how they go together."""
         for algorithm in ALGORITHMS:
             self.addAlgorithm(algorithm())
+        for path in sorted(MODELS.glob("*.model3")):
+            model = QgsProcessingModelAlgorithm()
+            if model.fromFile(str(path)):
+                model.setGroup(f"{len(GROUPS) + 1} {self.tr('Examples')}")
+                self.addAlgorithm(model)

@@ -1,13 +1,15 @@
 """What scripts and models depend on, and what starting QGIS costs."""
 
+import re
 import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from qgis.core import QgsProcessingParameterDefinition
+from qgis.core import QgsApplication, QgsProcessingParameterDefinition
 
+EXAMPLE = "Chips to map"
 ROOT = Path(__file__).resolve().parents[2]
 
 # Ids and names are forever: a change here breaks people's scripts.
@@ -59,7 +61,16 @@ OUTPUTS = {
 
 def test_the_algorithms_are_those_that_scripts_know(provider):
     assert provider.id() == "terrazzo"
-    assert {algorithm.name() for algorithm in provider.algorithms()} == set(PARAMETERS)
+    assert {algorithm.name() for algorithm in provider.algorithms()} == {*PARAMETERS, EXAMPLE}
+
+
+def test_the_toolbox_has_the_groups_in_the_order_of_the_work_and_an_example(provider):
+    groups = {algorithm.group() for algorithm in provider.algorithms()}
+    assert sorted(groups) == ["1 Chips", "2 Training", "3 Mapping", "4 Setup", "5 Examples"]
+    assert provider.algorithm("segmentraster").groupId() == "mapping"
+    model = QgsApplication.processingRegistry().createAlgorithmById(f"terrazzo:{EXAMPLE}")
+    assert model.canExecute() == (True, "") and model.validate() == (True, [])
+    assert {row.name() for row in model.parameterDefinitions()} >= {"IMAGE", "LABELS", "map:Class raster"}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -73,6 +84,7 @@ def test_parameters_and_outputs_keep_their_names(provider, name):
 def test_every_algorithm_and_parameter_explains_itself(provider, name):
     algorithm = provider.algorithm(name)
     assert (ROOT / "resources" / "icons" / f"{name}.svg").is_file() and not algorithm.icon().isNull()
+    assert algorithm.svgIconPath().endswith(f"{name}.svg") and Path(algorithm.svgIconPath()).is_file()
     assert algorithm.shortDescription() and algorithm.tags() and algorithm.group()
     for row in algorithm.parameterDefinitions():
         assert row.help() and row.description() in algorithm.shortHelpString(), row.name()
@@ -99,6 +111,16 @@ def test_settings_for_experts_are_folded_away(provider):
     assert {row.name() for row in rows if row.flags() & advanced} == {
         "DOWNLOAD_WEIGHTS", "WEIGHT_DECAY", "MIXED_PRECISION", "DEVICE", "FOLD", "SEED",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_help_leads_to_a_part_of_the_guide(provider, name):
+    from terrazzo.plugin.metadata import anchor, said
+
+    headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / "guide.md").read_text(encoding="utf-8"), re.MULTILINE)
+    address, _, part = provider.algorithm(name).helpUrl().partition("#")
+    assert address == f"{said('repository')}/blob/HEAD/docs/guide.md"
+    assert part and part in [anchor(heading) for heading in headings]
 
 
 OPTIONAL = " [optional]"
