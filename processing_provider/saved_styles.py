@@ -114,7 +114,9 @@ def _style_of(layer: QgsMapLayer) -> Optional[bytes]:
     if not path.is_file():
         return None
     if path.suffix.lower() == ".gpkg" and isinstance(layer, QgsVectorLayer):
-        return _style_in(path, parts.get("layerName") or "")
+        stored = _style_in(path, parts.get("layerName") or "")
+        if stored is not None:
+            return stored
     try:
         return read_bytes(path.with_suffix(".qml"), LARGEST_QML)
     except (OSError, ValueError):

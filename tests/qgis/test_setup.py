@@ -45,7 +45,8 @@ def fake(tmp_path, monkeypatch, provider):
     monkeypatch.setattr(setup_panel, "look_at_machine", lambda: machine.Machine("linux", "x86_64", None))
     monkeypatch.setattr(setup_task, "_running", None)
     QgsSettings().remove("terrazzo/python")
-    return python
+    yield python
+    QgsSettings().remove("terrazzo/python")
 
 
 def wait(condition, seconds=30):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Callable, Iterable
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from ..classes import MAX_CLASSES, ClassTable
+if TYPE_CHECKING:
+    from ..classes import ClassTable
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 # Networks calculate in float32: its largest number, and a spread whose inverse is none too large for it.
@@ -68,6 +69,8 @@ def read_classes(rows: Any) -> ClassTable:
     Raises:
         ValueError: It cannot be one; and others of `DAMAGES`.
     """
+    from ..classes import MAX_CLASSES, ClassTable  # numpy: a worker without it still tells what it lacks
+
     if not isinstance(rows, list):
         raise ValueError(f"its classes are {reprlib.repr(rows)}")
     if len(rows) > MAX_CLASSES:
