@@ -13,8 +13,9 @@ from ..plugin.engine.events import Reporter, readable_time
 # The log of the desktop is HTML, where plain spaces collapse.
 NO_BREAK = "\u00a0"
 
-# QGIS writes every progress text into the log as well, so they are sent now and then.
-SECONDS_BETWEEN_TEXTS = 30.0
+# QGIS writes every progress text into the log as well, so they are sent now and then: after so many seconds, and not
+# before so much of the time that was left then has gone by.
+SECONDS_BETWEEN_TEXTS, SHARE_BETWEEN_TEXTS = 30.0, 0.2
 
 # What the best epoch has most of: the first of these figures that a task has.
 SCORES = {"mean_iou": "mean IoU", "mean_average_precision": "mean average precision", "mean_f1": "mean F1"}
@@ -27,19 +28,21 @@ class FeedbackReporter(Reporter):
         self.feedback = feedback
         # What a training and its dialog tell each other; a feedback of QGIS knows of Cancel alone.
         self.feedback.has_best, self.feedback.finish_wanted = False, False
-        self.stage = ""
-        self.told = 0.0
+        self.stages: set[str] = set()
+        self.next = 0.0  # when the same may be said again
 
     def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
         """Move the bar; say what is done when that changes, and now and then how long it will still take."""
         self.feedback.setProgress(100 * fraction)
         stage = re.sub(r"\d+", "", text)  # "Epoch 1 of 30" and "Epoch 2 of 30" are the same
         now = time.monotonic()
-        if not text or fraction >= 1 or (stage == self.stage and now - self.told < SECONDS_BETWEEN_TEXTS):
+        new = stage not in self.stages
+        if not text or fraction >= 1 or (not new and now < self.next):
             return
-        timed = stage == self.stage and seconds_left is not None
-        self.stage, self.told = stage, now
-        self.feedback.setProgressText(f"{text}, about {readable_time(seconds_left)} left" if timed else text)
+        left = None if new else seconds_left  # at the beginning it tells little
+        self.stages.add(stage)
+        self.next = now + max(SECONDS_BETWEEN_TEXTS, SHARE_BETWEEN_TEXTS * (left or 0))
+        self.feedback.setProgressText(text if left is None else f"{text}, about {readable_time(left)} left")
 
     def log(self, text: str) -> None:
         """A line in the log."""

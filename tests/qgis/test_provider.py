@@ -123,6 +123,15 @@ def test_help_leads_to_a_part_of_the_guide(provider, name):
     assert part and part in [anchor(heading) for heading in headings]
 
 
+def test_the_commands_of_the_readme_are_those_of_the_algorithms(provider):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^qgis_process run terrazzo:(\w+) -- (.*)$", text, re.MULTILINE)
+    assert len(commands) == 6 and "qgis_process.bin" in text and "qgis_process plugins enable terrazzo" in text
+    for name, given in commands:
+        rows = {row.name() for row in provider.algorithm(name).parameterDefinitions()}
+        assert {part.partition("=")[0] for part in given.split()} <= rows
+
+
 OPTIONAL = " [optional]"
 # QGIS's own dialog is 688 pixels wide, of which rows have 376; so many letters of 12 points fit there.
 LONGEST = 42

@@ -1,0 +1,20 @@
+"""What a job reports, as it stands in QGIS's log."""
+
+import pytest
+from conftest import Listener
+
+
+@pytest.mark.parametrize("texts", [["Epoch {} of 90"], ["Epoch {} of 90", "Looking at validation chips"]])
+def test_the_time_left_is_told_now_and_then_alone(provider, monkeypatch, texts):
+    from terrazzo.processing_provider import feedback
+
+    clock, listener = [0.0], Listener()
+    monkeypatch.setattr(feedback.time, "monotonic", lambda: clock[0])
+    reporter = feedback.FeedbackReporter(listener)
+    for step in range(900):  # a quarter of an hour
+        clock[0] += 1
+        reporter.progress(step / 900, texts[step % len(texts)].format(1 + step // 10), 900.0 - step)
+    assert listener.texts[: len(texts)] == [text.format(1) for text in texts]
+    timed = [text for text in listener.texts if text.endswith(" left")]
+    assert 5 <= len(timed) <= 15 and len(listener.texts) == len(timed) + len(texts)
+    assert timed[0].endswith("about 14 min left") and len({text.partition(", ")[2] for text in timed}) > len(timed) - 3
