@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,27 @@ def test_the_python_of_a_qgis_that_is_its_own_executable_is_found(
     python = tmp_path / "bin" / "python3"
     python.parent.mkdir()
     python.touch()
+    monkeypatch.setattr(environment, "_prefixes_of_loaded", list)
     monkeypatch.setattr(sys, "executable", "/Applications/QGIS.app/Contents/MacOS/QGIS")
     for prefix in ("prefix", "exec_prefix", "base_prefix"):
         monkeypatch.setattr(sys, prefix, str(tmp_path))
     assert environment.qgis_python() == str(python)
+
+
+def test_the_python_that_the_bindings_came_from_goes_before_one_that_is_first_in_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    for folder in ("usr", "pyenv"):
+        (tmp_path / folder / "bin").mkdir(parents=True)
+        (tmp_path / folder / "bin" / version).touch()
+    for prefix in ("prefix", "exec_prefix", "base_prefix"):  # as an embedded Python has them under pyenv
+        monkeypatch.setattr(sys, prefix, str(tmp_path / "pyenv"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "pyenv" / "bin" / version))
+    qgis = types.ModuleType("qgis")
+    qgis.__file__ = str(tmp_path / "usr/lib/python3/dist-packages/qgis/__init__.py")
+    monkeypatch.setitem(sys.modules, "qgis", qgis)
+    assert environment.qgis_python() == str(tmp_path / "usr" / "bin" / version)
 
 
 def test_check_finds_nothing_missing_in_the_workers_python() -> None:

@@ -158,7 +158,7 @@ def test_a_raster_that_is_read_through_others_is_not_written_over(tmp_path: Path
     made = None
     reader = open_for(header(("red",)), str(tmp_path / "a.tif"), "", (), Heard())
     with pytest.raises(InputError, match="is the raster to be mapped"):
-        check_not_input({"OUTPUT": str(tmp_path / "a.tif")}, reader)
+        check_not_input({"OUTPUT": str(tmp_path / "a.tif")}, reader, "model.safetensors")
 
 
 # --- scales

@@ -88,8 +88,9 @@ def test_names_from_a_layer_cannot_become_code(report, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_says_so(report, tmp_path):
-    with pytest.raises(ResourceError, match="could not be written"):
-        write_report(str(tmp_path / "missing/report.html"), report)
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="Nothing can be written"):
+        write_report(str(tmp_path / "file/report.html"), report)
 
 
 def test_a_formula_in_a_class_name_is_shown_as_text():
