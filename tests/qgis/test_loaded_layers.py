@@ -7,20 +7,22 @@ import processing
 import pytest
 import synthetic
 from conftest import Listener
+from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
     QgsApplication,
     QgsProcessingOutputLayerDefinition,
     QgsProject,
     QgsRasterLayer,
-    QgsSettings,
     QgsSingleBandGrayRenderer,
 )
 from qgis.core import QgsProcessingContext as Context
 
 
 @pytest.fixture
-def project(provider):
+def project(provider, monkeypatch):
     """The user's project, empty again afterwards."""
+    # From QGIS 3.44 on layers go into the tree of the window, of which there is only a double here.
+    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
     yield QgsProject.instance()
     QgsProject.instance().removeAllMapLayers()
 
@@ -89,18 +91,18 @@ def test_a_name_that_was_given_stays(classify, project, tmp_path):
 def test_files_name_the_layers_where_the_user_wants_that(project):
     from terrazzo.processing_provider.showing import entitle
 
-    key, source, context = "Processing/Configuration/PREFER_FILENAME_AS_LAYER_NAME", "/mine/of_2021.tif", Context()
+    source, context, name = "/mine/of_2021.tif", Context(), ProcessingConfig.PREFER_FILENAME_AS_LAYER_NAME
     context.addLayerToLoadOnCompletion(source, Context.LayerDetails("Class raster", project, "OUTPUT"))
     entitle(source, "scene 6: m", {"OUTPUT": source}, context)
-    before, names = QgsSettings().value(key), []
+    before, names = ProcessingConfig.getSetting(name), []
     try:
         for wanted in (False, True):
-            QgsSettings().setValue(key, wanted)
+            ProcessingConfig.setSettingValue(name, wanted)
             layer = QgsRasterLayer(source, "")
             context.layerToLoadOnCompletionDetails(source).setOutputLayerName(layer)
             names.append(layer.name())
     finally:
-        QgsSettings().remove(key) if before is None else QgsSettings().setValue(key, before)
+        ProcessingConfig.setSettingValue(name, before)
     assert names == ["scene 6: m", "of_2021"]
 
 
