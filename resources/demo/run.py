@@ -27,7 +27,7 @@ gdal.UseExceptions()
 HERE = Path(__file__).resolve().parent
 # For the made-up scene: two cores learn it in some three minutes from random weights. Own layers get the defaults.
 CUTTING = {"CHIP_SIZE": 128}
-TRAINING = {"ARCHITECTURE": "unet", "ENCODER": "resnet18", "EPOCHS": 12}
+TRAINING = {"EPOCHS": 12}
 
 
 def main() -> int:

@@ -92,11 +92,10 @@ def load_classifier_weights(classifier: Classifier, name: str, weights: Weights,
         source_names = weights.channel_names(channels)
         if is_mlp and source_names is None:
             source_names = tuple(band_names)
-        adapted = adapt_filters(filters, band_names, source_names, weights.wavelengths)
         stds = weights.stds or (PHOTO_STD / match.divided_by,) * channels
-        scaled = filters * torch.tensor(stds)[:, None, None]
-        scaled = adapt_filters(scaled, band_names, source_names, weights.wavelengths)
-        found[key] = scaled.flatten(1) if is_mlp else scaled
+        filters = filters * torch.tensor(stds)[:, None, None]
+        adapted = adapt_filters(filters, band_names, source_names, weights.wavelengths)
+        found[key] = adapted.flatten(1) if is_mlp else adapted
         if channels != bands:
             text += f"; the first convolution was adapted from {channels} channels to {bands}"
         elif not torch.equal(filters, adapted):

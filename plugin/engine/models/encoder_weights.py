@@ -72,13 +72,9 @@ def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, ban
     name = first_convolution(network)[0] + ".weight"
     filters = found[name].to(torch.float32)
     channels = filters.shape[1]
-    adapted = adapt_filters(filters, band_names, weights.channel_names(channels), weights.wavelengths)
-    if weights.stds is not None:
-        # The network will be shown bands of standard deviation 1.
-        scaled = filters * torch.tensor(weights.stds)[:, None, None]
-        found[name] = adapt_filters(scaled, band_names, weights.channel_names(channels), weights.wavelengths)
-    else:
-        found[name] = adapted
+    if weights.stds is not None:  # the network will be shown bands of standard deviation 1
+        filters = filters * torch.tensor(weights.stds)[:, None, None]
+    found[name] = adapt_filters(filters, band_names, weights.channel_names(channels), weights.wavelengths)
     network.load_state_dict(found, strict=False)
     bands = "band" if len(band_names) == 1 else "bands"
     text = f"{source}: {len(matched)} of {len(wanted)} tensors of {encoder} matched"
@@ -87,7 +83,7 @@ def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, ban
         text += f", {beside} others in it (a classifier, say) are not used"
     if channels != len(band_names):
         text += f"; the first convolution was adapted from {channels} channels to {len(band_names)} {bands}"
-    elif not torch.equal(filters, adapted):
+    elif not torch.equal(filters, found[name]):
         text += "; the filters of the first convolution went to the bands of their names"
     return text + "."
 
