@@ -25,7 +25,7 @@ from qgis_process import QgisProcess, StepFailed
 gdal.UseExceptions()
 
 HERE = Path(__file__).resolve().parent
-# For the made-up scene: two cores learn it in some three minutes from random weights. Own layers get the defaults.
+# For the made-up scene, which two cores learn in some five minutes. Own layers get the defaults.
 CUTTING = {"CHIP_SIZE": 128}
 TRAINING = {"EPOCHS": 12}
 
