@@ -336,6 +336,9 @@ def all_finite(data: np.ndarray) -> bool:
 
 def value_text(value: Any) -> str:
     """A pixel's value as people write it, with all digits that its type has: typed again it is the same value."""
+    # NumPy's versions write large whole numbers in different ways.
+    if abs(value) < 1e15 and value == int(value):
+        return str(int(value))
     return str(value).removesuffix(".0")
 
 

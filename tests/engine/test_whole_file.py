@@ -74,8 +74,14 @@ def weights(path: Path) -> Callable[[], torch.Tensor]:
     [(segmenter, "m.safetensors"), (classifier, "m.safetensors"), (weights, "w.safetensors"), (weights, "w.pth")],
 )
 def test_what_happens_to_a_file_once_it_is_read_changes_nothing(
-    tmp_path: Path, make: Callable[[Path], Callable[[], torch.Tensor]], name: str, harm: Callable[[Path], None]
+    tmp_path: Path,
+    make: Callable[[Path], Callable[[], torch.Tensor]],
+    name: str,
+    harm: Callable[[Path], None],
+    request: pytest.FixtureRequest,
 ) -> None:
+    if name.endswith(".pth"):
+        request.getfixturevalue("reads_pth")
     path = tmp_path / name
     answer = make(path)
     before = answer()
@@ -124,6 +130,7 @@ def test_a_file_that_is_being_written_is_not_taken_for_whole(tmp_path: Path, mon
         read_weights(str(path))
 
 
+@pytest.mark.usefixtures("reads_pth")
 def test_a_file_that_memory_cannot_hold_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
