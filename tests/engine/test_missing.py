@@ -76,7 +76,8 @@ def test_labels_that_are_no_numbers_are_none(tmp_path: Path, value: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(-3.4028234663852886e38, "-3.4028235e+38"), (1e20, "1e+20"), (1.5, "1.5"), (2.0**31, "2147483648")]
+    ("value", "text"),
+    [(-3.4028234663852886e38, "-3.4028235e+38"), (1e20, "1e+20"), (1.5, "1.5"), (2.0**31, "2147483648")],
 )
 def test_labels_that_can_be_no_classes_are_named_with_the_way_out(tmp_path: Path, value: float, text: str) -> None:
     labels = halves(np.float32)
