@@ -162,7 +162,7 @@ def test_a_layer_that_is_written_hidden_is_loaded_by_its_own_name(provider, mode
     assert fine and found["OUTPUT"].partition("|")[0] == f"{output}.gpkg" and leftovers(tmp_path) == ["out.gpkg"]
     assert list(context.layersToLoadOnCompletion()) == [found["OUTPUT"]]
     details = context.layerToLoadOnCompletionDetails(found["OUTPUT"])
-    assert details.name == "Classified features" and details.outputName == "OUTPUT"
+    assert details.name == "land: m" and details.outputName == "OUTPUT"
     assert details.postProcessor() is not None
 
 
