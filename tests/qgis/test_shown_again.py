@@ -211,9 +211,10 @@ def test_features_classified_again_are_the_new_ones(run, scene, project, classif
     layer = QgsVectorLayer(found, "out", "ogr")
     project.addMapLayer(layer)
     assert layer.featureCount() == 2
+    layer.setRenderer(QgsCategorizedSymbolRenderer("predicted_value", []))  # that knows none of the classes
     run("classifyfeatures", FEATURES=polygon_layer([("c", 150, 118, 170, 138)]), **given)
     assert [feature["class"] for feature in layer.getFeatures()] == ["c"]
-    assert layer.renderer().classAttribute() == "predicted_value"
+    assert layer.renderer().classAttribute() == "predicted_value" and len(layer.renderer().categories()) > 1
 
 
 def test_a_map_and_a_grid_made_again_are_the_new_ones(run, scene, project, classifier, tmp_path):
