@@ -59,8 +59,11 @@ class Listener(QgsProcessingFeedback):
 @pytest.fixture(scope="session")
 def provider(qgis_app: Any, qgis_processing: None) -> Iterator[Any]:
     """The provider, registered."""
+    from processing.gui import Postprocessing
     from terrazzo.processing_provider.provider import TerrazzoProvider
 
+    # From QGIS 3.44 on results go into the layer tree of the window, of which pytest-qgis has only a double.
+    Postprocessing.iface = None
     made = TerrazzoProvider()
     QgsApplication.processingRegistry().addProvider(made)
     yield made

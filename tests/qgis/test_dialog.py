@@ -13,8 +13,6 @@ from qgis.PyQt.QtWidgets import QLabel, QMessageBox, QScrollArea, QTextEdit
 def open_dialog(provider, qgis_iface, monkeypatch):
     """Opens the dialog of an algorithm, as the Toolbox does."""
     model, dialogs = QgsBrowserGuiModel(), []
-    # From QGIS 3.44 on layers go into the tree of the window, of which there is only a double here.
-    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
     # What QGIS would say in a box that waits for somebody.
     monkeypatch.setattr(QMessageBox, "warning", lambda parent, title, text: pytest.fail(text))
     monkeypatch.setattr(qgis_iface, "browserModel", lambda: model, raising=False)

@@ -19,10 +19,8 @@ from qgis.core import QgsProcessingContext as Context
 
 
 @pytest.fixture
-def project(provider, monkeypatch):
+def project(provider):
     """The user's project, empty again afterwards."""
-    # From QGIS 3.44 on layers go into the tree of the window, of which there is only a double here.
-    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
     yield QgsProject.instance()
     QgsProject.instance().removeAllMapLayers()
 
