@@ -160,8 +160,9 @@ class Server:
         return ""
 
     def left_temporary(self) -> list[str]:
-        """What lies in the folder of temporary files."""
-        return sorted(path.name for path in self.temporary.iterdir()) if self.temporary.is_dir() else []
+        """What lies in the folder of temporary files, but for QGIS's own, which it removes only at its end."""
+        there = self.temporary.iterdir() if self.temporary.is_dir() else ()
+        return sorted(path.name for path in there if not path.name.startswith("processing_"))
 
     def clear_temporary(self) -> None:
         """Empty the folder of temporary files."""
