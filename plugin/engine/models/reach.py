@@ -9,9 +9,11 @@ No list of names tells them apart, but a trial: where one end of a long strip ch
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 # Pixels. Most convolutional networks see 300 to 500 to each side, which the short strip shows at little cost; none
 # that is used for images, dilated ones included, sees as far as the long one goes.
@@ -24,16 +26,20 @@ def sees_whole_window(network: Callable[[torch.Tensor], torch.Tensor], bands: in
     """Whether the other end of an image of any length has a say in what comes out at this end.
 
     A convolutional network gives the same to the last bit, so any difference counts. A network that takes images of
-    one size only sees all of them as well.
+    one size only sees all of them as well. A module is tried in float64: what an average over the image adds may be
+    lost in the rounding of float32, until the network has learned more.
 
     Args:
         network: (N, B, H, W) normalised bands → (N, F, h, w), of which each place stands for the image's there; in
             evaluation mode, on the device.
         bands: B.
     """
+    dtype = torch.float32
+    if isinstance(network, nn.Module):
+        network, dtype = copy.deepcopy(network).double(), torch.float64
     for length in LENGTHS:
         generator = torch.Generator().manual_seed(0)  # the job's own draws stay as they are
-        strip = torch.randn(1, bands, length, WIDTH, generator=generator)
+        strip = torch.randn(1, bands, length, WIDTH, generator=generator, dtype=dtype)
         other = strip.clone()
         other[:, :, -length // CHANGED :].mul_(10).add_(10)
         try:
