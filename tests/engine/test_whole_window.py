@@ -109,7 +109,7 @@ def test_every_network_of_the_catalogue_is_known_for_what_it_is(
     network(image)[:, :, :8].square().sum().backward()
     assert image.grad is not None and image.grad[:, :, :64].any()
     whole = bool(image.grad[:, :, -64:].any())
-    assert sees_whole_window(network, 1, CPU) is whole
+    assert sees_whole_window(network, 1) is whole
     assert whole is (encoder == "mobilenet_v3_small"), "change this where the catalogue grows"
     if not whole:
         return
@@ -128,6 +128,11 @@ class Attention(nn.Module):
         tokens = nn.functional.avg_pool2d(images, 32).flatten(2)
         heeded = (tokens.transpose(1, 2) @ tokens).softmax(2) @ tokens.transpose(1, 2)
         return images + heeded.mean(1)[:, :, None, None]
+
+
+class Faint(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + 1e-13 * images.mean((2, 3), keepdim=True)
 
 
 FAR = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=128, dilation=128) for _ in range(10)))  # 1280 pixels
@@ -150,8 +155,17 @@ FAR = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=128, dilation=128) for _ in ran
 )
 def test_the_trial_needs_no_names(network: nn.Module, whole: bool) -> None:
     before = torch.get_rng_state()
-    assert sees_whole_window(network.eval(), 2, CPU) is whole
+    assert sees_whole_window(network.eval(), 2) is whole
     assert torch.equal(torch.get_rng_state(), before), "the draws of a training stay what they were"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_average_counts_that_float32_loses(seed: int) -> None:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), Faint(), nn.Conv2d(2, 2, 1)).eval()
+    assert sees_whole_window(network, 2)
+    assert spacing(Tap(network, "0"), 2, CPU) == 1  # type: ignore[arg-type]
+    assert spacing(Tap(network, "1"), 2, CPU) is None  # type: ignore[arg-type]
 
 
 def test_a_header_keeps_what_was_found_and_old_files_have_it_looked_up(tmp_path: Path) -> None:

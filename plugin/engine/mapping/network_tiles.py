@@ -16,7 +16,7 @@ from ..models.normalisation import Normaliser
 from ..models.reach import sees_whole_window
 from ..windows import Window
 from .regions import Region
-from .taps import Tap
+from .taps import Tap, TappedNetwork
 from .tiling import with_halo
 
 PROBE = 128  # pixels a side, a multiple of every stride
@@ -37,7 +37,7 @@ def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
         if height != width or side % width:
             return None
         found.append(side // width)
-    if found[0] != found[1] or STRIDE % found[0] or sees_whole_window(tap.maps, bands, device):
+    if found[0] != found[1] or STRIDE % found[0] or sees_whole_window(TappedNetwork(tap), bands):
         return None
     return found[0]
 

@@ -144,6 +144,18 @@ class Tap:
         return max(side, self.network.input_size)
 
 
+class TappedNetwork(nn.Module):
+    """A network that ends at the layer that a tap listens to: its output is `Tap.maps`."""
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__()
+        self.network, self.tap = tap.network, tap  # a copy has copies of both, which belong together
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, B, H, W) normalised bands → the layer's (N, F, h, w)."""
+        return self.tap.maps(images)
+
+
 def describe_layers(network: nn.Module, bands: int, size: int) -> str:
     """The layers of a network and what comes out of each, for the log."""
     summary = summarise(network, bands, size, ROWS)

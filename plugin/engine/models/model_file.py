@@ -67,7 +67,7 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
         network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
     _fill(network, content, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
     if header.whole_window is None:  # of a file from before this was known
-        whole = sees_whole_window(network, len(header.band_names), torch.device("cpu"))
+        whole = sees_whole_window(network, len(header.band_names))
         header = dataclasses.replace(header, whole_window=whole)
     return network, header
 

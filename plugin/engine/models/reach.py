@@ -10,7 +10,6 @@ No list of names tells them apart, but a trial: where one end of a long strip ch
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -22,28 +21,26 @@ CHANGED, COMPARED = 16, 64  # the parts of a strip: the last sixteenth is change
 
 
 @torch.inference_mode()
-def sees_whole_window(network: Callable[[torch.Tensor], torch.Tensor], bands: int, device: torch.device) -> bool:
+def sees_whole_window(network: nn.Module, bands: int) -> bool:
     """Whether the other end of an image of any length has a say in what comes out at this end.
 
     A convolutional network gives the same to the last bit, so any difference counts. A network that takes images of
-    one size only sees all of them as well. A module is tried in float64: what an average over the image adds may be
-    lost in the rounding of float32, until the network has learned more.
+    one size only sees all of them as well. A copy in float64 is tried, on the CPU, since not all devices have float64:
+    what an average over the image adds may be lost in the rounding of float32, until the network has learned more.
 
     Args:
         network: (N, B, H, W) normalised bands → (N, F, h, w), of which each place stands for the image's there; in
-            evaluation mode, on the device.
+            evaluation mode.
         bands: B.
     """
-    dtype = torch.float32
-    if isinstance(network, nn.Module):
-        network, dtype = copy.deepcopy(network).double(), torch.float64
+    network = copy.deepcopy(network).cpu().double()
     for length in LENGTHS:
         generator = torch.Generator().manual_seed(0)  # the job's own draws stay as they are
-        strip = torch.randn(1, bands, length, WIDTH, generator=generator, dtype=dtype)
+        strip = torch.randn(1, bands, length, WIDTH, generator=generator, dtype=torch.float64)
         other = strip.clone()
         other[:, :, -length // CHANGED :].mul_(10).add_(10)
         try:
-            found, again = (network(image.to(device)) for image in (strip, other))
+            found, again = (network(image) for image in (strip, other))
         except (RuntimeError, AssertionError, ValueError):
             return True
         rows = max(1, found.shape[2] // COMPARED)

@@ -88,7 +88,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
         f"{len(info.band_names)} bands, {len(info.classes)} classes, on {describe_device(device)}."
     )
-    whole_window = sees_whole_window(network.eval(), len(info.band_names), torch.device("cpu"))
+    whole_window = sees_whole_window(network.eval(), len(info.band_names))
     name = f"{config.architecture} with {config.encoder}"
     with explain_memory(device, name):
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
