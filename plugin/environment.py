@@ -36,6 +36,7 @@ PROBE = HERE / "engine" / "probe.py"
 PROBE_SECONDS = 60  # a cold disk is slow; a Python that takes longer will not do
 # What QGIS sets for its own libraries and would mislead another Python's.
 DROPPED_PREFIXES = ("PYTHON", "PROJ_", "GDAL_", "QGIS_", "DYLD_")
+QGIS_PYTHON = "QGIS's Python"  # where nothing was named or built
 DROPPED = ("LD_LIBRARY_PATH", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET")
 SYSTEM_PYTHONS = ("/usr/bin/python3",) if sys.platform.startswith("linux") else ()
 WINDOWS = sys.platform == "win32"
@@ -116,7 +117,17 @@ def find_python(setting: str = "") -> Interpreter:
             f"No Python was found for the worker: neither {default_folder()} nor the Python of QGIS in {sys.prefix}.",
             f"Name one in Terrazzo's settings or in the variable {VARIABLE}.",
         )
-    return Interpreter(qgis, "QGIS's Python")
+    return Interpreter(qgis, QGIS_PYTHON)
+
+
+def is_set_up(setting: str = "") -> bool:
+    """Whether a Python for the worker was named or built, be it complete or not; starts no process."""
+    try:
+        return find_python(setting).origin != QGIS_PYTHON
+    except InputError:  # the one that is named is gone
+        return True
+    except ResourceError:
+        return False
 
 
 def qgis_python() -> Optional[str]:

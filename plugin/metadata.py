@@ -20,7 +20,12 @@ def said(key: str) -> str:
 
 def guide(heading: str) -> str:
     """The address of a part of the user guide, by its heading."""
-    return f"{said('repository')}/blob/HEAD/docs/guide.md#{anchor(heading)}"
+    return f"{page('guide.md')}#{anchor(heading)}"
+
+
+def page(name: str) -> str:
+    """The address of a page of the documents."""
+    return f"{said('repository')}/blob/HEAD/docs/{name}"
 
 
 def anchor(heading: str) -> str:

@@ -9,8 +9,7 @@ from qgis.PyQt.QtCore import QCoreApplication, Qt, QTimer
 from qgis.PyQt.QtWidgets import QAction, QDockWidget, QFrame, QPushButton, QScrollArea
 
 from ...processing_provider.algorithm import icon, python_setting
-from ..engine.errors import EngineError
-from ..environment import find_python
+from ..environment import is_set_up
 
 WELCOMED = "terrazzo/welcomed"
 MENU = "Terrazzo"
@@ -43,13 +42,10 @@ class Door:
         if settings.value(WELCOMED, False, type=bool):
             return
         settings.setValue(WELCOMED, True)
-        try:
-            if find_python(python_setting()).origin != "QGIS's Python":
-                return
-        except EngineError:
-            pass  # what the set-up is for
+        if is_set_up(python_setting()):
+            return
         bar = self.iface.messageBar()
-        text = tr("Chips can be exported at once. Training and mapping need PyTorch.")
+        text = tr("One thing is left to do: training and mapping need PyTorch, a free library.")
         self.note = bar.createMessage("Terrazzo", text)
         button = QPushButton(tr("Set it up…"))
         button.clicked.connect(self.open)

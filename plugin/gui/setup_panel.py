@@ -7,7 +7,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Optional
 
-from qgis.core import Qgis, QgsSettings, QgsTask
+from qgis.core import Qgis, QgsSettings
 from qgis.gui import QgsCollapsibleGroupBox, QgsFileWidget
 from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtWidgets import (
@@ -26,14 +26,17 @@ from qgis.PyQt.QtWidgets import (
 from ...processing_provider.algorithm import PYTHON_SETTING, python_setting
 from ..engine.errors import EngineError
 from ..engine.events import readable_time
-from ..environment import default_folder, require_python
+from ..engine.files import readable_size
+from ..engine.probe import spell
+from ..environment import default_folder, find_python, is_set_up, require_python
 from ..setup.building import Plan
 from ..setup.diagnosis import diagnose
-from ..setup.machine import Machine, look_at_machine
+from ..setup.machine import Machine, free_space, look_at_machine
 from ..setup.planning import plan_build
 from ..setup.torch_builds import BUILDS, choose_build
 from . import setup_task
 
+FOLDER_SETTING = "terrazzo/folder"  # where environments go, if not into the cache folder
 LOG_LINES = 2000
 
 
@@ -53,11 +56,12 @@ class SetupPanel(QWidget):
         super().__init__(parent)
         self.machine: Machine = look_at_machine()
         self.task: Optional[setup_task.SetupTask] = None
+        self.failed = False
         self.lines: deque[str] = deque(maxlen=LOG_LINES)
         self.state = self._text(rich=True)
         self.facts = self._text(rich=True)
         self.size = self._text()
-        self.build = QPushButton(tr("Build it"))
+        self.build = QPushButton()
         self.build.clicked.connect(self.start)
         self.cancel = QPushButton(tr("Cancel"))
         self.cancel.clicked.connect(self.stop)
@@ -71,13 +75,15 @@ class SetupPanel(QWidget):
         self.test.clicked.connect(self.use)
         self.answer = self._text()
         self.variant = QComboBox()
-        self.variant.addItem(tr("Chosen for this computer"), "")
+        # Its longest entry must not make the dock scroll sideways.
+        self.variant.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.variant.addItem(tr("Automatic"), "")
         for build in BUILDS.values():
             self.variant.addItem(f"{build.name}: {build.words}", build.name)
-        self.variant.currentIndexChanged.connect(self.refresh)
-        self.wheels = QgsFileWidget()
-        self.wheels.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
-        self.wheels.lineEdit().setPlaceholderText(tr("Download everything"))
+        self.folder = self._folder(tr("Automatic"), tr("Where PyTorch goes, if not into your cache folder."))
+        self.folder.setFilePath(QgsSettings().value(FOLDER_SETTING, ""))
+        self.wheels = self._folder(tr("Download everything"), tr("Without network: the folder into which the packages "
+                                   "(wheels) were downloaded on another computer. The guide says how."))  # fmt: skip
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
         self.log.setMaximumBlockCount(LOG_LINES)
@@ -86,8 +92,11 @@ class SetupPanel(QWidget):
         self.copy.setToolTip(tr("A text about this computer and the last build, to paste into an issue. It names "
                                 "neither your home folder nor you."))  # fmt: skip
         self.copy.clicked.connect(self.copy_diagnosis)
+        for changed in (self.variant.currentIndexChanged, self.folder.fileChanged, self.wheels.fileChanged):
+            changed.connect(self.refresh)
         self._lay_out()
-        self._show_running(None)
+        self._say("")
+        self._show_running(setup_task.running())
         self.refresh()
 
     def _text(self, rich: bool = False) -> QLabel:
@@ -97,11 +106,24 @@ class SetupPanel(QWidget):
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         return label
 
+    def _folder(self, empty: str, tip: str) -> QgsFileWidget:
+        widget = QgsFileWidget()
+        widget.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
+        widget.setFilePath("")  # without it QGIS draws what stands for an empty one in a grey that dark themes hide
+        widget.lineEdit().setPlaceholderText(empty)
+        widget.setToolTip(tip)
+        return widget
+
+    def _say(self, text: str) -> None:
+        """What the build does, or how it ended; nothing takes no room."""
+        self.doing.setText(text)
+        self.doing.setVisible(bool(text))
+
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.addWidget(self.state)
         layout.addWidget(self.facts)
-        building = QgsCollapsibleGroupBox(tr("Build the environment for me"))
+        building = QgsCollapsibleGroupBox(tr("Set it up for me"))
         inner = QVBoxLayout(building)
         inner.addWidget(self.size)
         buttons = QHBoxLayout()
@@ -115,7 +137,8 @@ class SetupPanel(QWidget):
         more.setCollapsed(True)
         form = QFormLayout(more)
         form.addRow(tr("PyTorch"), self.variant)
-        form.addRow(tr("Folder of wheels"), self.wheels)
+        form.addRow(tr("Folder"), self.folder)
+        form.addRow(tr("Packages from"), self.wheels)
         inner.addWidget(more)
         layout.addWidget(building)
         own = QgsCollapsibleGroupBox(tr("Use a Python that I have"))
@@ -139,34 +162,40 @@ class SetupPanel(QWidget):
         """Look again at what is there; takes a tenth of a second."""
         try:
             found = require_python(python_setting())
-            text = tr("Training and mapping are ready.")
-            self.state.setText(f"<b>✔ {text}</b><br>{_escaped(found.path)} ({_escaped(found.origin)})")
+            head, wish = "✔ " + tr("Training and mapping are ready."), tr("Set up again")
+            text = f"{tr('They run in')} {found.path} ({found.origin})."
         except EngineError as error:
-            text = tr("Training and mapping need PyTorch, which is not set up yet.")
-            self.state.setText(f"<b>{text}</b><br>{_escaped(error.problem)}")
+            head, text, wish = tr("Training and mapping cannot run."), error.problem, tr("Download and set up")
+            if not is_set_up(python_setting()):
+                head = tr("Training and mapping are not set up yet.")
+                text = tr("They need PyTorch, a free library. It gets a folder of its own; nothing in QGIS is changed.")
+        self.build.setText(tr("Try again") if self.failed else wish)
+        self.state.setText(f"<b>{_escaped(head)}</b><br>{_escaped(text)}")
         gpu, choice = self.machine.gpu, choose_build(self.machine)
-        rows = [
-            (tr("Graphics card"), gpu.name if gpu else tr("no NVIDIA card found: the processor is used")),
-            (tr("Environments"), str(default_folder())),
-        ]
+        none = tr("none by NVIDIA was found; the processor will do")
+        rows = [(tr("Graphics card"), f"{gpu.name}, {tr('driver')} {spell(gpu.driver)}" if gpu else none)]
         if choice.note:
             rows.append((tr("Note"), choice.note))
-        self.facts.setText("<br>".join(f"{_escaped(name)}: {_escaped(value)}" for name, value in rows))
         try:
-            self.size.setText(self.plan().words)
+            plan = self.plan()
+            rows.append((tr("Free on the disk"), readable_size(free_space(plan.root))))
+            self.size.setText(plan.words)
             self.build.setEnabled(True)
         except EngineError as error:
             self.size.setText(str(error))
             self.build.setEnabled(False)
+        self.facts.setText("<br>".join(f"{_escaped(name)}: {_escaped(value)}" for name, value in rows))
 
     def plan(self) -> Plan:
-        """What *Build it* would build.
+        """What *Download and set up* would build.
 
         Raises:
             EngineError: There is no Python to build upon.
         """
-        wheels = self.wheels.filePath().strip()
-        return plan_build(self.machine, self.variant.currentData() or "", Path(wheels) if wheels else None)
+        wheels, folder = self.wheels.filePath().strip(), self.folder.filePath().strip()
+        # QGIS versions with other Pythons may share the folder.
+        own = str(Path(folder) / "terrazzo" / default_folder().name) if folder else None
+        return plan_build(self.machine, self.variant.currentData() or "", Path(wheels) if wheels else None, own)
 
     # --- building
 
@@ -175,19 +204,20 @@ class SetupPanel(QWidget):
         try:
             plan = self.plan()
         except EngineError as error:
-            self.doing.setText(str(error))
+            self._say(str(error))
             return
+        QgsSettings().setValue(FOLDER_SETTING, self.folder.filePath().strip())
         self.log.clear()
         self.lines.clear()
         self.bar.setValue(0)
-        self.doing.setText(tr("Starting …"))
+        self._say(tr("Starting …"))
         self._show_running(setup_task.start(plan))
 
     def stop(self) -> None:
         """Cancel the build; it answers within a second."""
         if self.task is not None:
             self.task.cancel()
-            self.doing.setText(tr("Cancelling …"))
+            self._say(tr("Cancelling …"))
 
     def _show_running(self, task: Optional[setup_task.SetupTask]) -> None:
         self.task = task
@@ -200,28 +230,37 @@ class SetupPanel(QWidget):
             task.told.connect(self._told)
             task.line.connect(self._heard)
             task.ended.connect(self._ended)
-            if task.status() == QgsTask.TaskStatus.Terminated:
-                self._ended(task.error)
 
     def _told(self, fraction: float, text: str, left: float) -> None:
         self.bar.setValue(round(1000 * fraction))
-        self.doing.setText(f"{text}, {tr('about')} {readable_time(left)} {tr('left')}" if left >= 0 else text)
+        self._say(f"{text}, {tr('about')} {readable_time(left)} {tr('left')}" if left >= 0 else text)
 
     def _heard(self, line: str) -> None:
         self.lines.append(line)
         self.log.appendPlainText(line)
 
     def _ended(self, error: str) -> None:
+        python = self.task.python if self.task is not None else ""
         self._show_running(None)
         if error == setup_task.SetupTask.CANCELLED:
-            self.doing.setText(tr("Cancelled. Nothing was changed."))
+            self._say(tr("Cancelled. Nothing was changed."))
         elif error:
-            self.doing.setText(error)
+            self._say(f"✘ {error}")
             self.log_box.setCollapsed(False)
-            self.build.setText(tr("Try again"))
         else:
-            self.doing.setText(tr("Done: the new environment works."))
+            self._take(python)
+            self._say(tr("✔ Done: a training step and the reading of a raster have worked."))
+        self.failed = bool(error) and error != setup_task.SetupTask.CANCELLED
         self.refresh()
+
+    def _take(self, python: str) -> None:
+        """Use what was built, also where the worker's Python is not looked for by itself, or another one is named."""
+        try:
+            found = find_python().path
+        except EngineError:
+            found = ""
+        self.python.setFilePath("" if found == python else python)
+        self.keep()
 
     # --- a Python of the user's
 
@@ -245,7 +284,7 @@ class SetupPanel(QWidget):
         facts = {"QGIS": Qgis.QGIS_VERSION, "State": self.state.text().replace("<b>", "").replace("</b>", "")}
         text = diagnose(facts, self.machine, default_folder(), "\n".join(self.lines), os.environ)
         QApplication.clipboard().setText(text)
-        self.doing.setText(tr("The diagnosis is in the clipboard."))
+        self.copy.setText(tr("Copied to the clipboard"))
 
 
 def _escaped(text: Any) -> str:

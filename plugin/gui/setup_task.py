@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from typing import Any, Optional
+from typing import Optional
 from urllib.parse import quote
 
 from qgis.core import QgsApplication, QgsAuthMethodConfig, QgsSettings, QgsTask
@@ -49,24 +48,26 @@ class SetupTask(QgsTask):
     def __init__(self, plan: Plan) -> None:
         super().__init__(QCoreApplication.translate("Terrazzo", "Terrazzo: building the worker's environment"))
         self.plan = plan
-        self.error = ""
+        self.error = self.python = ""  # what is wrong; the interpreter that was built
         self.proxy = qgis_proxy()
 
     def run(self) -> bool:
         """Build; runs on a thread, where an exception that escapes would end QGIS."""
         try:
-            build_planned(self.plan, _TaskReporter(self), {**os.environ, **self.proxy})
+            self.python = build_planned(self.plan, _TaskReporter(self), {**os.environ, **self.proxy})
         except Cancelled:
             self.error = self.CANCELLED
         except EngineError as error:
-            self.error = str(error)
+            self.error = f"{error.problem}\n{error.remedy}"
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
         return not self.error
 
     def finished(self, done: bool) -> None:
-        """Tell how it ended; runs on the main thread."""
-        self.ended.emit(self.error)
+        """Tell how it ended; runs on the main thread, just before QGIS deletes the task."""
+        global _running
+        _running = None
+        self.ended.emit(self.error or ("" if done else self.CANCELLED))
 
 
 def qgis_proxy() -> dict[str, str]:
@@ -93,15 +94,18 @@ def qgis_proxy() -> dict[str, str]:
     return {**found, "NO_PROXY": excluded} if excluded else found
 
 
-_lock = threading.Lock()
-_running: Any = None
+_running: Optional[SetupTask] = None
+
+
+def running() -> Optional[SetupTask]:
+    """The build that runs, if one does."""
+    return _running
 
 
 def start(plan: Plan) -> SetupTask:
-    """Start a build, or give the one that runs."""
+    """Start a build, or give the one that runs; on the main thread."""
     global _running
-    with _lock:
-        if _running is None or _running.status() in (QgsTask.TaskStatus.Complete, QgsTask.TaskStatus.Terminated):
-            _running = SetupTask(plan)  # QGIS keeps no reference of its own in Python
-            QgsApplication.taskManager().addTask(_running)
-        return _running
+    if _running is None:
+        _running = SetupTask(plan)  # QGIS keeps no reference of its own in Python
+        QgsApplication.taskManager().addTask(_running)
+    return _running

@@ -23,9 +23,10 @@ from ..engine.files import readable_size
 from ..engine.locks import Lock, read_words
 from ..engine.probe import REQUIREMENTS
 from .bases import GDAL_PACKAGE, Base
-from .running import Runner
-from .torch_builds import TorchBuild
-from .troubles import find_trouble
+from .machine import free_space
+from .running import InstallerFailed, Runner
+from .torch_builds import PYPI, TorchBuild
+from .troubles import ELSEWHERE, find_trouble
 
 ACTIVE = "active.json"
 LOCK = "env.lock"  # while a build is at work
@@ -60,6 +61,8 @@ class Plan:
     @property
     def words(self) -> str:
         """What will be done, and how much of it is downloaded."""
+        if self.wheels is not None:
+            return f"PyTorch and all else from {self.wheels}, into {self.root}. Nothing is downloaded."
         build = self.build
         size = f"about {build.download:g} GB to download, {build.installed:g} GB on the disk"
         text = f"PyTorch {build.words}: {size}, in {self.root}."
@@ -120,8 +123,8 @@ def build(plan: Plan, environment: dict[str, str], reporter: Reporter) -> Path:
         ) from error
     except OSError as error:
         trouble = find_trouble(f"{error.strerror} {error}")
-        problem = trouble.problem if trouble is not None else str(error)
-        remedy = trouble.remedy if trouble is not None else "Choose another folder."
+        problem = trouble.problem if trouble is not None else f"{error.strerror or error}."
+        remedy = trouble.remedy if trouble is not None else "Choose another folder under Advanced ▸ Folder."
         raise ResourceError(f"{plan.root} cannot be used: {problem}", remedy) from error
     try:
         return _build_alone(plan, environment, reporter)
@@ -133,7 +136,7 @@ def _build_alone(plan: Plan, environment: dict[str, str], reporter: Reporter) ->
     clear_leftovers(plan.root)
     target = _claim(plan.root)
     try:
-        _check_disk(plan)
+        _check_disk(plan.root, plan.build)
         python = _Builder(plan, target, environment, reporter).build()
         (target / MARKER).write_text(json.dumps(plan.recipe, indent=1), encoding="utf-8")
         fresh = plan.root / f"{ACTIVE}.new"
@@ -175,14 +178,14 @@ def _claim(root: Path) -> Path:
     raise ResourceError(f"{root} is full of old environments.", "Remove them by hand, and try again.")
 
 
-def _check_disk(plan: Plan) -> None:
-    needed = plan.build.installed * 1e9
-    free = shutil.disk_usage(plan.root).free
+def _check_disk(root: Path, build: TorchBuild) -> None:
+    needed = build.installed * 1e9
+    free = free_space(root)
     if free < needed * 1.1:
         raise ResourceError(
-            f"The disk of {plan.root} has {readable_size(free)} free, and the environment needs about "
+            f"The disk of {root} has {readable_size(free)} free, and the environment needs about "
             f"{readable_size(needed)}.",
-            "Free some space, or choose a folder on another disk.",
+            f"Free some space, or {ELSEWHERE}.",
         )
 
 
@@ -199,7 +202,6 @@ class _Builder:
         plan = self.plan
         self._enter(0.0, MADE, "Making the environment")
         self._make()
-        self._enter(MADE, TORCH_THERE, f"Installing PyTorch ({plan.build.download:g} GB)", plan.build.download * 1e9)
         self._install_torch()
         self._enter(TORCH_THERE, ALL_THERE, "Installing the other packages", OTHERS_BYTES)
         others = ["-r", str(REQUIREMENTS)]
@@ -235,14 +237,25 @@ class _Builder:
         pair = [line for line in requirement_lines() if line.split(">")[0].split("=")[0].strip() in TORCH]
         failed = "PyTorch could not be installed"
         build = self.plan.build
+        self._enter_torch(build)
         if build.index is None or self.plan.wheels is not None:
             self._pip(pair, failed)
             return
         try:
             self._pip([*pair, "--index-url", build.index], failed)
-        except ResourceError as error:
-            self.reporter.log(f"{error} The package index's own build is tried instead.")
+        except InstallerFailed as error:
+            if error.trouble is not None and error.trouble.local:
+                raise
+            self.reporter.log(
+                f"{error} The package index's own build is tried instead: about {PYPI.download:g} GB to download, "
+                f"{PYPI.installed:g} GB on the disk."
+            )
+            _check_disk(self.plan.root, PYPI)
+            self._enter_torch(PYPI)
             self._pip(pair, f"{failed} from {build.index} nor from the package index")
+
+    def _enter_torch(self, build: TorchBuild) -> None:
+        self._enter(MADE, TORCH_THERE, f"Installing PyTorch ({build.download:g} GB)", build.download * 1e9)
 
     def _pip(self, what: list[str], failed: str) -> None:
         command = [str(self.python), "-m", "pip", "install", "--no-input", "--retries", "5", "--timeout", "30"]

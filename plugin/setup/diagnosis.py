@@ -6,12 +6,11 @@ import getpass
 import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .machine import Machine
+from .machine import Machine, free_space
 
 # Variables that decide what Python, TLS and GPUs find.
 TELLING = ("PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "SSL_CERT_DIR",
@@ -31,13 +30,12 @@ def diagnose(facts: Mapping[str, str], machine: Machine, folder: Path, log: str,
     """
     gpu = machine.gpu
     card = f"{gpu.name}, driver {'.'.join(map(str, gpu.driver))}, capability {gpu.capability}" if gpu else "none found"
-    there = next((path for path in (folder, *folder.parents) if path.exists()), Path.home())
     lines = [
         *(f"{name}: {value}" for name, value in facts.items()),
         f"System: {platform.platform()}, {machine.processor}{' (translated)' if machine.translated else ''}",
         f"Python: {sys.version.split()[0]}, {sys.executable}, prefix {sys.prefix}",
         f"Graphics card: {card}",
-        f"Environments: {folder}, {shutil.disk_usage(there).free / 1e9:.1f} GB free",
+        f"Environments: {folder}, {free_space(folder) / 1e9:.1f} GB free",
         *(f"{name}={variables[name]}" for name in TELLING if variables.get(name)),
         "",
         log.strip(),

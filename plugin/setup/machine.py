@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -73,6 +74,13 @@ def read_gpus(text: str) -> Optional[Gpu]:
         capability = (numbers[0], numbers[1]) if len(numbers) == 2 else None
         found.append(Gpu(parts[0], _numbers(parts[1]), capability))
     return max(found, key=lambda gpu: gpu.capability or (0, 0), default=None)
+
+
+def free_space(folder: Path) -> int:
+    """Free bytes on the disk where a folder is, or will be; 0 where there is no such disk."""
+    # Path.exists() of Python 3.11 and older ends with an error where a folder may not be entered.
+    there = next((path for path in (folder, *folder.parents) if os.path.exists(path)), None)  # noqa: PTH110
+    return shutil.disk_usage(there).free if there is not None else 0
 
 
 def _numbers(text: str) -> tuple[int, ...]:

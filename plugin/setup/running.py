@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 from ..engine.errors import Cancelled, ResourceError
 from ..engine.events import Reporter
-from .troubles import find_trouble
+from .troubles import Trouble, find_trouble
 
 POLL = 0.2  # seconds between two looks at whether the user cancelled
 SIGN_OF_LIFE = 60.0  # seconds of silence after which the log says that it still runs
@@ -26,6 +26,18 @@ TAIL = 40  # lines that are searched for the reason
 PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")
 DOWNLOADING = re.compile(r"^\s*(Downloading|Progress|Obtaining|Collecting|Looking in)\b")
 WINDOWS = sys.platform == "win32"
+
+
+class InstallerFailed(ResourceError):
+    """An installer failed.
+
+    Args:
+        trouble: What it tells of, where that is known.
+    """
+
+    def __init__(self, problem: str, remedy: str, trouble: Optional[Trouble] = None) -> None:
+        super().__init__(problem, remedy)
+        self.trouble = trouble
 
 
 class Runner:
@@ -53,7 +65,7 @@ class Runner:
             What it printed last.
 
         Raises:
-            ResourceError: It failed, in the words of `troubles` where the trouble is known.
+            InstallerFailed: It failed, in the words of `troubles` where the trouble is known.
             Cancelled: The user asked for the end.
         """
         for attempt in range(tries):
@@ -61,15 +73,16 @@ class Runner:
             text = "\n".join(tail)
             if status == 0:
                 return text
-            trouble = find_trouble(f"{text}\nsignal {-status}" if status < 0 else text)
+            signal_got = f"signal {-status}" if status < 0 else ""
+            trouble = find_trouble("\n".join([" ".join(command), text, signal_got]))
             if trouble is None or not trouble.passing or attempt + 1 == tries:
                 break
             self.reporter.log(f"{trouble.problem} Trying again ({attempt + 2} of {tries}).")
             self._wait(WAITS[min(attempt, len(WAITS) - 1)])
         last = next((line for line in reversed(tail) if line.strip()), f"status {status}")
         if trouble is not None:
-            raise ResourceError(f"{doing}: {trouble.problem} ({last.strip()[:300]})", trouble.remedy)
-        raise ResourceError(
+            raise InstallerFailed(f"{doing}. {trouble.problem}", trouble.remedy, trouble)
+        raise InstallerFailed(
             f"{doing} (status {status}): {last.strip()[:300]}",
             "Look at the log; “Copy diagnosis” puts all that is needed for a report into the clipboard.",
         )

@@ -21,6 +21,7 @@ class Trouble:
         signs: A pattern in what was printed.
         problem, remedy: The two sentences.
         passing: Whether another try may well succeed.
+        local: Whether it lies in this computer, so that a download from elsewhere would not help.
     """
 
     name: str
@@ -28,11 +29,17 @@ class Trouble:
     problem: str
     remedy: str
     passing: bool = False
+    local: bool = False
 
 
-def _trouble(name: str, signs: str, problem: str, remedy: str, passing: bool = False) -> Trouble:
-    return Trouble(name, re.compile(signs, re.IGNORECASE | re.DOTALL), problem, remedy, passing)
+def _trouble(
+    name: str, signs: str, problem: str, remedy: str, passing: bool = False, local: bool = False
+) -> Trouble:
+    return Trouble(name, re.compile(signs, re.IGNORECASE | re.DOTALL), problem, remedy, passing, local)
 
+
+# Where environments go is a setting of the panel, and an argument of the command.
+ELSEWHERE = "choose another folder under Advanced ▸ Folder"
 
 # The first that fits counts, so what is particular comes before what is general: antivirus programs make pip fail with
 # "failed to rename", proxies with errors of TLS.
@@ -48,13 +55,16 @@ TROUBLES = (
         "disk full",
         r"No space left on device|Errno 28\b|WinError 112\b|not enough space on the disk|Disk quota exceeded",
         "The disk is full.",
-        "Free some space, or choose a folder on another disk.",
+        f"Free some space, or {ELSEWHERE}.",
+        local=True,
     ),
     _trouble(
         "path too long",
         r"WinError 206\b|Errno 36\b|File ?name too long|path is too long|Long Path support",
         "The path of a file is longer than this system allows.",
-        "Choose a folder with a shorter path, such as C:\\terrazzo, or switch on long paths in Windows.",
+        "Choose a folder with a shorter path, such as C:\\terrazzo, under Advanced ▸ Folder, or switch on long paths "
+        "in Windows.",
+        local=True,
     ),
     _trouble(
         "files locked",
@@ -63,28 +73,29 @@ TROUBLES = (
         "Try again; if it happens again, exclude the environment's folder in the antivirus program, or pause it "
         "while the environment is built.",
         passing=True,
+        local=True,
     ),
     _trouble(
         "proxy",
         r"ProxyError|Cannot connect to proxy|407 Proxy Authentication|Tunnel connection failed",
         "The proxy does not let the connection through.",
-        "Enter proxy, user and password in QGIS's Settings ▸ Options ▸ Network, then try again; or give a folder of "
-        "wheels that were downloaded elsewhere.",
+        "Enter proxy, user and password in QGIS's Settings ▸ Options ▸ Network, then try again; or download the "
+        "packages on another computer, and name their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "tls",
         r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError|self.signed certificate|UnknownIssuer",
         "The server's certificate is not trusted: a proxy or firewall of your network opens encrypted connections.",
         "Ask your administrator to put the network's certificate into the system's trust store, then try again; or "
-        "give a folder of wheels that were downloaded elsewhere.",
+        "download the packages on another computer, and name their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "no network",
         r"getaddrinfo failed|Name or service not known|Temporary failure in name resolution|nodename nor servname|"
         r"Network is unreachable|No route to host|dns error",
         "The package index cannot be reached: there is no network, or a firewall forbids it.",
-        "Check the network and QGIS's Settings ▸ Options ▸ Network, then try again; or give a folder of wheels that "
-        "were downloaded elsewhere.",
+        "Check the network and QGIS's Settings ▸ Options ▸ Network, then try again; or download the packages on "
+        "another computer, and name their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "stalled",
@@ -100,6 +111,13 @@ TROUBLES = (
         "A downloaded file is not what the package index announced.",
         "Try again; if it happens again, a proxy of your network changes downloads: tell your administrator.",
         passing=True,
+    ),
+    _trouble(
+        "folder lacks packages",
+        r"--no-index.*(No matching distribution found for|Could not find a version that satisfies)",
+        "The folder of packages lacks one, or has it for another Python or system only.",
+        "Download the packages again, with the version of Python and the system of this computer, or empty "
+        "Advanced ▸ Packages from.",
     ),
     _trouble(
         "no wheels",
@@ -137,15 +155,16 @@ TROUBLES = (
     ),
     _trouble(
         "no right",
-        r"Permission denied|Errno 13\b|Read-only file system|Errno 30\b",
+        r"Permission denied|Errno 13\b|Operation not permitted|Read-only file system|Errno 30\b",
         "You have no right to write there.",
-        "Choose a folder of your own for the environment, or change the permissions.",
+        f"Change the permissions, or {ELSEWHERE}.",
+        local=True,
     ),
 )  # fmt: skip
 
 
 def find_trouble(text: str) -> Optional[Trouble]:
-    """The known trouble that an installer's output, or a traceback, tells of; None where it is unknown."""
+    """The known trouble that a command and its output, or a traceback, tell of; None where it is unknown."""
     return next((trouble for trouble in TROUBLES if trouble.signs.search(text)), None)
 
 

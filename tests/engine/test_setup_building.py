@@ -164,7 +164,33 @@ def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_ind
     Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', f'{unreachable}\n  "-m pip"*)'))
     reporter = Heard()
     build(root, fake, reporter, torch="cpu")
-    assert "tried instead" in "\n".join(reporter.logs) and "--index-url" not in asked(tmp_path)[-2]
+    assert "tried instead: about 3 GB to download" in "\n".join(reporter.logs)
+    assert "--index-url" not in asked(tmp_path)[-2]
+
+
+def test_a_larger_build_is_not_tried_where_the_disk_is_too_small_for_it(fake, root, monkeypatch):
+    monkeypatch.setattr(building, "free_space", lambda folder: 3e9)
+    Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', '*pytorch.org*) exit 1;;\n  "-m pip"*)'))
+    with pytest.raises(ResourceError, match=r"has 3 GB free.*needs about 6 GB.*Advanced ▸ Folder"):
+        build(root, fake, torch="cpu")
+    assert names(root) == []
+
+
+def test_where_the_trouble_lies_in_the_computer_no_other_download_is_tried(fake, root, tmp_path):
+    full = '*pytorch.org*) echo "No space left on device"; exit 1;;'
+    Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', f'{full}\n  "-m pip"*)'))
+    reporter = Heard()
+    with pytest.raises(ResourceError, match=r"PyTorch could not be installed. The disk is full. Free some space"):
+        build(root, fake, reporter, torch="cpu")
+    assert "tried instead" not in "\n".join(reporter.logs)
+
+
+def test_a_folder_of_wheels_that_lacks_one_is_named_as_the_reason(fake, root, tmp_path):
+    lacks = '*no-index*) echo "ERROR: No matching distribution found for torch>=2.5"; exit 1;;'
+    Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', f'{lacks}\n  "-m pip"*)'))
+    (tmp_path / "wheels").mkdir()
+    with pytest.raises(ResourceError, match="The folder of packages lacks one"):
+        build(root, fake, wheels=tmp_path / "wheels")
 
 
 def test_a_folder_of_wheels_is_all_that_is_asked(fake, root, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from qgis.core import QgsSettings
+from qgis.PyQt.QtCore import QEvent
 from qgis.PyQt.QtWidgets import QApplication
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake Pythons are POSIX scripts")
@@ -44,9 +45,12 @@ def fake(tmp_path, monkeypatch, provider):
         monkeypatch.setattr(module, "default_folder", lambda version="": tmp_path / "worker")
     monkeypatch.setattr(setup_panel, "look_at_machine", lambda: machine.Machine("linux", "x86_64", None))
     monkeypatch.setattr(setup_task, "_running", None)
-    QgsSettings().remove("terrazzo/python")
+    settings = ("terrazzo/python", "terrazzo/folder")
+    for name in settings:
+        QgsSettings().remove(name)
     yield python
-    QgsSettings().remove("terrazzo/python")
+    for name in settings:
+        QgsSettings().remove(name)
 
 
 def wait(condition, seconds=30):
@@ -55,6 +59,7 @@ def wait(condition, seconds=30):
         QApplication.processEvents()
         time.sleep(0.02)
     assert condition()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # as QGIS's own loop does with ended tasks
 
 
 def test_without_torch_an_algorithm_says_what_is_missing_and_opens_the_setup(fake, provider, monkeypatch):
@@ -73,9 +78,10 @@ def test_one_click_builds_and_then_everything_is_ready(fake, qgis_app, provider)
 
     panel = SetupPanel()
     assert "not set up yet" in panel.state.text() and "0.5 GB to download" in panel.size.text()
+    assert "lacks" not in panel.state.text()  # a list of packages says nothing to whom it is new
     panel.build.click()
     wait(lambda: panel.task is None)
-    assert panel.doing.text() == "Done: the new environment works."
+    assert panel.doing.text().startswith("✔ Done")
     assert "are ready" in panel.state.text() and "worker/env1/bin/python" in panel.state.text()
     assert provider.algorithm("trainsegmenter").canExecute() == (True, "")
 
@@ -128,6 +134,43 @@ def test_a_python_of_the_users_is_tested_at_once(fake, qgis_app):
     panel.test.click()
     assert "has all that is needed" in panel.answer.text() and QgsSettings().value("terrazzo/python") == str(fake)
     assert "are ready" in panel.state.text()
+
+
+def test_what_was_built_is_used_although_another_python_was_named(fake, qgis_app, tmp_path):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    QgsSettings().setValue("terrazzo/python", "/no/such/python")
+    panel = SetupPanel()
+    assert "cannot run" in panel.state.text() and "There is no Python /no/such/python" in panel.state.text()
+    panel.build.click()
+    wait(lambda: panel.task is None)
+    assert "are ready" in panel.state.text() and not QgsSettings().value("terrazzo/python")
+
+
+def test_the_environment_goes_into_the_folder_that_is_chosen_and_is_used_from_there(fake, qgis_app, tmp_path):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    panel = SetupPanel()
+    panel.folder.setFilePath(str(tmp_path / "large disk"))
+    assert str(tmp_path / "large disk" / "terrazzo") in panel.size.text()
+    panel.build.click()
+    wait(lambda: panel.task is None)
+    assert "are ready" in panel.state.text() and "large disk/terrazzo/worker/env1" in panel.state.text()
+    assert not (tmp_path / "worker").exists() and "large disk" in QgsSettings().value("terrazzo/python")
+    assert SetupPanel().folder.filePath() == str(tmp_path / "large disk")
+
+
+def test_a_panel_that_opens_while_a_build_runs_shows_it(fake, qgis_app, tmp_path):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+
+    fake.write_text(FAKE.format(seconds=60, broken=tmp_path / "broken"))
+    first = SetupPanel()
+    first.build.click()
+    second = SetupPanel()
+    assert second.build.isHidden() and not second.cancel.isHidden()
+    second.cancel.click()
+    wait(lambda: first.task is None and second.task is None)
+    assert not second.build.isHidden()
 
 
 def test_qgis_proxy_reaches_the_installers(qgis_app, provider):
