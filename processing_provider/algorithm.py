@@ -7,7 +7,6 @@ what cannot work; `work` does the job with them.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -258,7 +257,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings that parameters hold as they stand, without destinations."""
-        fields = {spec.name for spec in dataclasses.fields(self.CONFIG)}
+        fields = set(self.CONFIG.declared())
         return {name: value for name, value in self.values(parameters, context).items() if name in fields}
 
     def values(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:

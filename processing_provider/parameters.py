@@ -6,7 +6,6 @@ come from the config field of the same name in lower case.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -79,35 +78,33 @@ class Setting(ValueRow):
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """A parameter of the kind that the field's type and bounds ask for."""
-        spec = next(spec for spec in dataclasses.fields(config) if spec.name == self.name.lower())
+        said = config.declared()[self.name.lower()]
         # The annotations are texts, because they are written for a later Python than QGIS may have.
-        kind, _, absent = str(spec.type).partition(" | ")
+        kind, _, absent = said.kind.partition(" | ")
         # A setting that came after a release is optional, or models saved before would no longer be valid.
         optional = self.optional or bool(absent)
-        bounds = spec.metadata
-        if bounds.get("choices"):
-            choices = list(bounds["choices"])
+        if said.choices:
             return QgsProcessingParameterEnum(
                 self.name,
                 self.label,
-                options=choices,
-                defaultValue=spec.default,
+                options=list(said.choices),
+                defaultValue=said.default,
                 optional=optional,
                 usesStaticStrings=True,
             )
         if kind == "bool":
-            return QgsProcessingParameterBoolean(self.name, self.label, defaultValue=spec.default, optional=optional)
+            return QgsProcessingParameterBoolean(self.name, self.label, defaultValue=said.default, optional=optional)
         if kind == "str":
-            return QgsProcessingParameterString(self.name, self.label, defaultValue=spec.default, optional=optional)
+            return QgsProcessingParameterString(self.name, self.label, defaultValue=said.default, optional=optional)
         types = {"int": QgsProcessingParameterNumber.Type.Integer, "float": QgsProcessingParameterNumber.Type.Double}
         number = QgsProcessingParameterNumber(
-            self.name, self.label, type=types[kind], defaultValue=spec.default, optional=optional
+            self.name, self.label, type=types[kind], defaultValue=said.default, optional=optional
         )
         number.setMetadata({"widget_wrapper": {"decimals": self.decimals}})
-        if bounds.get("low") is not None:
-            number.setMinimum(bounds["low"])
-        if bounds.get("high") is not None:
-            number.setMaximum(bounds["high"])
+        if said.low is not None:
+            number.setMinimum(said.low)
+        if said.high is not None:
+            number.setMaximum(said.high)
         return number
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:

@@ -1,27 +1,26 @@
-"""The settings of every job: frozen dataclasses, each field with its default and its bounds.
+"""The settings of every job.
 
-A setting is declared here once. The Processing parameter of the same name in upper case takes its default,
-range and choices from here, the worker receives it as JSON, and `validate` holds for every way in.
+A setting is declared here once, or in a group of the room `recipe`. The Processing parameter of the same name in upper
+case takes its default, range and choices from here, and the worker receives it as JSON.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import reprlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-from .errors import InputError
 from .models.classifier_arguments import ACTIVATIONS
 from .models.classifiers import CLASSIFIERS
 from .models.pretrained import PRETRAINED
+from .recipe.augmentation import AugmentationSettings
+from .recipe.fine_tuning import FineTuningSettings
+from .recipe.loss import LossSettings
+from .recipe.optimizer import OptimizerSettings
+from .recipe.schedule import ScheduleSettings
+from .settings import Settings, group, setting
 
 ARCHITECTURES = ("unet", "fcn", "fcn8s")
 ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
-CLASS_WEIGHTS = ("none", "root", "balanced")
-FREEZES = ("auto", "none", "encoder", "warm_up")
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
 TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabelled")
@@ -41,105 +40,9 @@ ACTIVATION_KINDS = ("class_activation", "feature_maps", "filters")
 # Settings that name what a job in the worker writes.
 OUTPUTS = ("output", "report", "suspects", "probabilities", "grid", "table", "picture", "pictures")
 
-Config = TypeVar("Config", bound="JobConfig")
 
-
-def setting(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A field with bounds: numbers from `low` to `high`, or one of `choices`; None is always "not given"."""
-    return field(default=default, metadata={"low": low, "high": high, "choices": choices})
-
-
-@dataclass(frozen=True)
-class JobConfig:
-    """What all jobs share: a strict way from and to JSON, and a check of every kind and bound."""
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            value = getattr(self, spec.name)
-            if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, spec.name, value)
-            _check_kind(spec.name, value, str(spec.type))
-            _check_bounds(spec.name, value, spec.metadata)
-
-    @classmethod
-    def from_json(cls: type[Config], values: dict[str, Any]) -> Config:
-        """Build a config from parsed JSON.
-
-        Raises:
-            InputError: A name that the config does not know, a missing one, or a value of the wrong kind or out of
-                bounds.
-        """
-        known = {spec.name for spec in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise InputError(
-                f"{cls.__name__} has no setting {', '.join(unknown)}.", f"Its settings are {', '.join(sorted(known))}."
-            )
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__} is incomplete: {error}.", "Give the missing settings.") from error
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as a dictionary that `json.dumps` takes."""
-        return dataclasses.asdict(self)
-
-
-def _is_text(value: Any) -> bool:
-    """Whether files may be called so."""
-    try:
-        return isinstance(value, str) and b"\0" not in os.fsencode(value)
-    except UnicodeError:  # half a character
-        return False
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or (_is_whole(value) and abs(value) < 2**1000)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# What a field is said to hold → whether a value is that, and what it is called.
-KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "str": (_is_text, "text"),
-    "int": (_is_whole, "whole number"),
-    "float": (_is_number, "number"),
-    "bool": (lambda value: isinstance(value, bool), "truth value"),
-    "Any": (lambda value: True, ""),
-}
-
-
-def _check_kind(name: str, value: Any, said: str) -> None:
-    """Refuse a value that is not what the field is said to hold, such as "tuple[int, ...] | None"."""
-    kind, _, otherwise = said.partition(" | ")
-    if value is None and otherwise == "None":
-        return
-    fits, words = KINDS[kind.removeprefix("tuple[").partition(",")[0]]
-    if kind.startswith("tuple["):
-        words = f"list of {words}s"
-        right = isinstance(value, tuple) and all(map(fits, value))
-    else:
-        right = fits(value)
-    if not right:
-        raise InputError(f"{name.upper()} is {reprlib.repr(value)}, which is no {words}.", f"Give a {words}.")
-
-
-def _check_bounds(name: str, value: Any, bounds: Any) -> None:
-    if value is None or not bounds:
-        return
-    if bounds["choices"] and value not in bounds["choices"]:
-        raise InputError(f'{name.upper()} is "{value}".', f"Choose one of {', '.join(bounds['choices'])}.")
-    low, high = bounds["low"], bounds["high"]
-    if low is None and high is None:
-        return
-    if value != value:
-        raise InputError(f"{name.upper()} is {value}, which is no number.", "Give a number.")
-    if (low is not None and value < low) or (high is not None and value > high):
-        allowed = f"from {low:g} to {high:g}" if high is not None else f"of {low:g} or more"
-        raise InputError(f"{name.upper()} is {value:g}.", f"Give a number {allowed}.")
+class JobConfig(Settings):
+    """The settings of a job."""
 
 
 @dataclass(frozen=True)
@@ -267,16 +170,11 @@ class TrainingConfig(JobConfig):
     pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py
     encoder_weights: str | None = None  # a .safetensors or .pth file instead
     download_weights: bool = False  # weights that are not here may be downloaded, only at the user's word
-    epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips, see training/schedule.py
+    loss: LossSettings = group(LossSettings)
+    optimizer: OptimizerSettings = group(OptimizerSettings)
+    schedule: ScheduleSettings = group(ScheduleSettings)
+    augmentation: AugmentationSettings = group(AugmentationSettings)
     batch_size: int = setting(8, low=1, high=4096)
-    learning_rate: float = setting(1e-3, low=1e-8, high=10)  # the peak of the one-cycle schedule
-    weight_decay: float = setting(1e-2, low=0, high=1)
-    class_weights: str = setting("root", choices=CLASS_WEIGHTS)
-    augment: bool = True  # flips and quarter turns
-    # Each band of a chip is made up to this share brighter or darker, and richer or poorer in contrast.
-    radiometric_jitter: float = setting(0.0, low=0, high=1)
-    # epochs without a better one; 0 never stops early: with the one-cycle schedule the last epochs gain most
-    patience: int = setting(0, low=0, high=100000)
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
     seed: int = setting(0, low=0, high=2**31 - 1)
@@ -305,17 +203,12 @@ class TrainClassifierConfig(TrainingConfig):
     dropout: float | None = setting(None, low=0, high=0.95)
     block_dropout: float | None = setting(None, low=0, high=0.95)
     batch_size: int = setting(16, low=1, high=4096)
+    loss: LossSettings = group(LossSettings, label_smoothing=0.1)
     # Twice as much made ResNet-18 learn little from 490 photographs; a pretrained encoder gets a share of it.
-    learning_rate: float = setting(5e-4, low=1e-8, high=10)
-    # encoder: only the output layer learns. warm_up: so for the first epochs. auto: warm_up from pretrained weights.
-    freeze: str = setting("auto", choices=FREEZES)
-    freeze_epochs: int | None = setting(None, low=1, high=100000)  # of warm_up; None = by the epochs
-    encoder_rate: float | None = setting(None, low=0, high=1)  # the encoder's share of the learning rate; None = auto
-    label_smoothing: float = setting(0.1, low=0, high=0.9)
+    optimizer: OptimizerSettings = group(OptimizerSettings, learning_rate=5e-4)
+    fine_tuning: FineTuningSettings = group(FineTuningSettings)
     # The probability from which a class counts: of several a chip, or the second of two. None = 0.5, or the likeliest.
     threshold: float | None = setting(None, low=0, high=1)
-    # A chip is shown as a part of itself, magnified, whose side is up to this share shorter.
-    scale_jitter: float = setting(0.0, low=0, high=0.9)
 
 
 @dataclass(frozen=True)

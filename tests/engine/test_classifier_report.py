@@ -127,6 +127,7 @@ def test_two_classes_get_a_chart_of_thresholds(tmp_path):
 def test_training_without_other_chips_still_gives_a_report(tmp_path):
     chips = write_scene_folder(tmp_path / "chips", {"training": 6})
     paths = {"chips": chips, "output": str(tmp_path / "m.safetensors"), "report": str(tmp_path / "r.html")}
-    train_classifier(TrainClassifierConfig(**paths, architecture="mlp", epochs=1, device="cpu"), Heard())
+    config = TrainClassifierConfig.from_json({**paths, "architecture": "mlp", "epochs": 1, "device": "cpu"})
+    train_classifier(config, Heard())
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Learning curves" in page and "Confusion" not in page

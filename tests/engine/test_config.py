@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
-from plugin.engine.config import ExportChipsConfig, SegmentRasterConfig, TrainSegmenterConfig
+from plugin.engine.config import (
+    ExportChipsConfig,
+    SegmentRasterConfig,
+    TrainClassifierConfig,
+    TrainingConfig,
+    TrainSegmenterConfig,
+)
 from plugin.engine.errors import InputError
+from plugin.engine.settings import Settings
 
 
 def test_a_config_survives_json() -> None:
@@ -44,7 +52,30 @@ def test_a_missing_setting_is_named() -> None:
 )
 def test_values_out_of_bounds_are_refused_in_words(name: str, value: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        TrainSegmenterConfig(**{"chips": "a", "output": "b", name: value})
+        TrainSegmenterConfig.from_json({"chips": "a", "output": "b", name: value})
+
+
+def test_settings_of_groups_have_one_namespace() -> None:
+    config = TrainClassifierConfig.from_json({"chips": "a", "output": "b", "epochs": 3, "seed": 5})
+    assert (config.schedule.epochs, config.seed) == (3, 5)
+    changed = config.replace(epochs=4, seed=6)
+    assert (changed.schedule.epochs, changed.seed, config.schedule.epochs) == (4, 6, 3)
+    assert TrainClassifierConfig.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+    assert list(changed.to_json()) == list(TrainClassifierConfig.declared())
+
+
+@pytest.mark.parametrize("kind", [TrainSegmenterConfig, TrainClassifierConfig])
+def test_no_setting_stands_in_two_groups(kind: type[TrainingConfig]) -> None:
+    groups = [value for value in vars(kind(chips="a", output="b")).values() if isinstance(value, Settings)]
+    names = [name for found in groups for name in found.to_json()]
+    names += [spec.name for spec in dataclasses.fields(kind) if spec.default_factory is dataclasses.MISSING]
+    assert len(groups) > 3 and sorted(names) == sorted(kind.declared())
+
+
+def test_a_job_may_have_other_defaults_than_its_groups() -> None:
+    found = TrainClassifierConfig.declared()["learning_rate"].default
+    assert found == TrainClassifierConfig(chips="a", output="b").optimizer.learning_rate == 5e-4
+    assert TrainSegmenterConfig.declared()["learning_rate"].default == 1e-3
 
 
 @pytest.mark.parametrize(

@@ -151,5 +151,5 @@ def test_a_report_beside_a_model_is_made_by_training(tmp_path):
     chips = write_chip_folder(tmp_path / "chips", {"training": 4, "test": 2}, size=32)
     paths = {"chips": chips, "output": str(tmp_path / "m.safetensors"), "report": str(tmp_path / "r.html")}
     quick = {"architecture": "fcn8s", "encoder": "mobilenet_v3_small", "epochs": 1, "device": "cpu"}
-    result = train_segmenter(TrainSegmenterConfig(**paths, **quick), Heard())
+    result = train_segmenter(TrainSegmenterConfig.from_json({**paths, **quick}), Heard())
     assert Path(result["report"]).read_text(encoding="utf-8").count("data:image/png") == 6

@@ -19,9 +19,11 @@ from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.models.weights_file import Weights
-from plugin.engine.training import train
+from plugin.engine.training import segmentation, train
 from plugin.engine.training import train_segmenter as job
+from plugin.engine.training.augmentation import STEPS
 from plugin.engine.training.chips import ChipReader
+from plugin.engine.training.losses import weighted_cross_entropy
 from plugin.engine.training.plan import AllAtOnce
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -36,7 +38,9 @@ def chips(tmp_path_factory):
 
 def config(chips, tmp_path, **changes):
     quick = {"architecture": "fcn8s", "encoder": "mobilenet_v3_small", "epochs": 2, "batch_size": 4, "device": "cpu"}
-    return TrainSegmenterConfig(**{"chips": chips, "output": str(tmp_path / "model.safetensors"), **quick, **changes})
+    return TrainSegmenterConfig.from_json(
+        {"chips": chips, "output": str(tmp_path / "model.safetensors"), **quick, **changes}
+    )
 
 
 def train_quickly(chips, tmp_path, reporter=None, **changes):
@@ -244,13 +248,11 @@ def test_a_disk_without_room_for_the_model_is_refused_before_training(chips, tmp
 
 
 def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
-    weighted = SegmentationTask.loss
+    def explode(*given, **settings):
+        loss, weight = weighted_cross_entropy(*given, **settings)
+        return loss * float("nan"), weight
 
-    def explode(self, logits, targets):
-        total, weight = weighted(self, logits, targets)
-        return total * float("nan"), weight
-
-    monkeypatch.setattr(SegmentationTask, "loss", explode)
+    monkeypatch.setattr(segmentation, "weighted_cross_entropy", explode)
     words = r"epoch 1 of 2, by step 1 of 4, at LEARNING_RATE 0.5\. Lower LEARNING_RATE, to 0.05"
     with pytest.raises(InputError, match=words):
         train_quickly(chips, tmp_path, learning_rate=0.5)
@@ -258,14 +260,14 @@ def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
 
 
 def test_the_best_epoch_before_a_loss_explodes_is_kept(chips, tmp_path, monkeypatch):
-    weighted, steps = SegmentationTask.loss, []
+    steps = []
 
-    def explode(self, logits, targets):
-        total, weight = weighted(self, logits, targets)
-        steps.append(total.requires_grad)
-        return (total * float("nan") if sum(steps) > 5 else total), weight
+    def explode(*given, **settings):
+        loss, weight = weighted_cross_entropy(*given, **settings)
+        steps.append(loss.requires_grad)
+        return (loss * float("nan") if sum(steps) > 5 else loss), weight
 
-    monkeypatch.setattr(SegmentationTask, "loss", explode)
+    monkeypatch.setattr(segmentation, "weighted_cross_entropy", explode)
     with pytest.raises(InputError, match=r"epoch 3 of 4.*The best epoch so far, [12], is kept in .*checkpoint"):
         train_quickly(chips, tmp_path, epochs=4)
     (kept,) = tmp_path.iterdir()
@@ -308,10 +310,7 @@ def test_norms_and_biases_do_not_decay():
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     seen = []
-    turn = SegmentationTask.turn
-    monkeypatch.setattr(
-        SegmentationTask, "turn", lambda self, *batch: (seen.append(len(batch[0])), turn(self, *batch))[1]
-    )
+    monkeypatch.setitem(STEPS, "augment", lambda example, *_: (seen.append(len(example.images)), example)[1])
     train_quickly(chips, tmp_path, epochs=1)
     assert seen == [4, 4]
     train_quickly(chips, tmp_path, epochs=1, augment=False)

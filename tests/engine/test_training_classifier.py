@@ -20,6 +20,7 @@ from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.models.weights_file import Weights
 from plugin.engine.training import loop
 from plugin.engine.training import train_classifier as job
+from plugin.engine.training.augmentation import STEPS
 from plugin.engine.training.chips import SceneReader
 from plugin.engine.training.classification import ClassificationTask, MultilabelTask
 from plugin.engine.training.train_classifier import train_classifier
@@ -37,7 +38,7 @@ def chips(tmp_path_factory):
 def config(chips, tmp_path, **changes):
     quick = {"architecture": "lecture_cnn", "epochs": 2, "batch_size": 8, "device": "cpu", "learning_rate": 1e-2}
     given = {"chips": chips, "output": str(tmp_path / "model.safetensors"), **quick, **changes}
-    return TrainClassifierConfig(**given)
+    return TrainClassifierConfig.from_json(given)
 
 
 def train_quickly(chips, tmp_path, reporter=None, **changes):
@@ -171,19 +172,18 @@ def test_a_seed_means_the_same_training_also_with_chips_on_disk(chips, tmp_path,
 
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
-    seen = {"turn": 0, "vary": 0}
-    for name in seen:
-        plain = getattr(ClassificationTask, name)
+    seen = dict.fromkeys(STEPS, 0)
+    for name, step in STEPS.items():
 
-        def count(self, images, *rest, plain=plain, name=name):
-            seen[name] += len(images)
-            return plain(self, images, *rest)
+        def count(example, *rest, step=step, name=name):
+            seen[name] += len(example.images)
+            return step(example, *rest)
 
-        monkeypatch.setattr(ClassificationTask, name, count)
+        monkeypatch.setitem(STEPS, name, count)
     train_quickly(chips, tmp_path, epochs=1)
-    assert seen == {"turn": 24, "vary": 24}
-    train_quickly(chips, tmp_path, epochs=1, augment=False)
-    assert seen == {"turn": 24, "vary": 48}
+    assert seen == {"augment": 24, "scale_jitter": 0, "radiometric_jitter": 0}
+    train_quickly(chips, tmp_path, epochs=1, augment=False, scale_jitter=0.3)
+    assert seen == {"augment": 24, "scale_jitter": 24, "radiometric_jitter": 0}
 
 
 # Pretrained weights and freezing
@@ -434,9 +434,9 @@ def test_rare_classes_weigh_as_the_settings_say(tmp_path):
     shown = np.array([[True, False]] * 9 + [[False, True]])
     for kind, ratio in (("none", 1), ("root", 3), ("balanced", 9)):
         settings = config("", tmp_path, class_weights=kind)
-        weights = ClassificationTask(info(), shown, settings, CPU).weights
+        weights = ClassificationTask(info(), shown, settings, CPU).loss.keywords["weights"]
         assert (weights[1] / weights[0]).item() == pytest.approx(ratio)
-        yes = MultilabelTask(info(), shown, settings, CPU).weights
+        yes = MultilabelTask(info(), shown, settings, CPU).loss.keywords["weights"]
         assert yes.tolist() == pytest.approx([1 / ratio, ratio])
 
 
@@ -446,14 +446,15 @@ def test_the_loss_is_torchs_with_weights_and_smoothing(tmp_path):
     logits = torch.randn(6, 2)
     one, several = (kind(info(), shown, settings, CPU) for kind in (ClassificationTask, MultilabelTask))
     targets = torch.tensor([0, 1, 0, 1, 1, 0], dtype=torch.uint8)
-    total, weight = one.loss(logits, targets)
-    expected = torch.nn.functional.cross_entropy(logits, targets.long(), one.weights, label_smoothing=0.2)
-    assert torch.allclose(total / weight, expected)
+    loss, _ = one.loss(logits, targets)
+    weights = one.loss.keywords["weights"]
+    expected = torch.nn.functional.cross_entropy(logits, targets.long(), weights, label_smoothing=0.2)
+    assert torch.allclose(loss, expected)
     yes = torch.randint(0, 2, (6, 2))
-    total, weight = several.loss(logits, yes.to(torch.uint8))
+    loss, _ = several.loss(logits, yes.to(torch.uint8))
     costs = torch.nn.functional.binary_cross_entropy_with_logits(logits, yes * 0.8 + 0.1, reduction="none")
-    each = torch.where(yes > 0, several.weights, torch.tensor(1.0))
-    assert torch.allclose(total / weight, (costs * each).sum() / each.sum())
+    each = torch.where(yes > 0, several.loss.keywords["weights"], torch.tensor(1.0))
+    assert torch.allclose(loss, (costs * each).sum() / each.sum())
 
 
 def test_answers_follow_from_probabilities_and_threshold():

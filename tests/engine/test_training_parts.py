@@ -17,19 +17,20 @@ from plugin.engine.events import Stage
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
-from plugin.engine.training import device
-from plugin.engine.training.augmentation import flip_and_turn, jitter, magnify
-from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
-from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
-from plugin.engine.training.loop import precision
-from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
-from plugin.engine.training.plan import AllAtOnce, FineTuning
-from plugin.engine.training.schedule import (
+from plugin.engine.recipe.augmentation import AugmentationSettings
+from plugin.engine.recipe.schedule import (
     automatic_classifier_epochs,
     automatic_epochs,
     automatic_frozen_epochs,
     one_cycle,
 )
+from plugin.engine.training import device
+from plugin.engine.training.augmentation import STEPS, Example, augment, flip_and_turn, jitter, magnify
+from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
+from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
+from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
+from plugin.engine.training.optimization import precision
+from plugin.engine.training.plan import AllAtOnce, FineTuning
 from plugin.engine.training.tally import PixelTally, or_worst
 
 CPU = torch.device("cpu")
@@ -120,7 +121,8 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
     square = torch.arange(9, dtype=torch.uint8).reshape(3, 3)
     masks = square.repeat(4000, 1, 1)
     images = torch.stack([masks, masks + 100], dim=1)
-    turned, missing, turned_masks = flip_and_turn(images, images > 105, masks, torch.Generator().manual_seed(0))
+    example = Example(images, images > 105, masks)
+    turned, missing, turned_masks = flip_and_turn(example, 1, torch.Generator().manual_seed(0))
     assert torch.equal(turned[:, 0], turned_masks) and torch.equal(turned[:, 1], turned_masks + 100)
     assert torch.equal(missing, turned > 105)
     ways = Counter(tuple(mask.flatten().tolist()) for mask in turned_masks)
@@ -131,8 +133,8 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
 def test_chips_without_masks_turn_in_the_same_eight_ways():
     square = torch.arange(9, dtype=torch.uint8).reshape(1, 1, 3, 3).repeat(50, 2, 1, 1)
     classes = torch.arange(50, dtype=torch.uint8)
-    turned, missing, targets = flip_and_turn(square, None, classes, torch.Generator().manual_seed(4))
-    both, _, _ = flip_and_turn(square, None, square[:, 0], torch.Generator().manual_seed(4))
+    turned, missing, targets = flip_and_turn(Example(square, None, classes), 1, torch.Generator().manual_seed(4))
+    both, _, _ = flip_and_turn(Example(square, None, square[:, 0]), 1, torch.Generator().manual_seed(4))
     assert torch.equal(turned, both) and torch.equal(turned[:, 0], turned[:, 1])
     assert missing is None and targets is classes
 
@@ -141,7 +143,7 @@ def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
     size = 64
     ramp = torch.linspace(-1, 1, size)
     images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)]).expand(200, 2, size, size)
-    seen, missing, _ = magnify(images, None, CLASSES, 0.5, torch.Generator().manual_seed(0))
+    seen, missing, _ = magnify(Example(images, None, CLASSES), 0.5, torch.Generator().manual_seed(0))
     assert missing is None
     assert seen.shape == images.shape
     across, down = seen[:, 0, 0], seen[:, 1, :, 0]  # (200, 64)
@@ -151,16 +153,37 @@ def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
     assert seen.min() >= -1.001 and seen.max() <= 1.001  # never beyond the chip
     middles = seen.mean((2, 3))
     assert middles.std(0).min() > 0.1 and abs(middles[:, 0] - middles[:, 1]).max() > 0.2
-    assert torch.allclose(magnify(images, None, CLASSES, 0.0, torch.Generator())[0], images, atol=1e-5)
+    assert torch.allclose(magnify(Example(images, None, CLASSES), 0.0, torch.Generator()).images, images, atol=1e-5)
 
 
 def test_what_is_missing_does_not_spread_when_a_part_is_magnified():
     images = torch.full((40, 2, 32, 32), 5.0)
     missing = torch.zeros(images.shape, dtype=torch.bool)
     missing[:, 0, 10:20, 12:22] = True
-    seen, gaps, _ = magnify(images.masked_fill(missing, 0.0), missing, CLASSES, 0.5, torch.Generator().manual_seed(0))
+    seen, gaps, _ = magnify(
+        Example(images.masked_fill(missing, 0.0), missing, CLASSES), 0.5, torch.Generator().manual_seed(0)
+    )
     assert (seen[gaps] == 0).all() and torch.allclose(seen[~gaps], torch.tensor(5.0), atol=1e-4)
     assert not gaps[:, 1].any() and 0.5 * missing.float().mean() < gaps.float().mean() < 4 * missing.float().mean()
+
+
+def test_image_gaps_and_mask_are_magnified_together():
+    images = torch.arange(64.0).reshape(8, 8).kron(torch.ones(8, 8)).repeat(50, 2, 1, 1)  # 64 squares of 8 pixels
+    masks = images[:, 0].to(torch.uint8)
+    seen, _, shown = magnify(Example(images, None, masks), 0.7, torch.Generator().manual_seed(3))
+    inside = seen[:, 0] == seen[:, 0].round()  # where no two squares are mixed
+    assert inside.float().mean() > 0.5 and torch.equal(seen[:, 0][inside].to(torch.uint8), shown[inside])
+    assert shown.dtype == masks.dtype and (shown != masks).float().mean() > 0.3
+
+
+def test_steps_follow_the_settings_and_each_has_one():
+    assert list(STEPS) == list(AugmentationSettings.declared())
+    example = Example(torch.randn(4, 3, 8, 8), None, torch.zeros(4, 8, 8, dtype=torch.uint8))
+    nothing = AugmentationSettings(augment=False)
+    assert augment(example, nothing, torch.Generator()) is example
+    for change in ({"augment": True}, {"scale_jitter": 0.5}, {"radiometric_jitter": 0.5}):
+        found = augment(example, nothing.replace(**change), torch.Generator().manual_seed(1))
+        assert not torch.equal(found.images, example.images), change
 
 
 def test_class_weights_have_mean_one_and_their_powers():
@@ -185,17 +208,18 @@ def test_the_loss_is_that_of_torch():
     logits, weights = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 1.0, 1.5])
     targets = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
     targets[0, :2] = IGNORE_INDEX
-    total, weight = weighted_cross_entropy(logits, targets, weights)
+    loss, weight = weighted_cross_entropy(logits, targets, weights)
     expected = torch.nn.functional.cross_entropy(logits, targets.long(), weights, ignore_index=IGNORE_INDEX)
-    assert torch.allclose(total / weight, expected)
+    assert torch.allclose(loss, expected)
+    assert torch.allclose(weight, weights[targets[targets != IGNORE_INDEX].long()].sum())
 
 
 def test_pixels_without_a_label_teach_nothing():
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     targets = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
     targets[0, 0, 0] = 1
-    total, _ = weighted_cross_entropy(logits, targets, torch.ones(3))
-    total.backward()
+    loss, _ = weighted_cross_entropy(logits, targets, torch.ones(3))
+    loss.backward()
     assert logits.grad[..., 0, 0].abs().sum() > 0 and logits.grad[..., 1:, :].abs().sum() == 0
 
 
@@ -205,7 +229,7 @@ def test_the_tally_counts_as_numpy_does():
     for _ in range(2):
         logits, targets = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 5, 5), dtype=torch.uint8)
         targets[0, 0] = IGNORE_INDEX
-        tally.add(logits, targets, torch.tensor(6.0), torch.tensor(4.0))
+        tally.add(logits, targets, torch.tensor(1.5), torch.tensor(4.0))
         expected += confusion.confusion_matrix(logits.argmax(1).numpy(), targets.numpy(), 3)
     assert (tally.matrix() == expected).all() and expected.sum() == 90
     assert tally.figures()["loss"] == 1.5
@@ -310,9 +334,9 @@ def test_jitter_changes_each_band_of_each_chip_by_itself_and_leaves_gaps(tmp_pat
     missing = torch.zeros(images.shape, dtype=torch.bool)
     missing[:, :, 0], images[:, :, 0] = True, 0.0
     images[:, :, 1, 1] = 0.0  # the mean, which is a value like any other
-    seen, gaps, _ = jitter(images, missing, CLASSES, 0.3, torch.Generator().manual_seed(2))
+    seen, gaps, _ = jitter(Example(images, missing, CLASSES), 0.3, torch.Generator().manual_seed(2))
     assert (seen[:, :, 0] == 0).all() and (seen[:, :, 1, 1] != 0).all() and torch.equal(gaps, missing)
-    whole, _, _ = jitter(images, None, CLASSES, 0.3, torch.Generator().manual_seed(2))
+    whole, _, _ = jitter(Example(images, None, CLASSES), 0.3, torch.Generator().manual_seed(2))
     assert torch.equal(whole[:, :, 1:], seen[:, :, 1:])
     rows = images[:, :, 1:], seen[:, :, 1:]
     gain = rows[1].std((2, 3)) / rows[0].std((2, 3))
@@ -362,4 +386,6 @@ def test_a_plan_says_what_learns_when_and_what_it_costs():
         learning.append(sum(value.requires_grad for value in network.parameters()))
     assert learning[0] == learning[1] == 2 and learning[2] == learning[3] == len(list(network.parameters()))
     assert [plan.step_cost(epoch) for epoch in range(1, 5)] == [1, 1, 3, 3]
+    plan.begin(2)  # also after a later one
+    assert sum(value.requires_grad for value in network.parameters()) == 2
     assert AllAtOnce(network).step_cost(1) == 3

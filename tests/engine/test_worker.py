@@ -269,5 +269,5 @@ def test_a_second_worker_for_a_result_ends_before_it_imports_torch(tmp_path: Pat
         first.kill()
         first.communicate()
     output, _ = ended(start(tmp_path, job), tmp_path)
-    assert "is incomplete" in events(output)[0]["problem"]
+    assert " lacks " in events(output)[0]["problem"]
     assert not (tmp_path / "out").exists()

@@ -1,38 +1,59 @@
 """Other views of the same ground, for each chip by itself, on the device.
 
-Each function takes and gives images, what of them is missing, and targets. Images are (N, B, S, S), normalised;
-missing is bool of their shape, or None where nothing is, and the images are 0 there. Coins and draws are thrown on the
+A step takes an example, its strength and a generator, and gives another example. Coins and draws are thrown on the
 CPU, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 
+from ..recipe.augmentation import AugmentationSettings
 from .device import to_device
-
-Example = tuple[torch.Tensor, "torch.Tensor | None", torch.Tensor]
 
 # A magnified pixel is known where at least this much of what it is mixed from is; as in chips/sampling.py.
 ENOUGH = 0.5
 
 
-def flip_and_turn(
-    images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, generator: torch.Generator
-) -> Example:
+class Example(NamedTuple):
+    """Chips as a network takes them, and what it shall answer."""
+
+    images: torch.Tensor  # (N, B, S, S), normalised; 0 where missing
+    missing: torch.Tensor | None  # bool, of the same shape; None where nothing is missing
+    targets: torch.Tensor  # (N, S, S), which move with the image, or (N, ...) of whole chips, which do not
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each pixel has a target."""
+        return self.targets.shape == (len(self.images), *self.images.shape[2:])
+
+
+def augment(example: Example, settings: AugmentationSettings, generator: torch.Generator) -> Example:
+    """Vary each chip of a batch as the settings say."""
+    for name, step in STEPS.items():
+        strength = getattr(settings, name)
+        if strength:
+            example = step(example, strength, generator)
+    return example
+
+
+def flip_and_turn(example: Example, strength: float, generator: torch.Generator) -> Example:
     """Show each chip in one of the eight ways a square can lie.
 
     Three coins a chip (mirror left-right, mirror up-down, swap the axes) give each of the eight equally often.
 
     Args:
-        images, missing: See above.
-        targets: (N, S, S), which turn with the image, or of any other shape, which do not.
+        strength: Of no account: a chip lies in one way or another.
     """
+    images, missing, targets = example
     coins = to_device(torch.randint(0, 2, (3, len(images), 1, 1, 1), generator=generator).bool(), images.device)
-    if targets.shape == (len(images), *images.shape[2:]):
+    if example.has_masks:
         targets = _laid(targets[:, None], coins)[:, 0]
-    return _laid(images, coins), None if missing is None else _laid(missing, coins), targets
+    return Example(_laid(images, coins), None if missing is None else _laid(missing, coins), targets)
 
 
 def _laid(chips: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
@@ -53,33 +74,15 @@ def _swap_axes(chips: torch.Tensor) -> torch.Tensor:
     return chips.transpose(-1, -2)
 
 
-def jitter(
-    images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, strength: float,
-    generator: torch.Generator,
-) -> Example:  # fmt: skip
-    """Show each band of each chip as on another day: gain 1 ± strength, offset 0 ± strength standard deviations.
+def magnify(example: Example, strength: float, generator: torch.Generator) -> Example:
+    """Show of each chip a square part, at a random place, as large as the whole.
+
+    Images are resampled bilinearly from what is known; masks take the nearest pixel.
 
     Args:
-        images, missing, targets: See above.
-        strength: 0 to 1.
-    """
-    draws = torch.rand((2, *images.shape[:2], 1, 1), generator=generator).mul(2 * strength).sub(strength)
-    gain, offset = to_device(draws, images.device)
-    seen = images * (1 + gain) + offset
-    return seen if missing is None else seen.masked_fill_(missing, 0.0), missing, targets
-
-
-def magnify(
-    images: torch.Tensor, missing: torch.Tensor | None, targets: torch.Tensor, strength: float,
-    generator: torch.Generator,
-) -> Example:  # fmt: skip
-    """Show of each chip a square part, at a random place, as large as the whole; bilinear, from what is known.
-
-    Args:
-        images, missing: See above.
-        targets: Of the whole chip, (N, …); they stay.
         strength: 0 to 1; the side of the part is from 1 − strength to 1 of the chip's, each equally likely.
     """
+    images, missing, targets = example
     side, right, down = torch.rand((3, len(images)), generator=generator)
     side = 1 - strength * side
     free = 1 - side  # how far the part's centre may lie from the chip's, where the chip reaches from −1 to 1
@@ -87,9 +90,34 @@ def magnify(
     theta[:, 0, 0] = theta[:, 1, 1] = side
     theta[:, 0, 2], theta[:, 1, 2] = free * (2 * right - 1), free * (2 * down - 1)
     grid = F.affine_grid(to_device(theta, images.device), list(images.shape), align_corners=False)
+    if example.has_masks:
+        masks = targets[:, None].float()
+        masks = F.grid_sample(masks, grid, mode="nearest", padding_mode="border", align_corners=False)
+        targets = masks[:, 0].to(targets.dtype)
     seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     if missing is None:
-        return seen, None, targets
+        return Example(seen, None, targets)
     known = F.grid_sample((~missing).to(images.dtype), grid, padding_mode="border", align_corners=False)
     missing = known < ENOUGH
-    return (seen / known).masked_fill_(missing, 0.0), missing, targets
+    return Example((seen / known).masked_fill_(missing, 0.0), missing, targets)
+
+
+def jitter(example: Example, strength: float, generator: torch.Generator) -> Example:
+    """Show each band of each chip as on another day: gain 1 ± strength, offset 0 ± strength standard deviations.
+
+    Args:
+        strength: 0 to 1.
+    """
+    images, missing, targets = example
+    draws = torch.rand((2, *images.shape[:2], 1, 1), generator=generator).mul(2 * strength).sub(strength)
+    gain, offset = to_device(draws, images.device)
+    seen = images * (1 + gain) + offset
+    return Example(seen if missing is None else seen.masked_fill_(missing, 0.0), missing, targets)
+
+
+# What each setting of `AugmentationSettings` does, in the order in which it is done.
+STEPS: dict[str, Callable[[Example, Any, torch.Generator], Example]] = {
+    "augment": flip_and_turn,
+    "scale_jitter": magnify,
+    "radiometric_jitter": jitter,
+}

@@ -41,6 +41,8 @@ class ChipReader:
         dataset: The dataset.
     """
 
+    target_dtype = np.dtype(np.uint8)
+
     def __init__(self, dataset: ChipDataset) -> None:
         self.dataset = dataset
         self.dtype = np.dtype(STORED_TYPES.get(dataset.info.dtype, "float32"))
@@ -50,25 +52,26 @@ class ChipReader:
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """Of a chip's target, which is uint8."""
+        """Of a chip's target."""
         return self.size, self.size
 
     @property
     def chip_bytes(self) -> int:
         """What a chip and its target take in memory."""
-        return self.size * self.size * self.bands * self.dtype.itemsize + math.prod(self.target_shape)
+        target = math.prod(self.target_shape) * self.target_dtype.itemsize
+        return self.size * self.size * self.bands * self.dtype.itemsize + target
 
     def read(self, places: Sequence[int] | np.ndarray) -> Batch:
         """Read chips by their places in the dataset.
 
         Returns:
-            Images (N, B, H, W) in the stored type, and targets (N, ...) uint8.
+            Images (N, B, H, W) in the stored type, and targets (N, ...).
 
         Raises:
             InputError: A file is missing, damaged, or of another size than the dataset says.
         """
         images = np.empty((len(places), self.bands, self.size, self.size), self.dtype)
-        targets = np.empty((len(places), *self.target_shape), np.uint8)
+        targets = np.empty((len(places), *self.target_shape), self.target_dtype)
         for row, place in enumerate(places):
             images[row] = self.dataset.read_image(int(place))
             targets[row] = self.target(int(place))
@@ -140,7 +143,7 @@ class ResidentChips:
 
     Args:
         images: (n, B, H, W).
-        targets: (n, ...) uint8.
+        targets: (n, ...).
         device: Where the batches go.
     """
 
@@ -200,7 +203,8 @@ def prepare_chips(
         return StreamedChips(reader, places, device)
     size = reader.size
     images = torch.empty((len(places), reader.bands, size, size), dtype=reader.torch_dtype, device=keep)
-    targets = torch.empty((len(places), *reader.target_shape), dtype=torch.uint8, device=keep)
+    dtype = getattr(torch, reader.target_dtype.name)
+    targets = torch.empty((len(places), *reader.target_shape), dtype=dtype, device=keep)
     orders = in_order(len(places), LOAD_BATCH)
     for order, (some_images, some_targets) in zip(orders, streamed.batches(orders)):
         images[order[0] : order[-1] + 1] = some_images

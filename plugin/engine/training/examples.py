@@ -10,7 +10,7 @@ from ..assessment.segmenter_report import Example
 from ..chips.dataset import ChipDataset
 from ..models.networks import likeliest
 from .chips import ChipReader
-from .loop import Task
+from .task import Task
 
 
 def choose_examples(dataset: ChipDataset, places: np.ndarray, count: int, seed: int) -> list[int]:
@@ -46,8 +46,8 @@ def predict_examples(
     examples = []
     for place in places:
         images, masks = reader.read([place])
-        logits = network(task.prepare(images.to(device))[0])  # (1, C, H, W)
-        prediction = likeliest(logits)[0].cpu().numpy()
+        answers = task.answer(network, (images.to(device), masks.to(device)))
+        prediction = likeliest(answers.logits)[0].cpu().numpy()
         name = str(reader.dataset.images[place])
         examples.append(Example(images[0].numpy(), masks[0].numpy(), prediction, f"{name}, {split}"))
     return examples

@@ -1,16 +1,23 @@
-"""What wrong answers cost: cross-entropies with class weights, over what has a label."""
+"""What wrong answers cost: cross-entropies with class weights, over what has a label.
+
+A loss takes logits and targets of a batch and gives its mean cost, and how much the batch counts beside others: the
+mean over many batches is that of their costs by these weights. A batch without labels weighs nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..classes import IGNORE_INDEX
+from ..recipe.loss import CLASS_WEIGHTS
 
-POWERS = {"none": 0.0, "root": -0.5, "balanced": -1.0}
+Loss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+LEAST_WEIGHT = 1e-12  # what has no label costs nothing, and 0 / this is 0
 # Beyond this a handful of chips would rule the training.
 MOST_WEIGHT = 100.0
 
@@ -30,7 +37,7 @@ def class_weights(counts: Sequence[int] | np.ndarray, kind: str) -> np.ndarray:
     present = counts > 0
     if not present.any():
         return weights
-    weights[present] = (counts[present] / counts.sum()) ** POWERS[kind]
+    weights[present] = (counts[present] / counts.sum()) ** CLASS_WEIGHTS[kind]
     weights[present] /= weights[present].mean()
     return weights
 
@@ -38,9 +45,7 @@ def class_weights(counts: Sequence[int] | np.ndarray, kind: str) -> np.ndarray:
 def weighted_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, smoothing: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of the weighted cross-entropies, and the sum of the weights: their quotient is the loss.
-
-    Kept apart so that the mean over many batches is that over their pixels, and nothing is divided by 0.
+    """The mean of the weighted cross-entropies, and the sum of the weights.
 
     Args:
         logits: (N, C, ...).
@@ -53,7 +58,7 @@ def weighted_cross_entropy(
         logits.float(), targets, weights, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
     )
     counted = targets != IGNORE_INDEX
-    return total, weights[targets.where(counted, 0)].where(counted, 0).sum()
+    return _mean(total, weights[targets.where(counted, 0)].where(counted, 0).sum())
 
 
 def presence_weights(shown: Sequence[int] | np.ndarray, chips: int, kind: str) -> np.ndarray:
@@ -70,14 +75,14 @@ def presence_weights(shown: Sequence[int] | np.ndarray, chips: int, kind: str) -
     counts = np.asarray(shown, np.float64)
     weights = np.ones(len(counts))
     mixed = (counts > 0) & (counts < chips)
-    weights[mixed] = (counts[mixed] / (chips - counts[mixed])) ** POWERS[kind]
+    weights[mixed] = (counts[mixed] / (chips - counts[mixed])) ** CLASS_WEIGHTS[kind]
     return np.minimum(weights, MOST_WEIGHT)
 
 
 def weighted_binary_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, smoothing: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of the costs of all yes-or-no answers, and the sum of their weights.
+    """The mean cost of all yes-or-no answers, and the sum of their weights.
 
     Args:
         logits: (N, C).
@@ -89,4 +94,8 @@ def weighted_binary_cross_entropy(
     each = torch.where(targets > 0, weights, 1.0)  # (N, C)
     soft = yes * (1 - smoothing) + smoothing / 2
     costs = F.binary_cross_entropy_with_logits(logits.float(), soft, reduction="none")
-    return (costs * each).sum(), each.sum()
+    return _mean((costs * each).sum(), each.sum())
+
+
+def _mean(total: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return total / weight.clamp(min=LEAST_WEIGHT), weight

@@ -23,7 +23,7 @@ class Plan(Protocol):
         """
 
     def begin(self, epoch: int) -> None:
-        """Get the network ready for an epoch, counted from 1."""
+        """Get the network ready for any epoch, counted from 1, whichever came before."""
 
     def step_cost(self, epoch: int) -> int:
         """What learning from a chip costs in an epoch, in looks at a validation chip."""
@@ -77,10 +77,10 @@ class FineTuning:
         ]
 
     def begin(self, epoch: int) -> None:
-        """Freeze the encoder before the first epoch, and thaw it when its time has come."""
-        if epoch == 1 and self.frozen:
+        """Freeze the encoder, or thaw it once its time has come."""
+        if epoch <= self.frozen:
             freeze_encoder(self.classifier)
-        elif epoch == self.frozen + 1 and self.frozen:
+        else:
             thaw_encoder(self.classifier)
 
     def step_cost(self, epoch: int) -> int:

@@ -29,8 +29,8 @@ class Tally:
 
     @torch.no_grad()
     def add(self, logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor, weight: torch.Tensor) -> None:
-        """Count a batch: logits (N, C, ...), targets (N, ...), and the two sums of its loss."""
-        self.loss += loss
+        """Count a batch: logits (N, C, ...), targets (N, ...), its mean loss, and how much that counts."""
+        self.loss += loss.detach().double() * weight
         self.weight += weight
         self.count(logits.detach(), targets)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import time
 from dataclasses import dataclass
@@ -27,9 +26,10 @@ from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
 from .device import explain_memory
-from .loop import Fitted, Task, evaluate, fit, saving_when_orphaned
+from .loop import Fitted, evaluate, fit, saving_when_orphaned
 from .plan import Plan
 from .tally import Tally
+from .task import Task
 
 # Figures that the log ends with, and their names there.
 TOLD = {
@@ -156,8 +156,8 @@ def train(training: Training, reporter: Reporter) -> Trained:
             return checkpoint
 
         fitted = fit(
-            training.network, training.task, chips["training"], chips["validation"], config, device, reporter,
-            save_checkpoint, training.plan, span=(READ, TRAINED),
+            training.network, training.task, training.plan, chips["training"], chips["validation"], config, device,
+            reporter, save_checkpoint, span=(READ, TRAINED),
         )  # fmt: skip
         training.network.load_state_dict(fitted.state)
 
@@ -231,7 +231,7 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
         chip_size=info.chip_size,
         pixel_size=info.pixel_size,
         crs=info.crs,
-        training=dataclasses.asdict(training.config),
+        training=training.config.to_json(),
         history=fitted.history,
         metrics=metrics,
         dataset_fingerprint=training.dataset.fingerprint(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -25,13 +24,13 @@ from ..models.header import ModelHeader
 from ..models.pretrained_weights import get_weights
 from ..models.summary import Summary, summarise
 from ..models.weights_file import Weights
+from ..recipe.schedule import automatic_classifier_epochs, automatic_frozen_epochs
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
 from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_classifier
 from .mistakes import find_mistakes
 from .plan import FineTuning
-from .schedule import automatic_classifier_epochs, automatic_frozen_epochs
 from .train import (
     Trained,
     Training,
@@ -87,13 +86,13 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     weights, pretrained = get_weights(
         name, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
     )
-    config = dataclasses.replace(config, pretrained=pretrained)
+    config = config.replace(pretrained=pretrained)
     config = _settled(config, arguments, dataset, len(shown), device, weights is not None, reporter)
     torch.manual_seed(config.seed)
     network = _make_network(config, arguments, dataset, weights, reporter)
     check_outputs(config, network)
     plan = _plan(config, network, weights is not None, reporter)
-    if config.freeze == "encoder":
+    if config.fine_tuning.freeze == "encoder":
         freeze_encoder(network)  # before its layers are counted
     summary = summarise(network, len(info.band_names), info.chip_size)
     reporter.log(summary.text())
@@ -160,7 +159,7 @@ def _settled(
 ) -> TrainClassifierConfig:
     """The settings with a value for all that is automatic."""
     info, name = dataset.info, config.architecture
-    epochs = config.epochs
+    epochs, tuning = config.schedule.epochs, config.fine_tuning
     if epochs is None:
         bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
         work = work_per_chip(
@@ -168,22 +167,22 @@ def _settled(
         )
         epochs = automatic_classifier_epochs(chips, work, device.type, pretrained, config.batch_size)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
-    freeze = config.freeze if config.freeze != "auto" else "warm_up" if pretrained else "none"
-    frozen = config.freeze_epochs
+    freeze = tuning.freeze if tuning.freeze != "auto" else "warm_up" if pretrained else "none"
+    frozen = tuning.freeze_epochs
     if freeze == "warm_up" and frozen is None:
         frozen = automatic_frozen_epochs(epochs)
     if freeze != "warm_up" and frozen is not None:
         reporter.warning(f"FREEZE_EPOCHS {frozen} has no effect: FREEZE is {freeze}, and there is no warm-up.")
     if freeze == "warm_up" and frozen is not None and frozen >= epochs:
         reporter.log("The warm-up lasts for all epochs: the encoder stays as it is.")
-    rate = config.encoder_rate
+    rate = tuning.encoder_rate
     if rate is None:
         rate = ENCODER_RATE if pretrained else 1.0
     threshold = config.threshold
     if threshold is None and info.task == "multilabel":
         threshold = USUAL_THRESHOLD
-    return dataclasses.replace(
-        config, epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
+    return config.replace(
+        epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
         threshold=threshold,
     )  # fmt: skip
 
@@ -206,16 +205,17 @@ def _make_network(
 
 def _plan(config: TrainClassifierConfig, network: Classifier, pretrained: bool, reporter: Reporter) -> FineTuning:
     """What learns when, from settled settings."""
-    assert config.epochs is not None and config.encoder_rate is not None
-    frozen = {"none": 0, "warm_up": config.freeze_epochs, "encoder": config.epochs}[config.freeze]
+    epochs, tuning = config.schedule.epochs, config.fine_tuning
+    assert epochs is not None and tuning.encoder_rate is not None
+    frozen = {"none": 0, "warm_up": tuning.freeze_epochs, "encoder": epochs}[tuning.freeze]
     assert frozen is not None
     if not frozen:
-        return FineTuning(network, 0, config.encoder_rate)
+        return FineTuning(network, 0, tuning.encoder_rate)
     if not pretrained:
-        reporter.warning(f"FREEZE is {config.freeze}, and the encoder that is frozen has random weights.")
-    until = "throughout" if frozen >= config.epochs else f"for {frozen} of {config.epochs} epochs"
+        reporter.warning(f"FREEZE is {tuning.freeze}, and the encoder that is frozen has random weights.")
+    until = "throughout" if frozen >= epochs else f"for {frozen} of {epochs} epochs"
     reporter.log(f"Only the output layer learns {until}; the encoder stays as it is.")
-    return FineTuning(network, frozen, config.encoder_rate)
+    return FineTuning(network, frozen, tuning.encoder_rate)
 
 
 def _report(training: Training, trained: Trained, header: ModelHeader, summary: Summary) -> ClassifierReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -19,12 +18,12 @@ from ..models.networks import Segmenter
 from ..models.pretrained_weights import get_weights
 from ..models.reach import sees_whole_window
 from ..models.weights_file import Weights
+from ..recipe.schedule import automatic_epochs
 from .chips import ChipReader
 from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples
 from .plan import AllAtOnce
-from .schedule import automatic_epochs
 from .segmentation import SegmentationTask
 from .train import (
     Trained,
@@ -78,9 +77,9 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
     )
     warn_of_absent_classes(dataset, pixels, reporter)
-    if config.epochs is None:
-        config = dataclasses.replace(config, epochs=automatic_epochs(chips, info.chip_size, device.type))
-        reporter.log(f"EPOCHS is automatic: {config.epochs} for {chips} training chips.")
+    if config.schedule.epochs is None:
+        config = config.replace(epochs=automatic_epochs(chips, info.chip_size, device.type))
+        reporter.log(f"EPOCHS is automatic: {config.schedule.epochs} for {chips} training chips.")
     torch.manual_seed(config.seed)
     config, network = _make_network(config, dataset, reporter)
     check_outputs(config, network)
@@ -98,7 +97,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         splits=splits,
         reader=ChipReader(dataset),
         network=network,
-        task=SegmentationTask(info, pixels, config.class_weights, config.radiometric_jitter, device),
+        task=SegmentationTask(info, pixels, config, device),
         plan=AllAtOnce(network),
         device=device,
         kind={
@@ -130,7 +129,7 @@ def _make_network(
         reporter.log("The encoder starts from random weights.")
     else:
         reporter.log(load_encoder_weights(network.encoder, encoder, weights, info.band_names))
-    return dataclasses.replace(config, pretrained=pretrained), network
+    return config.replace(pretrained=pretrained), network
 
 
 def _report(training: Training, trained: Trained, header: Any) -> SegmenterReport:

@@ -1,8 +1,11 @@
-"""The learning rate over the steps of a training."""
+"""How long a training lasts, and the learning rate over its steps."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+from ..settings import Settings, setting
 
 WARM_UP = 0.25  # of all steps
 START = 1 / 25  # of the peak
@@ -19,6 +22,15 @@ WORK = {"cpu": 50e12, "cuda": 250e12}
 MOST_EPOCHS_PRETRAINED = 20
 # In fewer steps a network has hardly begun, however few the chips are.
 FEWEST_STEPS = 300
+
+
+@dataclass(frozen=True)
+class ScheduleSettings(Settings):
+    """The length of the training, and the rates of its steps."""
+
+    epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips
+    # epochs without a better one; 0 never stops early: with the one-cycle schedule the last epochs gain most
+    patience: int = setting(0, low=0, high=100000)
 
 
 def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:

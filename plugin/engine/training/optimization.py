@@ -1,0 +1,74 @@
+"""How the weights of a network move: from gradients, at the rate of the schedule, in the precision of the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..recipe.optimizer import OptimizerSettings
+from ..recipe.schedule import one_cycle
+from .plan import Plan
+
+GRADIENT_CLIP = 1.0  # the norm of all gradients together; a bad batch moves the weights no further than a good one
+BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
+
+
+class Optimization:
+    """Moves weights step by step.
+
+    Args:
+        network: On the device.
+        plan: What of it learns when.
+        settings: The optimizer's.
+        steps_an_epoch: Steps of each epoch.
+        epochs: How many.
+        mixed: Whether to calculate in 16 bits where the device has them.
+        device: Where the network is.
+    """
+
+    def __init__(
+        self, network: nn.Module, plan: Plan, settings: OptimizerSettings, steps_an_epoch: int, epochs: int,
+        mixed: bool, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.network, self.peak, self.device = network, settings.learning_rate, device
+        self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * epochs
+        self.done = 0  # steps
+        # A weight that is frozen has no gradient, and stays as it is until it is thawed.
+        self.optimizer = torch.optim.AdamW(plan.groups(settings.weight_decay), lr=self.peak)
+        self.precision = precision(device, mixed)
+        half = self.precision is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
+
+    def autocast(self) -> torch.autocast:
+        """A block in which the network calculates in its precision."""
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not torch.float32)
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Make the loss of a batch less."""
+        self._set_rates()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+
+    def rate(self) -> float:
+        """The highest learning rate of the last step."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    def _set_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            # Its own cycle begins when it begins to learn.
+            first = (group["first_epoch"] - 1) * self.steps_an_epoch
+            peak = group["rate"] * self.peak
+            group["lr"] = one_cycle(self.done - first, self.steps - first, peak) if self.done >= first else 0.0
+
+
+def precision(device: torch.device, mixed: bool) -> torch.dtype:
+    """bfloat16 on GPUs that have it, else float16; float32 on the CPU, where the short types are not faster."""
+    if device.type != "cuda" or not mixed:
+        return torch.float32
+    # Asked for by the card's generation: torch also says yes where it only imitates bfloat16, slowly.
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= BFLOAT16_FROM else torch.float16

@@ -1,0 +1,69 @@
+"""What a network learns: how chips enter it, what wrong answers cost, how answers are counted, which epoch is best."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..chips.dataset import DatasetInfo
+from ..models.normalisation import Normaliser, missing_values
+from ..recipe.augmentation import AugmentationSettings
+from .augmentation import Example, augment
+from .chips import Batch
+from .losses import Loss
+from .tally import Tally
+
+
+class Answers(NamedTuple):
+    """What a network answers to a batch of chips."""
+
+    logits: torch.Tensor  # (N, C, ...)
+    targets: torch.Tensor  # (N, ...)
+    loss: torch.Tensor  # the mean cost, to be made less
+    weight: torch.Tensor  # how much the batch counts beside others
+
+
+class Task:
+    """One network that learns labels; each kind of task has a class of its own.
+
+    Args:
+        info: The dataset's description.
+        loss: Of logits and targets.
+        augmentation: How training chips are varied.
+        device: Where the batches are.
+    """
+
+    def __init__(
+        self, info: DatasetInfo, loss: Loss, augmentation: AugmentationSettings, device: torch.device
+    ) -> None:
+        self.loss, self.augmentation, self.device, self.nodata = loss, augmentation, device, info.nodata
+        self.normalise = Normaliser(info.mean, info.std, device)
+
+    def learn(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Answers:
+        """What a network answers to training chips, varied as `generator` draws; its loss has gradients."""
+        images, _, targets = augment(self.prepare(batch), self.augmentation, generator)
+        return self._judge(network(images), targets)
+
+    def answer(self, network: nn.Module, batch: Batch) -> Answers:
+        """What a network answers to chips as they are."""
+        images, _, targets = self.prepare(batch)
+        return self._judge(network(images), targets)
+
+    def prepare(self, batch: Batch) -> Example:
+        """Chips as stored, (N, B, H, W) of any type → normalised, float32; what is missing is 0, and marked."""
+        images, targets = batch
+        missing = missing_values(images, self.nodata)
+        return Example(self.normalise(images, missing), missing, targets)
+
+    def _judge(self, logits: torch.Tensor, targets: torch.Tensor) -> Answers:
+        return Answers(logits, targets, *self.loss(logits, targets))
+
+    def tally(self) -> Tally:
+        """A new one, to count answers."""
+        raise NotImplementedError
+
+    def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
+        """What the best epoch has most of, from the figures of an evaluation; the next one where epochs are even."""
+        raise NotImplementedError
