@@ -11,7 +11,15 @@ from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .list_parameters import Sizes
 from .parameters import InputFolder, Parameters, Row, Setting
-from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_rows
+from .training import (
+    chance_rows,
+    figure_outputs,
+    machine_rows,
+    result_rows,
+    smoothing_row,
+    training_results,
+    weights_rows,
+)
 
 
 class TrainClassifier(WorkerAlgorithm):
@@ -65,15 +73,10 @@ class TrainClassifier(WorkerAlgorithm):
                 "pretrained weights (more where chips are very few); fewer the more chips there are and the larger the "
                 "network is, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
             *chance_rows(),
-            Setting("SCALE_JITTER", tr("Magnify chips (0 to 1)"), tr(
-                "Shows a part of each chip, whose side is up to this share shorter, as large as the whole. For things "
-                "that come in several sizes, or images of several pixel sizes."), decimals=2),
             Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
                 "How much a rare class counts in the loss. none: as much as it has chips. balanced: all classes the "
                 "same. root: halfway between.")),
-            Setting("LABEL_SMOOTHING", tr("Label smoothing (0 to 0.9)"), tr(
-                "This share of each label is spread over all classes: the network becomes less sure of itself, and "
-                "wrong labels do less harm."), decimals=2),
+            smoothing_row(),
             Setting("THRESHOLD", tr("Threshold (empty: automatic)"), tr(
                 "The probability (0 to 1) from which a class counts. Of two classes: from which a chip is of the "
                 "second one. "

@@ -24,7 +24,17 @@ def chance_rows() -> list[Row]:
         Setting("RADIOMETRIC_JITTER", tr("Vary brightness and contrast (0 to 1)"), tr(
             "Shows each band of a chip up to this share brighter or darker, and richer or poorer in contrast. For "
             "a network that shall also work on images of another day or sensor."), decimals=2),
+        Setting("SCALE_JITTER", tr("Magnify chips (0 to 1)"), tr(
+            "Shows a part of each chip, whose side is up to this share shorter, as large as the whole. For things "
+            "that come in several sizes, or images of several pixel sizes."), optional=True, decimals=2),
     ]  # fmt: skip
+
+
+def smoothing_row() -> Row:
+    """How sure a network may become."""
+    return Setting("LABEL_SMOOTHING", tr("Label smoothing (0 to 0.9)"), tr(
+        "This share of each label is spread over all classes: the network becomes less sure of itself, and wrong "
+        "labels do less harm."), optional=True, advanced=True, decimals=2)  # fmt: skip
 
 
 def machine_rows() -> list[Row]:

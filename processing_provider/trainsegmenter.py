@@ -10,7 +10,15 @@ from ..plugin.engine.config import TrainSegmenterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .parameters import InputFolder, Parameters, Row, Setting
-from .training import chance_rows, figure_outputs, machine_rows, result_rows, training_results, weights_rows
+from .training import (
+    chance_rows,
+    figure_outputs,
+    machine_rows,
+    result_rows,
+    smoothing_row,
+    training_results,
+    weights_rows,
+)
 
 
 class TrainSegmenter(WorkerAlgorithm):
@@ -62,6 +70,7 @@ class TrainSegmenter(WorkerAlgorithm):
             Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
                 "How much a rare class counts in the loss. none: as much as it has pixels. balanced: all classes the "
                 "same. root: halfway between.")),
+            smoothing_row(),
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first layer "
                 "is fitted to the bands.")),
