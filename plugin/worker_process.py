@@ -22,6 +22,7 @@ from .engine.drafts import recover, scratch_folder
 from .engine.errors import Cancelled, EngineError
 from .engine.events import PROTOCOL, Reporter, readable_time
 from .environment import clean_environment
+from .setup.building import in_use
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.1  # seconds between two looks at whether the user cancelled
@@ -59,7 +60,7 @@ def run_job(
         WorkerError: The worker could not be started, reported an error, or ended without a result.
         Cancelled: The user asked for the end; the worker is gone by then.
     """
-    with scratch_folder() as scratch:
+    with scratch_folder() as scratch, in_use(python):
         job_file = scratch / "job.json"
         job_file.write_text(json.dumps({"protocol": PROTOCOL, "job": job, "config": config}), encoding="utf-8")
         log_file = Path(log_path) if log_path else scratch / "worker.log"

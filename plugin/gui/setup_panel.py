@@ -84,6 +84,8 @@ class SetupPanel(QWidget):
         self.folder.setFilePath(QgsSettings().value(FOLDER_SETTING, ""))
         self.wheels = self._folder(tr("Download everything"), tr("Without network: the folder into which the packages "
                                    "(wheels) were downloaded on another computer. The guide says how."))  # fmt: skip
+        self.base = self._folder(tr("Automatic"), tr("The Python to build upon, if not QGIS's own."))
+        self.base.setStorageMode(QgsFileWidget.StorageMode.GetFile)
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
         self.log.setMaximumBlockCount(LOG_LINES)
@@ -92,8 +94,9 @@ class SetupPanel(QWidget):
         self.copy.setToolTip(tr("A text about this computer and the last build, to paste into an issue. It names "
                                 "neither your home folder nor you."))  # fmt: skip
         self.copy.clicked.connect(self.copy_diagnosis)
-        for changed in (self.variant.currentIndexChanged, self.folder.fileChanged, self.wheels.fileChanged):
-            changed.connect(self.refresh)
+        self.variant.currentIndexChanged.connect(self.refresh)
+        for widget in (self.folder, self.wheels, self.base):
+            widget.fileChanged.connect(self.refresh)
         self._lay_out()
         self._say("")
         self._show_running(setup_task.running())
@@ -139,6 +142,7 @@ class SetupPanel(QWidget):
         form.addRow(tr("PyTorch"), self.variant)
         form.addRow(tr("Folder"), self.folder)
         form.addRow(tr("Packages from"), self.wheels)
+        form.addRow(tr("Base"), self.base)
         inner.addWidget(more)
         layout.addWidget(building)
         own = QgsCollapsibleGroupBox(tr("Use a Python that I have"))
@@ -193,9 +197,15 @@ class SetupPanel(QWidget):
             EngineError: There is no Python to build upon.
         """
         wheels, folder = self.wheels.filePath().strip(), self.folder.filePath().strip()
-        # QGIS versions with other Pythons may share the folder.
-        own = str(Path(folder) / "terrazzo" / default_folder().name) if folder else None
-        return plan_build(self.machine, self.variant.currentData() or "", Path(wheels) if wheels else None, own)
+        own = default_folder()  # where this QGIS searches, whatever the base's version
+        return plan_build(
+            self.machine,
+            self.variant.currentData() or "",
+            Path(wheels) if wheels else None,
+            # QGIS versions with other Pythons may share the folder.
+            str(Path(folder) / "terrazzo" / own.name if folder else own),
+            self.base.filePath().strip(),
+        )
 
     # --- building
 

@@ -2,8 +2,10 @@
 
     ROOT/active.json      which environment holds
     ROOT/env1, env2 …     environments; one without its marker was not finished, and goes at the next build
+    ROOT/python           the Pythons that uv has brought; uv itself is there while it is at work
 
-Nothing is ever changed in an environment that holds, and the packages of QGIS are never touched.
+Nothing is ever changed in an environment that holds or in which a worker runs, and the packages of QGIS are never
+touched.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import os
 import shutil
 import sys
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -25,12 +30,14 @@ from ..engine.probe import REQUIREMENTS
 from .bases import GDAL_PACKAGE, Base
 from .machine import free_space
 from .running import InstallerFailed, Runner
-from .torch_builds import PYPI, TorchBuild
+from .torch_builds import TorchBuild, of_package_index
 from .troubles import ELSEWHERE, find_trouble
 
 ACTIVE = "active.json"
 LOCK = "env.lock"  # while a build is at work
 MARKER = "terrazzo-environment.json"  # in an environment that was built to its end
+IN_USE = "worker-{}.lock"  # in an environment, one for each worker that runs in it
+UV, PYTHONS = "uv", "python"
 HERE = Path(__file__).resolve().parent
 PROOF = HERE / "proof.py"
 TORCH = ("torch", "torchvision")
@@ -62,10 +69,9 @@ class Plan:
     def words(self) -> str:
         """What will be done, and how much of it is downloaded."""
         if self.wheels is not None:
-            return f"PyTorch and all else from {self.wheels}, into {self.root}. Nothing is downloaded."
-        build = self.build
-        size = f"about {build.download:g} GB to download, {build.installed:g} GB on the disk"
-        text = f"PyTorch {build.words}: {size}, in {self.root}."
+            text = f"PyTorch and all else from {self.wheels}, into {self.root}. Nothing is downloaded."
+        else:
+            text = f"PyTorch {self.build.words}: {self.build.size}, in {self.root}."
         return f"{text} {self.base.why}" if self.base.why else text
 
 
@@ -142,28 +148,65 @@ def _build_alone(plan: Plan, environment: dict[str, str], reporter: Reporter) ->
         fresh = plan.root / f"{ACTIVE}.new"
         fresh.write_text(json.dumps({"environment": target.name}), encoding="utf-8")
         fresh.replace(plan.root / ACTIVE)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    clear_leftovers(plan.root)
+    finally:
+        clear_leftovers(plan.root)
     return python
 
 
 def clear_leftovers(root: Path) -> None:
-    """Remove what broken builds have left, and environments that another one has replaced.
+    """Remove what builds have left, and environments that another one has replaced.
 
-    One that a worker still runs in stays until the next time where the system keeps its files (Windows).
+    One in which a worker runs stays until the next time, with the Python that uv brought for it.
     """
     held = active_python(root)
+    managed = False
     for folder in root.glob("env*"):
-        if folder.is_dir() and not folder.is_symlink() and (held is None or folder != held.parent.parent):
+        if not folder.is_dir() or folder.is_symlink():
+            continue
+        if (held is not None and folder == held.parent.parent) or _is_used(folder):
+            managed = managed or (read_json(folder / MARKER) or {}).get("base") == UV
+        else:
             (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
+    for name in (UV,) if managed else (UV, PYTHONS):
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+@contextmanager
+def in_use(python: str) -> Iterator[None]:
+    """Keep an environment of Terrazzo's from being removed while a worker runs in it.
+
+    Args:
+        python: The worker's interpreter; of another Python nothing is to be kept.
+    """
+    environment = Path(python).parent.parent
+    lock = None
+    if (environment / MARKER).is_file():
+        try:
+            lock = Lock(environment / IN_USE.format(uuid.uuid4().hex), f"process {os.getpid()}")
+        except OSError:
+            pass  # who may not write there removes nothing there
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _is_used(environment: Path) -> bool:
+    for path in environment.glob(IN_USE.format("*")):
+        try:
+            Lock(path, "").release()  # which removes what a killed process has left
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+    return False
 
 
 def _claim(root: Path) -> Path:
     """Make the folder of a new environment; short, since paths in it are long."""
-    strange = [path.name for path in root.iterdir() if not path.name.startswith(("env", ACTIVE, "uv", "python"))]
+    strange = [path.name for path in root.iterdir() if not path.name.startswith(("env", ACTIVE, UV, PYTHONS))]
     if strange:
         raise InputError(
             f"{root} holds something that is no environment of Terrazzo ({strange[0]}).",
@@ -218,8 +261,10 @@ class _Builder:
         # venv wants the folder for itself; it was made to claim the name.
         if base.managed:
             uv = self._bring_uv()
-            command = [uv, "venv", "--seed", "--clear", "--python", base.version, "--managed-python", str(self.target)]
+            command = [uv, "venv", "--clear", "--python", base.version, "--managed-python", str(self.target)]
             self.runner.run(command, "uv could not bring a Python", TRIES)
+            # From the Python itself: uv would fetch pip from the package index, whatever pip is told to take it from.
+            self.runner.run([str(self.python), "-m", "ensurepip"], "pip could not be installed")
         else:
             shared = ["--system-site-packages"] if base.shares else []
             self.runner.run([base.python, "-m", "venv", *shared, str(self.target)], "The environment could not be made")
@@ -228,7 +273,7 @@ class _Builder:
             self._pip(["--upgrade", "pip"], "pip could not be updated")
 
     def _bring_uv(self) -> str:
-        folder = self.plan.root / "uv"
+        folder = self.plan.root / UV
         install = [self.plan.base.python, "-m", "pip", "install", "--upgrade", "--no-input", *self._offline()]
         self.runner.run([*install, "--target", str(folder), "uv"], "uv could not be installed", TRIES)
         return str(folder / "bin" / ("uv.exe" if sys.platform == "win32" else "uv"))
@@ -246,16 +291,15 @@ class _Builder:
         except InstallerFailed as error:
             if error.trouble is not None and error.trouble.local:
                 raise
-            self.reporter.log(
-                f"{error} The package index's own build is tried instead: about {PYPI.download:g} GB to download, "
-                f"{PYPI.installed:g} GB on the disk."
-            )
-            _check_disk(self.plan.root, PYPI)
-            self._enter_torch(PYPI)
+            other = of_package_index(sys.platform)
+            self.reporter.log(f"{error} The package index's own build is tried instead: {other.size}.")
+            _check_disk(self.plan.root, other)
+            self._enter_torch(other)
             self._pip(pair, f"{failed} from {build.index} nor from the package index")
 
     def _enter_torch(self, build: TorchBuild) -> None:
-        self._enter(MADE, TORCH_THERE, f"Installing PyTorch ({build.download:g} GB)", build.download * 1e9)
+        text = f"Installing PyTorch ({build.download:g} GB)" if build.download else "Installing PyTorch"
+        self._enter(MADE, TORCH_THERE, text, build.download * 1e9)
 
     def _pip(self, what: list[str], failed: str) -> None:
         command = [str(self.python), "-m", "pip", "install", "--no-input", "--retries", "5", "--timeout", "30"]

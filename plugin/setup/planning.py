@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,10 +14,12 @@ from ..engine.events import Reporter
 from ..engine.probe import REQUIREMENTS
 from ..environment import SYSTEM_PYTHONS, check, clean_environment, default_folder, own_python, probe
 from .bases import Base, choose_base
-from .building import Plan, active_python, active_recipe, build
+from .building import PYTHONS, UV, Plan, active_python, active_recipe, build
 from .machine import Machine
-from .torch_builds import BUILDS, PYPI, choose_build
+from .torch_builds import BUILDS, PYPI, TorchBuild, choose_build, of_package_index
 from .troubles import usable_certificates
+
+UNPACKED = 3.0  # how much larger wheels are once installed, about
 
 
 def plan_build(
@@ -43,16 +46,29 @@ def plan_build(
     if wheels is not None and not wheels.is_dir():
         raise InputError(f"There is no folder of wheels {wheels}.", "Choose another folder, or leave it empty.")
     found, chosen = _find_base([base] if base else list(dict.fromkeys([own_python(), *SYSTEM_PYTHONS])), machine)
-    pytorch = BUILDS[build_name] if build_name else PYPI if wheels is not None else choose_build(machine).build
+    pytorch = _choose_torch(machine, build_name, wheels)
     root = Path(folder).expanduser().absolute() if folder else default_folder(found["python"])
     recipe = {
         "requirements": hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest(),
-        "base": "uv" if chosen.managed else chosen.python,
+        "base": UV if chosen.managed else chosen.python,
         "python": chosen.version,
         "numpy": chosen.numpy,
         "torch": pytorch.name,
     }
     return Plan(root, chosen, pytorch, recipe, wheels)
+
+
+def _choose_torch(machine: Machine, name: str, wheels: Optional[Path]) -> TorchBuild:
+    if name and name != PYPI.name:
+        build = BUILDS[name]
+    elif name or wheels is not None:
+        build = of_package_index(machine.system)
+    else:
+        build = choose_build(machine).build
+    if wheels is None:
+        return build
+    there = sum(path.stat().st_size for path in wheels.glob("*.whl")) / 1e9
+    return replace(build, download=0.0, installed=UNPACKED * there)
 
 
 def _find_base(candidates: list[str], machine: Machine) -> tuple[dict[str, Any], Base]:
@@ -65,7 +81,7 @@ def _find_base(candidates: list[str], machine: Machine) -> tuple[dict[str, Any],
         try:
             found = probe(python)
         except EngineError as error:
-            complaints.append(error.problem)
+            complaints.append(error.problem.rstrip("."))
             continue
         base = choose_base(python, found, machine)
         if base.shares:
@@ -99,7 +115,7 @@ def build_planned(plan: Plan, reporter: Reporter, variables: Optional[Mapping[st
     environment = usable_certificates(clean_environment(plan.base.python, given))
     # The user's folder is no part of the environment, and pip must not install there whatever its settings say.
     environment.update(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
-    environment.update(UV_PYTHON_INSTALL_DIR=str(plan.root / "python"), UV_SYSTEM_CERTS="1", UV_NATIVE_TLS="1")
+    environment.update(UV_PYTHON_INSTALL_DIR=str(plan.root / PYTHONS), UV_SYSTEM_CERTS="1", UV_NATIVE_TLS="1")
     return str(build(plan, environment, reporter))
 
 

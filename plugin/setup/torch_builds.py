@@ -27,12 +27,18 @@ class TorchBuild:
     installed: float
     words: str
 
+    @property
+    def size(self) -> str:
+        """How large it is, in words."""
+        return f"about {self.download:g} GB to download, {self.installed:g} GB on the disk"
+
 
 CPU = TorchBuild("cpu", f"{PYTORCH}/cpu", 0.5, 1.7, "for the processor")
 CUDA12 = TorchBuild("cu126", f"{PYTORCH}/cu126", 3.0, 6.0, "for the graphics card, CUDA 12.6")
 CUDA13 = TorchBuild("cu130", f"{PYTORCH}/cu130", 2.7, 5.6, "for the graphics card, CUDA 13.0")
 # On Linux with CUDA, elsewhere for the processor and, on a Mac, its graphics.
 PYPI = TorchBuild("pypi", None, 3.0, 6.0, "of the package index")
+WINDOWS = TorchBuild("pypi", None, 0.5, 1.7, "of the package index")
 MAC = TorchBuild("pypi", None, 0.4, 1.4, "for this Mac")
 BUILDS = {build.name: build for build in (CPU, CUDA12, CUDA13, PYPI)}
 
@@ -52,10 +58,15 @@ class Choice:
     note: str = ""
 
 
+def of_package_index(system: str) -> TorchBuild:
+    """The package index's own build for a system, as `sys.platform` calls it."""
+    return {"win32": WINDOWS, "darwin": MAC}.get(system, PYPI)
+
+
 def choose_build(machine: Machine) -> Choice:
     """The build that suits a computer: with CUDA where card and driver can use it, else the smallest."""
     if machine.system == "darwin":
-        return Choice(MAC)
+        return Choice(of_package_index(machine.system))
     gpu = machine.gpu
     if gpu is None:
         return Choice(CPU)

@@ -38,8 +38,9 @@ def _trouble(
     return Trouble(name, re.compile(signs, re.IGNORECASE | re.DOTALL), problem, remedy, passing, local)
 
 
-# Where environments go is a setting of the panel, and an argument of the command.
+# Settings of the panel, which are arguments of the command.
 ELSEWHERE = "choose another folder under Advanced ▸ Folder"
+BASE = "choose it under Advanced ▸ Base"
 
 # The first that fits counts, so what is particular comes before what is general: antivirus programs make pip fail with
 # "failed to rename", proxies with errors of TLS.
@@ -77,17 +78,25 @@ TROUBLES = (
     ),
     _trouble(
         "proxy",
-        r"ProxyError|Cannot connect to proxy|407 Proxy Authentication|Tunnel connection failed",
+        r"ProxyError|Cannot connect to proxy|407 Proxy Authentication|Tunnel connection failed|tunnel error",
         "The proxy does not let the connection through.",
         "Enter proxy, user and password in QGIS's Settings ▸ Options ▸ Network, then try again; or download the "
         "packages on another computer, and name their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "tls",
-        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError|self.signed certificate|UnknownIssuer",
+        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError|self.signed certificate|UnknownIssuer|"
+        r"invalid peer certificate",
         "The server's certificate is not trusted: a proxy or firewall of your network opens encrypted connections.",
         "Ask your administrator to put the network's certificate into the system's trust store, then try again; or "
         "download the packages on another computer, and name their folder under Advanced ▸ Packages from.",
+    ),
+    _trouble(
+        "no managed python",
+        r"python-build-standalone|No interpreter found for Python",
+        "Another Python could not be downloaded: uv takes it from github.com, which cannot be reached.",
+        "Try again where github.com can be reached; or install Python 3.12 or 3.13 of 64 bits, and "
+        f"{BASE}.",
     ),
     _trouble(
         "no network",
@@ -124,15 +133,14 @@ TROUBLES = (
         r"No matching distribution found for (torch|torchvision|numpy)\b|no wheels? (with|for) a matching Python|"
         r"has no wheels with a matching",
         "There is no PyTorch for this Python or this kind of machine.",
-        "Choose another Python, 3.10 to 3.13 of 64 bits, as the base; new versions of Python get theirs some months "
-        "later.",
+        f"Install Python 3.12 or 3.13 of 64 bits, and {BASE}; new versions of Python get theirs some months later.",
     ),
     _trouble(
         "no venv",
-        r"ensurepip is not available|No module named '?venv|No module named '?ensurepip",
+        r"ensurepip is not available|No module named '?(venv|ensurepip|pip)\b",
         "This Python cannot make environments.",
-        "On Debian and Ubuntu install python3-venv (sudo apt-get install python3-venv); elsewhere choose another "
-        "Python as the base.",
+        "On Debian and Ubuntu install python3-venv (sudo apt-get install python3-venv); elsewhere install "
+        f"Python 3.12 or 3.13 of 64 bits, and {BASE}.",
     ),
     _trouble(
         "card too new",

@@ -115,6 +115,7 @@ PRINTED = {
     "files locked": "error: failed to rename file from C:\\uv\\.tmp to C:\\uv\\archive: Access is denied. (os error 5)",
     "proxy": "ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 Proxy Authentication Required'))",  # noqa: E501
     "tls": "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate in certificate chain'))",  # noqa: E501
+    "no managed python": "error: Failed to download `https://github.com/astral-sh/python-build-standalone/releases/download/20261110/cpython-3.13.18.tar.gz`\n  cause: client error (Connect)\n  cause: dns error",  # noqa: E501
     "no network": "NewConnectionError('Failed to establish a new connection: [Errno 11001] getaddrinfo failed')",
     "stalled": "pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool: Read timed out.",
     "hashes": "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
@@ -133,6 +134,25 @@ def test_each_trouble_is_known_by_what_is_printed(name):
     trouble = troubles.find_trouble(f"Collecting torch\n{PRINTED[name]}\n")
     assert trouble is not None and trouble.name == name
     assert trouble.problem.endswith(".") and trouble.remedy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("proxy", "tunnel error: proxy authorization required"),
+        ("proxy", "tunnel error: unsuccessful"),
+        ("tls", "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))"),
+        ("no managed python", "operation timed out"),
+    ],
+)
+def test_why_uv_could_not_download_a_python(name, cause):
+    trouble = troubles.find_trouble(f"{PRINTED['no managed python'].rsplit(':', 1)[0]}: {cause}")
+    assert trouble is not None and trouble.name == name
+
+
+def test_a_python_without_pip_cannot_make_environments_either():
+    trouble = troubles.find_trouble("/usr/bin/python3: No module named pip")
+    assert trouble is not None and trouble.name == "no venv"
 
 
 def test_what_is_unknown_stays_unknown():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from plugin.setup import building, planning
 from plugin.setup.building import ACTIVE, MARKER, active_python
 from plugin.setup.machine import Machine
 from plugin.setup.planning import build_planned, plan_build
+from plugin.worker_process import run_job
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake Pythons are POSIX scripts")
 
@@ -29,7 +33,8 @@ case "$*" in
   *probe.py) cat "$here/answer";;
   "-m venv"*) mkdir -p "$last/bin"; touch "$last/pyvenv.cfg"; cp "$0" "$here/answer" "$last/bin/";;
   *"--target"*uv) mkdir -p "{root}/uv/bin"; cp "$0" "$here/answer" "{root}/uv/bin/"; mv "{root}/uv/bin/python" "{root}/uv/bin/uv";;
-  "venv"*) echo "uv $*" >> {log}; mkdir -p "$last/bin"; cp "$0" "$last/bin/python"; cp "$here/answer" "$last/bin/";;
+  "-m ensurepip") echo "$*" >> {log};;
+  "venv"*) echo "uv $*" >> {log}; mkdir -p "$last/bin" "$UV_PYTHON_INSTALL_DIR"; cp "$0" "$last/bin/python"; cp "$here/answer" "$last/bin/";;
   "-m pip"*) echo "installing"; echo "$*" >> {log}; test ! -e {root}-broken;;
   *proof.py) test ! -e {root}-useless || {{ echo "WinError 126 c10.dll"; exit 1; }};;
 esac
@@ -60,6 +65,29 @@ def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     monkeypatch.setattr(building, "TRIES", 1)
+
+
+def make_old(fake: str) -> None:
+    """Let the Python be one for which uv brings another."""
+    answer = {**ANSWER, "python": "3.9.5", "missing": {"python": "Python 3.10 or newer", "osgeo": "osgeo"}}
+    Path(fake).with_name("answer").write_text(json.dumps(answer))
+
+
+def make_unreachable(fake: str) -> None:
+    """Let PyTorch's own indexes be out of reach."""
+    unreachable = '*download.pytorch.org*) echo "No route to host"; exit 1;;'
+    Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', f'{unreachable}\n  "-m pip"*)'))
+
+
+class CancelledBy(Heard):
+    """Asks for the end once a file is there."""
+
+    def __init__(self, sign: Path) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def cancel_requested(self) -> bool:
+        return self.sign.exists()
 
 
 def asked(tmp_path: Path) -> list[str]:
@@ -134,6 +162,30 @@ def test_a_damaged_note_of_the_active_environment_means_none(fake, root, text):
     assert active_python(root) is None
 
 
+def test_an_environment_in_which_a_worker_runs_stays_until_the_next_build(fake, root, tmp_path):
+    python = build(root, fake)
+    Path(python).write_text(f"#!/bin/sh\ncase \"$*\" in *engine.worker*) touch {tmp_path}/runs; cat;; esac\n")
+    end = tmp_path / "end"
+
+    def use() -> None:
+        with contextlib.suppress(Cancelled):
+            run_job(python, "status", {}, CancelledBy(end))
+
+    user = threading.Thread(target=use)
+    with contextlib.ExitStack() as stack:
+        stack.callback(end.touch)
+        user.start()
+        while not (tmp_path / "runs").exists():
+            time.sleep(0.02)
+        assert build(root, fake, torch="cu130") == str(root / "env2" / "bin" / "python")
+        assert names(root) == [ACTIVE, "env1", "env2"] and (root / "env1" / MARKER).exists()
+        assert build(root, fake, torch="cu126") == str(root / "env3" / "bin" / "python")
+        assert names(root) == [ACTIVE, "env1", "env3"]
+    user.join()
+    (root / "env1" / "worker-killed.lock").touch()  # as one whose QGIS was killed
+    assert build(root, fake, torch="cpu") == str(root / "env1" / "bin" / "python") and names(root) == [ACTIVE, "env1"]
+
+
 def test_two_builds_in_one_folder_do_not_spoil_each_other(fake, root):
     class Second(Heard):
         def log(self, text: str) -> None:
@@ -155,13 +207,16 @@ def test_cancelling_leaves_nothing_of_the_new(fake, root):
     with pytest.raises(Cancelled):
         build(root, fake, Impatient())
     assert names(root) == []
+    make_old(fake)
+    with pytest.raises(Cancelled):
+        build(root, fake, Impatient())
+    assert names(root) == []
 
 
 def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_index(fake, root, tmp_path):
     build(root, fake, torch="cu130")
     assert [line for line in asked(tmp_path) if "--index-url https://download.pytorch.org/whl/cu130" in line]
-    unreachable = '*download.pytorch.org*) echo "No route to host"; exit 1;;'
-    Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', f'{unreachable}\n  "-m pip"*)'))
+    make_unreachable(fake)
     reporter = Heard()
     build(root, fake, reporter, torch="cpu")
     assert "tried instead: about 3 GB to download" in "\n".join(reporter.logs)
@@ -170,7 +225,7 @@ def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_ind
 
 def test_a_larger_build_is_not_tried_where_the_disk_is_too_small_for_it(fake, root, monkeypatch):
     monkeypatch.setattr(building, "free_space", lambda folder: 3e9)
-    Path(fake).write_text(Path(fake).read_text().replace('"-m pip"*)', '*pytorch.org*) exit 1;;\n  "-m pip"*)'))
+    make_unreachable(fake)
     with pytest.raises(ResourceError, match=r"has 3 GB free.*needs about 6 GB.*Advanced ▸ Folder"):
         build(root, fake, torch="cpu")
     assert names(root) == []
@@ -196,21 +251,29 @@ def test_a_folder_of_wheels_that_lacks_one_is_named_as_the_reason(fake, root, tm
 def test_a_folder_of_wheels_is_all_that_is_asked(fake, root, tmp_path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    build(root, fake, wheels=wheels)
+    (wheels / "torch-2.9-py3-none-any.whl").write_bytes(bytes(10**6))
+    plan = plan_build(PC, wheels=wheels, folder=str(root), base=fake)
+    assert "Nothing is downloaded" in plan.words and plan.build.installed == pytest.approx(0.003)
+    build_planned(plan, Heard())
     assert asked(tmp_path) and all(f"--no-index --find-links {wheels}" in line for line in asked(tmp_path))
     with pytest.raises(InputError, match="There is no folder of wheels"):
         build(root, fake, wheels=tmp_path / "none")
 
 
 def test_an_old_python_gets_another_from_uv_with_gdal_of_its_own(fake, root, tmp_path):
-    answer = {**ANSWER, "python": "3.9.5", "missing": {"python": "Python 3.10 or newer", "osgeo": "osgeo"}}
-    Path(fake).with_name("answer").write_text(json.dumps(answer))
+    make_old(fake)
     plan = plan_build(PC, "pypi", folder=str(root), base=fake)
     assert "uv brings Python 3.13" in plan.words
     build_planned(plan, Heard())
     made = next(line for line in asked(tmp_path) if line.startswith("uv venv"))
     assert "--managed-python" in made and "--python 3.13" in made
+    # uv knows nothing of pip's index, so pip comes from the Python itself.
+    assert "--seed" not in made and "-m ensurepip" in asked(tmp_path)
     assert asked(tmp_path)[-1].endswith("gdal-wheel") and "-c " not in asked(tmp_path)[-1]
+    assert names(root) == [ACTIVE, "env1", "python"]
+    Path(fake).with_name("answer").write_text(json.dumps(ANSWER))
+    build(root, fake)
+    assert names(root) == [ACTIVE, "env2"], "without an environment of uv's its Python is of no use"
 
 
 def test_a_folder_with_something_else_is_left_alone(fake, root):
@@ -219,6 +282,13 @@ def test_a_folder_with_something_else_is_left_alone(fake, root):
     with pytest.raises(InputError, match=r"no environment of Terrazzo \(chapter1.txt\)"):
         build(root, fake)
     assert names(root) == ["chapter1.txt"]
+
+
+def test_a_base_that_is_no_python_is_refused_in_whole_sentences(root, tmp_path):
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(ResourceError, match=r"newer does \(status 3\)\. Name a Python"):
+        build(root, str(tmp_path / "python"))
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_downloaded(fake, root, monkeypatch, tmp_path):

@@ -86,6 +86,31 @@ def test_one_click_builds_and_then_everything_is_ready(fake, qgis_app, provider)
     assert provider.algorithm("trainsegmenter").canExecute() == (True, "")
 
 
+def test_base_and_wheels_are_chosen_in_the_window(fake, qgis_app, tmp_path, monkeypatch):
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+    from terrazzo.plugin.setup import planning
+
+    monkeypatch.setattr(planning, "default_folder", lambda version="": tmp_path / f"worker{version}")
+    panel = SetupPanel()
+    panel.base.setFilePath(str(tmp_path / "none"))
+    assert "none is not there" in panel.size.text() and not panel.build.isEnabled()
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("python", "whole", "answer"):
+        (other / name).write_bytes(fake.with_name(name).read_bytes())
+    (other / "python").chmod(0o755)
+    (other / "answer").write_text(json.dumps({**BARE, "python": "3.13.1", "missing": {"osgeo": "osgeo"}}))
+    panel.base.setFilePath(str(other / "python"))
+    assert "Python 3.13.1 has no GDAL bindings: the package gdal-wheel brings them." in panel.size.text()
+    panel.wheels.setFilePath(str(tmp_path / "nowhere"))
+    assert "There is no folder of wheels" in panel.size.text() and not panel.build.isEnabled()
+    panel.wheels.setFilePath(str(other))
+    assert f"all else from {other}" in panel.size.text()
+    panel.build.click()
+    wait(lambda: panel.task is None)
+    assert "worker/env1/bin/python" in panel.state.text(), "where QGIS searches, whatever the base's version"
+
+
 def test_a_failure_says_what_to_do_shows_the_log_and_can_be_tried_again(fake, qgis_app, tmp_path):
     from terrazzo.plugin.gui.setup_panel import SetupPanel
 
