@@ -101,9 +101,9 @@ class ExportChips(TerrazzoAlgorithm):
             Bands("BANDS", tr("Bands (empty: all)"), tr(
                 "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty takes all but an alpha "
                 "band.")),
-            Setting("CHIP_SIZE", tr("Chip size (pixels)"), tr(
-                "Width and height of a chip. A multiple of 32 suits every network; 256 shows enough surroundings for "
-                "most classes.")),
+            Setting("CHIP_SIZE", tr("Chip size (empty: automatic)"), tr(
+                "Width and height of a chip in pixels. Empty: 256, or less where images are small or labels lie in few "
+                "places. A multiple of 32 suits every network.")),
             Setting("STRIDE", tr("Stride (empty: chip size)"), tr(
                 "How many pixels one chip begins after the last. Less than the chip size makes them overlap: more "
                 "chips, and "

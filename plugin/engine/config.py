@@ -76,7 +76,7 @@ class ExportChipsConfig(JobConfig):
     overlap_rule: str = setting("order", choices=OVERLAP_RULES)
     all_touched: bool = False  # label every pixel that a feature touches, not only those whose centre it covers
     bands: tuple[int, ...] = ()  # from 1; empty = all but alpha
-    chip_size: int = setting(256, low=8, high=8192)
+    chip_size: int | None = setting(None, low=8, high=8192)  # None = automatic, see chips/chip_size.py
     stride: int | None = setting(None, low=1, high=8192)  # None = chip size
     placement: str = setting("grid", choices=PLACEMENTS)
     chips_per_feature: int = setting(1, low=1, high=10000)  # placement features

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from osgeo import gdal, osr
 from synthetic import LEFT, TOP, UTM, reference, write_raster
 
+from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
@@ -541,14 +542,15 @@ def test_a_stack_takes_another_pixel_size(tmp_path: Path) -> None:
 
 def test_pixels_in_degrees_are_warned_of_once(tmp_path: Path) -> None:
     paths = [
-        write_raster(tmp_path / f"{name}.tif", np.zeros((10, 10), np.uint8), left=9, top=44.6, step=8.98e-5, epsg=4326)
+        write_raster(tmp_path / f"{name}.tif", np.zeros((16, 16), np.uint8), left=9, top=44.6, step=8.98e-5, epsg=4326)
         for name in "ab"
     ]
     heard = Heard()
-    opened(*paths, heard=heard, chip_size=256)
-    assert len(heard.warnings) == 1
-    assert "8.98e-05 degrees wide; at latitude 44.6 that is about 7.12 m, and 10 m in height" in heard.warnings[0]
-    assert "1.82 km × 2.56 km" in heard.warnings[0]
+    output = str(tmp_path / "chips")
+    export_chips(ExportChipsConfig(input=tuple(paths), output=output, task="unlabelled", chip_size=16), heard)
+    (warning,) = [text for text in heard.warnings if "degrees" in text]
+    assert "8.98e-05 degrees wide; at latitude 44.6 that is about 7.12 m, and 10 m in height" in warning
+    assert "114 m × 160 m" in warning
 
 
 def test_a_raster_without_a_crs_works_and_is_spoken_of(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From layers to a styled map through the worker: headless, as a saved model, and when things go wrong."""
 
+import json
 import os
 import signal
 import sys
@@ -91,9 +92,9 @@ def test_steps_of_a_model_run_on_a_background_thread(provider, scene, land, tmp_
     static = QgsProcessingModelChildParameterSource.fromStaticValue
     export.addParameterSources("OUTPUT", [static(str(tmp_path / "chips"))])
     model.setChildAlgorithm(export)
-    parameters = {"IMAGE": scene[0], "MAP_IMAGE": scene[0], "LABELS": land, "CLASS_FIELD": "class", "CHIP_SIZE": 64}
+    parameters = {"IMAGE": scene[0], "MAP_IMAGE": scene[0], "LABELS": land, "CLASS_FIELD": "class"}
     run_as_task(model, parameters, QgsProcessingContext())
-    assert (tmp_path / "chips" / "dataset.json").is_file()
+    assert json.loads((tmp_path / "chips" / "dataset.json").read_text())["chip_size"] == 64
 
 
 def test_the_saved_model_runs_headless(qgis_process, worker_python, scene, land, tmp_path):
@@ -101,7 +102,7 @@ def test_the_saved_model_runs_headless(qgis_process, worker_python, scene, land,
     options.driverName = "GPKG"
     QgsVectorFileWriter.writeAsVectorFormatV3(land, str(tmp_path / "land.gpkg"), land.transformContext(), options)
     found = qgis_process(str(MODEL), IMAGE=scene[0], MAP_IMAGE=scene[0], LABELS=tmp_path / "land.gpkg",
-                         CLASS_FIELD="class", CHIP_SIZE=64, EPOCHS=1,
+                         CLASS_FIELD="class", EPOCHS=1,
                          **{"map:Class raster": tmp_path / "map.tif",
                             "train:Model file": tmp_path / "model.safetensors"},
                          )  # fmt: skip

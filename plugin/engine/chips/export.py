@@ -23,6 +23,7 @@ from ..files import check_kept, check_space
 from ..raster_io import crs_text
 from .append import Join, check_joins
 from .builder import building, check_target
+from .chip_size import choose_size
 from .cutting import Chip, Cutter, Pixels
 from .dataset import DatasetInfo, index_of, read_info
 from .divide import SplitRule, divide
@@ -32,9 +33,9 @@ from .index import ChipIndex
 from .journal import Journal, Progress
 from .outline import outline_of
 from .placement import corners_of
-from .plan import Plan, Unit, make_plan
+from .plan import Plan, Unit, exported_areas, make_plan
 from .scheme import find_scheme, open_labels
-from .sources import open_sources
+from .sources import degrees_warning, open_sources
 from .statistics import BandStatistics
 from .writer import ChipFiles, check_format
 
@@ -76,10 +77,16 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
     if earlier is None:
         read = [file for reader in readers for file in (reader.info.path, *(reader.dataset.GetFileList() or ()))]
         check_kept({"OUTPUT": config.output}, {"one of the rasters": [*config.input, *config.label_rasters, *read]})
-    plan = make_plan(config, tuple(reader.info for reader in readers))
-    sources = open_labels(config, plan, reporter)
-    first = plan.rasters[0]
+    rasters = tuple(reader.info for reader in readers)
+    areas = exported_areas(config, rasters)
+    sources = open_labels(config, rasters, reporter)
+    first = rasters[0]
     reporter.log(f"{_count(len(readers), 'raster')}; the first has {first.size_text} in {crs_text(first.crs)}.")
+    size = choose_size(config, rasters, areas, sources, earlier.chip_size if earlier else None, reporter)
+    warning = degrees_warning(first, size)
+    if warning:
+        reporter.warning(warning)
+    plan = make_plan(config, rasters, areas, size)
     scheme, sources = find_scheme(config, plan, sources, reporter)
     join = Join()
     if earlier is not None:
@@ -98,7 +105,7 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
             "Check EXTENT, PLACEMENT and the layers.",
         )
     check_space(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
-    progress = _prepare(config, draft, reporter)
+    progress = _prepare(dataclasses.replace(config, chip_size=size), draft, reporter)
     building_it = building(config.output, config.resume, earlier is not None, _mark(config))
     with building_it as partial, limited_cache(readers, plan.unit_rows):
         if earlier is not None and not progress.units:

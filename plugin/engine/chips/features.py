@@ -118,8 +118,58 @@ class FeatureFile:
         self.source.ReleaseResultSet(found)
         return np.array([areas.get(number, 0.0) for number in ids.tolist()])
 
+    def spread(self, bounds: Bounds, side: int, attribute: str = "") -> dict[Optional[int], float]:
+        """How many squares of ground, `side` pixels wide, features inside of some bounds fill or have their middle in.
+
+        Args:
+            bounds: In CRS units.
+            side: Of the squares.
+            attribute: A field with whole numbers, each of which is counted for itself; "" = all are counted together.
+
+        Returns:
+            By the values of the field, or for None.
+        """
+        width, height = side * abs(self.grid.step_x), side * abs(self.grid.step_y)
+        # A large polygon fills squares, a long line crosses some.
+        squares = f"MAX(area / {width * height!r}, CAST(across / {width!r} AS INT), CAST(up / {height!r} AS INT))"
+        found = self.source.ExecuteSQL(
+            f"SELECT {'value' if attribute else 'NULL'} AS value, SUM({squares}) AS filled, COUNT(DISTINCT "
+            f"CAST((x - {bounds[0]!r}) / {width!r} AS INT) || ' ' || CAST((y - {bounds[1]!r}) / {height!r} AS INT)) "
+            f"AS middles FROM ({self._shapes(bounds, attribute)}) GROUP BY 1"
+        )
+        rows = [[row.GetField(place) for place in range(3)] for row in found]
+        self.source.ReleaseResultSet(found)
+        numbers = {None if value is None else int(value): max(filled, middles) for value, filled, middles in rows}
+        return numbers if attribute else {None: numbers.get(None, 0)}
+
+    def typical_side(self, bounds: Bounds) -> float:
+        """The longer side, in pixels, that half of the features inside of some bounds have at most; 0 for points."""
+        step_x, step_y = abs(self.grid.step_x), abs(self.grid.step_y)
+        sides = f"SELECT MAX(across / {step_x!r}, up / {step_y!r}) AS side FROM ({self._shapes(bounds)})"
+        found = self.source.ExecuteSQL(
+            f"SELECT side FROM ({sides}) ORDER BY side LIMIT 1 OFFSET (SELECT COUNT(*) / 2 FROM ({sides}))"
+        )
+        side = next((float(row.GetField(0)) for row in found), 0.0)
+        self.source.ReleaseResultSet(found)
+        return side
+
+    def _shapes(self, bounds: Bounds, attribute: str = "") -> str:
+        """A query of the size and the middle of the features inside of some bounds."""
+        low_x, low_y, high_x, high_y = (
+            f'ST_{name}("{self._geometry}")' for name in ("MinX", "MinY", "MaxX", "MaxY")
+        )
+        return (
+            f"SELECT {COLUMNS[attribute].format(fid=self._fid)} AS value, ST_Area(\"{self._geometry}\") AS area, "
+            f"{high_x} - {low_x} AS across, {high_y} - {low_y} AS up, "
+            f"({low_x} + {high_x}) / 2 AS x, ({low_y} + {high_y}) / 2 AS y "
+            f'FROM "{self.layer}" WHERE {self._inside(bounds)}'
+        )
+
     def _near(self, window: Window) -> str:
-        left, bottom, right, top = self.grid.bounds_of(window)
+        return self._inside(self.grid.bounds_of(window))
+
+    def _inside(self, bounds: Bounds) -> str:
+        left, bottom, right, top = bounds
         return (
             f'"{self._fid}" IN (SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
             f"WHERE maxx >= {left!r} AND minx <= {right!r} AND maxy >= {bottom!r} AND miny <= {top!r})"

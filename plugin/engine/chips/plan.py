@@ -251,24 +251,53 @@ def _pixel_ranges(edges: np.ndarray, origin: float, step: float, low: int, high:
     return [(int(start), int(max(start, end))) for start, end in zip(first, last)]
 
 
-def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> Plan:
-    """Check that the rasters go together and lay out blocks and chips.
+def exported_areas(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> tuple[Window, ...]:
+    """The part of each raster that is exported.
 
     Raises:
-        InputError: Rasters differ in CRS, number of bands or pixel size, the extent misses one, no chip fits, or the
-            placement lacks what it needs.
+        InputError: Rasters differ in CRS, number of bands or pixel size, or the extent misses one.
     """
     _check_alike(rasters)
-    areas = tuple(_area(info, config.extent) for info in rasters)
-    size, angles = config.chip_size, config.rotations or (0.0,)
-    need = max(math.ceil(float(bounding_side(np.array(size), np.array(angle))) - 1e-6) for angle in angles)
-    _check_size(config, areas, need)
+    return tuple(_area(info, config.extent) for info in rasters)
+
+
+def needed_side(config: ExportChipsConfig, size: int) -> int:
+    """The side of the upright square that holds a chip of some size, however it is turned; pixels."""
+    angles = np.array(config.rotations or (0.0,))
+    return math.ceil(float(bounding_side(np.array(size), angles).max()) - 1e-6)
+
+
+def least_block(config: ExportChipsConfig, size: int) -> int:
+    """The side of the smallest automatic block for chips of some size, in pixels: a multiple of it.
+
+    Chips that overlap, or lie anywhere, need room to do so.
+    """
+    need = needed_side(config, size)
+    one_place = config.placement == "grid" and (config.stride or size) >= size
+    return size * math.ceil((need if one_place else 2 * need) / size)
+
+
+def make_plan(
+    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int
+) -> Plan:
+    """Lay out blocks and chips.
+
+    Args:
+        config: Of the export.
+        rasters: What chips are cut from.
+        areas: `exported_areas`.
+        size: Of the chips.
+
+    Raises:
+        InputError: No chip fits, or the placement lacks what it needs.
+    """
+    need = needed_side(config, size)
+    _check_size(config, areas, size, need)
     block = config.block_size
     if config.split_method != "blocks":
         block = None
     elif block is None:
-        one_place = config.placement == "grid" and (config.stride or size) >= size
-        block = _automatic_block(_expected_chips(config, rasters, areas), size, need if one_place else 2 * need)
+        block = _automatic_block(_expected_chips(config, rasters, areas, size), size, least_block(config, size))
     elif block < need:
         turned = f", which the rotations make {need} pixels wide" if need > size else ""
         raise InputError(
@@ -277,18 +306,19 @@ def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> Pla
         )
     clusters = _clusters([info.grid for info in rasters], areas)
     stride = config.stride or size
-    return Plan(rasters, areas, size, stride, block, _layout(config, rasters, areas, angles), clusters)
+    return Plan(rasters, areas, size, stride, block, _layout(config, rasters, areas, size), clusters)
 
 
 def _layout(
-    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], angles: tuple[float, ...]
+    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int
 ) -> Layout:
+    angles = config.rotations or (0.0,)
     if config.placement == "grid":
-        return GridLayout(config.chip_size, config.stride or config.chip_size, config.edges, angles)
+        return GridLayout(size, config.stride or size, config.edges, angles)
     if config.placement == "random":
-        distance = config.chip_size / 2 if config.min_distance is None else config.min_distance
+        distance = size / 2 if config.min_distance is None else config.min_distance
         density = config.random_chips / max(1, sum(area.width * area.height for area in areas))
-        return RandomLayout(config.chip_size, density, distance, angles, config.seed)
+        return RandomLayout(size, density, distance, angles, config.seed)
     if not config.labels:
         raise InputError(
             f"PLACEMENT is {config.placement}, and no features are given to place chips at.",
@@ -296,19 +326,19 @@ def _layout(
         )
     files = tuple(FeatureFile(config.labels, LABEL_LAYER, info.grid) for info in rasters)
     return FeatureLayout(
-        files, config.chip_size, config.chips_per_feature, config.position_jitter,
+        files, size, config.chips_per_feature, config.position_jitter,
         config.placement == "bounding_boxes", config.edges, angles, config.seed,
     )  # fmt: skip
 
 
-def _check_size(config: ExportChipsConfig, areas: tuple[Window, ...], need: int) -> None:
+def _check_size(config: ExportChipsConfig, areas: tuple[Window, ...], size: int, need: int) -> None:
     if config.edges == "pad" and config.placement == "grid":
         return
     largest = max(areas, key=lambda area: min(area.width, area.height))
     least = min(largest.width, largest.height)
     if config.placement != "bounding_boxes" and least < need:
         raise InputError(
-            f"A chip of {config.chip_size} × {config.chip_size} pixels is larger than the raster, or the part of it "
+            f"A chip of {size} × {size} pixels is larger than the raster, or the part of it "
             f"to export ({largest.width} × {largest.height} pixels).",
             f"Set CHIP_SIZE to {max(8, _power_of_two(least))} or less, or EDGES to pad.",
         )
@@ -343,18 +373,19 @@ def _area(info: RasterInfo, extent: Optional[tuple[float, ...]]) -> Window:
 
 
 def _automatic_block(chips: float, size: int, least: int) -> int:
-    """A multiple of the chip size, at least `least`: chips that overlap, or lie anywhere, need room to do so."""
-    side = min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS))))
-    return size * max(side, math.ceil(least / size))
+    """A multiple of the chip size, at least `least`."""
+    return max(least, size * min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS)))))
 
 
-def _expected_chips(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...]) -> float:
+def _expected_chips(
+    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int
+) -> float:
     """About how many chips side by side will be kept: where features are few, blocks must be small."""
-    every = sum(area.width * area.height for area in areas) / config.chip_size**2
+    every = sum(area.width * area.height for area in areas) / size**2
     if not config.labels or config.background == "class" or config.task == "unlabelled":
         return every
     count, ground = features_size(config.labels)
-    chip_ground = (config.chip_size * rasters[0].pixel_size) ** 2
+    chip_ground = (size * rasters[0].pixel_size) ** 2
     # Each feature lies in some chips more than its area fills.
     return min(every, 2 * count + 2 * ground / chip_ground)
 

@@ -13,6 +13,7 @@ from ..classes import MAX_CLASSES, ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
+from ..raster_io import RasterInfo
 from ..windows import Window, overlap, tiles
 from .dataset import CLASS_TASKS
 from .features import LABEL_LAYER, FeatureFile, FeatureLabels, FeatureTargets, feature_values
@@ -48,25 +49,27 @@ class LabelScheme:
     background: Optional[int]  # the class value of ground without a label; None leaves it unlabelled
 
 
-def open_labels(config: ExportChipsConfig, plan: Plan, reporter: Reporter) -> list[LabelSource]:
-    """Open the labels of each raster, in the order of the rasters.
+def open_labels(
+    config: ExportChipsConfig, images: tuple[RasterInfo, ...], reporter: Reporter
+) -> list[LabelSource]:
+    """Open the labels of each image, in the order of the images.
 
     Raises:
         InputError: None or two kinds are given, their number does not fit, or they do not overlap the rasters.
     """
     if config.task == "unlabelled":
-        return [NoLabels() for _ in plan.rasters]
+        return [NoLabels() for _ in images]
     if bool(config.labels) == bool(config.label_rasters):
         raise InputError(
             "Both features and label rasters are given." if config.labels else "No labels are given.",
             "Give either LABELS or LABEL_RASTERS, or set TASK to unlabelled.",
         )
     if config.labels:
-        files = open_features(config, plan)
+        files = open_features(config, images)
         kind = FeatureTargets if config.task == "regression" else FeatureLabels
         return [kind(file) for file in files]
-    rasters = _label_rasters(config, len(plan.rasters), reporter)
-    pairs = list(zip(rasters, plan.rasters))
+    rasters = _label_rasters(config, len(images), reporter)
+    pairs = list(zip(rasters, images))
     if config.task == "regression":
         return [RasterTargets(raster, info, config.label_nodata) for raster, info in pairs]
     if rasters[0].colored:
@@ -113,19 +116,19 @@ def _class_map(config: ExportChipsConfig) -> dict[int, Optional[int]]:
     return {int(value): None if become is None else int(become) for value, become in config.class_map}
 
 
-def open_features(config: ExportChipsConfig, plan: Plan) -> list[FeatureFile]:
-    """Open the label features for each raster.
+def open_features(config: ExportChipsConfig, images: tuple[RasterInfo, ...]) -> list[FeatureFile]:
+    """Open the label features for each image.
 
     Raises:
-        InputError: They overlap no raster.
+        InputError: They overlap no image.
     """
     assert config.labels is not None
     files = [
         FeatureFile(config.labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched)
-        for info in plan.rasters
+        for info in images
     ]
     if not any(overlap(file.extent, file.grid.bounds) for file in files):
-        raise no_overlap(config.labels, files[0].extent, plan.rasters[0])
+        raise no_overlap(config.labels, files[0].extent, images[0])
     return files
 
 

@@ -56,9 +56,6 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
     first = readers[0].info
     if not first.crs:
         notes.add(first.path, "there is no CRS, so that coordinates are taken as they are")
-    warning = degrees_warning(first, config.chip_size)
-    if warning:
-        notes.warnings.append(warning)
     notes.tell(reporter)
     return readers
 
