@@ -230,7 +230,7 @@ def write_labels(path: Path, landscape: Landscape) -> None:
     """Write the polygons with their class names, and a style that QGIS takes by itself."""
     path.unlink(missing_ok=True)
     source = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0)
-    layer = source.CreateLayer("labels", reference(), ogr.wkbPolygon)
+    layer = source.CreateLayer(path.stem, reference(), ogr.wkbPolygon)
     layer.CreateField(ogr.FieldDefn("landcover", ogr.OFTString))
     layer.StartTransaction()
     for shape in landscape.features:
