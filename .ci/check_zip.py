@@ -28,6 +28,7 @@ KEYS = ("name", "description", "about", "version", "author", "email", "qgisMinim
         "hasProcessingProvider", "icon", "repository", "tracker", "tags", "category")  # fmt: skip
 TEXT_ENDINGS = (".py", ".txt", ".md", ".svg", ".qml", ".json", ".model3", ".html", ".j2", ".css", ".ui")
 PICTURE_ENDINGS = (".png", ".jpg")
+SAMPLE = ("resources/sample/image.tif", "resources/sample/landcover.gpkg")
 BANNED_MODULES = ("pickle", "cPickle", "dill", "shelve", "marshal", "joblib")
 BANNED_CALLS = ("eval", "exec", "__import__")
 
@@ -77,7 +78,7 @@ def check_packages(names: list[str]) -> list[str]:
 
 def check_file(name: str, data: bytes) -> list[str]:
     """What is wrong with one file: a binary, or Python that runs what it reads."""
-    if name.endswith(PICTURE_ENDINGS):
+    if name.endswith(PICTURE_ENDINGS) or name in SAMPLE:
         return []
     if not name.endswith(TEXT_ENDINGS) and Path(name).name != "LICENSE":
         return [f"{name} is a file of an unknown kind"]

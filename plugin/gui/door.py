@@ -1,4 +1,4 @@
-"""The way to the set-up: a dock, a menu entry, and a word in the message bar after the first installation."""
+"""The plugin's menu: the set-up, its dock and a word in the message bar after the first installation; the sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tr(text: str) -> str:
 
 
 class Door:
-    """Opens the set-up.
+    """Opens the set-up and the sample.
 
     Args:
         iface: QGIS's interface.
@@ -31,9 +31,15 @@ class Door:
         self.iface = iface
         self.dock: Optional[QDockWidget] = None
         self.note: Any = None  # in the message bar
-        self.action = QAction(icon("terrazzo"), tr("Set up training and mapping…"), iface.mainWindow())
-        self.action.triggered.connect(self.open)
-        iface.addPluginToMenu(MENU, self.action)
+        self.actions = []
+        for text, act in (
+            (tr("Set up training and mapping…"), self.open),
+            (tr("Load the sample layers…"), self.load_sample),
+        ):
+            action = QAction(icon("terrazzo"), text, iface.mainWindow())
+            action.triggered.connect(act)
+            iface.addPluginToMenu(MENU, action)
+            self.actions.append(action)
         QTimer.singleShot(0, self.welcome)
 
     def welcome(self) -> None:
@@ -77,10 +83,17 @@ class Door:
         self.dock.show()
         self.dock.raise_()
 
+    def load_sample(self) -> None:
+        """Show the sample, where the user wants it."""
+        from .sample import ask_and_show
+
+        ask_and_show(self.iface)
+
     def close(self) -> None:
         """Take everything back."""
-        self.iface.removePluginMenu(MENU, self.action)
-        self.action.deleteLater()
+        for action in self.actions:
+            self.iface.removePluginMenu(MENU, action)
+            action.deleteLater()
         if self.dock is not None:
             self.iface.removeDockWidget(self.dock)
             self.dock.deleteLater()

@@ -142,7 +142,7 @@ class SetupPanel(QWidget):
         form.addRow(tr("PyTorch"), self.variant)
         form.addRow(tr("Folder"), self.folder)
         form.addRow(tr("Packages from"), self.wheels)
-        form.addRow(tr("Base"), self.base)
+        form.addRow(tr("Built upon"), self.base)
         inner.addWidget(more)
         layout.addWidget(building)
         own = QgsCollapsibleGroupBox(tr("Use a Python that I have"))
@@ -259,7 +259,9 @@ class SetupPanel(QWidget):
             self.log_box.setCollapsed(False)
         else:
             self._take(python)
-            self._say(tr("✔ Done: a training step and the reading of a raster have worked."))
+            tried = tr("✔ Done: a training step and the reading of a raster have worked.")
+            following = tr("Next: Processing Toolbox ▸ Terrazzo, or Plugins ▸ Terrazzo ▸ Load the sample layers.")
+            self._say(f"{tried} {following}")
         self.failed = bool(error) and error != setup_task.SetupTask.CANCELLED
         self.refresh()
 
