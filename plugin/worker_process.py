@@ -17,10 +17,10 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any, Optional
 
-from .engine.config import OUTPUTS
 from .engine.drafts import recover, scratch_folder
 from .engine.errors import Cancelled, EngineError
 from .engine.events import PROTOCOL, Reporter, readable_time
+from .engine.jobs import JOBS
 from .environment import clean_environment
 from .setup.building import in_use
 
@@ -42,8 +42,9 @@ class _NoResult(Exception):
 
 
 def run_job(
-    python: str, job: str, config: dict[str, Any], reporter: Reporter, log_path: Optional[str] = None
-) -> dict[str, Any]:
+    python: str, job: str, config: dict[str, Any], reporter: Reporter, log_path: Optional[str] = None,
+    inherit: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Run a job in a worker of its own and wait for its result.
 
     After a failure nothing is left of what the job was writing, and earlier files of those names are whole.
@@ -55,6 +56,7 @@ def run_job(
         reporter: Its methods are called with the worker's events, on the calling thread; asked ten times a second
             whether to cancel.
         log_path: Where the worker's log is kept; without it, its last lines go to `reporter.log` after a failure.
+        inherit: Keep QGIS's settings for its own libraries, as QGIS's Python needs them and others must not have them.
 
     Raises:
         WorkerError: The worker could not be started, reported an error, or ended without a result.
@@ -65,7 +67,7 @@ def run_job(
         job_file.write_text(json.dumps({"protocol": PROTOCOL, "job": job, "config": config}), encoding="utf-8")
         log_file = Path(log_path) if log_path else scratch / "worker.log"
         with open(log_file, "wb") as log:
-            worker = _Worker(python, job_file, log)
+            worker = _Worker(python, job_file, log, dict(os.environ) if inherit else clean_environment(python))
         result = None
         try:
             result = worker.run(reporter)
@@ -74,7 +76,7 @@ def run_job(
         finally:
             worker.stop()
             if result is None:
-                for name in OUTPUTS:
+                for name in JOBS[job].config.outputs():
                     if config.get(name):
                         recover(config[name], undecided=True)
                 if log_path is None and not reporter.cancel_requested():
@@ -86,7 +88,7 @@ def run_job(
 class _Worker:
     """A started worker: its process, and a thread that puts its output into a queue."""
 
-    def __init__(self, python: str, job_file: Path, log: IO[bytes]) -> None:
+    def __init__(self, python: str, job_file: Path, log: IO[bytes], environment: dict[str, str]) -> None:
         self.begun = time.monotonic()
         self.garbage: deque[str] = deque(maxlen=3)  # output that was no event
         self._lines: queue.Queue[Optional[bytes]] = queue.Queue()
@@ -94,7 +96,7 @@ class _Worker:
             self.process = subprocess.Popen(
                 [python, "-m", "plugin.engine.worker", str(job_file)],
                 cwd=ROOT,
-                env=clean_environment(python),
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

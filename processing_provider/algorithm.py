@@ -31,7 +31,7 @@ from ..plugin.engine.config import JobConfig
 from ..plugin.engine.drafts import scratch_folder
 from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
-from ..plugin.environment import require_python
+from ..plugin.environment import qgis_python, require_python
 from ..plugin.metadata import guide
 from ..plugin.worker_process import run_job
 from .features import FeatureSource
@@ -290,8 +290,40 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         return settings
 
 
-class WorkerAlgorithm(TerrazzoAlgorithm):
-    """An algorithm whose job runs in the worker, a Python of its own."""
+class ApartAlgorithm(TerrazzoAlgorithm):
+    """An algorithm whose job runs in a process of its own, so that a crash there costs no project.
+
+    QGIS's Python will do for it; only where there is none, the worker's is needed.
+    """
+
+    NEEDS_TORCH = False
+    _python: str
+
+    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
+        """The settings, once there is a Python that can do the job."""
+        self._python = self.find_python()
+        return self.settings(parameters, context)
+
+    def find_python(self) -> str:
+        """The Python to do the job.
+
+        Raises:
+            EngineError: There is none.
+        """
+        return qgis_python() or require_python(python_setting()).path
+
+    def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+        """The result of the job."""
+        config = self.CONFIG.from_json(settings)
+        with gdal_errors_paused():  # for hours it may be
+            inherit = self._python == qgis_python() and not self.NEEDS_TORCH
+            return run_job(self._python, self.name(), config.to_json(), reporter, inherit=inherit)
+
+
+class WorkerAlgorithm(ApartAlgorithm):
+    """An algorithm whose job runs in the worker, a Python with torch."""
+
+    NEEDS_TORCH = True
 
     def canExecute(self) -> tuple[bool, str]:
         """Whether there is a Python for the worker; where there is none, the set-up opens beside the message.
@@ -306,16 +338,9 @@ class WorkerAlgorithm(TerrazzoAlgorithm):
             return False, str(error)
         return True, ""
 
-    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, once there is a Python that can do the job."""
-        self._python = require_python(python_setting()).path
-        return self.settings(parameters, context)
-
-    def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-        """The result of the job."""
-        config = self.CONFIG.from_json(settings)
-        with gdal_errors_paused():  # for hours it may be
-            return run_job(self._python, self.name(), config.to_json(), reporter)
+    def find_python(self) -> str:
+        """The worker's Python; raises as above."""
+        return require_python(python_setting()).path
 
 
 def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:

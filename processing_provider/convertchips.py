@@ -8,11 +8,11 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 
 from ..plugin.engine.config import ConvertChipsConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import TerrazzoAlgorithm, tr
+from .algorithm import ApartAlgorithm, tr
 from .parameters import InputFolder, OutputFolder, Row, Setting
 
 
-class ConvertChips(TerrazzoAlgorithm):
+class ConvertChips(ApartAlgorithm):
     """Writes chips as ArcGIS, ImageNet, COCO or Pascal VOC have them."""
 
     CONFIG = ConvertChipsConfig
@@ -59,8 +59,5 @@ class ConvertChips(TerrazzoAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Convert."""
-        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
-        from ..plugin.engine.chips.formats.convert import convert_chips
-
-        found = convert_chips(ConvertChipsConfig.from_json(settings), reporter)
+        found = self.run_worker(settings, reporter)
         return {"OUTPUT": found["folder"], "CHIPS_COUNT": found["chips"]}

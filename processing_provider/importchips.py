@@ -8,12 +8,12 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import ImportChipsConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import TerrazzoAlgorithm, tr
+from .algorithm import ApartAlgorithm, tr
 from .parameters import InputFolder, OutputFolder, Row, Setting
 from .splitting import split_outputs, split_results
 
 
-class ImportChips(TerrazzoAlgorithm):
+class ImportChips(ApartAlgorithm):
     """Reads chips of ArcGIS, ImageNet, COCO or Pascal VOC."""
 
     CONFIG = ImportChipsConfig
@@ -75,8 +75,5 @@ class ImportChips(TerrazzoAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Import, and show the footprints."""
-        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
-        from ..plugin.engine.chips.formats.importing import import_chips
-
-        found = import_chips(ImportChipsConfig.from_json(settings), reporter)
+        found = self.run_worker(settings, reporter)
         return {"OUTPUT": found["dataset"], **split_results(self.show_footprints(found["dataset"], context), found)}

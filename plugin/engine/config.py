@@ -17,7 +17,7 @@ from .recipe.fine_tuning import FineTuningSettings
 from .recipe.loss import LossSettings
 from .recipe.optimizer import OptimizerSettings
 from .recipe.schedule import ScheduleSettings
-from .settings import Settings, group, setting
+from .settings import Settings, group, setting, written
 
 ARCHITECTURES = ("unet", "fcn", "fcn8s")
 ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
@@ -37,9 +37,6 @@ FEATURE_PLACEMENTS = ("auto", "features", "bounding_boxes")
 SURROUNDINGS = ("auto", "keep", "blacken")
 ACTIVATION_KINDS = ("class_activation", "feature_maps", "filters")
 
-# Settings that name what a job in the worker writes.
-OUTPUTS = ("output", "report", "suspects", "probabilities", "grid", "table", "picture", "pictures")
-
 
 class JobConfig(Settings):
     """The settings of a job."""
@@ -50,7 +47,7 @@ class ExportChipsConfig(JobConfig):
     """Layers → chip dataset. Sizes and strides in pixels of the chips, paths absolute."""
 
     input: tuple[str, ...]
-    output: str
+    output: str = written()
     task: str = setting("segmentation", choices=TASKS)
     # separate: each raster gives chips of its own. mosaic: all are one raster, a later one on top.
     # stack: the bands of all, on the pixels of the first.
@@ -127,7 +124,7 @@ class ConvertChipsConfig(JobConfig):
     """Chip dataset → a folder as other programs have it."""
 
     chips: str
-    output: str
+    output: str = written()
     folder_format: str = setting("arcgis", choices=CHIP_FOLDERS)
     overwrite: bool = False
 
@@ -137,7 +134,7 @@ class ImportChipsConfig(JobConfig):
     """A folder of chips from another program → chip dataset."""
 
     input: str
-    output: str
+    output: str = written()
     folder_format: str = setting("auto", choices=("auto", *CHIP_FOLDERS))
     split_method: str = setting("blocks", choices=IMPORT_SPLITS)
     validation_share: float = setting(0.15, low=0, high=0.9)
@@ -152,8 +149,8 @@ class InspectChipsConfig(JobConfig):
     """Chip dataset → HTML report, and a layer of the chips to look at."""
 
     chips: str
-    report: str
-    suspects: str | None = None  # a vector file, see assessment/suspects_file.py
+    report: str = written()
+    suspects: str | None = written(None)  # a vector file, see assessment/suspects_file.py
     max_chips: int | None = setting(None, low=1)  # to read; None = all
     # Draws the chips to read, those to show, and the pixels of histograms.
     seed: int = setting(0, low=0, high=2**31 - 1)
@@ -164,8 +161,8 @@ class TrainingConfig(JobConfig):
     """What all trainings share: chip dataset → model file."""
 
     chips: str
-    output: str
-    report: str | None = None
+    output: str = written()
+    report: str | None = written(None)
     fold: int | None = setting(None, low=1, high=100)  # that validates, while the others train; None = the splits
     pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py
     encoder_weights: str | None = None  # a .safetensors or .pth file instead
@@ -217,8 +214,8 @@ class SegmentRasterConfig(JobConfig):
 
     input: str
     model: str
-    output: str
-    probabilities: str | None = None
+    output: str = written()
+    probabilities: str | None = written(None)
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS
@@ -239,10 +236,10 @@ class ClassifyScenesConfig(JobConfig):
     model: str
     input: str | None = None  # a raster
     input_folder: str | None = None  # photographs, also in folders in it
-    output: str | None = None  # class raster, a pixel a step
-    probabilities: str | None = None  # raster of the same pixels
-    grid: str | None = None  # polygons, one a step: .gpkg, .geojson or .csv
-    table: str | None = None  # a row a photograph, the same kinds of files
+    output: str | None = written(None)  # class raster, a pixel a step
+    probabilities: str | None = written(None)  # raster of the same pixels
+    grid: str | None = written(None)  # polygons, one a step: .gpkg, .geojson or .csv
+    table: str | None = written(None)  # a row a photograph, the same kinds of files
     stride: int | None = setting(None, low=1, high=8192)  # pixels from chip to chip; None = the model's chip size
     edges: str = setting("mirror", choices=SCENE_EDGES)  # chips that reach out of the raster
     # Of the ground that a step stands for, so much must have data.
@@ -265,7 +262,7 @@ class ClassifyFeaturesConfig(JobConfig):
     input: str
     model: str
     features: str  # a GeoPackage in the raster's CRS: layer `features`
-    output: str  # .gpkg: layer `answers`, whose ids are the features'
+    output: str = written()  # .gpkg: layer `answers`, whose ids are the features'
     placement: str = setting("auto", choices=FEATURE_PLACEMENTS)  # auto = as the model's chips were laid out
     surroundings: str = setting("auto", choices=SURROUNDINGS)
     input_crs: str = ""
@@ -282,9 +279,9 @@ class ActivationMapsConfig(JobConfig):
     model: str
     input: str | None = None
     input_folder: str | None = None
-    output: str | None = None  # raster of feature maps or of class activation
-    picture: str | None = None  # .png of the first filters
-    pictures: str | None = None  # folder of overlays, one a photograph
+    output: str | None = written(None)  # raster of feature maps or of class activation
+    picture: str | None = written(None)  # .png of the first filters
+    pictures: str | None = written(None)  # folder of overlays, one a photograph
     kind: str = setting("class_activation", choices=ACTIVATION_KINDS)
     layer: str = ""  # by its name; "" = the last of the features
     target_class: str = ""  # value or name; "" = the likeliest of each photograph

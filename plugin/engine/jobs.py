@@ -1,15 +1,19 @@
-"""The jobs a worker knows, by the id of their algorithm. Each checks its settings first and imports torch last."""
+"""The jobs a worker knows, by the id of their algorithm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from .config import (
     ActivationMapsConfig,
     ClassifyFeaturesConfig,
     ClassifyScenesConfig,
+    ConvertChipsConfig,
+    ImportChipsConfig,
     InspectChipsConfig,
+    JobConfig,
     SegmentRasterConfig,
     StatusConfig,
     TrainClassifierConfig,
@@ -18,69 +22,31 @@ from .config import (
 from .events import Reporter
 
 
-def _inspect_chips(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = InspectChipsConfig.from_json(settings)
-    from .assessment.inspection import inspect_chips
+@dataclass(frozen=True)
+class Job:
+    """A job: its settings, and the function that does it."""
 
-    return inspect_chips(config, reporter)
+    config: type[JobConfig]
+    module: str  # imported when the settings have proven sound: it may import torch
+    function: str
 
-
-def _train_classifier(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = TrainClassifierConfig.from_json(settings)
-    from .training.train_classifier import train_classifier
-
-    return train_classifier(config, reporter)
-
-
-def _train_segmenter(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = TrainSegmenterConfig.from_json(settings)
-    from .training.train_segmenter import train_segmenter
-
-    return train_segmenter(config, reporter)
+    def __call__(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+        """Check the settings and do the job; returns and raises what the function does."""
+        config = self.config.from_json(settings)
+        module = import_module(f".{self.module}", __package__)
+        found: dict[str, Any] = getattr(module, self.function)(config, reporter)
+        return found
 
 
-def _segment_raster(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = SegmentRasterConfig.from_json(settings)
-    from .mapping.segment import segment_raster
-
-    return segment_raster(config, reporter)
-
-
-def _classify_scenes(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = ClassifyScenesConfig.from_json(settings)
-    from .mapping.scenes import classify_scenes
-
-    return classify_scenes(config, reporter)
-
-
-def _classify_features(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = ClassifyFeaturesConfig.from_json(settings)
-    from .mapping.features import classify_features
-
-    return classify_features(config, reporter)
-
-
-def _activation_maps(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = ActivationMapsConfig.from_json(settings)
-    from .mapping.activation import activation_maps
-
-    return activation_maps(config, reporter)
-
-
-def _status(settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    config = StatusConfig.from_json(settings)
-    from .status import report_status
-
-    return report_status(config, reporter)
-
-
-JOBS: dict[str, Callable[[dict[str, Any], Reporter], dict[str, Any]]] = {
-    "inspectchips": _inspect_chips,
-    "trainclassifier": _train_classifier,
-    "trainsegmenter": _train_segmenter,
-    "segmentraster": _segment_raster,
-    "classifyscenes": _classify_scenes,
-    "classifyfeatures": _classify_features,
-    "activationmaps": _activation_maps,
-    "status": _status,
+JOBS = {
+    "importchips": Job(ImportChipsConfig, "chips.formats.importing", "import_chips"),
+    "convertchips": Job(ConvertChipsConfig, "chips.formats.convert", "convert_chips"),
+    "inspectchips": Job(InspectChipsConfig, "assessment.inspection", "inspect_chips"),
+    "trainsegmenter": Job(TrainSegmenterConfig, "training.train_segmenter", "train_segmenter"),
+    "trainclassifier": Job(TrainClassifierConfig, "training.train_classifier", "train_classifier"),
+    "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster"),
+    "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes"),
+    "classifyfeatures": Job(ClassifyFeaturesConfig, "mapping.features", "classify_features"),
+    "activationmaps": Job(ActivationMapsConfig, "mapping.activation", "activation_maps"),
+    "status": Job(StatusConfig, "status", "report_status"),
 }

@@ -33,6 +33,11 @@ def group(kind: type[Settings], **defaults: Any) -> Any:
     return field(default_factory=lambda: kind(**defaults))
 
 
+def written(default: Any = dataclasses.MISSING) -> Any:
+    """A field that names something to write, required unless it has a default."""
+    return field(default=default, metadata={"written": True})
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a field says of a setting."""
@@ -43,6 +48,7 @@ class Declared:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    written: bool = False  # whether it names something to write
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,11 @@ class Settings:
             for name, said in of_group.declared().items():
                 found[name] = dataclasses.replace(said, default=getattr(of_group, name))
         return found
+
+    @classmethod
+    def outputs(cls) -> list[str]:
+        """The settings that name something to write."""
+        return [name for name, said in cls.declared().items() if said.written]
 
     @classmethod
     def from_json(cls: type[Kind], values: dict[str, Any]) -> Kind:
@@ -160,7 +171,7 @@ def _check_kind(name: str, value: Any, said: str) -> None:
 
 
 def _check_bounds(name: str, value: Any, bounds: Any) -> None:
-    if value is None or not bounds:
+    if value is None or "choices" not in bounds:
         return
     if bounds["choices"] and value not in bounds["choices"]:
         raise InputError(f'{name.upper()} is "{value}".', f"Choose one of {', '.join(bounds['choices'])}.")

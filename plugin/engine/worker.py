@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
-from .config import OUTPUTS
 from .drafts import abandon, claim
 from .errors import Cancelled, EngineError, InputError, ResourceError
 from .events import PROTOCOL, Reporter
@@ -187,7 +186,7 @@ def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[s
     """Do a job while its results are kept to it; gives what the job gives, and raises what it raises."""
     with ExitStack() as stack:
         # Before the job imports torch, so that a second one for the same result ends at once.
-        for output in OUTPUTS:
+        for output in JOBS[name].config.outputs():
             if isinstance(settings.get(output), str) and settings[output]:
                 stack.enter_context(claim(settings[output]))
         return JOBS[name](settings, reporter)

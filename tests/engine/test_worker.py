@@ -27,8 +27,9 @@ def start(folder: Path, job: Any, code: str = "") -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "plugin.engine.worker", str(path)]
     if code:
         script = (
-            "import os, sys, time\nfrom plugin.engine import worker\n"
+            "import os, sys, time\nfrom plugin.engine import config, worker\n"
             "def job(settings, reporter):\n" + textwrap.indent(textwrap.dedent(code), "    ") + "\n"
+            "job.config = config.SegmentRasterConfig\n"
             "worker.JOBS['test'] = job\nstatus = worker.main(sys.argv[1:])\nsys.stdout.flush()\nos._exit(status)"
         )
         command = [sys.executable, "-c", script, str(path)]

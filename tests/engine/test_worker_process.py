@@ -175,14 +175,14 @@ def test_finish_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_no_partial_output_and_earlier_files_whole(tmp_path: Path) -> None:
-    settings = {name: str(tmp_path / f"{name}.tif") for name in ("output", "report", "probabilities")}
+    settings = {name: str(tmp_path / f"{name}.tif") for name in ("output", "probabilities")}
     for path in settings.values():
         Path(path).write_text("earlier")
         hidden_folder(path).mkdir()
         (hidden_folder(path) / Path(path).name).write_text("half")
     with pytest.raises(WorkerError):
         run_job(fake_worker(tmp_path, "sys.exit(1)"), "segmentraster", settings, Reporter())
-    assert {path.name for path in tmp_path.iterdir()} == {"python", "output.tif", "report.tif", "probabilities.tif"}
+    assert {path.name for path in tmp_path.iterdir()} == {"python", "output.tif", "probabilities.tif"}
     assert all(Path(path).read_text() == "earlier" for path in settings.values())
 
 

@@ -40,6 +40,25 @@ def test_photographs_go_in_and_class_folders_come_out(run, photos, tmp_path):
     ]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for a Python is a shell script")
+def test_a_crash_while_a_strangers_folder_is_read_costs_no_project(run, photos, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("terrazzo.processing_provider.algorithm.qgis_python", lambda: str(python))
+    with pytest.raises(QgsProcessingException, match="SIGSEGV|signal 11"):
+        run("importchips", INPUT=photos, OUTPUT=str(tmp_path / "chips"))
+    assert not (tmp_path / "chips").exists()
+
+
+def test_jobs_that_need_no_torch_run_without_a_worker_of_ours(run, photos, tmp_path, monkeypatch):
+    def lack(*_):
+        raise AssertionError("the worker's Python was asked for")
+
+    monkeypatch.setattr("terrazzo.processing_provider.algorithm.require_python", lack)
+    assert run("importchips", INPUT=photos, OUTPUT=str(tmp_path / "chips"))["CHIPS_COUNT"] == 12
+
+
 def test_an_exported_dataset_goes_through_every_format(run, dataset, tmp_path):
     for kind in ("arcgis", "coco", "voc"):
         made = run("convertchips", CHIPS=dataset, FOLDER_FORMAT=kind, OUTPUT=str(tmp_path / kind))
