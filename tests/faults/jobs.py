@@ -20,6 +20,8 @@ from synthetic import LEFT, TOP, class_mask, rectangle, scene, write_polygons, w
 import plugin.engine.assessment.classifier_report
 import plugin.engine.assessment.inspection
 import plugin.engine.assessment.segmenter_report
+import plugin.engine.chips.formats.convert
+import plugin.engine.chips.formats.importing
 import plugin.engine.mapping.activation
 import plugin.engine.mapping.features
 import plugin.engine.mapping.scenes
@@ -27,10 +29,8 @@ import plugin.engine.mapping.segment
 import plugin.engine.training.train_classifier
 import plugin.engine.training.train_segmenter  # noqa: F401
 from plugin.engine.chips.export import export_chips
-from plugin.engine.chips.formats.convert import convert_chips
-from plugin.engine.chips.formats.importing import import_chips
 from plugin.engine.chips.resplit import split_chips
-from plugin.engine.config import ConvertChipsConfig, ExportChipsConfig, ImportChipsConfig, SplitChipsConfig
+from plugin.engine.config import ExportChipsConfig, SplitChipsConfig
 from plugin.engine.events import Reporter
 from plugin.engine.jobs import JOBS as WORKER_JOBS
 from plugin.engine.models.classifier_arguments import read_arguments
@@ -44,8 +44,6 @@ Job = Callable[[dict[str, Any], Reporter], dict[str, Any]]
 JOBS: dict[str, Job] = {
     "exportchips": lambda settings, reporter: export_chips(ExportChipsConfig.from_json(settings), reporter),
     "splitchips": lambda settings, reporter: split_chips(SplitChipsConfig.from_json(settings), reporter),
-    "importchips": lambda settings, reporter: import_chips(ImportChipsConfig.from_json(settings), reporter),
-    "convertchips": lambda settings, reporter: convert_chips(ConvertChipsConfig.from_json(settings), reporter),
     **{name: partial(carry_out, name) for name in WORKER_JOBS},
 }
 SIZE = 32  # pixels of a chip

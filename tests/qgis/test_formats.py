@@ -46,7 +46,7 @@ def test_a_crash_while_a_strangers_folder_is_read_costs_no_project(run, photos, 
     python.write_text("#!/bin/sh\nkill -SEGV $$\n")
     python.chmod(0o755)
     monkeypatch.setattr("terrazzo.processing_provider.algorithm.qgis_python", lambda: str(python))
-    with pytest.raises(QgsProcessingException, match="SIGSEGV|signal 11"):
+    with pytest.raises(QgsProcessingException, match=r"SIGSEGV|signal 11"):
         run("importchips", INPUT=photos, OUTPUT=str(tmp_path / "chips"))
     assert not (tmp_path / "chips").exists()
 
