@@ -87,7 +87,8 @@ class ActivationMaps(WorkerAlgorithm):
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr("Chips at once in the network."), advanced=True),
             device_row(),
             UsualRaster("OUTPUT", tr("Activation or feature maps"), tr(
-                "The GeoTIFF to write: the activation in a band, or a band a channel."), optional=True),
+                "The GeoTIFF to write: the activation in a band, or a band a channel."), optional=True,
+                called="activation"),
             WishedFile("PICTURE", tr("Picture of the filters"), tr("The PNG file to write for KIND filters."),
                 optional=True, filter=tr("PNG files") + " (*.png)"),
             WishedFolder("PICTURES", tr("Folder of pictures"), tr(

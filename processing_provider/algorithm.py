@@ -79,6 +79,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     CONFIG: type[JobConfig]
     GROUP = ("", "")  # id, name
     KEEPS_BEST = False  # whether Cancel may keep what there is
+    # The parameters beside whose file or folder the dialog proposes results, the first one that is given.
+    NAMED_AFTER: tuple[str, ...] = ("INPUT",)
 
     def __init__(self) -> None:
         super().__init__()

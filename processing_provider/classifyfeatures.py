@@ -119,7 +119,7 @@ class ClassifyFeatures(WorkerAlgorithm):
                 "Chips at once in the network. Halve it when memory runs out."), advanced=True),
             device_row(),
             FeatureSink("OUTPUT", tr("Classified features"), tr(
-                "The layer to write: the features with all their fields, and the new ones.")),
+                "The layer to write: the features with all their fields, and the new ones."), called="features"),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:

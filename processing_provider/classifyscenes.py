@@ -92,7 +92,7 @@ class ClassifyScenes(WorkerAlgorithm):
             device_row(),
             UsualRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values to write, a pixel a step. A model of several classes a chip gives a band "
-                "for each class, 1 where it is and 0 where not."), optional=True),
+                "for each class, 1 where it is and 0 where not."), optional=True, called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
                 "A GeoTIFF with a band a class: how sure the network is of it."), optional=True),
             WishedPolygons("GRID", tr("Grid"), tr(

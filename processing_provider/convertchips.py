@@ -17,6 +17,7 @@ class ConvertChips(ApartAlgorithm):
 
     CONFIG = ConvertChipsConfig
     GROUP = ("chips", "Chips")
+    NAMED_AFTER = ("CHIPS",)
 
     def name(self) -> str:
         """The id in scripts; it stays."""
@@ -50,7 +51,7 @@ class ConvertChips(ApartAlgorithm):
             Setting("OVERWRITE", tr("Replace an earlier folder of Terrazzo's"), tr(
                 "Without this a folder that exists is an error. A folder that Terrazzo has not written is never "
                 "touched."), advanced=True),
-            OutputFolder("OUTPUT", tr("Folder"), tr("The folder to write.")),
+            OutputFolder("OUTPUT", tr("Folder"), tr("The folder to write."), called="converted"),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

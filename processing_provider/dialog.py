@@ -1,4 +1,5 @@
-"""The dialog of an algorithm: QGIS's own, whose Cancel ends in plain words, and lets a training keep what it has."""
+"""The dialog of an algorithm: QGIS's own, which proposes where to write results, and has a Cancel that ends in plain
+words and lets a training keep what it has."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from qgis.core import QgsProcessingFeedback
 from qgis.PyQt.QtCore import QCoreApplication
 from qgis.PyQt.QtWidgets import QMessageBox
 
+from .proposals import Proposals
+
 
 def tr(text: str) -> str:
     """The text in the user's language, where there is a translation."""
@@ -17,6 +20,16 @@ def tr(text: str) -> str:
 
 class Dialog(AlgorithmDialog):
     """An algorithm's dialog."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._proposals = Proposals(self.algorithm(), self.mainWidget())
+        self.algorithmFinished.connect(lambda *_: self._proposals.refresh())
+
+    def setParameters(self, parameters: dict[str, Any]) -> None:
+        """Fill in values, of an earlier run, say; destinations that are among them stay as they are."""
+        self._proposals.leave(parameters)
+        super().setParameters(parameters)
 
     def createFeedback(self) -> QgsProcessingFeedback:
         """The feedback of a run, to which QGIS's dialog itself says how the run ended."""

@@ -25,6 +25,7 @@ class ExportChips(TerrazzoAlgorithm):
 
     CONFIG = ExportChipsConfig
     GROUP = ("chips", "Chips")
+    NAMED_AFTER = ("INPUT", "INPUT_FOLDER")
 
     def name(self) -> str:
         """The id in scripts; it stays."""
@@ -199,7 +200,7 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
                 "Without this an existing dataset is an error. A folder that holds anything else is never touched."),
                 advanced=True),
-            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write.")),
+            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

@@ -66,7 +66,7 @@ class ImportChips(ApartAlgorithm):
             Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
                 "Without this an existing dataset is an error. A folder that holds anything else is never touched."),
                 advanced=True),
-            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write.")),
+            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

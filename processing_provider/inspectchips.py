@@ -32,6 +32,7 @@ class InspectChips(WorkerAlgorithm):
 
     CONFIG = InspectChipsConfig
     GROUP = ("chips", "Chips")
+    NAMED_AFTER = ("CHIPS",)
 
     def name(self) -> str:
         """The id in scripts; it stays."""
@@ -65,10 +66,11 @@ class InspectChips(WorkerAlgorithm):
                 "found among these alone; counts, classes, splits and statistics of the bands are those of all."),
                 optional=True),
             Setting("SEED", tr("Seed"), tr("The same seed draws the same chips and pixels."), advanced=True),
-            OutputFile("REPORT", tr("Report"), tr("The HTML page to write."), filter=tr("HTML files") + " (*.html)"),
+            OutputFile("REPORT", tr("Report"), tr("The HTML page to write."), called="inspection",
+                filter=tr("HTML files") + " (*.html)"),
             OutputVector("SUSPECTS", tr("Chips to look at"), tr(
                 "A layer with the footprint of each chip that is named in the report, the reason, and for a copy the "
-                "other chip: a GeoPackage, GeoJSON or CSV."), optional=True),
+                "other chip: a GeoPackage, GeoJSON or CSV."), optional=True, called="suspects"),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

@@ -174,6 +174,8 @@ class InputFolder(InputFile):
 class Destination(ValueRow):
     """Something that the algorithm writes."""
 
+    called: str = ""  # the word for it in the name that the dialog proposes; "" = none is proposed
+
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
         """Its absolute path; None where an optional one is not wanted."""
         return absolute(algorithm.parameterAsFileOutput(parameters, self.name, context))

@@ -87,6 +87,20 @@ def place_read(given: Any, context: QgsProcessingContext) -> Place:
     return Place(place.path, place.layer or _only_layer(str(place.path)))
 
 
+def file_given(given: Any, context: QgsProcessingContext) -> Optional[Path]:
+    """The file or folder that a parameter holds, the first of several, as far as that is known without opening it."""
+    if isinstance(given, (list, tuple)):
+        given = given[0] if given else None
+    layer = given
+    if not isinstance(given, QgsMapLayer):
+        text = _text(given, context)
+        if text and Path(text).is_absolute() and Path(text).exists():
+            return Path(text)
+        layer = QgsProcessingUtils.mapLayerFromString(text, context, False) if text else None
+    path = None if layer is None else layer_place(layer).path
+    return path if path is not None and path.exists() else None
+
+
 def layer_place(layer: QgsMapLayer) -> Place:
     """Where a layer of the project is read from; "" for the layer where its file is named alone."""
     return place_of(layer.source(), layer.providerType())

@@ -67,7 +67,7 @@ class SegmentRaster(WorkerAlgorithm):
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("Tiles at once in the network."), advanced=True),
             Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
                 "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
-            OutputRaster("OUTPUT", tr("Class raster"), tr("The GeoTIFF of class values to write.")),
+            OutputRaster("OUTPUT", tr("Class raster"), tr("The GeoTIFF of class values to write."), called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
                 "A GeoTIFF with a band a class: how sure the network is of it."), optional=True),
         ]  # fmt: skip

@@ -27,6 +27,7 @@ class TrainClassifier(WorkerAlgorithm):
 
     CONFIG = TrainClassifierConfig
     GROUP = ("training", "Training")
+    NAMED_AFTER = ("CHIPS",)
     KEEPS_BEST = True
 
     def name(self) -> str:

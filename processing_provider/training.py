@@ -76,10 +76,10 @@ def weights_rows(file: str) -> list[Row]:
 def result_rows() -> list[Row]:
     """What is written."""
     return [
-        OutputFile("OUTPUT", tr("Model file"), tr("The .safetensors file to write."),
+        OutputFile("OUTPUT", tr("Model file"), tr("The .safetensors file to write."), called="model",
             filter=tr("Model files") + " (*.safetensors)"),
         OutputFile("REPORT", tr("Training report"), tr("The HTML page to write."), optional=True,
-            filter=tr("HTML files") + " (*.html)"),
+            called="report", filter=tr("HTML files") + " (*.html)"),
     ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ class TrainSegmenter(WorkerAlgorithm):
 
     CONFIG = TrainSegmenterConfig
     GROUP = ("training", "Training")
+    NAMED_AFTER = ("CHIPS",)
     KEEPS_BEST = True
 
     def name(self) -> str:

@@ -82,7 +82,8 @@ def steps() -> Iterator[Callable[[], bool] | None]:
     grab(train, "trainsegmenter-log")
     train.close()
 
-    mapping = dialog("segmentraster", {"INPUT": image.id(), "MODEL": os.environ["MODEL"]})
+    given = {"INPUT": image.id(), "MODEL": os.environ["MODEL"], "OUTPUT": "TEMPORARY_OUTPUT"}
+    mapping = dialog("segmentraster", given)
     yield None
     grab(mapping, "segmentraster")
     mapping.runAlgorithm()

@@ -26,7 +26,6 @@ gdal.UseExceptions()
 
 HERE = Path(__file__).resolve().parent
 # For the made-up scene, which two cores learn in some five minutes. Own layers get the defaults.
-CUTTING = {"CHIP_SIZE": 128}
 TRAINING = {"EPOCHS": 12}
 
 
@@ -59,11 +58,11 @@ def demonstrate(wanted: dict[str, str], out: Path, qgis: QgisProcess) -> int:
     image, labels = own or make_scene(out)
 
     heading("Chips")
-    cutting, training = ({}, {}) if own else (CUTTING, TRAINING)
     target = {"OVERWRITE": "true", "OUTPUT": out / "chips"}
-    chips = qgis.run("terrazzo:exportchips", {"INPUT": image, **labels, **cutting, **target})
+    chips = qgis.run("terrazzo:exportchips", {"INPUT": image, **labels, **target})
 
     heading("Training")
+    training = {} if own else TRAINING
     if wanted["EPOCHS"]:
         training = {**training, "EPOCHS": wanted["EPOCHS"]}
     trained = qgis.run(

@@ -1,12 +1,15 @@
 """The dialogs as people meet them."""
 
+import os
+import shutil
 import time
+import zipfile
 
 import pytest
-from qgis.core import QgsApplication
+from qgis.core import QgsApplication, QgsProcessing, QgsProcessingUtils, QgsProject, QgsRasterLayer
 from qgis.gui import QgsBrowserGuiModel
 from qgis.PyQt.QtCore import QTimer
-from qgis.PyQt.QtWidgets import QLabel, QMessageBox, QScrollArea, QTextEdit
+from qgis.PyQt.QtWidgets import QLabel, QLineEdit, QMessageBox, QScrollArea, QTextEdit
 
 
 @pytest.fixture
@@ -126,3 +129,125 @@ def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
     assert ended == [answer != "Discard it"]
     assert ("Cancelled, as you wished" in log_of(dialog)) == (answer == "Discard it")
     assert (dialog.results().get("BEST_EPOCH") == 1) == (answer != "Discard it")
+
+
+# --- where results go
+
+
+def shown(dialog, name):
+    """What stands in a destination, as people read it."""
+    return dialog.mainWidget().wrappers[name].wrappedWidget().findChild(QLineEdit).text()
+
+
+def copied(scene, folder):
+    """The scene's image, in a folder of its own."""
+    folder.mkdir()
+    return str(shutil.copy(scene[0], folder / "scene2.tif"))
+
+
+def choose(dialog, name, value):
+    """Fill in a parameter, as people do."""
+    panel = dialog.mainWidget()
+    panel.wrappers[name].setParameterValue(value, panel.processing_context)
+
+
+def test_results_are_proposed_beside_the_image_and_run_there(open_dialog, scene, tmp_path):
+    image = copied(scene, tmp_path / "images")
+    dialog, ended = open_dialog("exportchips"), []
+    assert shown(dialog, "OUTPUT") == ""  # temporary
+    choose(dialog, "INPUT", [image])
+    proposed = tmp_path / "images/terrazzo/scene2_chips"
+    assert shown(dialog, "OUTPUT") == str(proposed) and not proposed.parent.exists()
+    choose(dialog, "LABEL_RASTERS", [scene[1]])
+    dialog.algorithmFinished.connect(lambda fine, results: ended.append((fine, results.get("OUTPUT"))))
+    dialog.runAlgorithm()
+    until(lambda: ended)
+    assert ended == [(True, str(proposed))] and (proposed / "dataset.json").is_file()
+    assert shown(dialog, "OUTPUT") == f"{proposed}_2"  # what is there stays
+
+
+def test_a_training_is_proposed_beside_the_chips(open_dialog, tmp_path):
+    chips = tmp_path / "terrazzo/scene2_chips"
+    chips.mkdir(parents=True)
+    (tmp_path / "terrazzo/scene2_report.html").touch()
+    dialog = open_dialog("trainsegmenter")
+    choose(dialog, "CHIPS", str(chips))
+    assert shown(dialog, "OUTPUT") == str(tmp_path / "terrazzo/scene2_model_2.safetensors")
+    assert shown(dialog, "REPORT") == str(tmp_path / "terrazzo/scene2_report_2.html")
+
+
+def test_a_map_is_called_by_image_and_model(open_dialog, scene, tmp_path):
+    image, model = copied(scene, tmp_path / "images"), tmp_path / "landcover_model.safetensors"
+    model.touch()
+    dialog = open_dialog("segmentraster")
+    choose(dialog, "INPUT", image)
+    assert shown(dialog, "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_map.tif")
+    choose(dialog, "MODEL", str(model))
+    assert shown(dialog, "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_landcover_map.tif")
+    assert shown(dialog, "PROBABILITIES") == ""  # not wanted by itself
+    shutil.copy(model, tmp_path / "scene2_model.safetensors")
+    choose(dialog, "MODEL", str(tmp_path / "scene2_model.safetensors"))
+    assert shown(dialog, "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_map.tif")
+
+
+@pytest.mark.parametrize("wish", ["mine.tif", QgsProcessing.TEMPORARY_OUTPUT])
+def test_what_the_user_chose_stays(open_dialog, scene, tmp_path, wish):
+    image = copied(scene, tmp_path / "images")
+    other = shutil.copy(image, tmp_path / "images/other.tif")
+    wish = str(tmp_path / wish) if "." in wish else wish
+    for dialog in (open_dialog("segmentraster"), open_dialog("segmentraster", INPUT=image, OUTPUT=wish)):
+        choose(dialog, "INPUT", image)
+        choose(dialog, "OUTPUT", wish)
+        choose(dialog, "INPUT", str(other))
+        assert shown(dialog, "OUTPUT") == ("" if wish == QgsProcessing.TEMPORARY_OUTPUT else wish)
+
+
+def test_a_layer_of_the_project_is_a_file_as_well(open_dialog, scene, tmp_path):
+    layer = QgsRasterLayer(copied(scene, tmp_path / "images"), "a")
+    QgsProject.instance().addMapLayer(layer)
+    dialog = open_dialog("segmentraster")
+    choose(dialog, "INPUT", layer)
+    assert shown(dialog, "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_map.tif")
+    dialog = open_dialog("exportchips")
+    choose(dialog, "INPUT", [layer.id()])
+    assert shown(dialog, "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_chips")
+
+
+def test_where_nothing_can_be_written_results_stay_temporary(open_dialog, scene, tmp_path, monkeypatch):
+    image = copied(scene, tmp_path / "images")
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.write(image, "scene2.tif")
+    dialog = open_dialog("segmentraster")
+    choose(dialog, "INPUT", image)
+    assert shown(dialog, "OUTPUT") != ""
+    for place in (f"/vsizip/{tmp_path}/archive.zip/scene2.tif", "/vsicurl/http://localhost/a.tif", "no such layer"):
+        choose(dialog, "INPUT", place)
+        assert shown(dialog, "OUTPUT") == "", place
+    temporary = shutil.copy(image, QgsProcessingUtils.generateTempFilename("a.tif"))
+    choose(dialog, "INPUT", str(temporary))
+    assert shown(dialog, "OUTPUT") == ""
+    choose(dialog, "INPUT", image)
+    assert shown(dialog, "OUTPUT") != ""
+    other = shutil.copy(image, tmp_path / "images/other.tif")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # which nothing keeps from root
+    choose(dialog, "INPUT", str(other))
+    assert shown(dialog, "OUTPUT") == ""
+
+
+@pytest.mark.parametrize("name, given, ends", [
+    ("importchips", "INPUT", {"OUTPUT": "old_chips"}),
+    ("convertchips", "CHIPS", {"OUTPUT": "old_converted"}),
+    ("inspectchips", "CHIPS", {"REPORT": "old_inspection.html", "SUSPECTS": "old_suspects.gpkg"}),
+    ("trainclassifier", "CHIPS", {"OUTPUT": "old_model.safetensors", "REPORT": "old_report.html"}),
+    ("classifyscenes", "INPUT", {"OUTPUT": "old_map.tif", "PROBABILITIES": "", "GRID": "", "TABLE": ""}),
+    ("classifyfeatures", "INPUT", {"OUTPUT": "old_features.gpkg"}),
+    ("activationmaps", "INPUT", {"OUTPUT": "old_activation.tif", "PICTURE": "", "PICTURES": ""}),
+])  # fmt: skip
+def test_every_dialog_proposes_its_results(open_dialog, scene, tmp_path, name, given, ends):
+    (tmp_path / "old").mkdir()
+    shutil.copy(scene[0], tmp_path / "old.tif")
+    dialog = open_dialog(name)
+    folder = given == "CHIPS" or name == "importchips"
+    choose(dialog, given, str(tmp_path / ("old" if folder else "old.tif")))
+    for output, end in ends.items():
+        assert shown(dialog, output) == (str(tmp_path / "terrazzo" / end) if end else "")

@@ -1,0 +1,108 @@
+"""Where a dialog proposes to write results: beside what they are made of, under names that say so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, Optional
+
+from qgis.core import QgsProcessing, QgsProcessingUtils
+
+from .algorithm import TerrazzoAlgorithm
+from .parameters import Destination
+from .places import Place, file_given, place_wished
+
+FOLDER = "terrazzo"  # beside the image; what is made of something in it stays there
+# Parameters → the word at the end of a name that Terrazzo proposed, which the name of what comes next leaves out.
+WORDS = {"CHIPS": "chips", "MODEL": "model"}
+
+
+class Proposals:
+    """Keeps names of results in the destinations of a dialog, as long as the user leaves them alone.
+
+    Nothing is made on disk, and no name is one of a file that is there. Where nothing can be written beside the input,
+    results stay temporary.
+
+    Args:
+        algorithm: The dialog's.
+        panel: The dialog's parameters, QGIS's `ParametersPanel`.
+    """
+
+    def __init__(self, algorithm: TerrazzoAlgorithm, panel: Any) -> None:
+        self.algorithm, self.wrappers, self.context = algorithm, panel.wrappers, panel.processing_context
+        self.rows = {
+            row.name: row
+            for row in algorithm.rows()
+            if isinstance(row, Destination) and row.called and self._place(row.name).temporary
+        }
+        self.shown = {name: self._place(name) for name in self.rows}
+        for name in (*algorithm.NAMED_AFTER, "MODEL"):
+            if name in self.wrappers:
+                self.wrappers[name].widgetValueHasChanged.connect(lambda *_: self.refresh())
+        self.refresh()
+
+    def leave(self, names: Any) -> None:
+        """Propose nothing any more for some destinations: somebody has set them."""
+        for name in names:
+            self.shown.pop(name, None)
+
+    def refresh(self) -> None:
+        """Propose what suits the inputs that are chosen now."""
+        self.leave([name for name, place in self.shown.items() if self._place(name) != place])
+        paths = self._paths()
+        for name in self.shown:
+            self.wrappers[name].setParameterValue(paths.get(name, QgsProcessing.TEMPORARY_OUTPUT), self.context)
+            self.shown[name] = self._place(name)
+
+    def _place(self, name: str) -> Place:
+        return place_wished(self.wrappers[name].parameterValue(), self.context)
+
+    def _paths(self) -> dict[str, str]:
+        """By the names of their parameters; empty where nothing is to be proposed."""
+        try:
+            folder, stem = next(self._subjects(), (None, ""))
+            if folder is None:
+                return {}
+            for number in count(1):
+                paths = {name: folder / self._file_name(name, stem, number) for name in self.shown}
+                if not any(path.exists() for path in paths.values()):
+                    return {name: str(path) for name, path in paths.items()}
+        except OSError:
+            pass  # a disk that is gone, say
+        return {}
+
+    def _subjects(self) -> Iterator[tuple[Optional[Path], str]]:
+        """For each input that is given: the folder for results, None where they cannot be there, and their names."""
+        for name in self.algorithm.NAMED_AFTER:
+            subject = self._file(name)
+            if subject is not None:
+                model = self._file("MODEL")
+                words = [_stem(subject, name), *([] if model is None else [_stem(model, "MODEL")])]
+                yield _folder(subject), "_".join(dict.fromkeys(words))
+
+    def _file(self, name: str) -> Optional[Path]:
+        wrapper = self.wrappers.get(name)
+        return None if wrapper is None else file_given(wrapper.parameterValue(), self.context)
+
+    def _file_name(self, name: str, stem: str, number: int) -> str:
+        ending = self.algorithm.parameterDefinition(name).defaultFileExtension()
+        words = [stem, self.rows[name].called, *([str(number)] if number > 1 else [])]
+        return "_".join(words) + (f".{ending}" if ending else "")
+
+
+def _stem(path: Path, parameter: str) -> str:
+    name = path.name if path.is_dir() else path.stem
+    word = WORDS.get(parameter)
+    return name[: -len(word) - 1] if word and name.endswith(f"_{word}") and len(name) > len(word) + 1 else name
+
+
+def _folder(subject: Path) -> Optional[Path]:
+    """The folder for what is made of a file or folder; None where it is temporary or nothing can be written."""
+    if Path(QgsProcessingUtils.tempFolder()) in subject.parents:
+        return None
+    beside = subject.parent
+    folder = beside if beside.name == FOLDER else beside / FOLDER
+    there = folder if folder.exists() else beside
+    return folder if there.is_dir() and os.access(there, os.W_OK) else None
