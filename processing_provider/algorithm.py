@@ -2,7 +2,8 @@
 
 An algorithm file declares, always in this order: name, displayName, tags, summary, rows, outputs, read, check, work.
 `read` turns parameters and layers into plain settings, on the thread QGIS chooses; `check` lets the engine say early
-what cannot work; `work` does the job with them.
+what cannot work; `work` does the job with them. What only these need is imported in them: QGIS loads the rest when it
+starts.
 """
 
 from __future__ import annotations
@@ -28,13 +29,9 @@ from qgis.PyQt.QtGui import QIcon
 
 from ..plugin import setup
 from ..plugin.engine.config import JobConfig
-from ..plugin.engine.drafts import scratch_folder
 from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
-from ..plugin.environment import qgis_python, require_python
 from ..plugin.metadata import guide
-from ..plugin.worker_process import run_job
-from .features import FeatureSource
 from .feedback import FeedbackReporter
 from .layer_names import file_name
 from .layer_parameters import Polygons, Raster, Rasters
@@ -46,6 +43,8 @@ from .showing import dress, entitle, forget, keep_below, show_again
 
 if TYPE_CHECKING:
     from qgis.PyQt.QtWidgets import QWidget
+
+    from .features import FeatureSource
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 # The ids of groups, in the order of the work.
@@ -197,6 +196,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Do the job; a cancelled one has no results."""
+        from ..plugin.engine.drafts import scratch_folder
+
         reporter = FeedbackReporter(feedback)
         self._given = parameters
         try:
@@ -279,7 +280,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         self, settings: dict[str, Any], parameters: Parameters, context: QgsProcessingContext
     ) -> dict[str, Any]:
         """The settings, once the config takes them and nothing is wrong that is known now."""
-        plain = {name: "" if isinstance(value, FeatureSource) else value for name, value in settings.items()}
+        plain = {**settings, **dict.fromkeys(feature_sources(settings), "")}
         rows = [row for row in self.rows() if isinstance(row, Destination)]
         wishes = {row.name.lower(): row.wished(self, parameters, context) for row in rows}
         config = self.CONFIG.from_json({**plain, **wishes})
@@ -312,10 +313,15 @@ class ApartAlgorithm(TerrazzoAlgorithm):
         Raises:
             EngineError: There is none.
         """
+        from ..plugin.environment import qgis_python, require_python
+
         return qgis_python() or require_python(python_setting()).path
 
     def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """The result of the job."""
+        from ..plugin.environment import qgis_python
+        from ..plugin.worker_process import run_job
+
         config = self.CONFIG.from_json(settings)
         with gdal_errors_paused():  # for hours it may be
             inherit = self._python == qgis_python() and not self.NEEDS_TORCH
@@ -332,6 +338,8 @@ class WorkerAlgorithm(ApartAlgorithm):
 
         QGIS asks before it opens a dialog, but not in `qgis_process`, where `read` says the same.
         """
+        from ..plugin.environment import require_python
+
         try:
             require_python(python_setting())
         except EngineError as error:
@@ -342,15 +350,23 @@ class WorkerAlgorithm(ApartAlgorithm):
 
     def find_python(self) -> str:
         """The worker's Python; raises as above."""
+        from ..plugin.environment import require_python
+
         return require_python(python_setting()).path
+
+
+def feature_sources(settings: dict[str, Any]) -> dict[str, FeatureSource]:
+    """Those of the settings that are still to be written to files."""
+    from .features import FeatureSource
+
+    return {name: value for name, value in settings.items() if isinstance(value, FeatureSource)}
 
 
 def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
     """The settings with a file for each `FeatureSource`, and what follows from its features."""
     written: dict[str, Any] = {}
-    for source in settings.values():
-        if isinstance(source, FeatureSource):
-            written.update(source.write(folder, reporter))
+    for source in feature_sources(settings).values():
+        written.update(source.write(folder, reporter))
     return {**settings, **written}
 
 

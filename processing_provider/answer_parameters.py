@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from qgis.core import (
@@ -25,7 +24,6 @@ from .mapped_raster import mapped_raster
 from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Parameters, Row, Setting, ValueRow
 
 
-@dataclass(frozen=True)
 class Text(ValueRow):
     """A text that is no setting of the job."""
 
@@ -40,7 +38,6 @@ class Text(ValueRow):
         return algorithm.parameterAsString(parameters, self.name, context)
 
 
-@dataclass(frozen=True)
 class UsualRaster(OutputRaster):
     """A raster that the dialog writes unless the user skips it."""
 
@@ -49,7 +46,6 @@ class UsualRaster(OutputRaster):
         return QgsProcessingParameterRasterDestination(self.name, self.label, optional=True, createByDefault=True)
 
 
-@dataclass(frozen=True)
 class WishedPolygons(OutputVector):
     """A layer of polygons that is written only where the user asks for it."""
 
@@ -61,7 +57,6 @@ class WishedPolygons(OutputVector):
         )
 
 
-@dataclass(frozen=True)
 class WishedTable(OutputVector):
     """A table that is written only where the user asks for it."""
 
@@ -73,7 +68,6 @@ class WishedTable(OutputVector):
         )
 
 
-@dataclass(frozen=True)
 class WishedFile(OutputFile):
     """A file that is written only where the user asks for it."""
 
@@ -84,7 +78,6 @@ class WishedFile(OutputFile):
         )
 
 
-@dataclass(frozen=True)
 class WishedFolder(Destination):
     """A folder that is written only where the user asks for it."""
 
@@ -93,7 +86,6 @@ class WishedFolder(Destination):
         return QgsProcessingParameterFolderDestination(self.name, self.label, optional=True, createByDefault=False)
 
 
-@dataclass(frozen=True)
 class FeatureSink(Destination):
     """A layer that is written feature by feature, to wherever QGIS can write; the algorithm opens it by itself."""
 

@@ -356,7 +356,7 @@ class Areas(Values):
         Raises:
             InputError: Some are called by the names of splits, and others are not.
         """
-        from ..plugin.engine.chips.divide import SPLIT_WORDS  # numpy is not needed to show the algorithm
+        from ..plugin.engine.chips.divide import SPLIT_WORDS
 
         others = [name for name in self.numbers if name.lower() not in SPLIT_WORDS]
         if others and len(others) < len(self.numbers):

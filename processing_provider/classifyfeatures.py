@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from osgeo import gdal
 from qgis.core import (
@@ -25,16 +25,15 @@ from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
 from .answer_styles import ClassStyle, Titles, set_titles
-from .features import ANY_KIND, feature_source
-from .field_names import unlike, warn_of_cut_names
-from .geopackage import UNSAVED
 from .layer_names import answer_name
 from .layer_parameters import Features, Raster
 from .layers import gdal_path, given_crs, layer_crs, raster_layer
 from .list_parameters import Bands
 from .parameters import InputFile, Parameters, Row, Setting
 from .places import place_wished
-from .sinks import WholeSink
+
+if TYPE_CHECKING:
+    from .sinks import WholeSink
 
 PREFIX = "predicted_"
 LOOK_EVERY = 1000  # features written between two looks whether the user wants to cancel
@@ -124,6 +123,8 @@ class ClassifyFeatures(WorkerAlgorithm):
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, with the features as a source."""
+        from .features import ANY_KIND, feature_source
+
         settings = super().read(parameters, context)
         self._prefix = self.values(parameters, context)["prefix"]
         self._header = classifier_header(settings["model"])
@@ -156,6 +157,8 @@ class ClassifyFeatures(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker, then write the features."""
+        from .sinks import WholeSink
+
         # Claimed before the work, which may be long.
         with WholeSink(self, self._given, "OUTPUT", context) as output:
             return self._classify(settings, output, context, reporter)
@@ -164,6 +167,7 @@ class ClassifyFeatures(WorkerAlgorithm):
         self, settings: dict[str, Any], output: WholeSink, context: QgsProcessingContext, reporter: Reporter
     ) -> dict[str, Any]:
         from ..plugin.engine.mapping.answers import Answers, field_titles
+        from .field_names import unlike, warn_of_cut_names
 
         answers = Answers.of(self._header, settings["threshold"])
         settings["output"] = str(Path(settings["features"]).with_name("answers.gpkg"))
@@ -192,6 +196,8 @@ class ClassifyFeatures(WorkerAlgorithm):
 
     def _write(self, path: str, output: WholeSink, fields: QgsFields, added: int, reporter: Reporter) -> Count:
         """Write all features of the source, with their answers where there are such."""
+        from .geopackage import UNSAVED
+
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks

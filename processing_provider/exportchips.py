@@ -11,8 +11,6 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
 from .class_table import COLUMNS
-from .features import feature_source
-from .labels import LabelRasters, check_labels, class_mapping, label_features
 from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
 from .layers import Images, bounds, chosen_extent, raster_layers
 from .list_parameters import Angles, Bands, Table
@@ -209,6 +207,9 @@ class ExportChips(TerrazzoAlgorithm):
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, with the layers of features as sources."""
+        from .features import feature_source
+        from .labels import LabelRasters, check_labels, class_mapping, label_features
+
         values = self.values(parameters, context)
         settings = self.settings(parameters, context)
         given = {row.name for row in self.rows() if row.given(parameters)}
@@ -235,7 +236,6 @@ class ExportChips(TerrazzoAlgorithm):
             return Images.of_layers(layers, context)
         if not folder:
             raise InputError("No image is given.", "Choose rasters as Images (INPUT), or a folder (INPUT_FOLDER).")
-        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
         from ..plugin.engine.chips.sources import rasters_in
 
         return Images.of_files(rasters_in(folder), context)

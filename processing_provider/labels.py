@@ -191,7 +191,7 @@ class LabelRasters:
 
     @classmethod
     def _of_folder(cls, folder: str, images: Images) -> LabelRasters:
-        from ..plugin.engine.chips.sources import rasters_in  # numpy is not needed to show the algorithm
+        from ..plugin.engine.chips.sources import rasters_in
 
         paths = label_partners(images.paths, rasters_in(folder), folder)
         # One style says it for all: a folder may have thousands.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from qgis.core import (
@@ -21,7 +20,6 @@ from ..plugin.engine.config import JobConfig
 from .parameters import Parameters, Row, ValueRow
 
 
-@dataclass(frozen=True)
 class Raster(Row):
     """One raster layer."""
 
@@ -30,7 +28,6 @@ class Raster(Row):
         return QgsProcessingParameterRasterLayer(self.name, self.label, optional=self.optional)
 
 
-@dataclass(frozen=True)
 class Rasters(Row):
     """Several raster layers."""
 
@@ -48,7 +45,6 @@ class _NeededLayers(QgsProcessingParameterMultipleLayers):
         return input in (None, "", []) or super().checkValueIsAcceptable(input, context)
 
 
-@dataclass(frozen=True)
 class NeededRasters(Rasters):
     """Several raster layers, for which nothing but another parameter can stand in."""
 
@@ -57,7 +53,6 @@ class NeededRasters(Rasters):
         return _NeededLayers(self.name, self.label, layerType=QgsProcessing.SourceType.TypeRaster)
 
 
-@dataclass(frozen=True)
 class Polygons(Row):
     """The polygons of a layer, or its selected ones."""
 
@@ -67,7 +62,6 @@ class Polygons(Row):
         return QgsProcessingParameterFeatureSource(self.name, self.label, types=kinds, optional=self.optional)
 
 
-@dataclass(frozen=True)
 class Features(Polygons):
     """The polygons, lines or points of a layer, or its selected ones."""
 
@@ -77,7 +71,6 @@ class Features(Polygons):
         return QgsProcessingParameterFeatureSource(self.name, self.label, types=kinds, optional=self.optional)
 
 
-@dataclass(frozen=True)
 class FieldOf(ValueRow):
     """A field of the layer that another parameter holds."""
 
@@ -94,7 +87,6 @@ class FieldOf(ValueRow):
         return algorithm.parameterAsString(parameters, self.name, context)
 
 
-@dataclass(frozen=True)
 class NumberFieldOf(FieldOf):
     """A field of numbers."""
 
@@ -109,7 +101,6 @@ class NumberFieldOf(FieldOf):
         )
 
 
-@dataclass(frozen=True)
 class Extent(Row):
     """A rectangle, in any CRS."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,6 +21,7 @@ from qgis.core import (
 )
 
 from ..plugin.engine.errors import InputError
+from ..plugin.engine.records import Record
 
 # What QGIS appends to a GDAL source when the user set options for opening it.
 OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
@@ -138,7 +138,7 @@ def ground_crs(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSyste
     """A CRS without its heights, which say nothing of where things lie and need grids that few have."""
     if not crs.isValid():
         return crs
-    from ..plugin.engine.raster_io import ground_crs  # numpy is not needed to show the algorithms
+    from ..plugin.engine.raster_io import ground_crs
 
     wkt = crs.toWkt(WKT2)
     ground = QgsCoordinateReferenceSystem.fromWkt(ground_crs(wkt))
@@ -154,8 +154,7 @@ def same_ground(one: QgsCoordinateReferenceSystem, other: QgsCoordinateReference
     return same_crs(one.toWkt(WKT2), other.toWkt(WKT2))
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(Record):
     """The rasters of an export.
 
     Attributes:

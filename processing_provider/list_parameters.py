@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from qgis.core import (
@@ -19,7 +18,6 @@ from ..plugin.engine.errors import InputError
 from .parameters import Parameters, ValueRow
 
 
-@dataclass(frozen=True)
 class Bands(ValueRow):
     """Band numbers as people write them: "1-3,5"."""
 
@@ -51,7 +49,6 @@ def band_numbers(text: str) -> list[int]:
     return numbers
 
 
-@dataclass(frozen=True)
 class Angles(ValueRow):
     """Angles in degrees: "0,90,180"."""
 
@@ -83,7 +80,6 @@ def angles(text: str) -> list[float]:
     return found
 
 
-@dataclass(frozen=True)
 class Sizes(ValueRow):
     """Whole numbers: "8,16,32"; 0 alone is none of them."""
 
@@ -112,7 +108,6 @@ def sizes(name: str, text: str) -> Optional[list[int]]:
     return [int(part) for part in parts]
 
 
-@dataclass(frozen=True)
 class Table(ValueRow):
     """Lines of as many cells as there are headers."""
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext
 
-from .features import feature_source
 from .layers import bounds, chosen_extent, gdal_path, given_crs, layer_crs, raster_layer
 from .parameters import Parameters
 
@@ -19,6 +18,8 @@ def mapped_raster(
     Raises:
         InputError: The raster, the extent or the polygons cannot be used.
     """
+    from .features import feature_source
+
     image = raster_layer(algorithm, parameters, "INPUT", context)
     crs = layer_crs(image)
     extent = chosen_extent(algorithm, parameters, "EXTENT", context, crs)

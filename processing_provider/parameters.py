@@ -6,7 +6,6 @@ come from the config field of the same name in lower case.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -29,13 +28,13 @@ from qgis.core import (
 
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
+from ..plugin.engine.records import Record
 from .places import place_wished, wanted
 
 Parameters = dict
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Record):
     """A parameter: its name, what the dialog calls it, and what it does."""
 
     name: str
@@ -61,7 +60,6 @@ class Row:
         return parameters.get(self.name) not in (None, "", [])
 
 
-@dataclass(frozen=True)
 class ValueRow(Row):
     """A parameter whose value is a setting of the job as it stands."""
 
@@ -70,7 +68,6 @@ class ValueRow(Row):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class Setting(ValueRow):
     """A number, choice, switch or text; type, default and bounds are those of the config field."""
 
@@ -126,7 +123,6 @@ class Setting(ValueRow):
         return int(number)
 
 
-@dataclass(frozen=True)
 class Number(ValueRow):
     """A number that is no setting of the job, because what is read from layers depends on it alone."""
 
@@ -145,7 +141,6 @@ class Number(ValueRow):
         return algorithm.parameterAsDouble(parameters, self.name, context)
 
 
-@dataclass(frozen=True)
 class InputFile(ValueRow):
     """A file that exists."""
 
@@ -160,7 +155,6 @@ class InputFile(ValueRow):
         return absolute(algorithm.parameterAsFile(parameters, self.name, context))
 
 
-@dataclass(frozen=True)
 class InputFolder(InputFile):
     """A folder that exists."""
 
@@ -170,7 +164,6 @@ class InputFolder(InputFile):
         return QgsProcessingParameterFile(self.name, self.label, behavior=behavior, optional=self.optional)
 
 
-@dataclass(frozen=True)
 class Destination(ValueRow):
     """Something that the algorithm writes."""
 
@@ -193,7 +186,6 @@ class Destination(ValueRow):
         return None if place.path is None else str(place.path)
 
 
-@dataclass(frozen=True)
 class OutputFolder(Destination):
     """A folder to write."""
 
@@ -202,7 +194,6 @@ class OutputFolder(Destination):
         return QgsProcessingParameterFolderDestination(self.name, self.label)
 
 
-@dataclass(frozen=True)
 class OutputFile(Destination):
     """A file to write."""
 
@@ -215,7 +206,6 @@ class OutputFile(Destination):
         )
 
 
-@dataclass(frozen=True)
 class OutputLayer(Destination):
     """A layer to write, which QGIS may add to the project."""
 
@@ -226,7 +216,6 @@ class OutputLayer(Destination):
         return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
 
 
-@dataclass(frozen=True)
 class OutputRaster(OutputLayer):
     """A raster to write."""
 
@@ -237,7 +226,6 @@ class OutputRaster(OutputLayer):
         )
 
 
-@dataclass(frozen=True)
 class OutputVector(OutputLayer):
     """A layer of polygons to write."""
 

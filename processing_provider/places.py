@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,14 +24,14 @@ from qgis.core import (
 
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.files import is_same, lies_in
+from ..plugin.engine.records import Record
 
 REPLACES_OPEN_FILES = os.name != "nt"
 # What stands in front of the address of a database; one letter is a disk of Windows.
 PROVIDER = re.compile(r"^\w{2,}:")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Record):
     """Where a layer is.
 
     Attributes:

@@ -17,7 +17,6 @@ from ..plugin.engine.config import SplitChipsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
 from .parameters import InputFolder, Parameters, Row
-from .saved_styles import opened_plainly
 from .splitting import split_areas, split_outputs, split_results, split_rows
 
 
@@ -61,8 +60,8 @@ class SplitChips(TerrazzoAlgorithm):
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """The settings, with the split areas as a source."""
-        # Here and not above: numpy is not needed to show the algorithm in the Toolbox.
         from ..plugin.engine.chips.dataset import check_index, read_info
+        from .saved_styles import opened_plainly
 
         settings = self.settings(parameters, context)
         info = read_info(settings["chips"] or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
@@ -17,10 +17,11 @@ from qgis.core import (
 
 from ..plugin.engine.errors import InputError
 from .algorithm import tr
-from .classes import Areas
-from .features import FeatureSource, feature_source
 from .layer_parameters import FieldOf, Polygons
 from .parameters import Parameters, Row, Setting
+
+if TYPE_CHECKING:
+    from .features import FeatureSource
 
 AREAS_LAYER = "areas"
 
@@ -77,6 +78,9 @@ def split_areas(
     Raises:
         InputError: Areas are given for another method, or not for this one, or cannot be read.
     """
+    from .classes import Areas
+    from .features import feature_source
+
     areas = feature_source(algorithm, parameters, "SPLIT_AREAS", context, crs, extent)
     if areas is None:
         if method == "areas":

@@ -14,10 +14,6 @@ from qgis.core import (
 from ..plugin.engine.config import StatusConfig
 from ..plugin.engine.errors import EngineError
 from ..plugin.engine.events import Reporter
-from ..plugin.engine.files import readable_size
-from ..plugin.engine.probe import OLDEST_TORCH_FOR_PTH, parse, spell
-from ..plugin.environment import find_python, remedy
-from ..plugin.worker_process import run_job
 from .algorithm import TerrazzoAlgorithm, python_setting, tr
 from .parameters import Row
 
@@ -71,6 +67,11 @@ class Status(TerrazzoAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Ask the worker's Python; what is wrong with it is an answer, not an error."""
+        from ..plugin.engine.files import readable_size
+        from ..plugin.engine.probe import OLDEST_TORCH_FOR_PTH, parse, spell
+        from ..plugin.environment import find_python, remedy
+        from ..plugin.worker_process import run_job
+
         try:
             interpreter = find_python(python_setting())
             reporter.log(f"Python: {interpreter.path} ({interpreter.origin})")

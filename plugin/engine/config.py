@@ -6,7 +6,6 @@ case takes its default, range and choices from here, and the worker receives it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from .models.classifier_arguments import ACTIVATIONS
@@ -42,7 +41,6 @@ class JobConfig(Settings):
     """The settings of a job."""
 
 
-@dataclass(frozen=True)
 class ExportChipsConfig(JobConfig):
     """Layers → chip dataset. Sizes and strides in pixels of the chips, paths absolute."""
 
@@ -104,7 +102,6 @@ class ExportChipsConfig(JobConfig):
     resume: bool = False  # continue an export that was interrupted
 
 
-@dataclass(frozen=True)
 class SplitChipsConfig(JobConfig):
     """Chip dataset → the same with other splits; no chip is cut anew."""
 
@@ -119,7 +116,6 @@ class SplitChipsConfig(JobConfig):
     seed: int = setting(0, low=0, high=2**31 - 1)
 
 
-@dataclass(frozen=True)
 class ConvertChipsConfig(JobConfig):
     """Chip dataset → a folder as other programs have it."""
 
@@ -129,7 +125,6 @@ class ConvertChipsConfig(JobConfig):
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
 class ImportChipsConfig(JobConfig):
     """A folder of chips from another program → chip dataset."""
 
@@ -144,7 +139,6 @@ class ImportChipsConfig(JobConfig):
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
 class InspectChipsConfig(JobConfig):
     """Chip dataset → HTML report, and a layer of the chips to look at."""
 
@@ -156,7 +150,6 @@ class InspectChipsConfig(JobConfig):
     seed: int = setting(0, low=0, high=2**31 - 1)
 
 
-@dataclass(frozen=True)
 class TrainingConfig(JobConfig):
     """What all trainings share: chip dataset → model file."""
 
@@ -177,7 +170,6 @@ class TrainingConfig(JobConfig):
     seed: int = setting(0, low=0, high=2**31 - 1)
 
 
-@dataclass(frozen=True)
 class TrainSegmenterConfig(TrainingConfig):
     """Chip dataset with masks → FCN or U-Net model file."""
 
@@ -185,7 +177,6 @@ class TrainSegmenterConfig(TrainingConfig):
     encoder: str = setting("efficientnet_lite0", choices=ENCODERS)
 
 
-@dataclass(frozen=True)
 class TrainClassifierConfig(TrainingConfig):
     """Chip dataset with a class, or several, for each chip → CNN model file."""
 
@@ -208,7 +199,6 @@ class TrainClassifierConfig(TrainingConfig):
     threshold: float | None = setting(None, low=0, high=1)
 
 
-@dataclass(frozen=True)
 class SegmentRasterConfig(JobConfig):
     """Raster + model file → class raster, and class probabilities where wanted."""
 
@@ -229,7 +219,6 @@ class SegmentRasterConfig(JobConfig):
     device: str = "auto"
 
 
-@dataclass(frozen=True)
 class ClassifyScenesConfig(JobConfig):
     """Raster, or folder of photographs, + model file of a classifier → one answer a step, or a photograph."""
 
@@ -255,7 +244,6 @@ class ClassifyScenesConfig(JobConfig):
     device: str = "auto"
 
 
-@dataclass(frozen=True)
 class ClassifyFeaturesConfig(JobConfig):
     """Raster + features + model file of a classifier → an answer a feature, in a table by the features' ids."""
 
@@ -272,7 +260,6 @@ class ClassifyFeaturesConfig(JobConfig):
     device: str = "auto"
 
 
-@dataclass(frozen=True)
 class ActivationMapsConfig(JobConfig):
     """Raster, or folder of photographs, + model file → what the network looks at, and what it looks for."""
 
@@ -297,6 +284,5 @@ class ActivationMapsConfig(JobConfig):
     device: str = "auto"
 
 
-@dataclass(frozen=True)
 class StatusConfig(JobConfig):
     """What the worker's Python offers."""

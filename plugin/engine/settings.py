@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses, each field with its default and its bounds.
+"""Settings: records, each field with its default and its bounds.
 
 What belongs together is a group, a `Settings` of its own that is a field of another. In JSON, as parameters and in
 messages all settings have one flat namespace: a setting is called the same wherever it stands.
@@ -10,10 +10,12 @@ import dataclasses
 import os
 import reprlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import cache
 from typing import Any, TypeVar
 
 from .errors import InputError
+from .records import Record
 
 Kind = TypeVar("Kind", bound="Settings")
 
@@ -38,8 +40,7 @@ def written(default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, metadata={"written": True})
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(Record):
     """What a field says of a setting."""
 
     name: str
@@ -51,8 +52,7 @@ class Declared:
     written: bool = False  # whether it names something to write
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Record):
     """A strict way from and to JSON, and a check of every kind and bound."""
 
     def __post_init__(self) -> None:
@@ -67,6 +67,7 @@ class Settings:
             _check_bounds(spec.name, value, spec.metadata)
 
     @classmethod
+    @cache
     def declared(cls) -> dict[str, Declared]:
         """All settings by name, those of groups included."""
         found = {}

@@ -9,7 +9,6 @@ from qgis.PyQt.QtCore import QCoreApplication, Qt, QTimer
 from qgis.PyQt.QtWidgets import QAction, QDockWidget, QFrame, QPushButton, QScrollArea
 
 from ...processing_provider.algorithm import icon, python_setting
-from ..environment import is_set_up
 
 WELCOMED = "terrazzo/welcomed"
 MENU = "Terrazzo"
@@ -44,6 +43,8 @@ class Door:
 
     def welcome(self) -> None:
         """After the first installation: where to begin. Starts no process, since QGIS is starting itself."""
+        from ..environment import is_set_up
+
         settings = QgsSettings()
         if settings.value(WELCOMED, False, type=bool):
             return

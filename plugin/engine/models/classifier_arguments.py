@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..records import Record
 from .classifiers import check_chip_size, find_family
 
 ACTIVATIONS = ("relu", "leaky_relu", "prelu")
@@ -19,8 +19,7 @@ MAX_WEIGHTS = 500_000_000
 POOLING = 2  # every block halves its map
 
 
-@dataclass(frozen=True)
-class TeachingArguments:
+class TeachingArguments(Record):
     """What all teaching networks have: hidden, fully connected layers before the output."""
 
     hidden_sizes: tuple[int, ...] = ()
@@ -43,14 +42,12 @@ class TeachingArguments:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-@dataclass(frozen=True)
 class MlpArguments(TeachingArguments):
     """A plain multilayer perceptron: the pixels, hidden layers, the output."""
 
     hidden_sizes: tuple[int, ...] = (512, 256)
 
 
-@dataclass(frozen=True)
 class LectureCnnArguments(TeachingArguments):
     """Blocks of convolution → batch norm → activation → 2 × 2 max pool, then hidden layers, then the output."""
 
@@ -102,7 +99,6 @@ class LectureCnnArguments(TeachingArguments):
         return size
 
 
-@dataclass(frozen=True)
 class KerasCnnArguments(LectureCnnArguments):
     """Blocks of two convolutions, each with its activation, → 2 × 2 max pool → dropout; then one wide hidden layer."""
 

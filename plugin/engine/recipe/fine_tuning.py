@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..settings import Settings, setting
 
 FREEZES = ("auto", "none", "encoder", "warm_up")
 
 
-@dataclass(frozen=True)
 class FineTuningSettings(Settings):
     """Which part of a classifier learns when."""
 

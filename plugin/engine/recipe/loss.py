@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..settings import Settings, setting
 
 # How classes are weighted → the power of a class's share that its weight is, see `training.losses.class_weights`.
 CLASS_WEIGHTS = {"none": 0.0, "root": -0.5, "balanced": -1.0}
 
 
-@dataclass(frozen=True)
 class LossSettings(Settings):
     """The loss."""
 

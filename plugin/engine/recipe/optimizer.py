@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..settings import Settings, setting
 
 
-@dataclass(frozen=True)
 class OptimizerSettings(Settings):
     """The optimizer."""
 

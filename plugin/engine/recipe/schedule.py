@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ..settings import Settings, setting
 
@@ -24,7 +23,6 @@ MOST_EPOCHS_PRETRAINED = 20
 FEWEST_STEPS = 300
 
 
-@dataclass(frozen=True)
 class ScheduleSettings(Settings):
     """The length of the training, and the rates of its steps."""
 
