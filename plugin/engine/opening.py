@@ -11,6 +11,7 @@ from .errors import InputError
 gdal.UseExceptions()
 
 # Layers from a web map service hold pictures at one zoom level, no measured values.
+UNKNOWN_FORMAT = "not recognized as"  # in GDAL's words
 WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
 # Where QGIS shows a raster that lies nowhere: a unit a pixel, downwards from the origin.
 NO_GEOTRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -43,9 +44,13 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
     try:
         dataset = gdal.OpenEx(source, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
     except RuntimeError as error:
-        raise InputError(
-            f"The raster {name} cannot be opened ({error}).", "Check that the file is there and whole."
-        ) from error
+        remedy = "Check that the file is there and whole."
+        if UNKNOWN_FORMAT in str(error):
+            remedy = (
+                "Check that the file is whole. If QGIS shows it, save it as a GeoTIFF: the GDAL of the worker's Python "
+                "may read fewer formats than QGIS's."
+            )
+        raise InputError(f"The raster {name} cannot be opened ({error}).", remedy) from error
     driver = dataset.GetDriver().ShortName
     if driver in WEB_DRIVERS:
         raise InputError(

@@ -284,8 +284,17 @@ def test_map_tiles_from_the_web_are_refused(service: str) -> None:
         "<TileCountY>1</TileCountY><YOrigin>top</YOrigin></DataWindow><Projection>EPSG:3857</Projection>"
         "<BlockSizeX>256</BlockSizeX><BlockSizeY>256</BlockSizeY><BandsCount>3</BandsCount></GDAL_WMS>"
     )
-    with pytest.raises(InputError, match="is a web map"):
+    # Without the driver the text is taken for a file's name, and no server is asked either.
+    with pytest.raises(InputError, match="is a web map" if gdal.GetDriverByName("WMS") else "tiles cannot be opened"):
         RasterReader(text, name="tiles")
+
+
+def test_a_format_that_this_gdal_does_not_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.lst").write_text("a format of tomorrow")
+    with pytest.raises(InputError, match="a.lst cannot be opened.*If QGIS shows it, save it as a GeoTIFF"):
+        RasterReader(str(tmp_path / "a.lst"))
+    with pytest.raises(InputError, match="Check that the file is there and whole"):
+        RasterReader(str(tmp_path / "none.tif"))
 
 
 def test_a_raster_in_a_zip_file_is_read(tmp_path: Path) -> None:
