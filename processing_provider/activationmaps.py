@@ -20,23 +20,14 @@ from .parameters import InputFile, InputFolder, Parameters, Row, Setting
 class ActivationMaps(WorkerAlgorithm):
     """Shows what a network looks at."""
 
+    ID = "activationmaps"
+    NAME = "Activation maps"
+    TAGS = (
+        "deep learning", "grad-cam", "class activation", "saliency", "explain", "feature maps", "filters",
+        "convolution", "cnn", "fcn", "heat map",
+    )  # fmt: skip
     CONFIG = ActivationMapsConfig
     GROUP = ("mapping", "Mapping")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "activationmaps"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Activation maps")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return [
-            "deep learning", "grad-cam", "class activation", "saliency", "explain", "feature maps", "filters",
-            "convolution", "cnn", "fcn", "heat map",
-        ]  # fmt: skip
 
     def summary(self) -> str:
         """What it does."""

@@ -76,6 +76,9 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     """An algorithm made of rows of parameters, a `read` and a `work`."""
 
     CONFIG: type[JobConfig]
+    ID = ""  # in scripts and models; it stays
+    NAME = ""  # in the Toolbox
+    TAGS: tuple[str, ...] = ()  # words by which it is found there
     GROUP = ("", "")  # id, name
     KEEPS_BEST = False  # whether Cancel may keep what there is
     # The parameters beside whose file or folder the dialog proposes results, the first one that is given.
@@ -129,6 +132,18 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def createInstance(self) -> TerrazzoAlgorithm:
         """A new one of the same kind."""
         return type(self)()
+
+    def name(self) -> str:
+        """The id."""
+        return self.ID
+
+    def displayName(self) -> str:
+        """The name in the Toolbox."""
+        return tr(self.NAME)
+
+    def tags(self) -> list[str]:
+        """Words by which it is found."""
+        return list(self.TAGS)
 
     def groupId(self) -> str:
         """The group's id."""

@@ -61,23 +61,14 @@ class Count:
 class ClassifyFeatures(WorkerAlgorithm):
     """Gives each feature of a layer the class of the ground around it."""
 
+    ID = "classifyfeatures"
+    NAME = "Classify features"
+    TAGS = (
+        "deep learning", "cnn", "inference", "predict", "polygons", "points", "objects", "buildings", "parcels",
+        "zonal",
+    )  # fmt: skip
     CONFIG = ClassifyFeaturesConfig
     GROUP = ("mapping", "Mapping")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "classifyfeatures"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Classify features")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return [
-            "deep learning", "cnn", "inference", "predict", "polygons", "points", "objects", "buildings", "parcels",
-            "zonal",
-        ]  # fmt: skip
 
     def summary(self) -> str:
         """What it does."""

@@ -30,23 +30,14 @@ from .parameters import InputFile, InputFolder, OutputRaster, Parameters, Row, S
 class ClassifyScenes(WorkerAlgorithm):
     """Goes over a raster with a scene classifier."""
 
+    ID = "classifyscenes"
+    NAME = "Classify scenes"
+    TAGS = (
+        "deep learning", "cnn", "inference", "predict", "scene", "sliding window", "central pixel", "grid", "map",
+        "photographs", "images",
+    )  # fmt: skip
     CONFIG = ClassifyScenesConfig
     GROUP = ("mapping", "Mapping")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "classifyscenes"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Classify scenes")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return [
-            "deep learning", "cnn", "inference", "predict", "scene", "sliding window", "central pixel", "grid", "map",
-            "photographs", "images",
-        ]  # fmt: skip
 
     def summary(self) -> str:
         """What it does."""

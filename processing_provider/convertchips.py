@@ -15,21 +15,12 @@ from .parameters import InputFolder, OutputFolder, Row, Setting
 class ConvertChips(ApartAlgorithm):
     """Writes chips as ArcGIS, ImageNet, COCO or Pascal VOC have them."""
 
+    ID = "convertchips"
+    NAME = "Convert chips for other programs"
+    TAGS = ("chips", "convert", "export", "ArcGIS", "Classified Tiles", "ImageNet", "COCO", "Pascal VOC", "dataset")
     CONFIG = ConvertChipsConfig
     GROUP = ("chips", "Chips")
     NAMED_AFTER = ("CHIPS",)
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "convertchips"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Convert chips for other programs")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["chips", "convert", "export", "ArcGIS", "Classified Tiles", "ImageNet", "COCO", "Pascal VOC", "dataset"]
 
     def summary(self) -> str:
         """What it does."""

@@ -21,21 +21,12 @@ from .splitting import split_areas, split_outputs, split_results, split_rows
 class ExportChips(TerrazzoAlgorithm):
     """Cuts image and label chips from rasters and their labels."""
 
+    ID = "exportchips"
+    NAME = "Export training chips"
+    TAGS = ("chips", "patches", "tiles", "training data", "samples", "labels", "masks", "deep learning", "dataset")
     CONFIG = ExportChipsConfig
     GROUP = ("chips", "Chips")
     NAMED_AFTER = ("INPUT", "INPUT_FOLDER")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "exportchips"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Export training chips")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["chips", "patches", "tiles", "training data", "samples", "labels", "masks", "deep learning", "dataset"]
 
     def summary(self) -> str:
         """What it does."""

@@ -16,23 +16,14 @@ from .splitting import split_outputs, split_results
 class ImportChips(ApartAlgorithm):
     """Reads chips of ArcGIS, ImageNet, COCO or Pascal VOC."""
 
+    ID = "importchips"
+    NAME = "Import chips of other programs"
+    TAGS = (
+        "chips", "import", "convert", "photographs", "scenes", "ArcGIS", "Classified Tiles", "ImageNet", "COCO",
+        "Pascal VOC", "dataset",
+    )  # fmt: skip
     CONFIG = ImportChipsConfig
     GROUP = ("chips", "Chips")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "importchips"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Import chips of other programs")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return [
-            "chips", "import", "convert", "photographs", "scenes", "ArcGIS", "Classified Tiles", "ImageNet", "COCO",
-            "Pascal VOC", "dataset",
-        ]  # fmt: skip
 
     def summary(self) -> str:
         """What it does."""

@@ -30,21 +30,12 @@ NUMBERS = {
 class InspectChips(WorkerAlgorithm):
     """Looks through a chip dataset and tells what to look at before training."""
 
+    ID = "inspectchips"
+    NAME = "Inspect training chips"
+    TAGS = ("chips", "dataset", "statistics", "histogram", "duplicates", "leak", "report", "contact sheet")
     CONFIG = InspectChipsConfig
     GROUP = ("chips", "Chips")
     NAMED_AFTER = ("CHIPS",)
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "inspectchips"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Inspect training chips")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["chips", "dataset", "statistics", "histogram", "duplicates", "leak", "report", "contact sheet"]
 
     def summary(self) -> str:
         """What it does."""

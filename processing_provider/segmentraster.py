@@ -20,20 +20,11 @@ from .parameters import InputFile, OutputRaster, Parameters, Row, Setting
 class SegmentRaster(WorkerAlgorithm):
     """Maps a raster with a trained network."""
 
+    ID = "segmentraster"
+    NAME = "Segment a raster"
+    TAGS = ("deep learning", "inference", "predict", "classify", "map", "land cover", "segmentation", "fcn")
     CONFIG = SegmentRasterConfig
     GROUP = ("mapping", "Mapping")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "segmentraster"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Segment a raster")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["deep learning", "inference", "predict", "classify", "map", "land cover", "segmentation", "fcn"]
 
     def summary(self) -> str:
         """What it does."""

@@ -23,20 +23,11 @@ from .splitting import split_areas, split_outputs, split_results, split_rows
 class SplitChips(TerrazzoAlgorithm):
     """Divides the chips of a dataset anew."""
 
+    ID = "splitchips"
+    NAME = "Split training chips anew"
+    TAGS = ("chips", "dataset", "split", "training", "validation", "test", "folds", "cross-validation")
     CONFIG = SplitChipsConfig
     GROUP = ("chips", "Chips")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "splitchips"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Split training chips anew")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["chips", "dataset", "split", "training", "validation", "test", "folds", "cross-validation"]
 
     def summary(self) -> str:
         """What it does."""

@@ -23,20 +23,11 @@ TEXTS = ("PYTHON", "PYTHON_VERSION", "TORCH", "TORCHVISION", "GPU", "GPU_MEMORY"
 class Status(TerrazzoAlgorithm):
     """Tells whether training and mapping can run, and what is missing if not."""
 
+    ID = "status"
+    NAME = "Check the set-up"
+    TAGS = ("status", "install", "dependencies", "pytorch", "gpu", "cuda", "python", "environment", "version")
     CONFIG = StatusConfig
     GROUP = ("setup", "Setup")
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "status"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Check the set-up")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["status", "install", "dependencies", "pytorch", "gpu", "cuda", "python", "environment", "version"]
 
     def summary(self) -> str:
         """What it does."""

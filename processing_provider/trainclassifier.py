@@ -25,25 +25,16 @@ from .training import (
 class TrainClassifier(WorkerAlgorithm):
     """Trains a network that gives each chip a class, or several."""
 
+    ID = "trainclassifier"
+    NAME = "Train a classifier"
+    TAGS = (
+        "deep learning", "cnn", "scene", "classification", "multilabel", "resnet", "vgg", "efficientnet", "pytorch",
+        "fine-tuning", "transfer learning",
+    )  # fmt: skip
     CONFIG = TrainClassifierConfig
     GROUP = ("training", "Training")
     NAMED_AFTER = ("CHIPS",)
     KEEPS_BEST = True
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "trainclassifier"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Train a classifier")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return [
-            "deep learning", "cnn", "scene", "classification", "multilabel", "resnet", "vgg", "efficientnet", "pytorch",
-            "fine-tuning", "transfer learning",
-        ]  # fmt: skip
 
     def summary(self) -> str:
         """What it does."""

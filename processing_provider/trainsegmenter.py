@@ -24,22 +24,13 @@ from .training import (
 class TrainSegmenter(WorkerAlgorithm):
     """Trains a network that gives each pixel a class."""
 
+    ID = "trainsegmenter"
+    NAME = "Train a segmentation network"
+    TAGS = ("deep learning", "u-net", "fcn", "segmentation", "classification", "cnn", "pytorch", "fit")
     CONFIG = TrainSegmenterConfig
     GROUP = ("training", "Training")
     NAMED_AFTER = ("CHIPS",)
     KEEPS_BEST = True
-
-    def name(self) -> str:
-        """The id in scripts; it stays."""
-        return "trainsegmenter"
-
-    def displayName(self) -> str:
-        """The name in the Toolbox."""
-        return tr("Train a segmentation network")
-
-    def tags(self) -> list[str]:
-        """Words by which it is found."""
-        return ["deep learning", "u-net", "fcn", "segmentation", "classification", "cnn", "pytorch", "fit"]
 
     def summary(self) -> str:
         """What it does."""
