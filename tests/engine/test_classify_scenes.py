@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ def tones(rows: int, cols: int) -> np.ndarray:
 
 
 def rows_of(path: Path | str) -> list[dict[str, Any]]:
+    if Path(path).suffix == ".csv":  # not each GDAL reads it
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
     source = ogr.Open(str(path))
     return [feature.items() for feature in source.GetLayer(0)]
 

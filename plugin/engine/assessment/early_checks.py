@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..chips.dataset import DATASET, own_files
 from ..config import InspectChipsConfig
 from ..files import check_kept, check_names
-
-SUSPECTS_ENDINGS = {".gpkg": "a GeoPackage", ".geojson": "GeoJSON", ".csv": "CSV"}
+from ..vector_files import VECTOR_ENDINGS
 
 
 def check_inspection(config: InspectChipsConfig) -> None:
@@ -15,5 +14,5 @@ def check_inspection(config: InspectChipsConfig) -> None:
     Raises:
         InputError: SUSPECTS is of another kind, or one would replace part of the dataset.
     """
-    check_names({"SUSPECTS": config.suspects}, SUSPECTS_ENDINGS)
+    check_names({"SUSPECTS": config.suspects}, VECTOR_ENDINGS)
     check_kept({"REPORT": config.report, "SUSPECTS": config.suspects}, {DATASET: own_files(config.chips)})

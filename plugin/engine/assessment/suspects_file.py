@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from osgeo import gdal, ogr
+from osgeo import ogr
 
 from ..drafts import claim, publish
 from ..errors import ResourceError
-from ..raster_io import spatial_reference
+from ..vector_files import TEXT, Field, create_vector_file
 from .suspects import REASONS
 
 if TYPE_CHECKING:
     from .inspection import Inspection
 
-# Kinds of files that are one file.
-DRIVERS = {".gpkg": "GPKG", ".csv": "CSV", ".geojson": "GeoJSON"}
 LAYER = "suspects"
 FIELDS = ("image", "label", "split", "reason", "meaning", "detail", "other")
 
@@ -30,7 +28,7 @@ def write_suspects(path: str, inspection: Inspection) -> None:
     """
     try:
         with claim(path) as draft:
-            _write(draft.fresh(), inspection, DRIVERS[Path(path).suffix.lower()])
+            _write(draft.fresh(), inspection)
             publish(draft)
     except (OSError, RuntimeError) as error:
         raise ResourceError(
@@ -38,26 +36,19 @@ def write_suspects(path: str, inspection: Inspection) -> None:
         ) from error
 
 
-def _write(path: Path, inspection: Inspection, driver: str) -> None:
+def _write(path: Path, inspection: Inspection) -> None:
     dataset, table = inspection.dataset, inspection.table
-    target = gdal.GetDriverByName(driver).Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
-    options = ["GEOMETRY=AS_WKT"] if driver == "CSV" else []
-    layer = target.CreateLayer(LAYER, spatial_reference(dataset.info.crs), ogr.wkbPolygon, options)
-    for name in FIELDS:
-        layer.CreateField(ogr.FieldDefn(name, ogr.OFTString))
-    target.StartTransaction() if driver == "GPKG" else None
+    file = create_vector_file(path, LAYER, [Field(name, TEXT) for name in FIELDS], dataset.info.crs or "")
     for suspicion in inspection.suspects:
         chip = suspicion.chip
         other = "" if suspicion.other < 0 else str(dataset.images[suspicion.other])
-        feature = ogr.Feature(layer.GetLayerDefn())
         texts = (dataset.images[chip], dataset.labels[chip], dataset.splits[chip], suspicion.reason,
                  REASONS[suspicion.reason].title, suspicion.detail, other)  # fmt: skip
-        for name, text in zip(FIELDS, texts):
-            feature.SetField(name, str(text))
+        footprint = None
         corners = table.corners[chip]
         if not np.isnan(corners).any():
             ring = ",".join(f"{x!r} {y!r}" for x, y in [*corners.tolist(), corners[0].tolist()])
-            feature.SetGeometryDirectly(ogr.CreateGeometryFromWkt(f"POLYGON(({ring}))"))
-        layer.CreateFeature(feature)
-    target.CommitTransaction() if driver == "GPKG" else None
-    target.FlushCache()
+            footprint = ogr.CreateGeometryFromWkt(f"POLYGON(({ring}))")
+        file.add([str(text) for text in texts], footprint)
+    file.commit()
+    file.close()

@@ -1,6 +1,6 @@
 """What a classifier's probabilities mean: which class, or which classes, and how that is written in a table.
 
-N chips, C classes. Needs numpy only, because tables are also made inside QGIS.
+N chips, C classes. Needs no torch, because tables are also made inside QGIS.
 """
 
 from __future__ import annotations
@@ -14,19 +14,10 @@ import numpy as np
 from ..classes import ClassTable
 from ..models.decision import USUAL_THRESHOLD, choose_class, choose_labels
 from ..models.header import ModelHeader
+from ..vector_files import INTEGER, NUMBER, TEXT, Field
 
 MULTILABEL = "multilabel"
-INTEGER, NUMBER, TEXT = "integer", "number", "text"
 BETWEEN_VALUES, BETWEEN_NAMES = ",", ", "
-
-
-@dataclass(frozen=True)
-class Field:
-    """A column of a table of answers."""
-
-    name: str
-    kind: str  # INTEGER, NUMBER or TEXT
-    title: str = ""  # for people, where the name does not say it
 
 
 @dataclass(frozen=True)

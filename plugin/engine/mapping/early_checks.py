@@ -16,10 +16,11 @@ from ..files import check_kept, check_names
 from ..models.header import ModelHeader
 from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
 from ..training.device_name import check_device_name
+from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
 from .outputs import check_not_input, check_rasters
 from .photograph_files import check_folder
-from .tables import PHOTOGRAPH_LAYER, SCENE_LAYER, TABLE_ENDINGS, check_replaceable
+from .tables import PHOTOGRAPH_LAYER, SCENE_LAYER, check_replaceable
 
 PICTURE_ENDINGS = {".png": "PNG"}
 
@@ -123,7 +124,7 @@ def check_scene_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
     if not any(outputs.values()):
         raise InputError("Nothing is to be written.", "Give a name as OUTPUT, PROBABILITIES or GRID.")
     check_rasters(rasters)
-    check_names({"GRID": config.grid}, TABLE_ENDINGS)
+    check_names({"GRID": config.grid}, VECTOR_ENDINGS)
     check_replaceable({"GRID": config.grid}, SCENE_LAYER)
     return outputs
 
@@ -138,7 +139,7 @@ def check_table(config: ClassifyScenesConfig) -> str:
         raise InputError(
             "INPUT_FOLDER is given, and no TABLE to write.", "Give the name of a .csv or .gpkg file as TABLE."
         )
-    check_names({"TABLE": config.table}, TABLE_ENDINGS)
+    check_names({"TABLE": config.table}, VECTOR_ENDINGS)
     check_kept({"TABLE": config.table}, {"the model file": [config.model]})
     check_replaceable({"TABLE": config.table}, PHOTOGRAPH_LAYER)
     return config.table

@@ -19,7 +19,8 @@ from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
 from ..training.device import choose_device, describe_device, explain_memory
-from .answers import MULTILABEL, TEXT, Answers, Field, has_numbers
+from ..vector_files import TEXT, Field
+from .answers import MULTILABEL, Answers, has_numbers
 from .chip_predictor import probabilities
 from .early_checks import find_class
 from .grad_cam import chip_activation, enlarged

@@ -22,7 +22,8 @@ from ..models.model_file import load_classifier
 from ..raster_io import missing_values
 from ..strangers.paths import inside
 from ..training.device import choose_device, describe_device, explain_memory
-from .answers import TEXT, Answers, Field, has_numbers, known_answers
+from ..vector_files import TEXT, Field
+from .answers import Answers, has_numbers, known_answers
 from .checks import bands_text, far_off
 from .chip_predictor import ChipPredictor, probabilities
 from .early_checks import check_table

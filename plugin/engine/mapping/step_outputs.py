@@ -12,12 +12,13 @@ from ..config import ClassifyScenesConfig
 from ..drafts import check_writable, publish
 from ..events import Reporter
 from ..raster_io import RasterInfo
+from ..vector_files import keeps_style
 from ..windows import Window
 from .answers import Answers, has_numbers
 from .layer_style import grid_style, marked, why_not_beside
 from .segment import CLASS_SHARE, PROBABILITY_SHARE
 from .step_reader import StepBlock
-from .tables import SCENE_LAYER, Table, keeps_style, squares
+from .tables import SCENE_LAYER, Table, squares
 from .writer import ClassRaster, MembersRaster, ProbabilityRaster
 
 # GeoTIFF blocks are at least this large, however few steps are calculated at once.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from osgeo import gdal, ogr
+from osgeo import ogr
 
 from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
-from ..raster_io import spatial_reference
+from ..vector_files import Field, GdalFile, create_vector_file, keeps_style
 from ..windows import Grid, Window
-from .answers import INTEGER, NUMBER, TEXT, Field
 from .layer_style import STYLE_TABLE, keep_inside
 
 if TYPE_CHECKING:
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 ogr.UseExceptions()
 
-# Kinds of files that are one file, and their drivers.
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".csv": "CSV"}
-TABLE_ENDINGS = {".gpkg": "a GeoPackage", ".geojson": "GeoJSON", ".csv": "CSV"}
-TYPES = {INTEGER: ogr.OFTInteger, NUMBER: ogr.OFTReal, TEXT: ogr.OFTString}
-# A journal of everything since the begin of a transaction is kept on the disk.
-ROWS_A_TRANSACTION = 50_000
 # The tables that belong to any GeoPackage, and the indexes of its layers.
 SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
 # The names of layers of answers.
@@ -54,26 +47,11 @@ class Table:
         self, path: str, layer: str, fields: Sequence[Field], crs: str | None = None, style: str | None = None
     ) -> None:
         self.path, self.style, self.count = path, style, 0
-        driver = DRIVERS[Path(path).suffix.lower()]
-        self._transactions = driver == "GPKG"
         self.draft = claim(path)
         try:
-            self.dataset = gdal.GetDriverByName(driver).Create(str(self.draft.fresh()), 0, 0, 0, gdal.GDT_Unknown)
-            spatial = crs is not None
-            # By itself GDAL puts numbers in quotes, too.
-            options = ["STRING_QUOTING=IF_NEEDED"] if driver == "CSV" else []
-            options += ["GEOMETRY=AS_WKT"] if driver == "CSV" and spatial else []
-            reference = spatial_reference(crs) if crs else None
-            kind = ogr.wkbPolygon if spatial else ogr.wkbNone
-            self.layer = self.dataset.CreateLayer(layer, reference, kind, options)
-            for field in fields:
-                definition = ogr.FieldDefn(field.name, TYPES[field.kind])
-                if field.title:
-                    definition.SetAlternativeName(field.title)
-                self.layer.CreateField(definition)
-            self._begin()
-        except RuntimeError as error:
-            self.__exit__()
+            self._file = create_vector_file(self.draft.fresh(), layer, fields, crs)
+        except (RuntimeError, OSError) as error:
+            self.draft.close()
             raise self._failure(error) from error
 
     def add(
@@ -86,23 +64,12 @@ class Table:
         """
         shapes = iter(polygons) if polygons is not None else None
         numbers = iter(ids) if ids is not None else None
-        definition = self.layer.GetLayerDefn()
         try:
             for row in rows:
-                feature = ogr.Feature(definition)
-                for place, value in enumerate(row):
-                    if value is not None:
-                        feature.SetField(place, value)
-                if shapes is not None:
-                    feature.SetGeometryDirectly(ogr.CreateGeometryFromWkb(next(shapes)))
-                if numbers is not None:
-                    feature.SetFID(next(numbers))
-                self.layer.CreateFeature(feature)
+                polygon = ogr.CreateGeometryFromWkb(next(shapes)) if shapes is not None else None
+                self._file.add(row, polygon, next(numbers) if numbers is not None else None)
                 self.count += 1
-                if self.count % ROWS_A_TRANSACTION == 0:
-                    self._commit()
-                    self._begin()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise self._failure(error) from error
 
     def close(self) -> None:
@@ -112,43 +79,29 @@ class Table:
             ResourceError: As `add`.
         """
         try:
-            self._commit()
-            if self.style is not None and keeps_style(self.path):
-                keep_inside(self.dataset, self.layer, self.style)
-            self.dataset.FlushCache()
-        except RuntimeError as error:
+            self._file.commit()
+            if self.style is not None and isinstance(self._file, GdalFile) and keeps_style(self.path):
+                keep_inside(self._file.dataset, self._file.layer, self.style)
+            self._file.close()
+        except (RuntimeError, OSError) as error:
             raise self._failure(error) from error
-        finally:
-            self.layer = self.dataset = None
 
     def publish(self) -> None:
         """Give the closed file its final name; raises as `drafts.publish`."""
         publish(self.draft)
 
-    def _begin(self) -> None:
-        if self._transactions:
-            self.layer.StartTransaction()
-
-    def _commit(self) -> None:
-        if self._transactions:
-            self.layer.CommitTransaction()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.layer = self.dataset = None
+        with suppress(RuntimeError, OSError):
+            self._file.close()
         self.draft.close()
 
-    def _failure(self, error: RuntimeError) -> ResourceError:
+    def _failure(self, error: Exception) -> ResourceError:
         return ResourceError(
             f"The file {self.path} could not be written ({error}).", "Free some space, or choose another folder."
         )
-
-
-def keeps_style(path: str) -> bool:
-    """Whether a file of this kind holds the style of its layer."""
-    return DRIVERS[Path(path).suffix.lower()] == "GPKG"
 
 
 def check_replaceable(outputs: Mapping[str, str | None], layer: str) -> None:
