@@ -16,6 +16,13 @@ from .machine import Machine, free_space
 TELLING = ("PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "SSL_CERT_DIR",
            "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL",
            "CUDA_VISIBLE_DEVICES", "TERRAZZO_PYTHON")  # fmt: skip
+# Homes as systems and programs spell them: also with doubled backslashes, or with slashes on Windows. A name with a
+# blank is one where a path goes on behind it.
+HOMES = re.compile(
+    r"""(?<![\w/\\.~])(?:[a-z]:(?:\\{1,2}|/)users(?:\\{1,2}|/)(?:[^\\/:*?"<>|\r\n]+(?=[\\/])|[^\\/\s:*?"'<>|]+)"""
+    r"""|/(?:home|users)/[^/\s:"'<>|]+)""",
+    re.IGNORECASE,
+)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -44,8 +51,8 @@ def diagnose(facts: Mapping[str, str], machine: Machine, folder: Path, log: str,
 
 
 def blanked(text: str) -> str:
-    """A text without the user's home folder, name, and passwords in addresses."""
-    text = CREDENTIALS.sub("***@", text)
+    """A text without home folders, the user's name, and passwords in addresses."""
+    text = HOMES.sub("~", CREDENTIALS.sub("***@", text))
     for home in sorted({str(Path.home()), os.path.realpath(Path.home())}, key=len, reverse=True):
         if len(home) > 1:
             text = re.sub(re.escape(home), "~", text, flags=re.IGNORECASE if os.name == "nt" else 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -19,7 +19,7 @@ class Trouble:
     Attributes:
         name: A short word for tests and the log.
         signs: A pattern in what was printed.
-        problem, remedy: The two sentences.
+        problem, remedy: The two sentences, with the pattern's named groups in braces.
         passing: Whether another try may well succeed.
         local: Whether it lies in this computer, so that a download from elsewhere would not help.
     """
@@ -123,8 +123,9 @@ TROUBLES = (
     ),
     _trouble(
         "folder lacks packages",
-        r"--no-index.*(No matching distribution found for|Could not find a version that satisfies)",
-        "The folder of packages lacks one, or has it for another Python or system only.",
+        r"--no-index.*(?:No matching distribution found for|Could not find a version that satisfies the requirement) "
+        r"(?P<what>[\w.-]+)",
+        "The folder of packages lacks {what}, or has it for another version, Python or system only.",
         "Download the packages again, with the version of Python and the system of this computer, or empty "
         "Advanced ▸ Packages from.",
     ),
@@ -173,7 +174,11 @@ TROUBLES = (
 
 def find_trouble(text: str) -> Optional[Trouble]:
     """The known trouble that a command and its output, or a traceback, tell of; None where it is unknown."""
-    return next((trouble for trouble in TROUBLES if trouble.signs.search(text)), None)
+    for trouble in TROUBLES:
+        found = trouble.signs.search(text)
+        if found is not None:
+            return replace(trouble, problem=trouble.problem.format(**found.groupdict()))
+    return None
 
 
 def usable_certificates(environment: Mapping[str, str]) -> dict[str, str]:

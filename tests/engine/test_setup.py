@@ -11,7 +11,7 @@ import pytest
 from heard import Heard
 
 from plugin.engine.errors import Cancelled, ResourceError
-from plugin.setup import machine, running, troubles
+from plugin.setup import diagnosis, machine, running, troubles
 from plugin.setup.bases import MANAGED_PYTHON, choose_base
 from plugin.setup.machine import Gpu, Machine, read_gpus
 from plugin.setup.running import Runner
@@ -245,3 +245,19 @@ def test_the_proof_holds_in_the_workers_python():
     from plugin.setup.building import PROOF
 
     assert '"torch"' in Runner({**os.environ, "PYTHONPATH": ""}, Heard()).run([sys.executable, str(PROOF)], "It failed")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (r"C:\Users\Anna Müller\AppData\Local failed", r"~\AppData\Local failed"),
+        (r"OSError('C:\\Users\\ANNAM~1\\AppData\\Temp\\x')", r"OSError('~\\AppData\\Temp\\x')"),
+        ("file c:/users/anna/wheels and C:\\Users\\anna", "file ~/wheels and ~"),
+        ("/home/anna/.cache:/Users/anna/Library PATH=/home/anna", "~/.cache:~/Library PATH=~"),
+        ("/home/anna fails, not /usr/share/users/x", "~ fails, not /usr/share/users/x"),
+        ("https://a/home/b", "https://a/home/b"),
+    ],
+)
+def test_a_diagnosis_names_no_home_however_it_is_spelt(text, wanted, monkeypatch):
+    monkeypatch.setattr(diagnosis.getpass, "getuser", lambda: "root")
+    assert diagnosis.blanked(text) == wanted
