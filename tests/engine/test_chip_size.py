@@ -98,9 +98,8 @@ def test_a_chip_fits_its_block_and_its_turned_square(tmp_path: Path) -> None:
 def test_most_images_of_a_folder_give_chips(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    for number in range(30):
-        blank(folder / f"{number}.tif", 200, 200)
-    blank(folder / "large.tif", 300, 300)
+    for number in range(70):
+        blank(folder / f"{number}.tif", *((300, 300) if number % 2 else (200, 200)))
     assert chosen(str(folder), task="unlabelled")[0] == 128
 
 
@@ -117,6 +116,14 @@ def test_few_places_with_features_take_smaller_chips(tmp_path: Path) -> None:
     assert chosen(image, labels=near, background="class")[0] == 64
     rare = squares(tmp_path / "rare.gpkg", [(1, 260 * (n % 7), 260 * (n // 7)) for n in range(49)] + [(2, 9, 9)], 12)
     assert chosen(image, labels=rare)[0] == 256
+
+
+def test_ground_without_features_counts_where_it_is_a_class(tmp_path: Path) -> None:
+    image = blank(tmp_path / "a.tif", 2000, 2000)
+    pairs = [(1, 256 * (n % 5) + 20 + 180 * side, 256 * (n // 5) + 20) for n in range(20) for side in (0, 1)]
+    labels = squares(tmp_path / "labels.gpkg", pairs, 12)
+    assert chosen(image, labels=labels)[0] == 256
+    assert chosen(image, labels=labels, background="ignore")[0] == 128
 
 
 def test_a_class_in_few_places_is_named(tmp_path: Path) -> None:

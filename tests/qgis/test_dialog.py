@@ -190,6 +190,12 @@ def test_a_map_is_called_by_image_and_model(open_dialog, scene, tmp_path):
     assert shown(dialog, "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_map.tif")
 
 
+def test_a_destination_of_an_earlier_run_stays(open_dialog, scene, tmp_path):
+    dialog = open_dialog("segmentraster", OUTPUT=QgsProcessing.TEMPORARY_OUTPUT)
+    choose(dialog, "INPUT", copied(scene, tmp_path / "images"))
+    assert shown(dialog, "OUTPUT") == ""
+
+
 @pytest.mark.parametrize("wish", ["mine.tif", QgsProcessing.TEMPORARY_OUTPUT])
 def test_what_the_user_chose_stays(open_dialog, scene, tmp_path, wish):
     image = copied(scene, tmp_path / "images")
