@@ -13,7 +13,7 @@ from ..engine.errors import EngineError, InputError, ResourceError
 from ..engine.events import Reporter
 from ..engine.probe import REQUIREMENTS
 from ..environment import SYSTEM_PYTHONS, check, clean_environment, default_folder, own_python, probe
-from .bases import Base, choose_base
+from .bases import WITH_GDAL, Base, choose_base
 from .building import PYTHONS, UV, Plan, active_python, active_recipe, build
 from .machine import Machine
 from .torch_builds import BUILDS, PYPI, TorchBuild, choose_build, of_package_index
@@ -80,17 +80,17 @@ def _find_base(candidates: list[str], machine: Machine) -> tuple[dict[str, Any],
             continue
         try:
             found = probe(python)
+            base = choose_base(python, found, machine)
         except EngineError as error:
             complaints.append(error.problem.rstrip("."))
             continue
-        base = choose_base(python, found, machine)
         if base.shares:
             return found, base
         second = second or (found, base)
     if second is None:
         raise ResourceError(
             f"No Python to build upon: {'; '.join(complaints) or 'none was found'}.",
-            "Name a Python 3.10 or newer of 64 bits.",
+            WITH_GDAL,
         )
     return second
 

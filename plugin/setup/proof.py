@@ -14,6 +14,7 @@ from pathlib import Path
 MODULES = (
     "numpy", "torch", "torchvision", "segmentation_models_pytorch", "timm", "safetensors", "matplotlib", "jinja2",
 )  # fmt: skip
+DRIVERS = ("GTiff", "VRT", "MEM", "PNG", "JPEG", "GPKG", "GeoJSON")  # what datasets and results are made of
 
 
 def read_a_raster() -> str:
@@ -22,6 +23,9 @@ def read_a_raster() -> str:
     from osgeo import gdal, gdal_array, ogr, osr  # noqa: F401 (all are needed)
 
     gdal.UseExceptions()
+    lacking = [name for name in DRIVERS if gdal.GetDriverByName(name) is None]
+    if lacking:
+        raise RuntimeError(f"GDAL {gdal.__version__} lacks {', '.join(lacking)}")
     values = np.arange(64, dtype=np.uint8).reshape(8, 8)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "proof.tif")

@@ -93,7 +93,28 @@ def test_qgis_python_is_the_base_where_it_will_do():
 )
 def test_where_it_will_not_do_uv_brings_another(what, computer, match):
     base = choose_base("python", what, computer)
-    assert base.managed and not base.shares and base.version == MANAGED_PYTHON and match in base.why
+    assert base.managed and not base.shares and match in base.why
+    # Under Rosetta uv is one for Intel processors.
+    assert base.version == ("cpython-3.13-macos-aarch64-none" if computer.translated else MANAGED_PYTHON)
+
+
+@pytest.mark.parametrize("what", [found("3.9.5", "python"), found("3.13.1", "osgeo")])
+@pytest.mark.parametrize("computer", [Machine("linux", "arm64", None), Machine("darwin", "x86_64", None)])
+def test_where_no_package_brings_gdal_nothing_is_downloaded_in_vain(what, computer):
+    with pytest.raises(ResourceError, match=r"no package brings them to this kind of machine.*x86_64|arm64"):
+        choose_base("python", what, computer)
+    assert not choose_base("python", found("3.13.1"), computer).managed
+
+
+def test_the_proof_fails_without_the_formats_that_results_have(monkeypatch):
+    from osgeo import gdal
+
+    from plugin.setup.proof import read_a_raster
+
+    real = gdal.GetDriverByName
+    monkeypatch.setattr(gdal, "GetDriverByName", lambda name: None if name == "GPKG" else real(name))
+    with pytest.raises(RuntimeError, match="lacks GPKG"):
+        read_a_raster()
 
 
 def test_a_numpy_that_is_too_old_gives_way_to_a_later_one_for_which_gdal_was_not_compiled_anew():

@@ -287,7 +287,7 @@ def test_a_folder_with_something_else_is_left_alone(fake, root):
 def test_a_base_that_is_no_python_is_refused_in_whole_sentences(root, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "python").chmod(0o755)
-    with pytest.raises(ResourceError, match=r"newer does \(status 3\)\. Name a Python"):
+    with pytest.raises(ResourceError, match=r"newer does \(status 3\)\. Install a Python"):
         build(root, str(tmp_path / "python"))
 
 
