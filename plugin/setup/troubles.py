@@ -40,7 +40,7 @@ def _trouble(
 
 # Settings of the panel, which are arguments of the command.
 ELSEWHERE = "choose another folder under Advanced ▸ Folder"
-BASE = "choose it under Advanced ▸ Base"
+BASE = "choose it under Advanced ▸ Built upon"
 
 # The first that fits counts, so what is particular comes before what is general: antivirus programs make pip fail with
 # "failed to rename", proxies with errors of TLS.

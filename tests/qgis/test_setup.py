@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -84,6 +85,17 @@ def test_one_click_builds_and_then_everything_is_ready(fake, qgis_app, provider)
     assert panel.doing.text().startswith("✔ Done")
     assert "are ready" in panel.state.text() and "worker/env1/bin/python" in panel.state.text()
     assert provider.algorithm("trainsegmenter").canExecute() == (True, "")
+
+
+def test_troubles_name_what_the_panel_has(fake, qgis_app):
+    from qgis.PyQt.QtWidgets import QLabel
+    from terrazzo.plugin.gui.setup_panel import SetupPanel
+    from terrazzo.plugin.setup.troubles import TROUBLES
+
+    labels = {label.text() for label in SetupPanel().findChildren(QLabel)}
+    remedies = "\n".join(trouble.remedy for trouble in TROUBLES)
+    named = set(re.findall(r"Advanced ▸ ([A-Z][a-z]+(?: upon| from)?)", remedies))
+    assert named and named <= labels
 
 
 def test_base_and_wheels_are_chosen_in_the_window(fake, qgis_app, tmp_path, monkeypatch):
