@@ -92,7 +92,8 @@ def test_troubles_name_what_the_panel_has(fake, qgis_app):
     from terrazzo.plugin.gui.setup_panel import SetupPanel
     from terrazzo.plugin.setup.troubles import TROUBLES
 
-    labels = {label.text() for label in SetupPanel().findChildren(QLabel)}
+    panel = SetupPanel()
+    labels = {label.text() for label in panel.findChildren(QLabel)}
     remedies = "\n".join(trouble.remedy for trouble in TROUBLES)
     named = set(re.findall(r"Advanced ▸ ([A-Z][a-z]+(?: upon| from)?)", remedies))
     assert named and named <= labels
