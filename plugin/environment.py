@@ -25,6 +25,7 @@ if not __package__:  # as a script: the folder above this file's is where the pa
     runpy.run_module("plugin.environment", run_name="__main__", alter_sys=True)
     sys.exit()
 
+from .children import WINDOWS, no_console
 from .engine.errors import EngineError, InputError, ResourceError
 from .engine.events import Reporter
 from .engine.probe import REQUIREMENTS
@@ -39,7 +40,6 @@ DROPPED_PREFIXES = ("PYTHON", "PROJ_", "GDAL_", "QGIS_", "DYLD_")
 QGIS_PYTHON = "QGIS's Python"  # where nothing was named or built
 DROPPED = ("LD_LIBRARY_PATH", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET")
 SYSTEM_PYTHONS = ("/usr/bin/python3",) if sys.platform.startswith("linux") else ()
-WINDOWS = sys.platform == "win32"
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def probe(python: str) -> dict[str, Any]:
             check=False,
             encoding="utf-8",
             errors="replace",
-            **_no_console(),
+            **no_console(),
         )
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return found
@@ -244,11 +244,6 @@ def require_python(setting: str = "") -> Interpreter:
             remedy(interpreter, missing),
         )
     return interpreter
-
-
-def _no_console() -> dict[str, Any]:
-    """Keeps Windows from opening a console window for a child."""
-    return {"creationflags": subprocess.CREATE_NO_WINDOW} if WINDOWS else {}
 
 
 def own_python() -> str:

@@ -10,13 +10,13 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from pathlib import Path
 from typing import IO, Any, Optional
 
+from .children import WINDOWS, own_group
 from .engine.drafts import recover, scratch_folder
 from .engine.errors import Cancelled, EngineError
 from .engine.events import PROTOCOL, Reporter, readable_time
@@ -30,7 +30,6 @@ CANCEL_GRACE = 0.7  # seconds a worker has to end by itself after `cancel`; a bu
 END_GRACE = 5.0  # seconds a worker has to end after it closed its output
 MAX_LINE = 64_000_000  # bytes; more is no event
 REPORT = "Look at the log and report it; the algorithm “status” tells whether the worker's Python is whole."
-WINDOWS = sys.platform == "win32"
 
 
 class WorkerError(EngineError):
@@ -100,17 +99,19 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                **_own_group(),
+                **own_group(),
             )
         except OSError as error:
             raise WorkerError(
                 f"The worker's Python {python} cannot be started ({error.strerror or error}).",
                 "Choose another one in Terrazzo's settings; the algorithm “status” shows which one is used.",
             ) from error
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self._commands, self._output = self.process.stdin, self.process.stdout
         threading.Thread(target=self._read, daemon=True, name="worker output").start()
 
     def _read(self) -> None:
-        with self.process.stdout as output:
+        with self._output as output:
             for line in iter(lambda: output.readline(MAX_LINE), b""):
                 self._lines.put(line)
         self._lines.put(None)
@@ -151,8 +152,8 @@ class _Worker:
 
     def _command(self, word: str) -> None:
         try:
-            self.process.stdin.write(f"{word}\n".encode())
-            self.process.stdin.flush()
+            self._commands.write(f"{word}\n".encode())
+            self._commands.flush()
         except OSError:
             pass  # it has ended, and its output says how
 
@@ -196,7 +197,7 @@ class _Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         try:
-            self.process.stdin.close()
+            self._commands.close()
         except OSError:
             pass  # a command that nobody read
 
@@ -234,16 +235,6 @@ def _signal_words(status: int) -> str:
         return f"signal {-status} ({signal.Signals(-status).name})"
     except ValueError:
         return f"signal {-status}"
-
-
-def _own_group() -> dict[str, Any]:
-    """Put the worker into a group of its own, that can be stopped whole, and keep Windows from opening a console.
-
-    Ctrl+C in a terminal then reaches `qgis_process` only; the worker sees its input end and closes in good order.
-    """
-    if WINDOWS:
-        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
 
 
 def _last_lines(log_file: Path, count: int = 20) -> list[str]:

@@ -92,8 +92,8 @@ class OneClass(Values):
     def of(cls, style: LayerStyle, name: str) -> OneClass:
         """The class of a layer of that name; its colour, where it draws all its features alike."""
         renderer = style.renderer
-        alike = isinstance(renderer, QgsSingleSymbolRenderer) and renderer.symbol() is not None
-        return cls(name, renderer.symbol().color().name() if alike else None, style.drawn_by)
+        symbol = renderer.symbol() if isinstance(renderer, QgsSingleSymbolRenderer) else None
+        return cls(name, None if symbol is None else symbol.color().name(), style.drawn_by)
 
     def prepare(self, source: QgsProcessingFeatureSource) -> None:
         """Look for a field that looks as if it held classes."""
@@ -224,7 +224,7 @@ class ClassField(Values):
             features = f"{self.left} feature{'' if self.left == 1 else 's'}"
             found.append(f"{features} left out, because {self.mapping.title} gives them no class.")
         if not self.numeric:
-            unlisted = {text: self.known[text] for text in self.unlisted}
+            unlisted = {text: value for text in self.unlisted if (value := self.known[text]) is not None}
             found += remarks_on(filter(None, map(str, self.seen)), unlisted, f"the field {self.name}")
         return found
 

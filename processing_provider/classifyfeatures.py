@@ -192,7 +192,8 @@ class ClassifyFeatures(WorkerAlgorithm):
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
-        count = Count()
+        count, sink = Count(), output.sink
+        assert sink is not None  # it is open
         known = {answer.GetFID() for answer in answers}  # to ask for one that is not there is an error
         for feature in self._source.getFeatures(QgsFeatureRequest(), unchecked):
             number = feature.id()
@@ -209,6 +210,6 @@ class ClassifyFeatures(WorkerAlgorithm):
             written = QgsFeature(fields)
             written.setGeometry(feature.geometry())
             written.setAttributes([*feature.attributes(), *values])
-            if not output.sink.addFeature(written, QgsFeatureSink.Flag.FastInsert):
-                raise QgsProcessingException(self.writeFeatureError(output.sink, self._given, "OUTPUT"))
+            if not sink.addFeature(written, QgsFeatureSink.Flag.FastInsert):
+                raise QgsProcessingException(self.writeFeatureError(sink, self._given, "OUTPUT"))
         return count

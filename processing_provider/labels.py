@@ -209,7 +209,8 @@ class LabelRasters:
         become = mapping.for_rasters()
         shown = raster_classes(self.shown, context)
         classes = []
-        for value in sorted(({become.get(row[0], row[0]) for row in shown} | set(become.values())) - {None}):
+        values = {become.get(row[0], row[0]) for row in shown} | set(become.values())
+        for value in sorted(value for value in values if value is not None):
             parts = [row for row in shown if become.get(row[0], row[0]) == value]
             name, color = mapping.style_of(value)
             name = name or together(row[1] for row in parts)

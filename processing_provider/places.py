@@ -125,7 +125,8 @@ def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
     for output, wished in outputs.items():
         for name, there in inputs.items():
             if wished.overwrites(there):
-                relation = "is" if is_same(wished.path, there.path) else "holds"
+                same = wished.path and there.path and is_same(wished.path, there.path)
+                relation = "is" if same else "holds"
                 raise InputError(
                     f"{output} {wished.path} {relation} the file that {name} is read from, which would be lost.",
                     "Give the result another name.",

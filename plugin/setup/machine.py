@@ -9,7 +9,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
+
+from ..children import WINDOWS, no_console
 
 NVIDIA_SMI_SECONDS = 15  # a card that sleeps takes a few
 WINDOWS_NVIDIA_SMI = Path(r"C:\Windows\System32\nvidia-smi.exe")
@@ -53,7 +55,7 @@ def look_at_machine() -> Machine:
 def find_gpu() -> Optional[Gpu]:
     """The newest NVIDIA card of this computer; None where there is none, or its driver is not installed."""
     tool = shutil.which("nvidia-smi")
-    if tool is None and sys.platform == "win32" and WINDOWS_NVIDIA_SMI.is_file():
+    if tool is None and WINDOWS and WINDOWS_NVIDIA_SMI.is_file():
         tool = str(WINDOWS_NVIDIA_SMI)
     if tool is None:
         return None
@@ -93,11 +95,10 @@ def _first_line(command: list[str]) -> str:
 
 def _output(command: list[str]) -> Optional[str]:
     """What a command prints; None where it is not there, fails or takes long."""
-    hidden: dict[str, Any] = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
-            timeout=NVIDIA_SMI_SECONDS, **hidden,
+            timeout=NVIDIA_SMI_SECONDS, **no_console(),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None

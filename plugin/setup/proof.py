@@ -45,15 +45,16 @@ def train_a_step(device: str) -> None:
     """One step of a small network on a device."""
     import torch
 
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
-                                  torch.nn.Conv2d(8, 2, 1)).to(device)  # fmt: skip
+    first = torch.nn.Conv2d(3, 8, 3, padding=1)
+    last = torch.nn.Conv2d(8, 2, 1)
+    network = torch.nn.Sequential(first, torch.nn.BatchNorm2d(8), torch.nn.ReLU(), last).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     images, targets = torch.rand(4, 3, 32, 32, device=device), torch.randint(0, 2, (4, 32, 32), device=device)
-    before = network[0].weight.detach().clone()
+    before = first.weight.detach().clone()
     loss = torch.nn.functional.cross_entropy(network(images), targets)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    if not torch.isfinite(loss).item() or torch.equal(before, network[0].weight):
+    if not torch.isfinite(loss).item() or torch.equal(before, first.weight):
         raise RuntimeError(f"a training step on {device} changed nothing")
 
 

@@ -7,13 +7,13 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Optional
 
+from ..children import WINDOWS, own_group
 from ..engine.errors import Cancelled, ResourceError
 from ..engine.events import Reporter
 from .troubles import Trouble, find_trouble
@@ -25,7 +25,6 @@ WAITS = (3.0, 15.0)  # seconds before a second and a third try, where that may h
 TAIL = 40  # lines that are searched for the reason
 PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")
 DOWNLOADING = re.compile(r"^\s*(Downloading|Progress|Obtaining|Collecting|Looking in)\b")
-WINDOWS = sys.platform == "win32"
 
 
 class InstallerFailed(ResourceError):
@@ -160,10 +159,3 @@ def stop(process: subprocess.Popen[Any]) -> None:
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def own_group() -> dict[str, Any]:
-    """Put a child into a group of its own, that can be stopped whole; on Windows without a console window."""
-    if WINDOWS:
-        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
