@@ -24,23 +24,24 @@ class _Wishes:
 
 
 @contextmanager
-def limited_cache(readers: Iterable[RasterReader], rows: int) -> Iterator[None]:
+def limited_cache(readers: Iterable[RasterReader], rows: int, largest: int | None = None) -> Iterator[None]:
     """Bound GDAL's cache of blocks while rasters are read; by default it takes a twentieth of the machine's memory.
 
     Args:
         readers: The rasters.
         rows: How many rows a window has at most.
+        largest: What may be kept, where the process is ours; None = `LARGEST`, and no more than it is set to.
     """
-    needed = min(LARGEST, max([SMALLEST, *(reader.cache_bytes(rows) for reader in readers)]))
+    needed = max([SMALLEST, *(reader.cache_bytes(rows) for reader in readers)])
     with _Wishes.lock:
         if not _Wishes.wanted:
             _Wishes.before = gdal.GetCacheMax()
+        needed = min(needed, min(LARGEST, _Wishes.before) if largest is None else largest)
         _Wishes.wanted.append(needed)
-        gdal.SetCacheMax(min(_Wishes.before, max(_Wishes.wanted)))
+        gdal.SetCacheMax(max(_Wishes.wanted))
     try:
         yield
     finally:
         with _Wishes.lock:
             _Wishes.wanted.remove(needed)
-            wanted = min(_Wishes.before, max(_Wishes.wanted)) if _Wishes.wanted else _Wishes.before
-            gdal.SetCacheMax(wanted)
+            gdal.SetCacheMax(max(_Wishes.wanted, default=_Wishes.before))

@@ -288,7 +288,8 @@ class RasterReader:
             return VIRTUAL_CACHE
         if self.dataset.GetRasterBand(self._bands[0]).GetBlockSize()[0] < self.info.grid.width:
             return 0
-        return int(1.5 * self.info.grid.width * rows * len(self._bands) * self.info.dtype.itemsize)
+        # Where pixels hold all bands together, GDAL keeps those that are not asked for as well.
+        return int(1.5 * self.info.grid.width * rows * self.dataset.RasterCount * self.info.dtype.itemsize)
 
 
 def _unless_all(shown: np.ndarray) -> Optional[np.ndarray]:

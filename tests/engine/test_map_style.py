@@ -12,6 +12,7 @@ from synthetic import write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.drafts import hidden_folder
+from plugin.engine.mapping.pipeline import finish
 from plugin.engine.mapping.writer import ClassRaster
 from plugin.engine.raster_io import RasterReader
 from plugin.engine.windows import Window
@@ -22,11 +23,10 @@ CLASSES = ClassTable.from_rows([(1, 'water & "ice"', "#3366cc"), (4, "Wälder", 
 def write(folder: Path, classes: ClassTable) -> gdal.Dataset:
     """A map of 40 × 60 pixels; its lower half is never written."""
     info = RasterReader(write_raster(folder / "image.tif", np.zeros((60, 40), np.uint8))).info
-    target = ClassRaster(str(folder / "map.tif"), info, info.grid.window, classes, 32)
-    target.write_indices(Window(0, 0, 40, 30), np.repeat([[0, 1]], 30, 0).repeat(20, 1).astype(np.uint8))
+    target = ClassRaster(str(folder / "map.tif"), info, info.grid.window, classes, 32, np.asarray)
+    target.write_tile(Window(0, 0, 40, 30), None, np.repeat([[0, 1]], 30, 0).repeat(20, 1).astype(np.uint8))
     assert not (folder / "map.tif").exists()
-    target.finish(np.array([600, 600]))
-    target.publish()
+    finish([target])
     target.draft.close()
     assert not hidden_folder(folder / "map.tif").exists()
     return gdal.Open(str(folder / "map.tif"))

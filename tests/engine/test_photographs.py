@@ -65,8 +65,9 @@ def test_a_photograph_is_seen_as_it_is_to_be_turned(tmp_path: Path, orientation:
     facts = look_at(path)
     assert (facts.height, facts.width) == shown.shape[1:]
     assert close(read_image(facts, 1, np.dtype(np.uint8)), shown)
-    got = PhotographReader(str(tmp_path), header(1, chip_size=32), ()).read([path])
-    assert close(got.data[0], square(shown, 32)) and not got.failures
+    reader = PhotographReader(str(tmp_path), header(1, chip_size=32), ())
+    got = reader.read([path])
+    assert got is not None and close(got.data[0], square(shown, 32)) and not reader.remarks.failures
 
 
 def test_the_import_writes_photographs_upright(tmp_path: Path) -> None:
@@ -146,7 +147,8 @@ def test_half_a_photograph_is_told_and_left_out(tmp_path: Path, length: str | in
     write_photo(tmp_path / "photos/whole.jpg", data)
     reader = PhotographReader(str(tmp_path / "photos"), header(3), ())
     got = reader.read(sorted((tmp_path / "photos").iterdir()))
-    assert got.names == ["whole.jpg"] and len(got.failures) == 1 and "half.jpg" in got.failures[0]
+    failures = reader.remarks.failures
+    assert got is not None and got.names == ["whole.jpg"] and len(failures) == 1 and "half.jpg" in failures[0]
     assert gdal.GetThreadLocalConfigOption(STRICT_JPEG) is None and gdal.GetConfigOption(STRICT_JPEG) is None
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugin.engine.mapping.tiling import block_size, plan_batches, plan_tiles, round_tile_size, with_halo
+from plugin.engine.mapping.tiling import block_size, plan_tiles, round_tile_size, with_halo
 from plugin.engine.models.networks import STRIDE
-from plugin.engine.windows import Window
+from plugin.engine.windows import Window, tiles
 
 areas = st.builds(Window, st.integers(0, 300), st.integers(0, 300), st.integers(1, 900), st.integers(1, 900))
 
@@ -20,20 +20,15 @@ def test_batches_cover_every_pixel_once_and_hold_tiles_of_one_size(
 ) -> None:
     seen = np.zeros((area.height, area.width), np.uint8)
     tile_size = round_tile_size(tile_size)
-    for batch in plan_batches(plan_tiles(area, tile_size, lambda core: with_halo(core, halo)), batch_size):
-        assert 1 <= len(batch) <= batch_size
-        assert len({(tile.slices, tile.outer[2:]) for tile in map(_with_plain_slices, batch)}) == 1
-        for tile in batch:
-            seen[tile.core.slices_in(area)] += 1
-            assert tile.outer.intersection(tile.core.expanded(halo)) == tile.core.expanded(halo)
-            assert all(number % STRIDE == 0 for number in tile.outer)
+    for unit in plan_tiles(tiles(area, tile_size), lambda core: with_halo(core, halo), batch_size):
+        assert 1 <= len(unit.tiles) <= batch_size
+        assert len(unit) == sum(core.width * core.height for core, _ in unit.tiles)
+        assert len({(str(core.slices_in(outer)), outer[2:]) for core, outer in unit.tiles}) == 1
+        for core, outer in unit.tiles:
+            seen[core.slices_in(area)] += 1
+            assert outer.intersection(core.expanded(halo)) == core.expanded(halo)
+            assert all(number % STRIDE == 0 for number in outer)
     assert (seen == 1).all()
-
-
-class _with_plain_slices:  # slices cannot be members of a set
-    def __init__(self, tile: object) -> None:
-        self.outer = tile.outer  # type: ignore[attr-defined]
-        self.slices = str(tile.slices)  # type: ignore[attr-defined]
 
 
 def test_tiles_are_whole_blocks_so_that_none_is_compressed_twice() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from osgeo import gdal, ogr
 
+from plugin.engine.mapping.pipeline import finish
 from plugin.engine.mapping.tables import Table
 from plugin.engine.vector_files import INTEGER, NUMBER, TEXT, Field, create_vector_file, keeps_style
 
@@ -61,8 +62,7 @@ def test_a_list_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with Table(str(tmp_path / "t.csv"), "list", FIELDS) as table:
         table.add(ROWS)
-        table.close()
-        table.publish()
+        finish([table])
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 

@@ -19,8 +19,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import ARCHITECTURES, ENCODERS, ActivationMapsConfig, SegmentRasterConfig
 from plugin.engine.mapping import segment
 from plugin.engine.mapping.activation import activation_maps
-from plugin.engine.mapping.network_tiles import spacing
-from plugin.engine.mapping.taps import Tap
+from plugin.engine.mapping.taps import Tap, spacing
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import load_model, save_model
@@ -191,7 +190,7 @@ def test_windows_are_of_the_chips_size_whatever_the_tile(
         monkeypatch.setattr(
             segment, "load_model", lambda path, used=network: (used, header(chip_size=size, whole_window=True))
         )
-        monkeypatch.setattr("plugin.engine.mapping.predictor.WINDOWS_ACROSS", 1)  # so that there are several tiles
+        monkeypatch.setattr("plugin.engine.mapping.segment.WINDOWS_ACROSS", 1)  # so that there are several tiles
         values, shares, _ = map_raster(tmp_path, image, **settings)
         assert network.sizes == {(size, size)}
         assert np.abs(shares - wanted).max() < 1e-5

@@ -13,7 +13,7 @@ from ..models.header import ModelHeader, read_header
 from ..models.model_file import load_classifier, load_model
 from ..models.networks import Segmenter
 from ..models.tasks import CLASSIFIER_TASKS
-from .activation_rasters import ActivationRaster
+from .activation_rasters import write_activation
 from .early_checks import check_activation, find_class
 from .filters import write_filters
 from .overlays import write_overlays
@@ -50,7 +50,7 @@ def activation_maps(config: ActivationMapsConfig, reporter: Reporter) -> dict[st
             result["pictures"] = config.pictures
         else:
             target = find_class(header, config.target_class) if config.kind == "class_activation" else None
-            result["channels"] = ActivationRaster(config, tap, header, target, reporter).write()
+            result["channels"] = write_activation(config, tap, header, target, reporter)
             result["output"] = config.output
     seconds = time.monotonic() - begun
     reporter.log(f"Done in {readable_time(seconds)}.")

@@ -79,6 +79,41 @@ class Answers:
         return [kinds[0].value, kinds[0].name, shares[shown[0]], *shares]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a network says of some chips."""
+
+    shares: np.ndarray  # (n, C) probabilities of those of which it says something
+    known: np.ndarray  # bool in the shape of what was asked, (N,) chips or (N, rows, cols) steps; true for these
+    lost: int  # of which the network gave no numbers
+
+    def laid_out(self, values: np.ndarray, nothing: float) -> np.ndarray:
+        """(n,) or (n, K) values of the known → (N, …) or (N, K, …), with `nothing` elsewhere."""
+        count, *place = self.known.shape
+        found = np.full((count, *values.shape[1:], *place), nothing, values.dtype)
+        (found if values.ndim == 1 else np.moveaxis(found, 1, -1))[self.known] = values
+        return found
+
+
+class Tally:
+    """A sink of answers that counts them."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.counts = np.zeros(len(answers.classes), np.int64)  # of each class
+        self.answered = self.unanswered = 0
+
+    def take(self, found: Answered) -> Answered:
+        """As `Sink.take`."""
+        return found
+
+    def write(self, _work: object, found: Answered) -> None:
+        """As `Sink.write`."""
+        self.counts += self.answers.members(found.shares).sum(axis=0)
+        self.answered += len(found.shares)
+        self.unanswered += found.lost
+
+
 def has_numbers(probabilities: np.ndarray) -> np.ndarray:
     """(N, C) probabilities → (N,) bool, false where the network broke down and gave none."""
     found: np.ndarray = np.isfinite(probabilities).all(axis=1)

@@ -193,7 +193,7 @@ def _norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[torch.Tensor], t
 
 
 class SharedEvaluator:
-    """Chips at every `stride` pixels of a block, with shared work done once; see `chip_predictor.Evaluator`.
+    """Chips at every `stride` pixels of a block, with shared work done once; see `evaluation.StepSource`.
 
     Args:
         layers: Of the network, from `layers_of`; on the device of the blocks.
@@ -208,7 +208,15 @@ class SharedEvaluator:
 
     @torch.inference_mode()
     def logits(self, block: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
-        """As `Evaluator.logits`; all are calculated, so it pays where most are wanted."""
+        """The logits of some chips; all are calculated, so it pays where most are wanted.
+
+        Args:
+            block: (B, h, w) normalised; chip (row, col) begins at row · stride and col · stride.
+            wanted: (rows, cols) bool.
+
+        Returns:
+            (n, C), in the order in which `wanted` is true, row by row.
+        """
         maps: dict[Key, torch.Tensor] = {(INNER, INNER): block}
         for number, layer in enumerate(self.layers):
             below, axis = self.axes[number], self.axes[number + 1]

@@ -1,41 +1,105 @@
-"""How the chips of a block go through the network: one by one, or with the work they share done once."""
+"""How chips go through a classifier: one by one, or with the work they share done once.
+
+N chips, B bands, S the chip size, C classes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
+import numpy as np
 import torch
 
 from ..events import Reporter
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader
+from ..models.normalisation import Normaliser
 from ..windows import Window
-from .chip_predictor import ChipPredictor, WindowEvaluator
+from .answers import Answered, Answers, has_numbers
 from .dense import SharedEvaluator, is_worthwhile, layers_of, saving
-from .step_reader import StepBlock
+from .pipeline import Advance
+from .reading import Batch, Images
+from .sources import normalised
 from .steps import Steps, block_side
 
 # A block covers about so many pixels a side, and what is calculated at once for it fits into so many numbers.
 BLOCK_PIXELS = 1024
 VALUES_AT_ONCE = 64_000_000
+# Chips of one block that wait on the device for their batch, in values; what is not there yet is cut when needed.
+WAITING_VALUES = 16_000_000
 
 
-class Evaluation:
-    """The logits of a block's chips, in the way that is quicker for it."""
+class ChipPredictor:
+    """Chips → logits, on a device.
+
+    Args:
+        network: In evaluation mode.
+        header: Of its model file.
+        device: Where to calculate.
+        batch_size: Chips at once.
+    """
+
+    def __init__(self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalise = Normaliser(header.mean, header.std, device)
+
+    def values(self, chips: Images, advance: Advance) -> torch.Tensor:
+        """(N, C) logits."""
+        return self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
+
+    @torch.inference_mode()
+    def logits(self, chips: torch.Tensor, advance: Callable[[int], object]) -> torch.Tensor:
+        """(N, B, S, S) normalised bands → (N, C) logits, batch by batch; `advance` is told how many are done."""
+        found = []
+        for batch in torch.split(chips, self.batch_size):
+            found.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float())
+            advance(len(batch))
+        return torch.cat(found)
+
+
+class StepSource:
+    """A `Source` of a value a step: what a classifier says of the step's chip.
+
+    Args:
+        predictor: The classifier.
+        steps: Where chips lie.
+        shared: Does the work that chips share once; None where they share none, or that would not be quicker.
+    """
 
     def __init__(self, predictor: ChipPredictor, steps: Steps, shared: SharedEvaluator | None) -> None:
-        self.predictor, self.shared = predictor, shared
-        self.single = WindowEvaluator(predictor, steps.chip_size, steps.stride)
+        self.predictor, self.steps, self.shared = predictor, steps, shared
 
-    def logits(self, block: StepBlock) -> torch.Tensor:
-        """(n, C) of the wanted chips."""
-        pixels = self.predictor.normalised(block.data, block.missing)
-        share = float(block.wanted.mean())
-        if self.shared is not None and share * saving(self.shared, max(block.wanted.shape)) > 1:
-            logits = self.shared.logits(pixels, block.wanted)
-            self.predictor.advance(len(logits))
-            return logits
-        return self.single.logits(pixels, block.wanted)
+    def outer(self, core: Window) -> Window:
+        """As `Source.outer`."""
+        return self.steps.chips(core)
+
+    @torch.inference_mode()
+    def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
+        """As `Source.values`, of one block: (1, C, rows, cols) logits, of the wanted steps only."""
+        block, wanted = normalised(batch, self.predictor.normalise)[0], batch.asked[0]
+        if self.shared is not None and float(wanted.mean()) * saving(self.shared, max(wanted.shape)) > 1:
+            logits = self.shared.logits(block, wanted)
+            advance(1)
+        else:
+            logits = self._one_by_one(block, wanted, advance)
+        found = logits.new_full((*wanted.shape, logits.shape[1]), torch.nan)
+        found[torch.from_numpy(wanted).to(logits.device)] = logits
+        return found.permute(2, 0, 1)[None]
+
+    def _one_by_one(self, block: torch.Tensor, wanted: np.ndarray, advance: Advance) -> torch.Tensor:
+        """(n, C) logits of the wanted chips in a (B, h, w) block, row by row."""
+        size, stride = self.steps.chip_size, self.steps.stride
+        # A view: chip (row, col) at [:, row, col].
+        every = block.unfold(1, size, stride).unfold(2, size, stride).permute(1, 2, 0, 3, 4)
+        rows, cols = (torch.from_numpy(axis).to(block.device) for axis in np.nonzero(wanted))
+        some = max(self.predictor.batch_size, WAITING_VALUES // (len(block) * size * size))
+        places = zip(torch.split(rows, some), torch.split(cols, some))
+        return torch.cat(
+            [self.predictor.logits(every[row, col], lambda count: advance(count / len(rows))) for row, col in places]
+        )
 
 
 def choose_evaluation(
@@ -73,3 +137,28 @@ def choose_evaluation(
         "chip, with the same result."
     )
     return tried, shared
+
+
+Chips = TypeVar("Chips", bound=Images)
+
+
+def answering(
+    logits: Callable[[Chips, Advance], torch.Tensor], answers: Answers
+) -> Callable[[Chips, Advance], Answered]:
+    """What tells the answers from logits, (N, C) of chips or (N, C, rows, cols) of steps."""
+    return lambda work, advance: answered(logits(work, advance), work.asked, answers)
+
+
+def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answered:
+    """(N, C, …) logits, and (N, …) bool, which of them count → what they say."""
+    shares = probabilities(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers.several)
+    numbers = has_numbers(shares)
+    known = asked.copy()
+    known[asked] = numbers
+    return Answered(shares[numbers], known, int(np.count_nonzero(~numbers)))
+
+
+def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:
+    """(N, C) logits → (N, C) float32: shares that sum to 1, or the probability of each class for itself."""
+    found: np.ndarray = (logits.sigmoid() if several else logits.softmax(1)).cpu().numpy()
+    return found

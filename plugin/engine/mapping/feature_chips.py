@@ -13,20 +13,17 @@ from ..chips.placement import Spots
 from ..chips.sampling import is_slice, sample_image
 from ..raster_io import RasterReader, missing_values
 from ..windows import Window
-from .reading import COMPACT_TYPES, explain_reading
+from .reading import COMPACT_TYPES, Images, explain_reading
 
 # Wider chips are averaged to about this before they are sampled: memory must not grow with a polygon.
 LARGEST_SIDE = 2048
 
 
 @dataclass(frozen=True)
-class FeatureChips:
+class FeatureChips(Images):
     """Chips of some features."""
 
     ids: np.ndarray  # (N,)
-    data: np.ndarray  # (N, B, S, S)
-    missing: np.ndarray  # bool of that shape
-    empty: int  # features beside these, whose chips show no data
 
 
 class FeatureChipReader:
@@ -43,9 +40,10 @@ class FeatureChipReader:
         self, raster: RasterReader, nodata: tuple[float | None, ...], file: FeatureFile | None, size: int
     ) -> None:
         self.raster, self.nodata, self.file, self.size = raster, nodata, file, size
+        self.empty = 0  # features that were read, and whose chips show no data
 
-    def read(self, spots: Spots) -> FeatureChips:
-        """Read the chips at some spots.
+    def read(self, spots: Spots) -> FeatureChips | None:
+        """Read the chips at some spots that show data; None where there are none.
 
         Raises:
             InputError: The raster cannot be read.
@@ -58,10 +56,8 @@ class FeatureChipReader:
             ids.append(int(spots.features[place]))
             images.append(data)
             gaps.append(missing)
-        empty = len(spots) - len(ids)
-        if not ids:
-            return FeatureChips(np.empty(0, np.int64), np.empty(0), np.empty(0, bool), empty)
-        return FeatureChips(np.array(ids), np.stack(images), np.stack(gaps), empty)
+        self.empty += len(spots) - len(ids)
+        return FeatureChips(np.stack(images), np.stack(gaps), np.array(ids)) if ids else None
 
     def _chip(self, spots: Spots, place: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """(B, S, S) values, and bool where they are missing."""

@@ -18,16 +18,16 @@ from ..events import Reporter, Stage
 from ..files import check_names
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
-from ..raster_io import RasterReader, crs_text
-from ..training.device import choose_device, describe_device, explain_memory
-from .answers import Answers, has_numbers, known_answers
-from .checks import bands_text, compare_with_training, nodata_values, open_for
-from .chip_predictor import ChipPredictor, probabilities
-from .feature_chips import FeatureChipReader
+from ..raster_io import crs_text
+from ..windows import Grid
+from .answers import Answered, Answers, Tally, known_answers
+from .checks import bands_text
+from .evaluation import ChipPredictor, answering
+from .feature_chips import FeatureChipReader, FeatureChips
+from .opening import open_for_mapping
 from .outcome import number_of, tell_answers, tell_unanswered
-from .outputs import limit_cache
-from .pipeline import read_ahead, reading_thread
-from .tables import Table
+from .pipeline import finish, run
+from .tables import AnswerTable
 
 FEATURE_LAYER, ANSWER_LAYER = "features", "answers"
 ROW_BYTES = 100
@@ -73,97 +73,69 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
         ResourceError: The table cannot be written, the device is not there, or memory is not enough.
         Cancelled: The user asked for the end, or is gone.
     """
-    return _Job(config, reporter).run()
+    begun = time.monotonic()
+    check_names({"OUTPUT": config.output}, {".gpkg": "a GeoPackage"})
+    network, header = load_classifier(config.model)
+    answers, layout, size = Answers.of(header, config.threshold), Layout.of(config, header), header.chip_size
+    opened = open_for_mapping(config, header, {}, reporter)
+    info = opened.info
+    spots = _spots(config, info.grid, layout, size, reporter)
+    check_writable(config.output, len(spots) * (ROW_BYTES + 10 * len(header.classes)))
+    reporter.log(
+        f"Classifying {number_of(len(spots), 'feature')} on {info.path} ({info.size_text} in {crs_text(info.crs)}) "
+        f"with {header.architecture} on {opened.device_text}: {layout}, {size} × {size} pixels."
+    )
+    reporter.log(known_answers(header, config.threshold))
+    blackened = FeatureFile(config.features, FEATURE_LAYER, info.grid) if layout.blacken else None
+    reader = FeatureChipReader(opened.raster, opened.nodata, blackened, size)
+    predictor = ChipPredictor(network, header, opened.device, config.batch_size)
+    stage = Stage(reporter, len(spots), "Classifying")
+    doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
+    with _FeatureTable(config.output, ANSWER_LAYER, answers) as table:
+        tally = Tally(answers)
+        with opened.at_work(NEIGHBOURHOOD + size, doing, "Halve BATCH_SIZE."):
+            run(
+                _batches(spots, config.batch_size), reader.read, answering(predictor.values, answers), [tally, table],
+                stage,
+            )  # fmt: skip
+        tell_unanswered(reporter, "feature", tally.unanswered, tally.answered)
+        if not tally.answered:
+            raise InputError(
+                f"None of the {len(spots)} features lies where {config.input} has data.",
+                "Check that both belong together, and the raster's nodata value.",
+            )
+        finish([table])
+    if reader.empty:
+        reporter.log(f"Without data in the raster, and so without a class: {number_of(reader.empty, 'feature')}.")
+    seconds = time.monotonic() - begun
+    tell_answers(reporter, "feature", tally.answered, seconds, answers, tally.counts)
+    return {
+        "output": config.output,
+        "several": answers.several,
+        "classes": [
+            {"value": kind.value, "name": kind.name, "count": count}
+            for kind, count in zip(header.classes.classes, tally.counts.tolist())
+        ],
+        "answered": tally.answered,
+        "unanswered": reader.empty + tally.unanswered,
+        "seconds": seconds,
+    }
 
 
-class _Job:
-    """A layer of features on its way through a classifier."""
+class _FeatureTable(AnswerTable):
+    """A row a feature, by its id."""
 
-    def __init__(self, config: ClassifyFeaturesConfig, reporter: Reporter) -> None:
-        self.config, self.reporter = config, reporter
-        self.begun = time.monotonic()
-        self.unanswered = 0  # features for which the network gives no numbers
-        check_names({"OUTPUT": config.output}, {".gpkg": "a GeoPackage"})
-        self.network, self.header = load_classifier(config.model)
-        self.answers = Answers.of(self.header, config.threshold)
-        self.layout = Layout.of(config, self.header)
-        self.raster = open_for(self.header, config.input, config.input_crs, config.bands, reporter)
-        self.spots = _spots(config, self.raster, self.layout, self.header.chip_size, reporter)
-        check_writable(config.output, len(self.spots) * (ROW_BYTES + 10 * len(self.header.classes)))
-        compare_with_training(self.raster, self.raster.info.grid.window, self.header, reporter)
-        self.device = choose_device(config.device, reporter)
-
-    def run(self) -> dict[str, Any]:
-        """Classify all features."""
-        config, header, reporter, info = self.config, self.header, self.reporter, self.raster.info
-        size = header.chip_size
-        reporter.log(
-            f"Classifying {number_of(len(self.spots), 'feature')} on {info.path} ({info.size_text} in "
-            f"{crs_text(info.crs)}) with {header.architecture} on {describe_device(self.device)}: {self.layout}, "
-            f"{size} × {size} pixels."
-        )
-        reporter.log(known_answers(header, config.threshold))
-        limit_cache(self.raster, NEIGHBOURHOOD + size)
-        with Table(config.output, ANSWER_LAYER, self.answers.fields()) as table:
-            counts, empty = self._fill(table)
-            answered = table.count
-            tell_unanswered(reporter, "feature", self.unanswered, answered)
-            if not answered:
-                raise InputError(
-                    f"None of the {len(self.spots)} features lies where {config.input} has data.",
-                    "Check that both belong together, and the raster's nodata value.",
-                )
-            table.close()
-            table.publish()
-        if empty:
-            reporter.log(f"Without data in the raster, and so without a class: {number_of(empty, 'feature')}.")
-        seconds = time.monotonic() - self.begun
-        tell_answers(reporter, "feature", answered, seconds, self.answers, counts)
-        return {
-            "output": config.output,
-            "several": self.answers.several,
-            "classes": [
-                {"value": kind.value, "name": kind.name, "count": count}
-                for kind, count in zip(header.classes.classes, counts.tolist())
-            ],
-            "answered": answered,
-            "unanswered": empty + self.unanswered,
-            "seconds": seconds,
-        }
-
-    def _fill(self, table: Table) -> tuple[np.ndarray, int]:
-        """Write all answers; gives the (C,) features of each class, and how many have no data."""
-        config, header, info = self.config, self.header, self.raster.info
-        blackened = FeatureFile(config.features, FEATURE_LAYER, info.grid) if self.layout.blacken else None
-        reader = FeatureChipReader(self.raster, nodata_values(info, header), blackened, header.chip_size)
-        stage = Stage(self.reporter, len(self.spots), "Classifying")
-        predictor = ChipPredictor(self.network, header, self.device, config.batch_size, stage.advance)
-        counts, empty = np.zeros(len(self.answers.classes), np.int64), 0
-        doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels in "
-        doing += bands_text(len(header.band_names))
-        with explain_memory(self.device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
-            for chips in read_ahead(thread, reader.read, _batches(self.spots, config.batch_size)):
-                if len(chips.ids):
-                    pixels = predictor.normalised(chips.data, chips.missing)
-                    shares = probabilities(predictor.logits(pixels), self.answers.several)
-                    known = has_numbers(shares)
-                    self.unanswered += int(np.count_nonzero(~known))
-                    counts += self.answers.members(shares[known]).sum(axis=0)
-                    table.add(self.answers.rows(shares[known]), ids=chips.ids[known].tolist())
-                empty += chips.empty
-                stage.advance(chips.empty)
-        return counts, empty
+    def write(self, chips: FeatureChips, found: Answered) -> None:
+        """As `Sink.write`."""
+        self.add(self.answers.rows(found.shares), ids=chips.ids[found.known].tolist())
 
 
-def _spots(
-    config: ClassifyFeaturesConfig, raster: RasterReader, layout: Layout, size: int, reporter: Reporter
-) -> Spots:
+def _spots(config: ClassifyFeaturesConfig, grid: Grid, layout: Layout, size: int, reporter: Reporter) -> Spots:
     """Where the chips lie, neighbours next to each other.
 
     Raises:
         InputError: No feature lies on the raster.
     """
-    grid = raster.info.grid
     features = FeatureFile(config.features, FEATURE_LAYER, grid).features(grid.window)
     if not len(features.ids):
         raise InputError(

@@ -1,11 +1,9 @@
-"""What jobs of mapping check of the names they are given, and how much of a raster GDAL keeps for them."""
+"""What jobs of mapping check of the names they are given."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from osgeo import gdal
 
 from ..errors import InputError
 from ..files import check_kept, check_names
@@ -14,9 +12,6 @@ from ..raster_io import RasterReader
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
 # Layers that QGIS draws in the style beside them.
 STYLED = (".shp", ".gpkg", ".geojson", ".csv", ".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".jpg")
-# What GDAL may keep of blocks. A raster in strips is read across its whole width for each tile, so the next tile of
-# the row should find them again; beyond the limit they are read anew, and memory stays what it is.
-CACHE_BYTES, LARGEST_CACHE_BYTES = 128 * 2**20, 2**30
 
 
 def check_rasters(outputs: Mapping[str, str | None]) -> None:
@@ -46,13 +41,3 @@ def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, mod
     # A virtual one may not know the raster below, or give a text for it, which is no file.
     files = [raster.info.path, *(raster.dataset.GetFileList() or [])]
     check_kept(outputs, {"the raster to be mapped": files, "the model file": [model]})
-
-
-def limit_cache(raster: RasterReader, rows: int) -> None:
-    """Let GDAL keep one row of tiles of a raster in strips, within limits; for one in blocks a little is enough."""
-    info = raster.info
-    needed = 0
-    if raster.dataset.GetRasterBand(1).GetBlockSize()[0] == info.grid.width:
-        needed = int(1.5 * info.grid.width * rows * raster.dataset.RasterCount * info.dtype.itemsize)
-    gdal.SetCacheMax(min(max(needed, CACHE_BYTES), LARGEST_CACHE_BYTES))
-    gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")

@@ -14,20 +14,21 @@ from matplotlib import image as pictures
 from ..assessment.pictures import between, stretch, visible_bands
 from ..config import ActivationMapsConfig
 from ..drafts import check_writable, claim, publish
-from ..errors import InputError, ResourceError
+from ..errors import ResourceError
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
 from ..training.device import choose_device, describe_device, explain_memory
 from ..vector_files import TEXT, Field
-from .answers import MULTILABEL, Answers, has_numbers
-from .chip_predictor import probabilities
+from .answers import Answered, Answers
 from .early_checks import find_class
+from .evaluation import answered
 from .grad_cam import chip_activation, enlarged
 from .outcome import tell_unanswered
 from .photograph_files import photographs_in
-from .photographs import FILE_FIELD, PhotographReader, Photographs, Remarks, chunks
-from .pipeline import read_ahead, reading_thread
+from .photographs import FILE_FIELD, PhotographReader, Photographs, chunks
+from .pipeline import Advance, finish, run
+from .sources import normalised
 from .tables import Table
 from .taps import Tap
 
@@ -64,52 +65,66 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         f"Activation of {what} at {tap.title} of {header.architecture} in {len(paths):,} photographs, on "
         f"{describe_device(device)}."
     )
-    remarks, written, unanswered = Remarks(header), 0, 0
     size = header.chip_size
     doing = f"{config.batch_size} chips of {size} × {size} pixels"
+    stage = Stage(reporter, len(paths), "Drawing")
+
+    def look(some: Photographs, advance: Advance) -> _Seen:
+        heat, logits = _activation(tap, normalise, some, target)
+        advance(1)
+        return heat, answered(logits, some.asked, answers)
+
     with building_pictures(config.pictures) as folder:
+        with _Pictures(folder, answers, header, target) as pictures:
+            with explain_memory(device, doing, "Halve BATCH_SIZE."):
+                run(chunks(paths, config.batch_size), reader.read, look, [pictures], stage)
+            finish([pictures])
+        reader.remarks.tell(reporter)
+        tell_unanswered(reporter, "photograph", pictures.unanswered, pictures.count)
+        if not pictures.count:
+            raise reader.remarks.none_left(config.input_folder, len(paths))
+    reporter.log(f"{pictures.count:,} pictures, and {TABLE_NAME} with what the network says of each.")
+
+
+# (N, S, S) activations from 0 to 1, and what the network says of the photographs.
+_Seen = tuple[np.ndarray, Answered]
+
+
+class _Pictures(Table):
+    """A sink of pictures, and a table with a row for each."""
+
+    def __init__(self, folder: Path, answers: Answers, header: ModelHeader, target: int | None) -> None:
         fields = [FILE_FIELD, PICTURE_FIELD, SHOWN_FIELD, *answers.fields()]
-        with Table(str(folder / TABLE_NAME), LAYER, fields) as table:
-            stage = Stage(reporter, len(paths), "Drawing")
-            with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
-                for some in read_ahead(thread, reader.read, chunks(paths, config.batch_size)):
-                    remarks.add(some)
-                    if some.names:
-                        heat, logits = _activation(tap, normalise, some, target)
-                        shares = probabilities(logits, header.task == MULTILABEL)
-                        seen = np.full(len(shares), target) if target is not None else shares.argmax(axis=1)
-                        rows = answers.rows(np.nan_to_num(shares))
-                        known = has_numbers(shares)
-                        unanswered += int(np.count_nonzero(~known))
-                        for place in np.flatnonzero(known).tolist():
-                            name = some.names[place]
-                            picture = f"{name}.png"
-                            save_picture(folder / picture, _beside(some, place, heat[place], header))
-                            table.add([[name, picture, header.classes.names[seen[place]], *rows[place]]])
-                            written += 1
-                    stage.advance(len(some.names) + len(some.failures))
-            table.close()
-            table.publish()
-        remarks.tell(reporter)
-        tell_unanswered(reporter, "photograph", unanswered, written)
-        if not written:
-            raise InputError(
-                f"None of the {len(paths)} images in {config.input_folder} can be used: {remarks.failures[0]}",
-                "Choose a folder of whole images with the bands of the model.",
-            )
-    reporter.log(f"{written:,} pictures, and {TABLE_NAME} with what the network says of each.")
+        super().__init__(str(folder / TABLE_NAME), LAYER, fields)
+        self.folder, self.answers, self.header, self.target = folder, answers, header, target
+        self.unanswered = 0  # photographs of which the network gives no numbers
+
+    def take(self, found: _Seen) -> _Seen:
+        """As `Sink.take`."""
+        return found
+
+    def write(self, some: Photographs, found: _Seen) -> None:
+        """As `Sink.write`.
+
+        Raises:
+            ResourceError: The disk is full, or gone.
+        """
+        heat, said = found
+        self.unanswered += said.lost
+        rows = self.answers.rows(said.shares)
+        for place, shares, row in zip(np.flatnonzero(said.known).tolist(), said.shares, rows):
+            seen = int(shares.argmax()) if self.target is None else self.target
+            picture = f"{some.names[place]}.png"
+            save_picture(self.folder / picture, _beside(some, place, heat[place], self.header))
+            self.add([[some.names[place], picture, self.header.classes.names[seen], *row]])
 
 
 def _activation(
     tap: Tap, normalise: Normaliser, some: Photographs, target: int | None
 ) -> tuple[np.ndarray, torch.Tensor]:
     """(N, S, S) activations from 0 to 1, and the (N, C) logits."""
-    device = normalise.mean.device
-    with torch.no_grad():
-        gaps = None if some.missing is None else torch.from_numpy(some.missing).to(device)
-        chips = normalise(torch.from_numpy(some.data).to(device), gaps)
-    found, logits = chip_activation(tap, chips, target)
-    side = chips.shape[-1]
+    found, logits = chip_activation(tap, normalised(some, normalise), target)
+    side = some.data.shape[-1]
     covered = tap.covers(side)
     heat = enlarged(found[:, None], (covered, covered), (side, side))[:, 0]
     heat = heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)

@@ -23,15 +23,15 @@ from ..raster_io import missing_values
 from ..strangers.paths import inside
 from ..training.device import choose_device, describe_device, explain_memory
 from ..vector_files import TEXT, Field
-from .answers import Answers, has_numbers, known_answers
+from .answers import Answered, Answers, Tally, known_answers
 from .checks import bands_text, far_off
-from .chip_predictor import ChipPredictor, probabilities
 from .early_checks import check_table
+from .evaluation import ChipPredictor, answering
 from .outcome import tell_answers, tell_unanswered
 from .photograph_files import photographs_in
-from .pipeline import read_ahead, reading_thread
-from .reading import COMPACT_TYPES
-from .tables import PHOTOGRAPH_LAYER, Table
+from .pipeline import finish, run
+from .reading import COMPACT_TYPES, Images
+from .tables import PHOTOGRAPH_LAYER, AnswerTable
 
 FILE_FIELD = Field("file", TEXT)
 ROW_BYTES = 200
@@ -40,14 +40,10 @@ SAMPLE = 32  # photographs whose values are compared with training's
 
 
 @dataclass(frozen=True)
-class Photographs:
+class Photographs(Images):
     """Some photographs as chips."""
 
     names: list[str]  # paths inside the folder, with "/"
-    data: np.ndarray  # (N, B, S, S)
-    missing: np.ndarray | None  # bool of that shape; None where nothing is missing
-    failures: list[str]  # of those that cannot be used, why
-    facts: list[ImageFacts]
 
 
 class PhotographReader:
@@ -64,6 +60,7 @@ class PhotographReader:
 
     def __init__(self, folder: str, header: ModelHeader, bands: tuple[int, ...]) -> None:
         self.folder, self.header, self.chosen = Path(folder), header, bands
+        self.remarks = Remarks(header)  # on those that were read
         if bands and len(bands) != len(header.band_names):
             raise InputError(
                 f"BANDS names {bands_text(len(bands))}, and the model has {len(header.band_names)}: "
@@ -75,16 +72,16 @@ class PhotographReader:
                 f"BANDS is {','.join(map(str, bands))}, and there is no band {min(bands)}.", "Bands are counted from 1."
             )
 
-    def read(self, paths: Sequence[Path]) -> Photographs:
-        """Read some; those that cannot be used are told, not raised."""
-        names, images, gaps, failures, known = [], [], [], [], []
+    def read(self, paths: Sequence[Path]) -> Photographs | None:
+        """Read some; those that cannot be used are remarked, not raised. None where none can be."""
+        names, images, gaps = [], [], []
         for path in paths:
             try:
                 name = path.relative_to(self.folder).as_posix()
                 facts = look_at(inside(self.folder, name, self.folder))
                 data = self._bands_of(facts)
             except InputError as error:
-                failures.append(error.problem)
+                self.remarks.failures.append(error.problem)
                 continue
             nodata = self.header.nodata if facts.nodata is None else facts.nodata
             missing = missing_values(data, (nodata,) * len(data))
@@ -96,10 +93,11 @@ class PhotographReader:
             gaps.append(np.zeros(data.shape, bool) if missing is None else missing)
             images.append(data if data.dtype in COMPACT_TYPES else data.astype(np.float32))
             names.append(name)
-            known.append(facts)
-        data = np.stack(_one_type(images)) if images else np.empty(0)
+            self.remarks.add(facts, images[-1], gaps[-1])
+        if not images:
+            return None
         some = any(gap.any() for gap in gaps)
-        return Photographs(names, data, np.stack(gaps) if some else None, failures, known)
+        return Photographs(np.stack(_one_type(images)), np.stack(gaps) if some else None, names)
 
     def _bands_of(self, facts: ImageFacts) -> np.ndarray:
         """(B, H, W) of the bands that the model has, in its order."""
@@ -143,20 +141,21 @@ class Remarks:
     other_size: int = 0
     sample: list[np.ndarray] = field(default_factory=list)  # (B, 3): count, sum and sum of squares
 
-    def add(self, photographs: Photographs) -> None:
-        """Look at some."""
-        self.failures += photographs.failures
+    def add(self, facts: ImageFacts, image: np.ndarray, missing: np.ndarray) -> None:
+        """Look at a photograph, and at the (B, S, S) chip that it became."""
         size = self.header.chip_size
-        self.other_size += sum((facts.height, facts.width) != (size, size) for facts in photographs.facts)
-        if len(self.sample) < SAMPLE and len(photographs.names):
-            data = photographs.data.astype(np.float64)
-            if photographs.missing is not None:
-                data[photographs.missing] = np.nan
-            for image in data[: SAMPLE - len(self.sample)]:
-                flat = image.reshape(len(image), -1)
-                known = np.isfinite(flat)
-                values = np.where(known, flat, 0)
-                self.sample.append(np.stack([known.sum(1), values.sum(1), (values**2).sum(1)], axis=1))
+        self.other_size += (facts.height, facts.width) != (size, size)
+        if len(self.sample) < SAMPLE:
+            known = np.isfinite(image) & ~missing
+            values = np.where(known, image, 0).astype(np.float64)
+            self.sample.append(np.stack([known.sum((1, 2)), values.sum((1, 2)), (values**2).sum((1, 2))], axis=1))
+
+    def none_left(self, folder: str, count: int) -> InputError:
+        """The error for a folder of so many images, of which none can be used."""
+        return InputError(
+            f"None of the {count} images in {folder} can be used: {self.failures[0]}",
+            "Choose a folder of whole images with the bands of the model.",
+        )
 
     def tell(self, reporter: Reporter) -> None:
         """Say it all, at the end."""
@@ -183,6 +182,15 @@ class Remarks:
                 )
 
 
+class _PhotographTable(AnswerTable):
+    """A row a photograph, by its name."""
+
+    def write(self, photographs: Photographs, found: Answered) -> None:
+        """As `Sink.write`."""
+        names = compress(photographs.names, found.known)
+        self.add([name, *row] for name, row in zip(names, self.answers.rows(found.shares)))
+
+
 def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
     """Give each photograph of a folder its class; results and errors as `scenes.classify_scenes`."""
     begun = time.monotonic()
@@ -201,36 +209,22 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         f"{known_answers(header, config.threshold)}"
     )
     predictor = ChipPredictor(network, header, device, config.batch_size)
-    counts, unanswered = np.zeros(len(header.classes), np.int64), 0
-    remarks = Remarks(header)
+    stage = Stage(reporter, len(paths), "Classifying")
     doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
-    with Table(output, PHOTOGRAPH_LAYER, [FILE_FIELD, *answers.fields()]) as table:
-        stage = Stage(reporter, len(paths), "Classifying")
-        with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
-            for some in read_ahead(thread, reader.read, chunks(paths, config.batch_size)):
-                remarks.add(some)
-                if some.names:
-                    shares = probabilities(
-                        predictor.logits(predictor.normalised(some.data, some.missing)), answers.several
-                    )
-                    known = has_numbers(shares)
-                    unanswered += int(np.count_nonzero(~known))
-                    counts += answers.members(shares[known]).sum(axis=0)
-                    names = compress(some.names, known)
-                    table.add([name, *row] for name, row in zip(names, answers.rows(shares[known])))
-                stage.advance(len(some.names) + len(some.failures))
-        remarks.tell(reporter)
-        answered = table.count
-        tell_unanswered(reporter, "photograph", unanswered, answered)
-        if not answered:
-            raise InputError(
-                f"None of the {len(paths)} images in {config.input_folder} can be used: {remarks.failures[0]}",
-                "Choose a folder of whole images with the bands of the model.",
-            )
-        table.close()
-        table.publish()
+    with _PhotographTable(output, PHOTOGRAPH_LAYER, answers, [FILE_FIELD]) as table:
+        tally = Tally(answers)
+        with explain_memory(device, doing, "Halve BATCH_SIZE."):
+            run(
+                chunks(paths, config.batch_size), reader.read, answering(predictor.values, answers), [tally, table],
+                stage,
+            )  # fmt: skip
+        reader.remarks.tell(reporter)
+        tell_unanswered(reporter, "photograph", tally.unanswered, tally.answered)
+        if not tally.answered:
+            raise reader.remarks.none_left(config.input_folder, len(paths))
+        finish([table])
     seconds = time.monotonic() - begun
-    tell_answers(reporter, "photograph", answered, seconds, answers, counts)
+    tell_answers(reporter, "photograph", tally.answered, seconds, answers, tally.counts)
     return {
         "output": None,
         "probabilities": None,
@@ -239,9 +233,9 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         "several": answers.several,
         "classes": [
             {"value": kind.value, "name": kind.name, "pixels": count, "area": None}
-            for kind, count in zip(header.classes.classes, counts.tolist())
+            for kind, count in zip(header.classes.classes, tally.counts.tolist())
         ],
         "area_unit": None,
-        "answered": answered,
+        "answered": tally.answered,
         "seconds": seconds,
     }

@@ -1,107 +1,128 @@
-"""Reading, the network and writing side by side, in memory that does not depend on the raster's size."""
+"""The one loop of all mapping: a thread reads, the calling thread runs the network, another thread writes.
+
+What is read, calculated and written goes through it piece by piece, one piece ahead of the network and one behind, so
+that memory does not grow with the job.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
-from ..classes import IGNORE_INDEX
+from ..drafts import Draft, publish
 from ..events import Stage
-from .predictor import Predictor, classes, probabilities
-from .reading import Batch, TileReader
-from .tiling import Tile
-from .writer import ClassRaster, ProbabilityRaster
 
-# Batches that are read ahead of the network, and written behind it; they bound the memory.
-AHEAD, BEHIND = 2, 2
+# Of the work that is done of a piece, the share since the last call; shares sum to 1, and a call may end the job.
+Advance = Callable[[float], object]
 
-
-class Mapper:
-    """The network between two threads: one reads the next batches while the other writes the last.
-
-    Args:
-        predictor: The network.
-        target: Gets the classes.
-        shares: Gets the probabilities, where wanted.
-    """
-
-    def __init__(self, predictor: Predictor, target: ClassRaster, shares: ProbabilityRaster | None) -> None:
-        self.predictor, self.target, self.shares = predictor, target, shares
-        self.pixels = np.zeros(len(target.classes), np.int64)
-        self.unanswered = 0  # pixels for which the network gives no numbers
-
-    def run(self, reader: TileReader, batches: Iterable[list[Tile]], stage: Stage) -> np.ndarray:
-        """Map all batches; gives the (C,) pixels of each class.
-
-        Raises:
-            InputError: The raster cannot be read.
-            ResourceError: An output cannot be written.
-            Cancelled: The user asked for the end, or is gone.
-        """
-        with ThreadPoolExecutor(1, "reading") as reading, ThreadPoolExecutor(1, "writing") as writing:
-            written: deque[Future[None]] = deque()
-            try:
-                for batch in read_ahead(reading, reader.read, batches):
-                    if batch.tiles:
-                        while len(written) >= BEHIND:
-                            written.popleft().result()
-                        written.append(writing.submit(self._write, batch, *self._predict(batch, stage.advance)))
-                    stage.advance(batch.skipped)
-                for future in written:
-                    future.result()
-            except BaseException:
-                reading.shutdown(wait=False, cancel_futures=True)
-                writing.shutdown(wait=False, cancel_futures=True)
-                raise
-        return self.pixels
-
-    def _predict(
-        self, batch: Batch, advance: Callable[[float], object]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """(N, H, W) class indices of the tiles' cores, and (N, C, H, W) probabilities where wanted."""
-        logits = self.predictor.logits(batch, advance)
-        return classes(logits), probabilities(logits) if self.shares is not None else None
-
-    def _write(self, batch: Batch, indices: np.ndarray, shares: np.ndarray | None) -> None:
-        for number, (tile, wanted) in enumerate(zip(batch.tiles, batch.wanted)):
-            if wanted is not None:
-                indices[number][~wanted] = IGNORE_INDEX
-            counts = np.bincount(indices[number].ravel(), minlength=256)
-            self.pixels += counts[: len(self.pixels)]
-            self.unanswered += int(counts[IGNORE_INDEX]) - (0 if wanted is None else np.count_nonzero(~wanted))
-            self.target.write_indices(tile.core, indices[number])
-            if self.shares is not None and shares is not None:
-                if wanted is not None:
-                    shares[number][:, ~wanted] = np.nan
-                self.shares.write(tile.core, shares[number])
-
-
+Unit = TypeVar("Unit", bound=Sized)
 Work = TypeVar("Work")
 Found = TypeVar("Found")
+_Work = TypeVar("_Work", contravariant=True)
+_Found = TypeVar("_Found", contravariant=True)
 
 
-def read_ahead(executor: ThreadPoolExecutor, read: Callable[[Work], Found], work: Iterable[Work]) -> Iterator[Found]:
-    """What `read` gives for each piece of work, in order; while one is used, the next are read."""
-    waiting: deque[Future[Found]] = deque()
-    for piece in work:
-        waiting.append(executor.submit(read, piece))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+class Sink(Protocol[_Work, _Found]):
+    """Where what was found goes to."""
+
+    def take(self, found: _Found) -> Any:
+        """What the sink needs of it, off the device; called on the network's thread."""
+
+    def write(self, work: _Work, taken: Any) -> None:
+        """Write what was taken of a piece of work; called on the writing thread."""
+
+
+class FileSink(Sink[_Work, _Found], Protocol[_Work, _Found]):
+    """A sink that writes a file under a hidden name."""
+
+    draft: Draft
+
+    def finish(self) -> None:
+        """Close the file."""
+
+
+def run(
+    units: Iterable[Unit], read: Callable[[Unit], Work | None], network: Callable[[Work, Advance], Found],
+    sinks: Sequence[Sink[Work, Found]], stage: Stage,
+) -> None:  # fmt: skip
+    """Read, calculate and write all units of a job, in order; no thread is left when it ends, however that is.
+
+    Args:
+        units: What is read at once, each; `len()` tells how many of the stage's steps it has.
+        read: A unit → the work that it makes for the network; None = none. Called on the reading thread.
+        network: Work → what the sinks are given.
+        sinks: Each gets everything.
+        stage: What tells of the progress, and ends the job where it is not wanted any more.
+
+    Raises:
+        Cancelled: The user asked for the end, or is gone.
+        EngineError: The first error of any thread.
+    """
+    with _thread("reading") as reading, _thread("writing") as writing:
+        written: Future[None] | None = None
+        for unit, work in _read_ahead(reading, read, units):
+            if work is None:
+                stage.advance(len(unit))
+                continue
+            taken = _calculate(network, work, sinks, partial(_advance, stage, len(unit)))
+            if written is not None:
+                written.result()
+            written = writing.submit(_write, sinks, work, taken)
+            del work, taken  # these are the writer's now, and gone when it is done
+        if written is not None:
+            written.result()
 
 
 @contextmanager
-def reading_thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread to read on; what waits there is dropped when the block fails or is cancelled."""
-    with ThreadPoolExecutor(1, "reading") as executor:
+def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
+    """A thread; what waits for it is dropped when the block fails or is cancelled."""
+    with ThreadPoolExecutor(1, name) as executor:
         try:
             yield executor
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _read_ahead(
+    thread: ThreadPoolExecutor, read: Callable[[Unit], Work | None], units: Iterable[Unit]
+) -> Iterator[tuple[Unit, Work | None]]:
+    """Each unit with its work; while one is used, the next is read."""
+    ahead: tuple[Unit, Future[Work | None]] | None = None
+    for unit in units:
+        now, ahead = ahead, (unit, thread.submit(read, unit))
+        if now is not None:
+            yield now[0], now[1].result()
+    if ahead is not None:
+        yield ahead[0], ahead[1].result()
+
+
+def _calculate(
+    network: Callable[[Work, Advance], Found], work: Work, sinks: Sequence[Sink[Work, Found]], advance: Advance
+) -> list[Any]:
+    """What each sink takes; what was found leaves the device's memory with this."""
+    found = network(work, advance)
+    return [sink.take(found) for sink in sinks]
+
+
+def _write(sinks: Sequence[Sink[Work, Found]], work: Work, taken: list[Any]) -> None:
+    for sink, one in zip(sinks, taken):
+        sink.write(work, one)
+
+
+def _advance(stage: Stage, steps: int, share: float) -> None:
+    stage.advance(share * steps)
+
+
+def finish(sinks: Sequence[FileSink[Work, Found]]) -> None:
+    """Close all files, then give them their names, in that order.
+
+    Raises:
+        ResourceError: The disk is full, or gone.
+    """
+    for sink in sinks:
+        sink.finish()
+    publish(*(sink.draft for sink in sinks))

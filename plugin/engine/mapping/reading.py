@@ -13,56 +13,103 @@ from ..chips.features import Area
 from ..errors import InputError
 from ..raster_io import RasterReader, missing_values
 from ..windows import Window
+from .steps import Steps
 
 if TYPE_CHECKING:
-    from .tiling import Tile  # which needs torch; what checks rasters early does without
+    from .tiling import Tile, Tiles  # which need torch; what checks rasters early does without
 
 # The data types that torch takes from numpy and scales on the device; all others travel as float32.
 COMPACT_TYPES = (np.uint8, np.int16, np.float32)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Tiles of one size with pixels to map, ready for the network."""
+class Images:
+    """Images of one size, ready for the network."""
+
+    data: np.ndarray  # (N, B, h, w)
+    missing: np.ndarray | None  # bool of that shape; None where nothing is missing
+
+    @property
+    def asked(self) -> np.ndarray:
+        """Bool, what is to be told of each image: true where there is to be an answer."""
+        return np.ones(len(self.data), bool)
+
+
+@dataclass(frozen=True)
+class Batch(Images):
+    """What was read of tiles of one size."""
 
     tiles: list[Tile]
-    data: np.ndarray  # (N, B, h, w) of the tiles' outer windows
-    missing: np.ndarray | None  # bool of that shape; None where nothing is missing
-    wanted: list[np.ndarray | None]  # for each tile (H, W) bool of its core; None = every pixel
-    skipped: int  # tiles of the batch without a pixel to map
+    wanted: list[np.ndarray | None]  # for each tile (rows, cols) bool of its core; None = every pixel
+
+    @property
+    def asked(self) -> np.ndarray:
+        """As `Images.asked`: (N, rows, cols)."""
+        core = self.tiles[0].core
+        everywhere = np.ones((core.height, core.width), bool)
+        return np.stack([everywhere if wanted is None else wanted for wanted in self.wanted])
 
 
 class TileReader:
-    """Reads batches of tiles; to be used by one thread.
+    """Reads tiles of a map, whose pixels are steps over a raster; to be used by one thread.
 
     Args:
-        raster: The raster, with its bands in the order of the model's.
+        raster: With its bands in the order of the model's.
         nodata: One value a band that means "no data".
-        area: Where to map; None = everywhere.
+        steps: The pixels of the map.
+        area: Polygons outside of which nothing is mapped, a GeoPackage; None = everywhere.
+        mirrored: Whether chips that reach out of the raster see its mirror image there; else their steps get none.
+        least: The share of a step's ground that must have data, 0 to 1.
     """
 
-    def __init__(self, raster: RasterReader, nodata: tuple[float | None, ...], area: Area | None) -> None:
-        self.raster, self.nodata, self.area = raster, nodata, area
+    def __init__(
+        self, raster: RasterReader, nodata: tuple[float | None, ...], steps: Steps, area: str | None,
+        mirrored: bool = True, least: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.raster, self.nodata, self.steps, self.mirrored, self.least = raster, nodata, steps, mirrored, least
+        self.area = Area(area, steps.coarse) if area else None
 
-    def read(self, tiles: Sequence[Tile]) -> Batch:
-        """Read tiles of one size, but for those without a pixel to map."""
-        kept, images, gaps, masks = [], [], [], []
-        for tile in tiles:
-            wanted = None if self.area is None else self.area.read(tile.core)
+    def read(self, unit: Tiles) -> Batch | None:
+        """Read tiles of one size, but for those without a pixel to map; None where there are no others.
+
+        Raises:
+            InputError: The raster cannot be read.
+        """
+        tiles, images, gaps, masks = [], [], [], []
+        for tile in unit.tiles:
+            wanted = self._asked(tile.core)
             if wanted is not None and not wanted.any():
                 continue
             data, missing = self.read_mirrored(tile.outer)
-            rows, cols = tile.slices
-            valid = self.raster.valid(tile.core, None if missing is None else missing[:, rows, cols])
-            if valid is not None:
-                wanted = valid if wanted is None else wanted & valid
-                if not wanted.any():
-                    continue
-            kept.append(tile)
+            wanted = self._with_data(tile, missing, wanted)
+            if wanted is not None and not wanted.any():
+                continue
+            tiles.append(tile)
             images.append(data)
             gaps.append(missing)
             masks.append(wanted)
-        return Batch(kept, _stack(images), _stack_gaps(gaps, images), masks, len(tiles) - len(kept))
+        return Batch(_stack(images), _stack_gaps(gaps, images), tiles, masks) if tiles else None
+
+    def _asked(self, core: Window) -> np.ndarray | None:
+        """(rows, cols) bool, the pixels of the map that are to be mapped, whatever the raster holds; None = all."""
+        masks = [] if self.area is None else [self.area.read(core)]
+        if self.steps.stride > self.steps.chip_size:
+            masks.append(self.steps.on_raster(core))
+        if not self.mirrored:
+            masks.append(self.steps.inside(core))
+        return np.logical_and.reduce(masks) if masks else None
+
+    def _with_data(self, tile: Tile, missing: np.ndarray | None, wanted: np.ndarray | None) -> np.ndarray | None:
+        """Those of the wanted pixels whose ground has data."""
+        ground = self.steps.ground(tile.core).intersection(self.raster.info.grid.window)
+        rows, cols = ground.slices_in(tile.outer)
+        valid = self.raster.valid(ground, None if missing is None else missing[:, rows, cols])
+        if valid is None:
+            return wanted
+        if self.steps.stride > 1:
+            shares = self.steps.valid_shares(tile.core, valid, ground)
+            valid = (shares >= self.least) & (shares > 0)
+        return valid if wanted is None else wanted & valid
 
     def read_mirrored(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """(B, h, w) values and where they are missing; out of the raster its mirror image, to any distance.
@@ -104,11 +151,11 @@ def explain_reading(path: str) -> Iterator[None]:
         raise InputError(f"The raster {path} cannot be read ({reason}).", "Check that the file is whole.") from error
 
 
-def _stack(images: list[np.ndarray]) -> np.ndarray:
-    return np.stack(images) if images else np.empty(0)
+def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
+    return images[0][None] if len(images) == 1 else np.stack(images)
 
 
-def _stack_gaps(gaps: list[np.ndarray | None], images: list[np.ndarray]) -> np.ndarray | None:
+def _stack_gaps(gaps: Sequence[np.ndarray | None], images: Sequence[np.ndarray]) -> np.ndarray | None:
     if all(gap is None for gap in gaps):
         return None
-    return np.stack([np.zeros(image.shape, bool) if gap is None else gap for gap, image in zip(gaps, images)])
+    return _stack([np.zeros(image.shape, bool) if gap is None else gap for gap, image in zip(gaps, images)])

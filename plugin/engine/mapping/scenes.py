@@ -6,27 +6,34 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from ..chips.features import Area
+import numpy as np
+
+from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
+from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
-from ..raster_io import crs_text
-from ..training.device import choose_device, describe_device, explain_memory
+from ..raster_io import RasterInfo
+from ..vector_files import keeps_style
 from ..windows import Window
-from .answers import Answers, known_answers
-from .checks import bands_text, compare_with_training, nodata_values, open_for
-from .chip_predictor import ChipPredictor, probabilities
+from .answers import Answered, Answers, Tally, known_answers
+from .checks import bands_text
 from .early_checks import check_scene_outputs, check_source
-from .evaluation import Evaluation, choose_evaluation
+from .evaluation import ChipPredictor, StepSource, answering, choose_evaluation
+from .layer_style import grid_style, marked, why_not_beside
+from .opening import open_for_mapping
 from .outcome import class_areas, number_of, tell_answers, tell_unanswered
-from .outputs import check_not_input, limit_cache
 from .photographs import classify_photographs
-from .pipeline import read_ahead, reading_thread
-from .segment import output_window
-from .step_outputs import StepOutputs, check_space
-from .step_reader import StepReader
+from .pipeline import FileSink, finish, run
+from .reading import Batch, TileReader
 from .steps import Steps
+from .tables import SCENE_LAYER, AnswerTable, squares
+from .tiling import plan_tiles
+from .writer import CLASS_SHARE, PROBABILITY_SHARE, SMALLEST_BLOCK, ClassRaster, MembersRaster, ProbabilityRaster
+
+MANY_POLYGONS = 1_000_000
+GRID_BYTES = 250  # of a polygon with its answers, in a GeoPackage
 
 
 def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
@@ -44,90 +51,148 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     check_source(config)
     if config.input_folder:
         return classify_photographs(config, reporter)
-    return _Job(config, reporter).run()
+    begun = time.monotonic()
+    outputs = check_scene_outputs(config)
+    network, header = load_classifier(config.model)
+    answers = Answers.of(header, config.threshold)
+    opened = open_for_mapping(config, header, outputs, reporter)
+    size, stride = header.chip_size, config.stride or header.chip_size
+    steps = Steps(size, stride, opened.info.grid)
+    over, like = steps.over(opened.window), steps.described(opened.info)
+    _check_space(config, over, answers, reporter)
+    reporter.log(
+        f"Classifying {opened} with {header.architecture} on {opened.device_text}: chips of {size} pixels every "
+        f"{stride}, {number_of(over.width * over.height, 'step')}."
+    )
+    if stride > size:
+        reporter.warning(
+            f"STRIDE is {stride} and chips are {size} pixels: {100 * (1 - (size / stride) ** 2):.0f} % of the ground "
+            f"is not looked at. Give {size} or less to see all of it."
+        )
+    reporter.log(known_answers(header, config.threshold))
+    predictor = ChipPredictor(network, header, opened.device, config.batch_size)
+    side, shared = choose_evaluation(network, header, stride, over, reporter)
+    source = StepSource(predictor, steps, shared)
+    mirrored = config.edges == "mirror"
+    reader = TileReader(opened.raster, opened.nodata, steps, config.area, mirrored, config.min_valid_share)
+    planned = plan_tiles(steps.blocks(over, side), source.outer)
+    stage = Stage(reporter, over.width * over.height, "Classifying")
+    doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
+    with ExitStack() as stack:
+        files = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), stack)
+        tally = Tally(answers)
+        with opened.at_work(source.outer(Window(0, 0, side, side)).height, doing, "Halve BATCH_SIZE."):
+            run(planned, reader.read, answering(source.values, answers), [tally, *files], stage)
+        tell_unanswered(reporter, "step", tally.unanswered, tally.answered)
+        if not tally.answered:
+            raise _nothing(config, over, steps)
+        finish(files)
+    seconds = time.monotonic() - begun
+    tell_answers(reporter, "step", tally.answered, seconds, answers, tally.counts, like)
+    return {
+        "output": config.output,
+        "probabilities": config.probabilities,
+        "grid": config.grid,
+        "table": None,
+        "several": answers.several,
+        **class_areas(like, header.classes, tally.counts),
+        "answered": tally.answered,
+        "seconds": seconds,
+    }
 
 
-class _Job:
-    """One raster on its way through a classifier."""
+def _files(
+    config: ClassifyScenesConfig, like: RasterInfo, over: Window, answers: Answers, tile_size: int, stack: ExitStack
+) -> list[FileSink[Batch, Answered]]:
+    """All that is written of the answers."""
 
-    def __init__(self, config: ClassifyScenesConfig, reporter: Reporter) -> None:
-        self.config, self.reporter = config, reporter
-        self.begun = time.monotonic()
-        outputs = check_scene_outputs(config)
-        self.network, self.header = load_classifier(config.model)
-        self.answers = Answers.of(self.header, config.threshold)
-        assert config.input is not None
-        self.raster = open_for(self.header, config.input, config.input_crs, config.bands, reporter)
-        self.info = self.raster.info
-        check_not_input(outputs, self.raster, config.model)
-        self.steps = Steps(self.header.chip_size, config.stride or self.header.chip_size, self.info.grid)
-        self.area = Area(config.area, self.steps.coarse) if config.area else None
-        self.window = output_window(self.info, config.extent, self.area)
-        self.over = self.steps.over(self.window)
+    def shares(found: Answered) -> np.ndarray:
+        return found.laid_out(found.shares, np.nan)
 
-    def run(self) -> dict[str, Any]:
-        """Classify all steps."""
-        config, header, reporter = self.config, self.header, self.reporter
-        check_space(config, self.over, self.answers, reporter)
-        compare_with_training(self.raster, self.window, header, reporter)
-        device = choose_device(config.device, reporter)
+    def classes(found: Answered) -> np.ndarray:
+        return found.laid_out(answers.decide(found.shares), IGNORE_INDEX)
+
+    def members(found: Answered) -> np.ndarray:
+        return found.laid_out(answers.members(found.shares).astype(np.uint8), MembersRaster.NODATA)
+
+    common = like, over, answers.classes, tile_size
+    files: list[FileSink[Batch, Answered]] = []
+    if config.probabilities:
+        files.append(stack.enter_context(ProbabilityRaster(config.probabilities, *common, shares)))
+    if config.grid:
+        files.append(stack.enter_context(_Grid(config, answers, like)))
+    if config.output and answers.several:
+        files.append(stack.enter_context(MembersRaster(config.output, *common, members)))
+    elif config.output:
+        files.append(stack.enter_context(ClassRaster(config.output, *common, classes)))
+    return files
+
+
+class _Grid(AnswerTable):
+    """A polygon a step, with its answer."""
+
+    def __init__(self, config: ClassifyScenesConfig, answers: Answers, like: RasterInfo) -> None:
+        assert config.grid is not None
+        self.like, style = like, grid_style(answers)
+        super().__init__(config.grid, SCENE_LAYER, answers, crs=like.crs, style=style)
+        beside = not keeps_style(config.grid) and _why_no_sidecar(config) is None
+        self.sidecar = marked(style, config.grid) if beside else None
+
+    def write(self, batch: Batch, found: Answered) -> None:
+        """As `Sink.write`."""
+        polygons = squares(self.like.grid, batch.tiles[0].core, found.known[0])
+        self.add(self.answers.rows(found.shares), polygons)
+
+    def finish(self) -> None:
+        """As `FileSink.finish`, and put the QGIS style beside the file, where it has one there."""
+        super().finish()
+        if self.sidecar is not None:
+            self.draft.path.with_suffix(".qml").write_text(self.sidecar, encoding="utf-8")
+
+
+def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, reporter: Reporter) -> None:
+    """Whether what will be written fits on the disk; a word where it will be a great many polygons.
+
+    Raises:
+        ResourceError: It does not, or nothing can be written there.
+    """
+    size, classes = over.width * over.height, len(answers.classes)
+    needed = {
+        config.output: size * (classes if answers.several else 1) * CLASS_SHARE,
+        config.probabilities: size * classes * 4 * PROBABILITY_SHARE,
+        config.grid: size * (GRID_BYTES + 10 * classes),
+    }
+    total = sum(count for path, count in needed.items() if path)
+    for path in needed:
+        if path:
+            check_writable(path, int(total))
+    if config.grid and size > MANY_POLYGONS:
+        reporter.warning(
+            f"The grid will have up to {size:,} polygons, which is slow to write and to draw. Give a larger STRIDE, or "
+            "a raster as OUTPUT instead."
+        )
+    why_not = _why_no_sidecar(config)
+    if why_not is not None:
         reporter.log(
-            f"Classifying {self.window.width} × {self.window.height} of {self.info.size_text} in "
-            f"{crs_text(self.info.crs)} with {header.architecture} on {describe_device(device)}: chips of "
-            f"{self.steps.chip_size} pixels every {self.steps.stride}, "
-            f"{number_of(self.over.width * self.over.height, 'step')}."
+            f"No style is written beside {config.grid}: {why_not}. A GeoPackage would hold its style in itself."
         )
-        if self.steps.stride > self.steps.chip_size:
-            seen = (self.steps.chip_size / self.steps.stride) ** 2
-            reporter.warning(
-                f"STRIDE is {self.steps.stride} and chips are {self.steps.chip_size} pixels: {100 * (1 - seen):.0f} % "
-                f"of the ground is not looked at. Give {self.steps.chip_size} or less to see all of it."
-            )
-        reporter.log(known_answers(header, config.threshold))
-        stage = Stage(reporter, self.over.width * self.over.height, "Classifying")
-        predictor = ChipPredictor(self.network, header, device, config.batch_size, stage.advance)
-        side, shared = choose_evaluation(self.network, header, self.steps.stride, self.over, reporter)
-        limit_cache(self.raster, self.steps.chips(Window(0, 0, side, side)).height)
-        evaluation = Evaluation(predictor, self.steps, shared)
-        mirrored = config.edges == "mirror"
-        nodata = nodata_values(self.info, header)
-        reader = StepReader(self.raster, nodata, self.steps, self.area, mirrored, config.min_valid_share)
-        doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels in "
-        doing += bands_text(len(header.band_names))
-        with ExitStack() as stack:
-            target = StepOutputs(config, self.steps.described(self.info), self.over, self.answers, side, stack)
-            with explain_memory(device, doing, "Halve BATCH_SIZE."), reading_thread() as thread:
-                for block in read_ahead(thread, reader.read, self.steps.blocks(self.over, side)):
-                    if block.wanted.any():
-                        logits = evaluation.logits(block)
-                        target.write(block, probabilities(logits, self.answers.several))
-                    stage.advance(int((~block.wanted).sum()))
-            tell_unanswered(reporter, "step", target.unanswered, target.answered)
-            if not target.answered:
-                raise self._nothing()
-            target.publish()
-        seconds = time.monotonic() - self.begun
-        described = self.steps.described(self.info)
-        tell_answers(reporter, "step", target.answered, seconds, self.answers, target.counts, described)
-        return {
-            "output": config.output,
-            "probabilities": config.probabilities,
-            "grid": config.grid,
-            "table": None,
-            "several": self.answers.several,
-            **class_areas(described, header.classes, target.counts),
-            "answered": target.answered,
-            "seconds": seconds,
-        }
 
-    def _nothing(self) -> InputError:
-        reasons = ["its pixels are nodata or masked", "lie outside of the area"] if self.area else ["it has no data"]
-        if self.config.edges != "mirror":
-            reasons.append("chips reach out of it")
-        if self.steps.stride > self.steps.chip_size:
-            reasons.append(f"at STRIDE {self.steps.stride} no chip lies on it")
-        return InputError(
-            f"No step over {self.config.input} gets an answer: of {self.over.width} × {self.over.height} steps all are "
-            f"left out ({' or '.join(reasons)}).",
-            "Choose another raster, extent or area; give a smaller MIN_VALID_SHARE or EDGES=mirror.",
-        )
+
+def _why_no_sidecar(config: ClassifyScenesConfig) -> str | None:
+    """Why the grid gets no style beside it; None where it does, or where it needs none there."""
+    if not config.grid or keeps_style(config.grid):
+        return None
+    return why_not_beside(config.grid, (config.output, config.probabilities))
+
+
+def _nothing(config: ClassifyScenesConfig, over: Window, steps: Steps) -> InputError:
+    reasons = ["its pixels are nodata or masked", "lie outside of the area"] if config.area else ["it has no data"]
+    if config.edges != "mirror":
+        reasons.append("chips reach out of it")
+    if steps.stride > steps.chip_size:
+        reasons.append(f"at STRIDE {steps.stride} no chip lies on it")
+    return InputError(
+        f"No step over {config.input} gets an answer: of {over.width} × {over.height} steps all are left out "
+        f"({' or '.join(reasons)}).",
+        "Choose another raster, extent or area; give a smaller MIN_VALID_SHARE or EDGES=mirror.",
+    )

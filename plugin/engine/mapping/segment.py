@@ -7,27 +7,35 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..chips.features import Area
+import numpy as np
+import torch
+from torch import nn
+
 from ..classes import ClassTable
 from ..config import SegmentRasterConfig
-from ..drafts import check_writable, publish
+from ..drafts import check_writable
 from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
+from ..models.header import ModelHeader
 from ..models.model_file import load_model
-from ..raster_io import RasterInfo, crs_text
-from ..training.device import choose_device, describe_device, explain_memory
-from ..windows import Window, count_tiles
-from .checks import bands_text, compare_with_training, nodata_values, open_for
+from ..models.networks import likeliest
+from ..models.normalisation import Normaliser
+from ..windows import Window, tiles
+from .checks import bands_text
+from .opening import Opened, open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
-from .outputs import check_not_input, check_rasters, limit_cache
-from .pipeline import Mapper
-from .predictor import choose_predictor
+from .outputs import check_rasters
+from .pipeline import finish, run
 from .reading import TileReader
-from .tiling import plan_batches, plan_tiles, round_tile_size
-from .writer import ClassRaster, ProbabilityRaster
+from .sources import USUAL_OVERLAP, Source, TileSource, WindowSource
+from .steps import Steps
+from .tiling import plan_tiles, round_tile_size
+from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, MapRaster, ProbabilityRaster
 
-# The share of its size that a written raster needs at most on the disk, by experience with DEFLATE.
-CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.5
+# A tile of a whole-window network is at least so many windows a side, else most would be calculated for several tiles.
+WINDOWS_ACROSS = 4
+# Windows that go through the network at once have as many pixels as a tile of so many a side.
+WINDOWS_AT_ONCE = 512
 
 
 def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str, Any]:
@@ -46,87 +54,80 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
     check_rasters(outputs)
     network, header = load_model(config.model)
-    raster = open_for(header, config.input, config.input_crs, config.bands, reporter)
-    info, bands = raster.info, raster.info.bands
-    check_not_input(outputs, raster, config.model)
-    area = Area(config.area, info.grid) if config.area else None
-    window = output_window(info, config.extent, area)
-    _check_space(config, window, header.classes)
-    compare_with_training(raster, window, header, reporter)
-    device = choose_device(config.device, reporter)
-    reporter.log(
-        f"Mapping {window.width} × {window.height} of {info.size_text} in {crs_text(info.crs)} with "
-        f"{header.architecture} and {header.encoder} on {describe_device(device)}."
-    )
-    predictor = choose_predictor(network, header, device, config, info.grid)
+    opened = open_for_mapping(config, header, outputs, reporter)
+    info, window, classes = opened.info, opened.window, header.classes
+    _check_space(config, window, classes)
+    reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
+    source, least, at_once = _choose_source(network, header, opened, config)
     if header.whole_window:
         reporter.log(
             f"This network looks at its whole window, so it is mapped in windows of {header.chip_size} × "
             f"{header.chip_size} pixels, as it was trained, that overlap and are blended."
         )
-    tile_size = round_tile_size(min(max(config.tile_size, predictor.least), max(window.width, window.height)))
-    side = predictor.outer(Window(0, 0, tile_size, tile_size)).height
-    limit_cache(raster, side)
-    reader = TileReader(raster, nodata_values(info, header), area)
-    batches = plan_batches(plan_tiles(window, tile_size, predictor.outer), predictor.tiles_at_once)
-    stage = Stage(reporter, count_tiles(window, tile_size), "Mapping")
-    doing = f"tiles of {side} × {side} pixels in {bands_text(len(bands))}, {predictor.tiles_at_once} at a time"
+    tile_size = round_tile_size(min(max(config.tile_size, least), max(window.width, window.height)))
+    side = source.outer(Window(0, 0, tile_size, tile_size)).height
+    reader = TileReader(opened.raster, opened.nodata, Steps(1, 1, info.grid), config.area)
+    planned = plan_tiles(tiles(window, tile_size), source.outer, at_once)
+    stage = Stage(reporter, window.width * window.height, "Mapping")
+    doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
     with ExitStack() as stack:
-        target = stack.enter_context(ClassRaster(config.output, info, window, header.classes, tile_size))
-        shares = None
+        common = info, window, classes, tile_size
+        target = stack.enter_context(ClassRaster(config.output, *common, _classes))
+        sinks: list[MapRaster] = [target]
         if config.probabilities:
-            shares = ProbabilityRaster(config.probabilities, info, window, header.classes, tile_size)
-            stack.enter_context(shares)
-        with explain_memory(device, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            mapper = Mapper(predictor, target, shares)
-            pixels = mapper.run(reader, batches, stage)
-        tell_unanswered(reporter, "pixel", mapper.unanswered, int(pixels.sum()))
-        if not pixels.any():
+            sinks.insert(0, stack.enter_context(ProbabilityRaster(config.probabilities, *common, _probabilities)))
+        with opened.at_work(side, doing, "Halve TILE_SIZE or BATCH_SIZE."):
+            run(planned, reader.read, source.values, sinks, stage)
+        mapped = int(target.counts.sum())
+        tell_unanswered(reporter, "pixel", target.unanswered, mapped)
+        if not mapped:
             raise InputError(
                 f"{config.input} has no data in the area to map: all of its {window.width} × {window.height} pixels "
                 "are nodata or masked.",
                 "Choose another raster, extent or area; check the raster's nodata value.",
             )
-        target.finish(pixels)
-        if shares is not None:
-            shares.close()
-        publish(*(raster.draft for raster in (shares, target) if raster is not None))
+        finish(sinks)
     seconds = time.monotonic() - begun
-    mapped = int(pixels.sum())
-    shown = shares_text(header.classes, pixels, mapped, info)
+    shown = shares_text(classes, target.counts, mapped, info)
     reporter.log(f"Mapped {number_of(mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
     return {
         "output": config.output,
         "probabilities": config.probabilities,
-        **class_areas(info, header.classes, pixels),
+        **class_areas(info, classes, target.counts),
         "nodata_pixels": window.width * window.height - mapped,
         "seconds": seconds,
     }
 
 
-def output_window(info: RasterInfo, extent: tuple[float, ...] | None, area: Area | None) -> Window:
-    """The pixels of the raster that the map covers.
+def _choose_source(
+    network: nn.Module, header: ModelHeader, opened: Opened, config: SegmentRasterConfig
+) -> tuple[Source, int, int]:
+    """Where the logits come from, the smallest tile that is worth while, and how many tiles go through it at once."""
+    network = network.to(opened.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    normalise = Normaliser(header.mean, header.std, opened.device)
 
-    Raises:
-        InputError: There are none.
-    """
-    window = info.grid.window
-    for bounds, name in ((extent, "extent"), (area.polygons.extent if area else None, "area of interest")):
-        if bounds is None:
-            continue
-        left, bottom, right, top = bounds
-        window = window.intersection(info.grid.window_of((left, bottom, right, top)))
-        if window.empty:
-            raise InputError(
-                f"The {name} {_bounds_text(bounds)} does not lie on {info.path}, which covers "
-                f"{_bounds_text(info.grid.bounds)}.",
-                f"Choose an {name} on the raster.",
-            )
-    return window
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = network(images.contiguous(memory_format=torch.channels_last))
+        return found.float()
+
+    if not header.whole_window:
+        return TileSource(logits, normalise, config.halo), 1, config.batch_size
+    size = header.chip_size
+    steps = Steps(size, max(1, size // USUAL_OVERLAP), opened.info.grid)
+    batch = config.batch_size * max(1, WINDOWS_AT_ONCE**2 // size**2)
+    return WindowSource(steps, normalise, logits, len(header.classes), batch), WINDOWS_ACROSS * size, 1
 
 
-def _bounds_text(bounds: tuple[float, ...]) -> str:
-    return f"{bounds[0]:.9g}, {bounds[1]:.9g} to {bounds[2]:.9g}, {bounds[3]:.9g}"
+def _classes(logits: torch.Tensor) -> np.ndarray:
+    """(N, C, H, W) logits → (N, H, W) uint8 class indices, `IGNORE_INDEX` where the network gives no numbers."""
+    found: np.ndarray = likeliest(logits).cpu().numpy()
+    return found
+
+
+def _probabilities(logits: torch.Tensor) -> np.ndarray:
+    """(N, C, H, W) logits → float32 probabilities of the same shape."""
+    found: np.ndarray = logits.softmax(1).cpu().numpy()
+    return found
 
 
 def _check_space(config: SegmentRasterConfig, window: Window, table: ClassTable) -> None:

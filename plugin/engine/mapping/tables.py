@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from osgeo import ogr
 
-from ..drafts import claim, publish
+from ..drafts import claim
 from ..errors import InputError, ResourceError
 from ..vector_files import Field, GdalFile, create_vector_file, keeps_style
 from ..windows import Grid, Window
+from .answers import Answered, Answers
 from .layer_style import STYLE_TABLE, keep_inside
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Table:
         except (RuntimeError, OSError) as error:
             raise self._failure(error) from error
 
-    def close(self) -> None:
-        """Write what is still in memory.
+    def finish(self) -> None:
+        """Close the file: write what is still in memory.
 
         Raises:
             ResourceError: As `add`.
@@ -85,10 +86,6 @@ class Table:
             self._file.close()
         except (RuntimeError, OSError) as error:
             raise self._failure(error) from error
-
-    def publish(self) -> None:
-        """Give the closed file its final name; raises as `drafts.publish`."""
-        publish(self.draft)
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +99,26 @@ class Table:
         return ResourceError(
             f"The file {self.path} could not be written ({error}).", "Free some space, or choose another folder."
         )
+
+
+class AnswerTable(Table):
+    """A `Table` as a sink of answers; those who make one say in `write` what each row belongs to.
+
+    Args:
+        answers: What is written of each.
+        first: Columns before those of the answers.
+    """
+
+    def __init__(
+        self, path: str, layer: str, answers: Answers, first: Sequence[Field] = (), crs: str | None = None,
+        style: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(path, layer, [*first, *answers.fields()], crs, style)
+        self.answers = answers
+
+    def take(self, found: Answered) -> Answered:
+        """As `Sink.take`."""
+        return found
 
 
 def check_replaceable(outputs: Mapping[str, str | None], layer: str) -> None:

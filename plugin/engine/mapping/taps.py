@@ -11,12 +11,14 @@ from torch import nn
 
 from ..errors import InputError
 from ..models.classifier_network import Classifier
-from ..models.networks import Segmenter, padded_size
+from ..models.networks import STRIDE, Segmenter, padded_size
+from ..models.reach import sees_whole_window
 from ..models.summary import INNER, summarise
 
 # Layers that an error names when the one that was asked for is not there.
 SUGGESTIONS = 5
 ROWS = 80
+PROBE = 128  # pixels a side, a multiple of every stride
 
 
 class _Enough(Exception):
@@ -154,6 +156,26 @@ class TappedNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, H, W) normalised bands → the layer's (N, F, h, w)."""
         return self.tap.maps(images)
+
+
+def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
+    """How many pixels a value of a layer's map stands for; None where maps of tiles would not be those of chips.
+
+    That is so where the number depends on the image's size, or the values on all that the network is shown.
+    """
+    found = []
+    for side in (PROBE, 2 * PROBE):
+        try:
+            maps = tap.maps(torch.zeros(1, bands, side, side, device=device))
+        except (RuntimeError, AssertionError, ValueError):  # a network for chips of one size
+            return None
+        height, width = maps.shape[-2:]
+        if height != width or side % width:
+            return None
+        found.append(side // width)
+    if found[0] != found[1] or STRIDE % found[0] or sees_whole_window(TappedNetwork(tap), bands):
+        return None
+    return found[0]
 
 
 def describe_layers(network: nn.Module, bands: int, size: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..models.networks import STRIDE
-from ..windows import Window, tiles
+from ..windows import Window
 
 # GeoTIFF blocks; tiles above this size are a whole number of halves of it, so that each block is written once.
 BLOCK_SIZE = 512
@@ -14,18 +15,21 @@ BLOCK_STEP = 16  # of TIFF 6.0: sides of tiles are multiples of it
 
 
 class Tile(NamedTuple):
-    """A unit of work: the pixels that are written, and those around them that the network sees.
+    """A part of a map, and what the network sees for it."""
 
-    `outer` may reach out of the raster.
-    """
+    core: Window  # of the map's pixels, those that are written
+    outer: Window  # of the raster's pixels, those that are read; it may reach out of the raster
 
-    core: Window
-    outer: Window
 
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """(rows, columns) of the core in an array of `outer`."""
-        return self.core.slices_in(self.outer)
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of the same sizes, which go through the network together."""
+
+    tiles: list[Tile]
+
+    def __len__(self) -> int:
+        """How many pixels of the map they have."""
+        return sum(tile.core.width * tile.core.height for tile in self.tiles)
 
 
 def round_tile_size(tile_size: int) -> int:
@@ -53,19 +57,17 @@ def with_halo(core: Window, halo: int) -> Window:
     return Window(left, top, right - left, bottom - top)
 
 
-def plan_tiles(area: Window, tile_size: int, outer: Callable[[Window], Window]) -> Iterator[Tile]:
-    """Cut an area into tiles, with what `outer` says is seen around each."""
-    for core in tiles(area, tile_size):
-        yield Tile(core, outer(core))
+def plan_tiles(cores: Iterable[Window], outer: Callable[[Window], Window], at_once: int = 1) -> Iterator[Tiles]:
+    """Parts of a map with what `outer` says is seen for each, gathered by their sizes.
 
-
-def plan_batches(planned: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:
-    """Gather tiles of the same sizes into batches; those at the edges of the area wait for their like."""
+    Those at the edges of the map wait for their like.
+    """
     waiting: dict[tuple[int, ...], list[Tile]] = {}
-    for tile in planned:
+    for core in cores:
+        tile = Tile(core, outer(core))
         alike = waiting.setdefault((*tile.core[2:], *tile.outer[2:]), [])
         alike.append(tile)
-        if len(alike) == batch_size:
-            yield alike.copy()
+        if len(alike) == at_once:
+            yield Tiles(alike.copy())
             alike.clear()
-    yield from (rest for rest in waiting.values() if rest)
+    yield from (Tiles(rest) for rest in waiting.values() if rest)

@@ -1,27 +1,38 @@
-"""Writes tiles into GeoTIFFs that appear under their names when they are whole."""
+"""Sinks that write a raster: GeoTIFFs that appear under their names when they are whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from osgeo import gdal
 
-from ..classes import ClassTable
-from ..drafts import claim, publish
+from ..classes import IGNORE_INDEX, ClassTable
+from ..drafts import claim
 from ..errors import ResourceError
 from ..raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
+from .reading import Batch
 from .tiling import block_size
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
 
+# What was found of a batch → (N, bands, rows, cols).
+Take = Callable[[Any], np.ndarray]
+# The share of its size that a written raster needs at most on the disk, by experience with DEFLATE.
+CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.5
+# GeoTIFF blocks of maps of steps are at least this large, however few are calculated at once.
+SMALLEST_BLOCK = 128
+# Creation options that suit rasters of so many bands, and of numbers.
+BAND_BY_BAND, NUMBERS = ("INTERLEAVE=BAND",), ("INTERLEAVE=BAND", "PREDICTOR=3")
 
-class TiledRaster:
-    """A GeoTIFF on the grid of another raster, written window by window; what is never written is nodata.
+
+class MapRaster:
+    """A `Sink` into a GeoTIFF on the grid of another raster; what is never written is nodata.
 
     To be used by one thread at a time, and in a `with` block, at whose end nothing is left but what was published.
 
@@ -32,7 +43,8 @@ class TiledRaster:
         dtype: Its data type.
         nodata: Its nodata value.
         names: One description a band.
-        tile_size: The size of the windows that will be written.
+        tile_size: The size of the tiles that will be written.
+        take: What it shows.
         options: More creation options of GDAL's GeoTIFF driver.
 
     Raises:
@@ -48,9 +60,10 @@ class TiledRaster:
         nodata: float,
         names: Sequence[str],
         tile_size: int,
+        take: Take,
         options: Sequence[str] = (),
     ) -> None:
-        self.path, self.window = path, window
+        self.path, self.window, self.nodata, self.take = path, window, nodata, take
         self.draft = claim(path)
         side = block_size(tile_size)
         layout = [
@@ -74,21 +87,28 @@ class TiledRaster:
             band.SetNoDataValue(nodata)
             band.SetDescription(name)
 
-    def write(self, window: Window, data: np.ndarray) -> None:
-        """Write (B, H, W) data to a window of the other raster's grid.
+    def write(self, batch: Batch, taken: np.ndarray) -> None:
+        """As `Sink.write`.
 
         Raises:
             ResourceError: The disk is full, or gone.
         """
+        for tile, wanted, values in zip(batch.tiles, batch.wanted, taken):
+            self.write_tile(tile.core, wanted, values)
+
+    def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
+        """Write (bands, rows, cols) values to a window of the other raster's grid; those not wanted become nodata."""
+        if wanted is not None:
+            values[:, ~wanted] = self.nodata
         col_off, row_off = window.col_off - self.window.col_off, window.row_off - self.window.row_off
         try:
-            for band, values in zip(self.bands, data):
-                band.WriteArray(values, col_off, row_off)
+            for band, one in zip(self.bands, values):
+                band.WriteArray(one, col_off, row_off)
         except RuntimeError as error:
             raise self._failure(error) from error
 
-    def close(self) -> None:
-        """Write what is still in memory.
+    def finish(self) -> None:
+        """Close the file, and put the QGIS style beside it, where it has one.
 
         Raises:
             ResourceError: As `write`.
@@ -100,10 +120,10 @@ class TiledRaster:
         finally:
             self.bands = []
             self.dataset = None
+        self._style(self.draft.path.with_suffix(".qml"))
 
-    def publish(self) -> None:
-        """Give the closed file its final name; raises as `drafts.publish`."""
-        publish(self.draft)
+    def _style(self, path: Path) -> None:
+        """Write a QGIS style."""
 
     def __enter__(self) -> Self:
         return self
@@ -119,52 +139,69 @@ class TiledRaster:
         )
 
 
-class ClassRaster(TiledRaster):
-    """A raster of class values in the user's own, styled by all means that GDAL and QGIS know."""
+class ClassRaster(MapRaster):
+    """A raster of class values in the user's own, styled by all means that GDAL and QGIS know.
 
-    def __init__(self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int) -> None:
-        self.classes, self.nodata = classes, classes.free_value()
-        dtype = classes.mask_dtype(self.nodata)
-        super().__init__(path, like, window, dtype, self.nodata, ["class"], tile_size)
+    What it takes are (N, rows, cols) uint8 class indices, `IGNORE_INDEX` for nodata.
+    """
+
+    def __init__(
+        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
+    ) -> None:
+        nodata = classes.free_value()
+        dtype = classes.mask_dtype(nodata)
+        super().__init__(path, like, window, dtype, nodata, ["class"], tile_size, take)
+        self.classes = classes
+        self.counts = np.zeros(len(classes), np.int64)  # pixels of each class
+        self.unanswered = 0  # wanted pixels without one
         if dtype in (np.uint8, np.uint16):  # what a GeoTIFF's palette is made for
-            self.bands[0].SetColorTable(style.color_table(classes, self.nodata))
+            self.bands[0].SetColorTable(style.color_table(classes, nodata))
         names = style.category_names(classes)
         if names is not None:
             self.bands[0].SetCategoryNames(names)
 
-    def write_indices(self, window: Window, indices: np.ndarray) -> None:
-        """Write (H, W) uint8 class indices, `IGNORE_INDEX` for nodata."""
-        self.write(window, self.classes.to_values(indices, self.nodata)[None])
+    def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
+        """As `MapRaster.write_tile`, of (rows, cols) class indices."""
+        if wanted is not None:
+            values[~wanted] = IGNORE_INDEX
+        counts = np.bincount(values.ravel(), minlength=256)
+        self.counts += counts[: len(self.counts)]
+        self.unanswered += int(counts[IGNORE_INDEX]) - (0 if wanted is None else np.count_nonzero(~wanted))
+        super().write_tile(window, None, self.classes.to_values(values, int(self.nodata))[None])
 
-    def finish(self, pixels: np.ndarray) -> None:
-        """Close the file with the (C,) pixels of each class in its table, and put the QGIS style beside it."""
-        self.bands[0].SetDefaultRAT(style.attribute_table(self.classes, pixels))
-        self.close()
-        style.write_qml(self.draft.path.with_suffix(".qml"), self.classes)
+    def finish(self) -> None:
+        """As `MapRaster.finish`, with the pixels of each class in the file's table."""
+        self.bands[0].SetDefaultRAT(style.attribute_table(self.classes, self.counts))
+        super().finish()
+
+    def _style(self, path: Path) -> None:
+        style.write_qml(path, self.classes)
 
 
-class ProbabilityRaster(TiledRaster):
+class ProbabilityRaster(MapRaster):
     """A raster with one band a class: its probability, NaN for nodata."""
 
-    def __init__(self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int) -> None:
-        options = ("INTERLEAVE=BAND", "PREDICTOR=3")
-        super().__init__(path, like, window, np.dtype(np.float32), np.nan, classes.names, tile_size, options)
+    def __init__(
+        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
+    ) -> None:
+        dtype = np.dtype(np.float32)
+        super().__init__(path, like, window, dtype, np.nan, classes.names, tile_size, take, NUMBERS)
 
 
-class MembersRaster(TiledRaster):
+class MembersRaster(MapRaster):
     """A raster with one band a class: 1 where it is, 0 where it is not."""
 
     NODATA = 255
 
-    def __init__(self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int) -> None:
+    def __init__(
+        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
+    ) -> None:
+        dtype = np.dtype(np.uint8)
+        super().__init__(path, like, window, dtype, self.NODATA, classes.names, tile_size, take, BAND_BY_BAND)
         self.classes = classes
-        options = ("INTERLEAVE=BAND",)
-        super().__init__(path, like, window, np.dtype(np.uint8), self.NODATA, classes.names, tile_size, options)
         for band in self.bands:
             band.SetCategoryNames(["absent", "present"])
 
-    def finish(self) -> None:
-        """Close the file, and put the QGIS style of its first band beside it."""
-        self.close()
-        first = self.classes.classes[0]
-        style.write_member_qml(self.draft.path.with_suffix(".qml"), first)
+    def _style(self, path: Path) -> None:
+        """That of its first band."""
+        style.write_member_qml(path, self.classes.classes[0])

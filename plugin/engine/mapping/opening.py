@@ -1,0 +1,105 @@
+"""A raster, a model's bands and a device, ready to map: what all jobs over rasters begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from osgeo import gdal
+
+from ..block_cache import limited_cache
+from ..chips.features import Area
+from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
+from ..errors import InputError
+from ..events import Reporter
+from ..models.header import ModelHeader
+from ..raster_io import RasterInfo, RasterReader, crs_text
+from ..training.device import choose_device, describe_device, explain_memory
+from ..windows import Window
+from .checks import compare_with_training, nodata_values, open_for
+from .outputs import check_not_input
+
+# What GDAL may keep of a raster in strips: without a row of tiles, each strip would be read anew for each tile.
+LARGEST_CACHE = 2**30
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a raster is mapped from."""
+
+    raster: RasterReader  # with its bands in the order of the model's, and its values in the units of training
+    nodata: tuple[float | None, ...]  # one value a band
+    window: Window  # the pixels to map
+    device: torch.device
+
+    @property
+    def info(self) -> RasterInfo:
+        """What the raster is."""
+        return self.raster.info
+
+    def __str__(self) -> str:
+        return f"{self.window.width} × {self.window.height} of {self.info.size_text} in {crs_text(self.info.crs)}"
+
+    @contextmanager
+    def at_work(self, rows: int, doing: str, remedy: str) -> Iterator[None]:
+        """A block in which windows of so many rows are read and go through the network, as `explain_memory` words."""
+        with explain_memory(self.device, doing, remedy), limited_cache([self.raster], rows, LARGEST_CACHE):
+            yield
+
+    @property
+    def device_text(self) -> str:
+        """The device in words."""
+        return describe_device(self.device)
+
+
+def open_for_mapping(
+    config: SegmentRasterConfig | ClassifyScenesConfig | ClassifyFeaturesConfig | ActivationMapsConfig,
+    header: ModelHeader, outputs: Mapping[str, str | None], reporter: Reporter,
+) -> Opened:  # fmt: skip
+    """Open the raster of a job for a model, with all checks and warnings that need no network.
+
+    Args:
+        outputs: Parameter → path of what will be written; None is not wanted.
+
+    Raises:
+        InputError: The raster cannot be opened, does not suit the model, would be written over, or its part lies
+            elsewhere.
+        ResourceError: The device is not there.
+    """
+    assert config.input is not None
+    gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
+    raster = open_for(header, config.input, config.input_crs, config.bands, reporter)
+    check_not_input(outputs, raster, config.model)
+    window = raster.info.grid.window
+    if not isinstance(config, ClassifyFeaturesConfig):
+        window = _part(raster.info, config.extent, config.area)
+    compare_with_training(raster, window, header, reporter)
+    return Opened(raster, nodata_values(raster.info, header), window, choose_device(config.device, reporter))
+
+
+def _part(info: RasterInfo, extent: tuple[float, ...] | None, area: str | None) -> Window:
+    """The pixels of the raster that the map covers.
+
+    Raises:
+        InputError: There are none.
+    """
+    window = info.grid.window
+    around = Area(area, info.grid).polygons.extent if area else None
+    for bounds, name in ((extent, "extent"), (around, "area of interest")):
+        if bounds is None:
+            continue
+        left, bottom, right, top = bounds
+        window = window.intersection(info.grid.window_of((left, bottom, right, top)))
+        if window.empty:
+            raise InputError(
+                f"The {name} {_bounds_text(bounds)} does not lie on {info.path}, which covers "
+                f"{_bounds_text(info.grid.bounds)}.",
+                f"Choose an {name} on the raster.",
+            )
+    return window
+
+
+def _bounds_text(bounds: tuple[float, ...]) -> str:
+    return f"{bounds[0]:.9g}, {bounds[1]:.9g} to {bounds[2]:.9g}, {bounds[3]:.9g}"

@@ -1,0 +1,167 @@
+"""Where the values of a map come from: a network that is shown tiles, or overlapping chips; evaluation.py has a third.
+
+A source gives logits, whose softmax is the probabilities, or maps of a layer. It may ask other sources, and its
+network may ask others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..models.normalisation import Normaliser
+from ..windows import Window
+from .pipeline import Advance
+from .reading import Batch, Images
+from .steps import Steps
+from .tiling import with_halo
+
+# The weights of blended chips fall to nothing over half a chip, so this is where a pixel is seen by several.
+USUAL_OVERLAP = 2
+# (N, B, h, w) normalised images → (N, K, h / unit, w / unit).
+Maps = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Source(Protocol):
+    """Makes the values of tiles."""
+
+    def outer(self, core: Window) -> Window:
+        """The pixels of the raster that are needed for some of the map's; they hold the ground of these."""
+
+    def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
+        """(N, K, rows, cols) of the tiles' cores, on the device; NaN where there is no value."""
+
+
+class TileSource:
+    """A `Source` of networks that see so far and no further: tile by tile, with so much around each.
+
+    Args:
+        maps: The network.
+        normalise: As it wants its bands; tells the device.
+        halo: In pixels.
+        unit: The pixels that a value stands for, a divisor of the network's stride.
+    """
+
+    def __init__(self, maps: Maps, normalise: Normaliser, halo: int, unit: int = 1) -> None:
+        self.maps, self.normalise, self.halo, self.unit = maps, normalise, halo, unit
+
+    def outer(self, core: Window) -> Window:
+        """As `Source.outer`."""
+        return with_halo(Window(*(side * self.unit for side in core)), self.halo)
+
+    @torch.no_grad()
+    def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
+        """As `Source.values`."""
+        found = self.maps(normalised(batch, self.normalise))
+        advance(1)
+        core, outer = batch.tiles[0]  # the others lie in their images as this one does
+        rows, cols = core.slices_in(Window(*(side // self.unit for side in outer)))
+        return found[..., rows, cols]
+
+
+class ChipSource:
+    """A `Source` of networks that look at all they are shown: in overlapping chips as large as those they learned from.
+
+    Each chip counts most in its middle, and nothing at its edge. A pixel is the mean of the same chips with the same
+    weights, whatever tile it is calculated in; so tiles leave no seams, and chips fade into each other.
+
+    Args:
+        steps: Where chips lie.
+        normalise: As the network wants its bands; tells the device.
+        maps: The network.
+        channels: How many values it gives for a pixel.
+        batch_size: Chips at once.
+    """
+
+    def __init__(self, steps: Steps, normalise: Normaliser, maps: Maps, channels: int, batch_size: int) -> None:
+        self.steps, self.normalise, self.maps = steps, normalise, maps
+        self.channels, self.batch_size = channels, batch_size
+        self.device = normalise.mean.device
+        rise = np.sin(np.pi * (np.arange(steps.chip_size) + 0.5) / steps.chip_size) ** 2
+        self.weight = torch.from_numpy(np.outer(rise, rise).astype(np.float32)).to(self.device)
+
+    def steps_at(self, tile: Window) -> Window:
+        """The steps whose chips show something of a tile."""
+        coarse = self.steps.coarse
+        left, width = self._span(tile.col_off, tile.col_end, coarse.width)
+        top, height = self._span(tile.row_off, tile.row_end, coarse.height)
+        return Window(left, top, width, height)
+
+    def _span(self, begin: int, end: int, count: int) -> tuple[int, int]:
+        size, stride = self.steps.chip_size, self.steps.stride
+        shift = (stride - size) // 2
+        first = max(0, (begin - shift - size) // stride + 1)
+        return first, max(0, min(count, math.ceil((end - shift) / stride)) - first)
+
+    def outer(self, tile: Window) -> Window:
+        """As `Source.outer`: the tile, and all of the chips that show something of it."""
+        steps = self.steps_at(tile)
+        if steps.empty:
+            return tile
+        chips = self.steps.chips(steps)
+        left, top = min(tile.col_off, chips.col_off), min(tile.row_off, chips.row_off)
+        return Window(left, top, max(tile.col_end, chips.col_end) - left, max(tile.row_end, chips.row_end) - top)
+
+    @torch.no_grad()
+    def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
+        """As `Source.values`, of one tile; NaN where no chip lies, or only such without data."""
+        (tile,), size = batch.tiles, self.steps.chip_size
+        block = normalised(batch, self.normalise)[0]
+        total = torch.zeros(self.channels, *block.shape[1:], device=self.device)
+        weight = torch.zeros(block.shape[1:], device=self.device)
+        places = self.places(batch)
+        for begin in range(0, len(places), self.batch_size):
+            some = [(slice(row, row + size), slice(col, col + size)) for row, col in places[begin:][: self.batch_size]]
+            found = self.maps(torch.stack([block[:, rows, cols] for rows, cols in some])).mul_(self.weight)
+            for (rows, cols), one in zip(some, found):
+                total[:, rows, cols] += one
+                weight[rows, cols] += self.weight
+            advance(len(some) / len(places))
+        if not places:
+            advance(1)
+        rows, cols = tile.core.slices_in(tile.outer)
+        return total[None, :, rows, cols].div_(weight[rows, cols])  # 0 / 0 is NaN
+
+    def places(self, batch: Batch) -> list[tuple[int, int]]:
+        """Where in a batch's image the chips with data begin, by rows and columns."""
+        (tile,), size, stride = batch.tiles, self.steps.chip_size, self.steps.stride
+        steps = self.steps_at(tile.core)
+        if steps.empty:
+            return []
+        chips = self.steps.chips(steps)
+        top, left = chips.row_off - tile.outer.row_off, chips.col_off - tile.outer.col_off
+        places = [
+            (top + row * stride, left + col * stride) for row in range(steps.height) for col in range(steps.width)
+        ]
+        if batch.missing is None:
+            return places
+        empty = np.asarray(batch.missing[0].all(axis=0))
+        return [(row, col) for row, col in places if not empty[row : row + size, col : col + size].all()]
+
+
+class WindowSource(ChipSource):
+    """Logits from probabilities that are blended: the softmax makes these of them again.
+
+    Args:
+        steps, normalise, channels, batch_size: As of `ChipSource`.
+        logits: The network.
+    """
+
+    def __init__(self, steps: Steps, normalise: Normaliser, logits: Maps, channels: int, batch_size: int) -> None:
+        super().__init__(steps, normalise, lambda chips: logits(chips).softmax(1), channels, batch_size)
+
+    def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
+        """As `Source.values`."""
+        return super().values(batch, advance).log_()
+
+
+@torch.no_grad()
+def normalised(images: Images, normalise: Normaliser) -> torch.Tensor:
+    """(N, B, h, w) float32 on the normaliser's device."""
+    device = normalise.mean.device
+    gaps = None if images.missing is None else torch.from_numpy(images.missing).to(device)
+    return normalise(torch.from_numpy(images.data).to(device), gaps)
