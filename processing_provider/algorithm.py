@@ -173,7 +173,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         """The help beside the dialog: the summary, and what each parameter does."""
         lines = [f"<p>{escape(text, quote=False)}</p>" for text in self.summary().split("\n")]
         texts = [(escape(row.label, quote=False), escape(row.help, quote=False)) for row in self.rows()]
-        lines += [f"<p><b>{label}</b><br>{text}</p>" for label, text in texts]
+        # Not <b>, which QGIS's dialog draws in a grey that dark themes hide.
+        lines += [f"<p><strong>{label}</strong><br>{text}</p>" for label, text in texts]
         return "\n".join(lines)
 
     def createCustomParametersWidget(self, parent: Optional[QWidget] = None) -> QWidget:
@@ -259,6 +260,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         name = file_name(dataset)
         title = tr("{}: chips").format(name) if name else tr("Chip footprints")
         details = QgsProcessingContext.LayerDetails(title, context.project(), "FOOTPRINTS")
+        details.forceName = True  # by QGIS's default it would be that of the file, which all datasets have
         context.addLayerToLoadOnCompletion(source, details)
         self.show(source, title, FootprintStyle(), context)
         return source
@@ -353,14 +355,17 @@ class WorkerAlgorithm(ApartAlgorithm):
 
         QGIS asks before it opens a dialog, but not in `qgis_process`, where `read` says the same.
         """
-        from ..plugin.environment import require_python
+        from ..plugin.environment import is_set_up, require_python
 
         try:
             require_python(python_setting())
         except EngineError as error:
-            if setup.open_window is not None:
-                QTimer.singleShot(0, setup.open_window)
-            return False, str(error)
+            if setup.open_window is None:
+                return False, str(error)
+            QTimer.singleShot(0, setup.open_window)
+            if is_set_up(python_setting()):
+                return False, str(error)
+            return False, tr("Training and mapping are not set up yet: they need PyTorch. The set-up opens now.")
         return True, ""
 
     def find_python(self) -> str:

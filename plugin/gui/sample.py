@@ -16,6 +16,7 @@ from ..metadata import page
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "resources" / "sample"
 FOLDER = "terrazzo-sample"
 IMAGE, LABELS = "image.tif", "landcover.gpkg"
+NOTE_SECONDS = 30
 LABELS_OPACITY = 0.6  # the image is seen through them
 
 
@@ -50,7 +51,7 @@ def show(iface: Any, parent: Path) -> None:
     button = QPushButton(tr("Open the tutorial"))
     button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(page("first-map.md"))))
     note.layout().addWidget(button)
-    bar.pushWidget(note, Qgis.MessageLevel.Info, 0)
+    bar.pushWidget(note, Qgis.MessageLevel.Info, NOTE_SECONDS)
 
 
 def copy_sample(parent: Path) -> Path:

@@ -112,7 +112,6 @@ class SetupPanel(QWidget):
     def _folder(self, empty: str, tip: str) -> QgsFileWidget:
         widget = QgsFileWidget()
         widget.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
-        widget.setFilePath("")  # without it QGIS draws what stands for an empty one in a grey that dark themes hide
         widget.lineEdit().setPlaceholderText(empty)
         widget.setToolTip(tip)
         return widget

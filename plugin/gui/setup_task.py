@@ -46,7 +46,7 @@ class SetupTask(QgsTask):
     CANCELLED = "cancelled"
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(QCoreApplication.translate("Terrazzo", "Terrazzo: building the worker's environment"))
+        super().__init__(QCoreApplication.translate("Terrazzo", "Terrazzo: setting up training and mapping"))
         self.plan = plan
         self.error = self.python = ""  # what is wrong; the interpreter that was built
         self.proxy = qgis_proxy()

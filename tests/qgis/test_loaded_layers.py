@@ -14,6 +14,7 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsSingleBandGrayRenderer,
+    QgsVectorLayer,
 )
 from qgis.core import QgsProcessingContext as Context
 
@@ -115,6 +116,15 @@ def test_footprints_are_called_by_their_dataset(run, project, scene, tmp_path):
     for output in (str(tmp_path / "land cover"), "TEMPORARY_OUTPUT"):
         processing.runAndLoadResults("terrazzo:exportchips", {**given, "OUTPUT": output}, feedback=Listener())
     assert sorted(layer.name() for layer in project.mapLayers().values()) == ["Chip footprints", "land cover: chips"]
+
+
+def test_footprints_are_so_even_where_layers_are_called_by_files_which_is_chips_in_all_datasets(provider, project):
+    context = Context()
+    context.setProject(project)
+    source = provider.algorithm("exportchips").show_footprints("/mine/land cover", context)
+    layer = QgsVectorLayer(source, "", "ogr")
+    context.layerToLoadOnCompletionDetails(source).setOutputLayerName(layer)
+    assert layer.name() == "land cover: chips"
 
 
 def test_a_temporary_model_gives_no_name(provider, tmp_path):

@@ -88,6 +88,7 @@ def test_every_algorithm_and_parameter_explains_itself(provider, name):
     assert algorithm.shortDescription() and algorithm.tags() and algorithm.group()
     for row in algorithm.parameterDefinitions():
         assert row.help() and row.description() in algorithm.shortHelpString(), row.name()
+    assert "<b>" not in algorithm.shortHelpString()  # QGIS's dialog draws it in a grey that dark themes hide
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

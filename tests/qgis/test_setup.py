@@ -69,8 +69,10 @@ def test_without_torch_an_algorithm_says_what_is_missing_and_opens_the_setup(fak
     opened = []
     monkeypatch.setattr(setup, "open_window", lambda: opened.append(1))
     fine, text = provider.algorithm("trainsegmenter").canExecute()
-    assert not fine and "lacks torch" in text
+    assert not fine and "not set up yet" in text and "The set-up opens" in text
     wait(lambda: opened)
+    QgsSettings().setValue("terrazzo/python", str(fake))
+    assert "lacks torch" in provider.algorithm("trainsegmenter").canExecute()[1]
     assert provider.algorithm("exportchips").canExecute()[0]
 
 
