@@ -47,6 +47,7 @@ def show(iface: Any, parent: Path) -> None:
     QgsProject.instance().addMapLayers([labels, image])
     iface.setActiveLayer(image)
     iface.zoomToActiveLayer()
+    iface.setActiveLayer(labels)  # QGIS puts what is made of them above the active layer
     note = bar.createMessage("Terrazzo", tr("The sample is in {}.").format(folder))
     button = QPushButton(tr("Open the tutorial"))
     button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(page("first-map.md"))))

@@ -59,3 +59,27 @@ def test_where_nothing_can_be_written_a_sentence_says_so(provider, tmp_path, the
     show(window, Path(parent))
     assert len(window.bar.said) == 1 and "Choose another folder" in window.bar.said[0]
     assert not QgsProject.instance().mapLayers()
+
+
+def test_the_project_gets_both_layers_and_results_will_lie_above_them(provider, tmp_path):
+    from qgis.gui import QgsMessageBar
+    from terrazzo.plugin.gui.sample import show
+
+    class Whole(Window):
+        active = zoomed = None
+
+        def __init__(self):
+            self.bar = QgsMessageBar()
+
+        def setActiveLayer(self, layer):
+            self.active = layer.name()
+
+        def zoomToActiveLayer(self):
+            self.zoomed = self.active
+
+    window = Whole()
+    show(window, tmp_path)
+    names = [node.name() for node in QgsProject.instance().layerTreeRoot().findLayers()]
+    QgsProject.instance().removeAllMapLayers()
+    assert names == ["landcover", "image"]
+    assert (window.zoomed, window.active) == ("image", "landcover")  # above which QGIS puts what comes next
