@@ -53,7 +53,7 @@ class TileSource:
         """As `Source.outer`."""
         return with_halo(Window(*(side * self.unit for side in core)), self.halo)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`."""
         found = self.maps(normalised(batch, self.normalise))
@@ -154,6 +154,7 @@ class WindowSource(ChipSource):
     def __init__(self, steps: Steps, normalise: Normaliser, logits: Maps, channels: int, batch_size: int) -> None:
         super().__init__(steps, normalise, lambda chips: logits(chips).softmax(1), channels, batch_size)
 
+    @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`."""
         return super().values(batch, advance).log_()
