@@ -120,8 +120,8 @@ def test_tallies_keep_the_order_of_the_chips():
     logits = torch.randn(5, 3)
     targets, shown = torch.tensor([0, 1, 2, 1, 0], dtype=torch.uint8), torch.randint(0, 2, (5, 3), dtype=torch.uint8)
     for part in (slice(0, 2), slice(2, 5)):
-        one.add(logits[part], targets[part], torch.tensor(3.0), torch.tensor(2.0))
-        several.add(logits[part], shown[part], torch.tensor(3.0), torch.tensor(6.0))
+        one.add(logits[part], targets[part], torch.tensor(1.5), torch.tensor(2.0))
+        several.add(logits[part], shown[part], torch.tensor(0.5), torch.tensor(6.0))
     assert np.allclose(one.probabilities(), logits.softmax(1)) and one.targets().tolist() == targets.tolist()
     assert np.allclose(several.probabilities(), logits.sigmoid()) and (several.targets() == shown.numpy()).all()
     assert one.figures()["loss"] == 1.5 and several.figures()["loss"] == 0.5
