@@ -172,7 +172,7 @@ def probe(python: str) -> dict[str, Any]:
         ResourceError: It cannot be run.
     """
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603  # no shell; the Python that the user chose
             [python, str(PROBE)],
             env=clean_environment(python),
             stdin=subprocess.DEVNULL,

@@ -92,7 +92,7 @@ class _Worker:
         self.garbage: deque[str] = deque(maxlen=3)  # output that was no event
         self._lines: queue.Queue[Optional[bytes]] = queue.Queue()
         try:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # nosec B603  # no shell; the worker, in the Python that was chosen
                 [python, "-m", "plugin.engine.worker", str(job_file)],
                 cwd=ROOT,
                 env=environment,

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
-from xml.etree import ElementTree
 
 import numpy as np
 from osgeo import gdal
@@ -18,6 +17,8 @@ from .errors import InputError
 from .opening import open_any_raster, virtual_text, with_nodata
 from .raster_io import Scale, band_dtype, gdal_type, is_alpha, is_signed_byte
 from .stored import Stored, look_at
+from .strangers.texts import parse_xml
+from .xml_elements import Element, SubElement, tostring
 
 OPAQUE = 255
 
@@ -108,7 +109,7 @@ def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float]
     bands = [dataset.GetRasterBand(number) for number in scales]
     if any(is_signed_byte(band) for band in bands):
         raise InputError(f"{image.path} holds signed bytes, which cannot be scaled.", "Save it as Int16 first.")
-    root = ElementTree.fromstring(virtual_text(gdal.Translate("", dataset, format="VRT")))
+    root = parse_xml(virtual_text(gdal.Translate("", dataset, format="VRT")).encode())
     for element in root.findall("VRTRasterBand"):
         number = int(element.attrib["band"])
         if number not in scales:
@@ -128,8 +129,8 @@ def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float]
                 for old in source.findall(tag):
                     source.remove(old)
                 if value is not None:
-                    ElementTree.SubElement(source, tag).text = repr(value)
-    return dataclasses.replace(image, source=ElementTree.tostring(root, encoding="unicode"))
+                    SubElement(source, tag).text = repr(value)
+    return dataclasses.replace(image, source=tostring(root, encoding="unicode"))
 
 
 def _float_name(band: gdal.Band) -> str:
@@ -137,9 +138,9 @@ def _float_name(band: gdal.Band) -> str:
     return str(gdal.GetDataTypeName(gdal_type(np.result_type(band_dtype(band), np.float32))))
 
 
-def _insert(element: ElementTree.Element, tag: str, text: str) -> None:
+def _insert(element: Element, tag: str, text: str) -> None:
     """Put an element in front: GDAL reads what describes a band before its sources."""
-    made = ElementTree.Element(tag)
+    made = Element(tag)
     made.text = text
     element.insert(0, made)
 
@@ -157,12 +158,12 @@ def _colors_text(dataset: gdal.Dataset, number: int) -> str:
     made = gdal.Translate(
         "", dataset, format="VRT", bandList=[number], rgbExpand=expand, maskBand="none", noData="none"
     )
-    root = ElementTree.fromstring(virtual_text(made))
+    root = parse_xml(virtual_text(made).encode())
     for element in root.findall("VRTRasterBand"):
         if element.attrib["band"] == "4":
             for source in element.findall("ComplexSource"):
-                ElementTree.SubElement(source, "UseMaskBand").text = "true"
-    return ElementTree.tostring(root, encoding="unicode")
+                SubElement(source, "UseMaskBand").text = "true"
+    return tostring(root, encoding="unicode")
 
 
 def _class_names(band: gdal.Band) -> list[str]:

@@ -90,7 +90,8 @@ def _along(data: np.ndarray, taps: Taps, axis: int, dtype: type) -> np.ndarray:
         else:
             part = np.multiply(picked, factor.reshape(shape), dtype=dtype)
         found = part if found is None else np.add(found, part, out=found)
-    assert found is not None
+    if found is None:
+        raise AssertionError("found is not None")
     return found
 
 
@@ -118,7 +119,8 @@ class ResampledReader(RasterReader):
         own = base.info.grid
         self._scale = grid.step_x / own.step_x, grid.step_y / own.step_y
         self._start = (grid.left - own.left) / own.step_x, (grid.top - own.top) / own.step_y
-        assert min(self._scale) > 0, "the axes run the same way"
+        if min(self._scale) <= 0:
+            raise AssertionError("the axes run the same way")
         dtype = base.info.dtype
         nodata = [value if value is not None and can_hold(dtype, value) else None for value in base.info.nodata]
         if dtype.kind == "f":

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
-from xml.etree import ElementTree
 
 import numpy as np
 from osgeo import gdal
@@ -20,8 +19,10 @@ from .opening import virtual_text
 from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs
 from .resampled import AVERAGE, BILINEAR, NEAREST
 from .stored import Stored, mask_text, open_stored, plain_text
+from .strangers.texts import parse_xml
 from .virtual_mosaic import Piece, mosaic
 from .windows import TOLERANCE, Grid, Window
+from .xml_elements import SubElement, tostring
 
 # Places found by interpolation may be off by this share of a pixel where the CRS changes.
 PLACE_ERROR = 0.02
@@ -188,7 +189,7 @@ def _warp_options(resampling: str, nodata: Sequence[Optional[float]]) -> list[st
 
 def _finished(text: str, grid: Grid, nodata: Sequence[Optional[float]], names: Sequence[str]) -> str:
     """The text with the exact grid, which may run south-up, and with what GDAL's warp forgets about bands."""
-    root = ElementTree.fromstring(text)
+    root = parse_xml(text.encode())
     for tag, numbers in (
         ("GeoTransform", grid.geotransform(grid.window)),
         ("DstGeoTransform", grid.geotransform(grid.window)),
@@ -201,10 +202,10 @@ def _finished(text: str, grid: Grid, nodata: Sequence[Optional[float]], names: S
             band.remove(old)
         value = nodata[place]
         if value is not None:
-            ElementTree.SubElement(band, "NoDataValue").text = repr(value)
+            SubElement(band, "NoDataValue").text = repr(value)
         if len(names) == len(nodata):
-            ElementTree.SubElement(band, "Description").text = names[place]
-    return ElementTree.tostring(root, encoding="unicode")
+            SubElement(band, "Description").text = names[place]
+    return tostring(root, encoding="unicode")
 
 
 def _no_way(stored: Stored, crs: str, error: RuntimeError) -> InputError:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
-from xml.etree import ElementTree
 
 import numpy as np
 from osgeo import gdal
@@ -14,6 +13,7 @@ from osgeo import gdal
 from .raster_io import RasterInfo, can_hold, gdal_type, spatial_reference
 from .stored import Stored, plain_text
 from .windows import Grid, Window
+from .xml_elements import Element, SubElement, tostring
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,27 @@ def mosaic(pieces: Sequence[Piece], grid: Grid, crs: str, like: RasterInfo) -> s
     Args:
         like: Has the names of the bands, and the data type.
     """
-    root = ElementTree.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    root = Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     reference = spatial_reference(crs)
     if reference is not None:
         axes = ",".join(map(str, reference.GetDataAxisToSRSAxisMapping()))
-        ElementTree.SubElement(root, "SRS", dataAxisToSRSAxisMapping=axes).text = crs
-    ElementTree.SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.geotransform(grid.window)))
+        SubElement(root, "SRS", dataAxisToSRSAxisMapping=axes).text = crs
+    SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.geotransform(grid.window)))
     type_name = gdal.GetDataTypeName(gdal_type(like.dtype))
     nodata = [_band_nodata(pieces, place, like.dtype) for place in range(len(like.band_names))]
     for place, name in enumerate(like.band_names):
-        band = ElementTree.SubElement(root, "VRTRasterBand", dataType=type_name, band=str(place + 1))
-        ElementTree.SubElement(band, "Description").text = name
+        band = SubElement(root, "VRTRasterBand", dataType=type_name, band=str(place + 1))
+        SubElement(band, "Description").text = name
         if nodata[place] is not None:
-            ElementTree.SubElement(band, "NoDataValue").text = repr(nodata[place])
+            SubElement(band, "NoDataValue").text = repr(nodata[place])
         for piece in pieces:
             _add_values(band, piece, place)
     if None in nodata and (any(piece.masked for piece in pieces) or not covers(grid, pieces)):
-        mask = ElementTree.SubElement(ElementTree.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
         for piece in pieces:
             source = _add_source(mask, "ComplexSource", piece, nodata.index(None), "mask,")
-            ElementTree.SubElement(source, "NODATA").text = "0"
-    return ElementTree.tostring(root, encoding="unicode")
+            SubElement(source, "NODATA").text = "0"
+    return tostring(root, encoding="unicode")
 
 
 def covers(grid: Grid, pieces: Sequence[Piece]) -> bool:
@@ -92,7 +92,7 @@ def _band_nodata(pieces: Sequence[Piece], place: int, dtype: np.dtype[Any]) -> O
     return math.nan if dtype.kind == "f" else None
 
 
-def _add_values(band: ElementTree.Element, piece: Piece, place: int) -> None:
+def _add_values(band: Element, piece: Piece, place: int) -> None:
     nodata = piece.nodata[place]
     if nodata is not None and not can_hold(piece.dtype, nodata):
         nodata = None
@@ -101,24 +101,24 @@ def _add_values(band: ElementTree.Element, piece: Piece, place: int) -> None:
     kind = "SimpleSource" if nodata is None and not piece.masked else "ComplexSource"
     source = _add_source(band, kind, piece, place)
     if piece.masked:
-        ElementTree.SubElement(source, "UseMaskBand").text = "true"
+        SubElement(source, "UseMaskBand").text = "true"
     if nodata is not None:
-        ElementTree.SubElement(source, "NODATA").text = repr(nodata)
+        SubElement(source, "NODATA").text = repr(nodata)
 
 
 def _add_source(
-    band: ElementTree.Element, kind: str, piece: Piece, place: int, prefix: str = ""
-) -> ElementTree.Element:
-    source = ElementTree.SubElement(band, kind)
-    ElementTree.SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.source
-    ElementTree.SubElement(source, "SourceBand").text = f"{prefix}{piece.bands[place]}"
+    band: Element, kind: str, piece: Piece, place: int, prefix: str = ""
+) -> Element:
+    source = SubElement(band, kind)
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.source
+    SubElement(source, "SourceBand").text = f"{prefix}{piece.bands[place]}"
     width, height = str(piece.window.width), str(piece.window.height)
     # With these GDAL opens a piece only when it is read, and closes it when too many are open.
-    ElementTree.SubElement(
+    SubElement(
         source, "SourceProperties", RasterXSize=width, RasterYSize=height, DataType=piece.types[place],
         BlockXSize=str(piece.block[0]), BlockYSize=str(piece.block[1]),
     )  # fmt: skip
-    ElementTree.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
+    SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
     col_off, row_off = str(piece.window.col_off), str(piece.window.row_off)
-    ElementTree.SubElement(source, "DstRect", xOff=col_off, yOff=row_off, xSize=width, ySize=height)
+    SubElement(source, "DstRect", xOff=col_off, yOff=row_off, xSize=width, ySize=height)
     return source

@@ -96,7 +96,7 @@ def _first_line(command: list[str]) -> str:
 def _output(command: list[str]) -> Optional[str]:
     """What a command prints; None where it is not there, fails or takes long."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603  # no shell; commands of our own
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
             timeout=NVIDIA_SMI_SECONDS, **no_console(),
         )  # fmt: skip

@@ -90,7 +90,7 @@ class Runner:
         self.reporter.log("$ " + " ".join(command))
         tail: deque[str] = deque(maxlen=TAIL)
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603  # no shell; installers with arguments of our own
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", **own_group(),
             )  # fmt: skip
@@ -144,7 +144,8 @@ def _patience(seconds: float, downloading: bool) -> str:
 
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[Optional[str]]) -> None:
-    assert process.stdout is not None
+    if process.stdout is None:
+        raise AssertionError("process.stdout is not None")
     with process.stdout as output:
         for line in output:
             lines.put(line.rstrip())

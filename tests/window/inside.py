@@ -136,13 +136,12 @@ def walk(running, ready, waited=0.0):
 
 
 def end(outcome):
-    """Leave QGIS as a person does, without saving the project."""
-    if outcome != "fine":
-        grab(iface.mainWindow(), "failed")
+    """Leave QGIS as a person does, without saving the project; after a failure at once, whatever is open."""
     (WORK / "outcome.txt").write_text(outcome)
-    for box in QApplication.topLevelWidgets():
-        if isinstance(box, QMessageBox):
-            box.reject()
+    if outcome != "fine":
+        for number, widget in enumerate(widget for widget in QApplication.topLevelWidgets() if widget.isVisible()):
+            grab(widget, f"failed{number}")
+        os._exit(1)
     QgsProject.instance().clear()  # else QGIS asks about layers in a folder for temporary files
     iface.actionExit().trigger()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 KEPT = TESTS.parent / "build" / "window"
-SECONDS = 300
+SECONDS = 240
 SECONDS_TO_END = 10  # that what QGIS started may take after it
 MARK = "TERRAZZO_WINDOW"  # a variable that all processes of a run have
 BAD_WORDS = ("Traceback (most recent call last)", "Segmentation fault", "QGIS died", "QGIS crashed")

@@ -93,7 +93,8 @@ def _by_features(
     config: ExportChipsConfig, rasters: Sequence[RasterInfo], areas: Sequence[Window]
 ) -> tuple[int, str]:
     """For chips that show one feature each: as wide as the features, or twice that where they show surroundings."""
-    assert config.labels is not None
+    if config.labels is None:
+        raise AssertionError("config.labels is not None")
     sizes = _sizes(config, areas)
     side = FeatureFile(config.labels, LABEL_LAYER, rasters[0].grid).typical_side(_bounds(rasters, areas))
     wanted = side if config.placement == "bounding_boxes" else 2 * side

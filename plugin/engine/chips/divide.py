@@ -188,7 +188,8 @@ def _groups(chips: Chips, info: DatasetInfo, rule: SplitRule) -> np.ndarray:
         clusters = np.array([source.get("cluster", place) for place, source in enumerate(info.sources)])
         return clusters[chips.sources]
     if rule.method == "areas":
-        assert rule.areas is not None
+        if rule.areas is None:
+            raise AssertionError("rule.areas is not None")
         return _area_groups(chips, rule.areas)
     if rule.block_size is None or rule.block_size == info.split.get("block_size"):
         return chips.blocks

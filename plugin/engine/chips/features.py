@@ -8,22 +8,23 @@ feature's id is its place in the user's order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 from osgeo import gdal, ogr
 
 from ..errors import InputError
+from ..sql import Sql, sql
 from ..windows import Bounds, Grid, Window
 
 LABEL_LAYER, VALUE_FIELD, PRIORITY_FIELD = "labels", "value", "priority"
 AREA_LAYER = "area"
 AREAS_LAYER = "areas"
 # config.OVERLAP_RULES → in which order features are burnt; the last one wins.
-BURN_ORDERS = {"order": "", "field": f'"{PRIORITY_FIELD}", ', "smaller": "ST_Area({geometry}) DESC, "}
+BURN_ORDERS = {"order": "{fid}", "field": "{priority}, {fid}", "smaller": "ST_Area({geometry}) DESC, {fid}"}
 # What `FeatureFile.burn` burns: 1, the field, or the feature's id.
 # OGR takes whole numbers out of a query for those of 32 bits; ids may be as large as doubles hold exactly.
-COLUMNS = {"": "1", "value": f'"{VALUE_FIELD}"', "id": 'CAST("{fid}" AS REAL)'}
+COLUMNS = {"": "1", "value": "{value}", "id": "CAST({fid} AS REAL)"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ class FeatureFile:
         self.extent: Bounds = _bounds(opened)
         self.count = opened.GetFeatureCount()
         self._geometry, self._fid = opened.GetGeometryColumn() or "geom", opened.GetFIDColumn() or "fid"
-        self._order = BURN_ORDERS[overlap_rule].format(geometry=f'"{self._geometry}"') + f'"{self._fid}"'
+        # What statements call things.
+        self._names = {
+            "layer": layer, "geometry": self._geometry, "fid": self._fid, "value": VALUE_FIELD,
+            "priority": PRIORITY_FIELD, "index": f"rtree_{layer}_{self._geometry}",
+        }  # fmt: skip
+        self._order = self._sql(BURN_ORDERS[overlap_rule])
         self._options = ["ALL_TOUCHED=TRUE"] if all_touched else []
         self._reference = opened.GetSpatialRef()
 
@@ -82,12 +88,12 @@ class FeatureFile:
             target.SetSpatialRef(self._reference)
         if fill:
             target.GetRasterBand(1).Fill(fill)
-        condition = self._near(window) if only is None else f'"{self._fid}" = {only:d}'
+        condition = self._near(window) if only is None else self._sql("{fid} = {only}", only=int(only))
         # The index gives features in any order; overlaps need the order of the rule.
-        query = (
-            f'SELECT "{self._geometry}", {COLUMNS[attribute].format(fid=self._fid)} AS burnt '
-            f'FROM "{self.layer}" WHERE {condition} ORDER BY {self._order}'
-        )
+        query = self._sql(
+            "SELECT {geometry}, {column} AS burnt FROM {layer} WHERE {condition} ORDER BY {order}",
+            column=self._sql(COLUMNS[attribute]), condition=condition, order=self._order,
+        )  # fmt: skip
         found = self.source.ExecuteSQL(query)
         if found is not None:
             gdal.RasterizeLayer(target, [1], found, burn_values=[1], options=["ATTRIBUTE=burnt", *self._options])
@@ -97,11 +103,14 @@ class FeatureFile:
     def features(self, window: Window) -> Features:
         """The features whose bounds meet a window."""
         names = ("ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY")
-        columns = ", ".join(f'{name}("{self._geometry}") AS b{place}' for place, name in enumerate(names))
+        columns = [self._sql(f"{name}({{geometry}}) AS b{place}") for place, name in enumerate(names)]
         found = self.source.ExecuteSQL(
-            f'SELECT CAST("{self._fid}" AS REAL) AS id, "{VALUE_FIELD}" AS value, {columns} FROM "{self.layer}" '
-            f'WHERE {self._near(window)} ORDER BY "{self._fid}"'
-        )
+            self._sql(
+                "SELECT CAST({fid} AS REAL) AS id, {value} AS value, {columns} FROM {layer} "
+                "WHERE {near} ORDER BY {fid}",
+                columns=columns, near=self._near(window),
+            )
+        )  # fmt: skip
         rows = [[feature.GetField(place) for place in range(6)] for feature in found] if found is not None else []
         if found is not None:
             self.source.ReleaseResultSet(found)
@@ -111,8 +120,10 @@ class FeatureFile:
     def areas(self, ids: np.ndarray) -> np.ndarray:
         """(n,) the areas of features, in squared CRS units; 0 for points and lines."""
         found = self.source.ExecuteSQL(
-            f'SELECT CAST("{self._fid}" AS REAL) AS id, ST_Area("{self._geometry}") AS area FROM "{self.layer}" '
-            f'WHERE "{self._fid}" IN ({",".join(map(str, ids.tolist()))})'
+            self._sql(
+                "SELECT CAST({fid} AS REAL) AS id, ST_Area({geometry}) AS area FROM {layer} WHERE {fid} IN ({ids})",
+                ids=ids.tolist(),
+            )
         )
         areas = {feature.GetField(0): feature.GetField(1) or 0.0 for feature in found}
         self.source.ReleaseResultSet(found)
@@ -131,12 +142,17 @@ class FeatureFile:
         """
         width, height = side * abs(self.grid.step_x), side * abs(self.grid.step_y)
         # A large polygon fills squares, a long line crosses some.
-        squares = f"MAX(area / {width * height!r}, CAST(across / {width!r} AS INT), CAST(up / {height!r} AS INT))"
+        sizes = {"square": width * height, "width": width, "height": height, "left": bounds[0], "bottom": bounds[1]}
+        squares = "MAX(area / {square}, CAST(across / {width} AS INT), CAST(up / {height} AS INT))"
+        middles = "{row} * CAST((x - {left}) / {width} AS INT) + CAST((y - {bottom}) / {height} AS INT)"
         found = self.source.ExecuteSQL(
-            f"SELECT {'value' if attribute else 'NULL'} AS value, SUM({squares}) AS filled, COUNT(DISTINCT {1 << 31} * "
-            f"CAST((x - {bounds[0]!r}) / {width!r} AS INT) + CAST((y - {bounds[1]!r}) / {height!r} AS INT)) "
-            f"AS middles FROM ({self._shapes(bounds, attribute)}) GROUP BY 1"
-        )
+            sql(
+                "SELECT {value} AS value, SUM({squares}) AS filled, COUNT(DISTINCT {middles}) AS middles "
+                "FROM ({shapes}) GROUP BY 1",
+                value=Sql("value" if attribute else "NULL"), squares=sql(squares, **sizes),
+                middles=sql(middles, row=1 << 31, **sizes), shapes=self._shapes(bounds, attribute),
+            )
+        )  # fmt: skip
         rows = [[row.GetField(place) for place in range(3)] for row in found]
         self.source.ReleaseResultSet(found)
         numbers = {None if value is None else int(value): max(filled, middles) for value, filled, middles in rows}
@@ -145,37 +161,45 @@ class FeatureFile:
     def typical_side(self, bounds: Bounds) -> float:
         """The longer side, in pixels, that half of the features inside of some bounds have at most; 0 for points."""
         step_x, step_y = abs(self.grid.step_x), abs(self.grid.step_y)
-        sides = f"SELECT MAX(across / {step_x!r}, up / {step_y!r}) AS side FROM ({self._shapes(bounds)})"
+        sides = sql(
+            "SELECT MAX(across / {step_x}, up / {step_y}) AS side FROM ({shapes})",
+            step_x=step_x, step_y=step_y, shapes=self._shapes(bounds),
+        )  # fmt: skip
         found = self.source.ExecuteSQL(
-            f"SELECT side FROM ({sides}) ORDER BY side LIMIT 1 OFFSET (SELECT COUNT(*) / 2 FROM ({sides}))"
+            sql(
+                "SELECT side FROM ({sides}) ORDER BY side LIMIT 1 OFFSET (SELECT COUNT(*) / 2 FROM ({sides}))",
+                sides=sides,
+            )
         )
         side = next((float(row.GetField(0)) for row in found), 0.0)
         self.source.ReleaseResultSet(found)
         return side
 
-    def _shapes(self, bounds: Bounds, attribute: str = "") -> str:
+    def _shapes(self, bounds: Bounds, attribute: str = "") -> Sql:
         """A query of the size and the middle of the features inside of some bounds, which are most of them as a rule.
 
         So it does without the spatial index, which is slower where it finds nearly all.
         """
-        low_x, low_y, high_x, high_y = (
-            f'ST_{name}("{self._geometry}")' for name in ("MinX", "MinY", "MaxX", "MaxY")
-        )
         left, bottom, right, top = bounds
-        return (
-            f"SELECT {COLUMNS[attribute].format(fid=self._fid)} AS value, ST_Area(\"{self._geometry}\") AS area, "
-            f"{high_x} - {low_x} AS across, {high_y} - {low_y} AS up, "
-            f"({low_x} + {high_x}) / 2 AS x, ({low_y} + {high_y}) / 2 AS y "
-            f'FROM "{self.layer}" WHERE {high_x} >= {left!r} AND {low_x} <= {right!r} '
-            f"AND {high_y} >= {bottom!r} AND {low_y} <= {top!r}"
-        )
+        names = {"low_x": "ST_MinX", "low_y": "ST_MinY", "high_x": "ST_MaxX", "high_y": "ST_MaxY"}
+        return self._sql(
+            "SELECT {column} AS value, ST_Area({geometry}) AS area, {high_x} - {low_x} AS across, "
+            "{high_y} - {low_y} AS up, ({low_x} + {high_x}) / 2 AS x, ({low_y} + {high_y}) / 2 AS y FROM {layer} "
+            "WHERE {high_x} >= {left} AND {low_x} <= {right} AND {high_y} >= {bottom} AND {low_y} <= {top}",
+            column=self._sql(COLUMNS[attribute]), left=left, bottom=bottom, right=right, top=top,
+            **{place: self._sql(f"{function}({{geometry}})") for place, function in names.items()},
+        )  # fmt: skip
 
-    def _near(self, window: Window) -> str:
-        left, bottom, right, top = self.grid.bounds_of(window)
-        return (
-            f'"{self._fid}" IN (SELECT id FROM "rtree_{self.layer}_{self._geometry}" '
-            f"WHERE maxx >= {left!r} AND minx <= {right!r} AND maxy >= {bottom!r} AND miny <= {top!r})"
-        )
+    def _near(self, window: Window) -> Sql:
+        left, bottom, right, top = map(float, self.grid.bounds_of(window))
+        return self._sql(
+            "{fid} IN (SELECT id FROM {index} "
+            "WHERE maxx >= {left} AND minx <= {right} AND maxy >= {bottom} AND miny <= {top})",
+            left=left, bottom=bottom, right=right, top=top,
+        )  # fmt: skip
+
+    def _sql(self, text: str, **parts: Any) -> Sql:
+        return sql(text, **self._names, **parts)
 
 
 class FeatureLabels:
@@ -219,7 +243,7 @@ class Area:
 
 def _value_range(file: FeatureFile) -> tuple[float, float]:
     found = file.source.ExecuteSQL(
-        f'SELECT MIN("{VALUE_FIELD}") AS low, MAX("{VALUE_FIELD}") AS high FROM "{file.layer}"'
+        sql("SELECT MIN({value}) AS low, MAX({value}) AS high FROM {layer}", value=VALUE_FIELD, layer=file.layer)
     )
     low, high = next(((row.GetField(0), row.GetField(1)) for row in found), (None, None))
     file.source.ReleaseResultSet(found)
@@ -229,7 +253,9 @@ def _value_range(file: FeatureFile) -> tuple[float, float]:
 def feature_values(path: str) -> list[int]:
     """The class values of a label GeoPackage, ascending."""
     source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
-    found = source.ExecuteSQL(f'SELECT DISTINCT "{VALUE_FIELD}" FROM "{LABEL_LAYER}" ORDER BY 1')
+    found = source.ExecuteSQL(
+        sql("SELECT DISTINCT {value} FROM {layer} ORDER BY 1", value=VALUE_FIELD, layer=LABEL_LAYER)
+    )
     values = [int(feature.GetField(0)) for feature in found] if found is not None else []
     if found is not None:
         source.ReleaseResultSet(found)
@@ -240,7 +266,12 @@ def features_size(path: str) -> tuple[int, float]:
     """How many features a label GeoPackage holds, and their area together, in squared CRS units."""
     source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     geometry = source.GetLayerByName(LABEL_LAYER).GetGeometryColumn() or "geom"
-    found = source.ExecuteSQL(f'SELECT COUNT(*) AS count, SUM(ST_Area("{geometry}")) AS area FROM "{LABEL_LAYER}"')
+    found = source.ExecuteSQL(
+        sql(
+            "SELECT COUNT(*) AS count, SUM(ST_Area({geometry})) AS area FROM {layer}",
+            geometry=geometry, layer=LABEL_LAYER,
+        )
+    )  # fmt: skip
     count, area = next((int(row.GetField(0)), float(row.GetField(1) or 0)) for row in found)
     source.ReleaseResultSet(found)
     return count, area

@@ -15,6 +15,7 @@ from osgeo import gdal
 
 from ..config import ExportChipsConfig
 from ..opening import open_any_raster
+from ..sql import sql
 
 # Settings that do not change what is cut; the features count by what they hold, wherever that is written.
 IRRELEVANT = ("output", "overwrite", "resume", "labels", "area", "split_areas")
@@ -94,9 +95,10 @@ def _features_hash(path: Optional[str]) -> str:
     with closing(sqlite3.connect(address, uri=True)) as database:
         query = "SELECT table_name, column_name FROM gpkg_geometry_columns ORDER BY table_name"
         for table, shape in database.execute(query).fetchall():
-            columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")') if row[1] != shape]
-            names = ", ".join(f'"{name}"' for name in (*columns, shape))
-            _add_rows(found, database.execute(f'SELECT {names} FROM "{table}" ORDER BY rowid'), [table, *columns])
+            about = database.execute(sql("PRAGMA table_info({table})", table=table))
+            columns = [row[1] for row in about if row[1] != shape]
+            rows = sql("SELECT {names} FROM {table} ORDER BY rowid", names=[*columns, shape], table=table)
+            _add_rows(found, database.execute(rows), [table, *columns])
     return found.hexdigest()
 
 

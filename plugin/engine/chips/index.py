@@ -11,6 +11,7 @@ from osgeo import gdal, ogr, osr
 
 from ..classes import ClassTable
 from ..raster_io import spatial_reference
+from ..sql import Sql, sql
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
 from .dataset import field_types
 
@@ -55,7 +56,7 @@ class ChipIndex:
         self.source = open_index(path, update=True)
         # GDAL keeps the number of features beside them and writes it last: after a crash it is wrong.
         self.source.ExecuteSQL(
-            f"UPDATE gpkg_ogr_contents SET feature_count = (SELECT COUNT(*) FROM {LAYER}) WHERE table_name = '{LAYER}'"
+            "UPDATE gpkg_ogr_contents SET feature_count = (SELECT COUNT(*) FROM chips) WHERE table_name = 'chips'"
         )
         self.source = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_UPDATE, allowed_drivers=["GPKG"])
         self.layer = self.source.GetLayerByName(LAYER)
@@ -84,9 +85,10 @@ class ChipIndex:
         Args:
             condition: An SQL condition, from our own code only.
         """
-        columns = ", ".join(f'"{name}"' for name in names)
-        where = f"WHERE {condition}" if condition else ""
-        found = self.source.ExecuteSQL(f"SELECT {columns} FROM {LAYER} {where} ORDER BY fid")
+        where = Sql(f"WHERE {condition}" if condition else "")
+        found = self.source.ExecuteSQL(
+            sql("SELECT {names} FROM {layer} {where} ORDER BY fid", names=names, layer=LAYER, where=where)
+        )
         if found is None:
             return
         # GDAL gives the column of the primary key as the feature's id, not as a field.
@@ -115,9 +117,10 @@ class ChipIndex:
             for fid, split, fold in zip(fids, splits, folds)
         ]
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
-            execute(f"INSERT INTO new_splits VALUES {','.join(rows[begin : begin + ROWS_A_STATEMENT])}")
+            some = Sql(",".join(rows[begin : begin + ROWS_A_STATEMENT]))
+            execute(sql("INSERT INTO new_splits VALUES {rows}", rows=some))
         execute(
-            f'UPDATE {LAYER} SET ("split", fold) = '
+            'UPDATE chips SET ("split", fold) = '
             "(SELECT new_splits.split, new_splits.fold FROM new_splits WHERE new_splits.id = chips.fid) "
             "WHERE fid IN (SELECT id FROM new_splits)"
         )
@@ -125,7 +128,7 @@ class ChipIndex:
 
     def forget_splits(self) -> None:
         """Leave all chips without split and fold."""
-        self.source.ExecuteSQL(f'UPDATE {LAYER} SET "split" = NULL, fold = NULL')
+        self.source.ExecuteSQL('UPDATE chips SET "split" = NULL, fold = NULL')
 
     def remove(self, condition: str) -> None:
         """Delete the rows of an SQL condition, from our own code only."""

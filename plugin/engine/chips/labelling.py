@@ -54,7 +54,8 @@ class ClassMasks:
     writes_masks = True
 
     def __init__(self, scheme: LabelScheme, min_labelled_share: float) -> None:
-        assert scheme.nodata is not None
+        if scheme.nodata is None:
+            raise AssertionError("scheme.nodata is not None")
         self.scheme, self.min_labelled_share = scheme, min_labelled_share
         self.nodata = scheme.nodata
         self.values = scheme.classes.values

@@ -173,7 +173,8 @@ class Plan:
         bounds: Optional[tuple[float, float, float, float]] = None
         for source in cluster:
             bounds = union(bounds, self.rasters[source].grid.bounds_of(self.areas[source]))
-        assert bounds is not None
+        if bounds is None:
+            raise AssertionError("bounds is not None")
         left, bottom, right, top = bounds
         width, height = (right - left) / abs(grid.step_x), (top - bottom) / abs(grid.step_y)
         columns = np.asarray(_cuts(width, self.block_size, self.chip_size)) * abs(grid.step_x)

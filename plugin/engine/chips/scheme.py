@@ -122,7 +122,8 @@ def open_features(config: ExportChipsConfig, images: tuple[RasterInfo, ...]) -> 
     Raises:
         InputError: They overlap no image.
     """
-    assert config.labels is not None
+    if config.labels is None:
+        raise AssertionError("config.labels is not None")
     files = [
         FeatureFile(config.labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched)
         for info in images

@@ -37,7 +37,8 @@ def activation_maps(config: ActivationMapsConfig, reporter: Reporter) -> dict[st
     check_activation(config, header)
     result: dict[str, Any] = {"output": None, "picture": None, "pictures": None, "channels": 0}
     if config.kind == "filters":
-        assert config.picture is not None
+        if config.picture is None:
+            raise AssertionError("config.picture is not None")
         check_writable(config.picture)
         reporter.log(write_filters(config.picture, network, header))
         result["picture"] = config.picture
@@ -62,5 +63,6 @@ def load_any(path: str) -> tuple[Classifier | Segmenter, ModelHeader]:
     if read_header(path).task in CLASSIFIER_TASKS:
         return load_classifier(path)
     network, header = load_model(path)
-    assert isinstance(network, Segmenter)
+    if not isinstance(network, Segmenter):
+        raise AssertionError("isinstance(network, Segmenter)")
     return network, header

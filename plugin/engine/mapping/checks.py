@@ -207,7 +207,8 @@ def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | 
 def metres_a_unit(crs: str, latitude: float) -> float:
     """How long a unit of a CRS is; for degrees the mean of both directions at a latitude."""
     reference = spatial_reference(crs)
-    assert reference is not None
+    if reference is None:
+        raise AssertionError("reference is not None")
     if reference.IsGeographic():
         return METRES_A_DEGREE * (1 + math.cos(math.radians(latitude))) / 2
     return float(reference.GetLinearUnits())
@@ -218,7 +219,8 @@ def _latitude(info: RasterInfo) -> float:
     from osgeo import osr
 
     reference = spatial_reference(info.crs)
-    assert reference is not None
+    if reference is None:
+        raise AssertionError("reference is not None")
     left, bottom, right, top = info.grid.bounds
     x, y = (left + right) / 2, (bottom + top) / 2
     if reference.IsGeographic():

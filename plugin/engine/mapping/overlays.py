@@ -51,7 +51,8 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         ResourceError: The folder cannot be written, or memory is not enough.
         Cancelled: The user asked for the end, or is gone.
     """
-    assert config.input_folder is not None and config.pictures is not None
+    if config.input_folder is None or config.pictures is None:
+        raise AssertionError("config.input_folder is not None and config.pictures is not None")
     target = find_class(header, config.target_class) if config.target_class else None
     answers = Answers.of(header)
     paths = photographs_in(config.input_folder)

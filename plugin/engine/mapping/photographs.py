@@ -194,7 +194,8 @@ class _PhotographTable(AnswerTable):
 def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
     """Give each photograph of a folder its class; results and errors as `scenes.classify_scenes`."""
     begun = time.monotonic()
-    assert config.input_folder is not None
+    if config.input_folder is None:
+        raise AssertionError("config.input_folder is not None")
     output = check_table(config)
     network, header = load_classifier(config.model)
     answers = Answers.of(header, config.threshold)

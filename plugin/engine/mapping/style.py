@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from osgeo import gdal
 
 from ..classes import ClassInfo, ClassTable
+from ..xml_elements import Element, SubElement, indent, tostring
 
 # Category names are a list from value 0 on; of sparse large values the attribute table knows the names.
 LARGEST_CATEGORY = 1023
@@ -73,9 +73,9 @@ def write_member_qml(path: Path, first: ClassInfo) -> None:
 def _write_palette(path: Path, entries: list[tuple[int, str, str, str]]) -> None:
     """A paletted renderer of band 1: value, colour, opacity from 0 to 255 and name of each entry."""
     renderer, root = _raster_renderer("paletted")
-    palette = ElementTree.SubElement(renderer, "colorPalette")
+    palette = SubElement(renderer, "colorPalette")
     for value, color, alpha, label in entries:
-        ElementTree.SubElement(palette, "paletteEntry", value=str(value), color=color, alpha=alpha, label=label)
+        SubElement(palette, "paletteEntry", value=str(value), color=color, alpha=alpha, label=label)
     _save(path, root)
 
 
@@ -88,14 +88,14 @@ def write_ramp_qml(path: Path, low: float, high: float, stops: Sequence[tuple[fl
     renderer, root = _raster_renderer("singlebandpseudocolor")
     renderer.set("classificationMin", repr(low))
     renderer.set("classificationMax", repr(high))
-    outer = ElementTree.SubElement(renderer, "rastershader")
-    ramp = ElementTree.SubElement(
+    outer = SubElement(renderer, "rastershader")
+    ramp = SubElement(
         outer, "colorrampshader", colorRampType="INTERPOLATED", classificationMode="1", clip="0",
         minimumValue=repr(low), maximumValue=repr(high),
     )  # fmt: skip
     for share, color, alpha in stops:
         value = low + share * (high - low)
-        ElementTree.SubElement(ramp, "item", value=repr(value), color=color, alpha=str(alpha), label=f"{value:.3g}")
+        SubElement(ramp, "item", value=repr(value), color=color, alpha=str(alpha), label=f"{value:.3g}")
     _save(path, root)
 
 
@@ -109,54 +109,54 @@ def polygons_style(field: str | None, classes: ClassTable, titles: Mapping[str, 
         titles: Name of a field → what people shall read in its place.
     """
     categories = "Symbology|Fields" if field else "Fields"
-    root = ElementTree.Element("qgis", version="3.22.0", styleCategories=categories)
-    aliases = ElementTree.SubElement(root, "aliases")
+    root = Element("qgis", version="3.22.0", styleCategories=categories)
+    aliases = SubElement(root, "aliases")
     for name, title in titles.items():
-        ElementTree.SubElement(aliases, "alias", field=name, name=title)
+        SubElement(aliases, "alias", field=name, name=title)
     if field:
         _draw_classes(root, field, classes)
     return _text(root)
 
 
-def _draw_classes(root: ElementTree.Element, field: str, classes: ClassTable) -> None:
+def _draw_classes(root: Element, field: str, classes: ClassTable) -> None:
     """Add a categorized renderer of polygons."""
-    renderer = ElementTree.SubElement(
+    renderer = SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr=field, forceraster="0", symbollevels="0",
         enableorderby="0",
     )  # fmt: skip
-    categories = ElementTree.SubElement(renderer, "categories")
-    symbols = ElementTree.SubElement(renderer, "symbols")
+    categories = SubElement(renderer, "categories")
+    symbols = SubElement(renderer, "symbols")
     entries = [(str(info.value), info.name, info.rgb, "solid") for info in classes.classes]
     # QGIS draws in this way what has no value.
     for number, (value, label, rgb, fill) in enumerate([*entries, ("", NO_CLASS, NO_CLASS_RGB, "no")]):
-        ElementTree.SubElement(
+        SubElement(
             categories, "category", value=value, symbol=str(number), label=label, render="true"
         )  # fmt: skip
-        symbol = ElementTree.SubElement(
+        symbol = SubElement(
             symbols, "symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0"
         )
-        layer = ElementTree.SubElement(symbol, "layer", attrib={"class": "SimpleFill"}, enabled="1", locked="0")
+        layer = SubElement(symbol, "layer", attrib={"class": "SimpleFill"}, enabled="1", locked="0")
         color = ",".join(map(str, rgb))
         settings = {"color": f"{color},140", "outline_color": f"{color},255", "outline_width": "0.2", "style": fill}
         for key, setting in settings.items():
-            ElementTree.SubElement(layer, "prop", k=key, v=setting)
+            SubElement(layer, "prop", k=key, v=setting)
 
 
-def _raster_renderer(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
+def _raster_renderer(kind: str) -> tuple[Element, Element]:
     """A renderer of band 1, and the document around it."""
-    root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
-    pipe = ElementTree.SubElement(root, "pipe")
-    renderer = ElementTree.SubElement(
+    root = Element("qgis", version="3.22.0", styleCategories="Symbology")
+    pipe = SubElement(root, "pipe")
+    renderer = SubElement(
         pipe, "rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1", nodataColor=""
     )
     return renderer, root
 
 
-def _save(path: Path, root: ElementTree.Element) -> None:
+def _save(path: Path, root: Element) -> None:
     path.write_text(_text(root), encoding="utf-8")
 
 
-def _text(root: ElementTree.Element) -> str:
-    ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode")
+def _text(root: Element) -> str:
+    indent(root)
+    text = tostring(root, encoding="unicode")
     return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n"

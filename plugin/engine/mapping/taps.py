@@ -69,7 +69,8 @@ class Tap:
         """
         self._size = images.shape[-2], images.shape[-1]
         if self.module is None:
-            assert isinstance(self.network, Classifier)
+            if not isinstance(self.network, Classifier):
+                raise AssertionError("isinstance(self.network, Classifier)")
             with torch.no_grad():
                 features = self.network.features(images)
             features = features.detach().requires_grad_(torch.is_grad_enabled())
@@ -93,7 +94,8 @@ class Tap:
             InputError: As `__call__` and `as_map`.
         """
         if self.module is None:
-            assert isinstance(self.network, Classifier)
+            if not isinstance(self.network, Classifier):
+                raise AssertionError("isinstance(self.network, Classifier)")
             return self.network.as_map(self.network.features(images))
         self._ends = True
         try:
@@ -102,7 +104,8 @@ class Tap:
             pass
         finally:
             self._ends = False
-        assert self._heard is not None
+        if self._heard is None:
+            raise AssertionError("self._heard is not None")
         return self.as_map(self._heard)
 
     def _listen(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -122,7 +125,8 @@ class Tap:
             InputError: It is no map.
         """
         if self.module is None:
-            assert isinstance(self.network, Classifier)
+            if not isinstance(self.network, Classifier):
+                raise AssertionError("isinstance(self.network, Classifier)")
             return self.network.as_map(values)
         if values.ndim == 3 and isinstance(self.network, Classifier) and self.network.has_map:
             return self.network.as_map(values)  # tokens of a transformer

@@ -39,7 +39,8 @@ def get_weights(
     """
     source = choose_source(network, pretrained, file, download)
     if source == "file":
-        assert file is not None
+        if file is None:
+            raise AssertionError("file is not None")
         return read_weights(file), "auto"
     if source == "built in":
         package = BUILT_IN[network]

@@ -35,7 +35,8 @@ class TeachingNetwork(nn.Module):
             # He et al. 2015; without it, networks without batch norm fade out with depth.
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                assert module.bias is not None
+                if module.bias is None:
+                    raise AssertionError("module.bias is not None")
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,8 @@ def names_in_timm(name: str) -> list[str] | None:
 def image_std_in_timm(name: str) -> float:
     """What timm's pretrained networks divided the channels of photographs by, on average."""
     config = timm.get_pretrained_cfg(timm_name(name))
-    assert config is not None  # every network of the catalogue has weights
+    if config is None:
+        raise AssertionError("every network of the catalogue has weights")
     return sum(config.std) / len(config.std)
 
 

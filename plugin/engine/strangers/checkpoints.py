@@ -6,7 +6,7 @@ hash; numbers can be chosen so that a table of them takes for ever to fill; and 
 
 from __future__ import annotations
 
-import pickletools
+import pickletools  # nosec B403  # reads what a program would do, and runs none of it
 import zipfile
 from io import BytesIO
 from typing import Any, BinaryIO

@@ -103,7 +103,7 @@ def _fault(path: Path, update: bool) -> Optional[str]:
     mode = "rw" if update else "ro" if wal.exists() else "ro&immutable=1"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as database:
         database.execute("PRAGMA trusted_schema = OFF")
-        rows = database.execute(f"SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT {MOST_ENTRIES + 1}")
+        rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT ?", (MOST_ENTRIES + 1,))
         entries = [tuple(str(part or "") for part in row) for row in rows]
         if len(entries) > MOST_ENTRIES:
             return "its schema is very long"

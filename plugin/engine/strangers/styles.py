@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Optional
-from xml.etree.ElementTree import Element
 
+from ..xml_elements import Element
 from .texts import parse_xml
 
 LARGEST_QML = 2**24  # bytes; a class with a pattern of many layers has some thousand

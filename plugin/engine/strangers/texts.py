@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
-from xml.etree import ElementTree
 from xml.parsers import expat
 
 from ..errors import InputError
 from ..files import readable_size
+from ..xml_elements import Element, TreeBuilder
 from .paths import check_plain, open_plain, read_bytes
 
 LARGEST_LINES = 2**28  # bytes
@@ -79,7 +79,7 @@ def read_json(path: Path, memory: int = JSON_MEMORY, constants: bool = True) -> 
         raise InputError(f"The file {path} cannot be read ({error}).", "Check that the file is whole.") from error
 
 
-def parse_xml(data: bytes, doctype: bool = False) -> ElementTree.Element:
+def parse_xml(data: bytes, doctype: bool = False) -> Element:
     """The root of an XML text.
 
     Args:
@@ -88,7 +88,7 @@ def parse_xml(data: bytes, doctype: bool = False) -> ElementTree.Element:
     Raises:
         ValueError: It is no XML, or a very deep one.
     """
-    builder = ElementTree.TreeBuilder()
+    builder = TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
     depth = 0
@@ -120,7 +120,7 @@ def parse_xml(data: bytes, doctype: bool = False) -> ElementTree.Element:
         raise ValueError(str(error)) from error
 
 
-def read_xml(path: Path) -> ElementTree.Element:
+def read_xml(path: Path) -> Element:
     """The root of an XML file.
 
     Raises:

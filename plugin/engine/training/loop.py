@@ -60,7 +60,8 @@ def fit(
         InputError: The loss is no longer a number.
     """
     epochs, patience, size = config.schedule.epochs, config.schedule.patience, config.batch_size
-    assert epochs is not None  # "automatic" is settled by then
+    if epochs is None:
+        raise AssertionError("'automatic' is settled by then")
     steps = -(-len(training) // size)
     optimization = Optimization(network, plan, config.optimizer, steps, epochs, config.mixed_precision, device)
     generator = torch.Generator().manual_seed(config.seed)

@@ -206,9 +206,11 @@ def _make_network(
 def _plan(config: TrainClassifierConfig, network: Classifier, pretrained: bool, reporter: Reporter) -> FineTuning:
     """What learns when, from settled settings."""
     epochs, tuning = config.schedule.epochs, config.fine_tuning
-    assert epochs is not None and tuning.encoder_rate is not None
+    if epochs is None or tuning.encoder_rate is None:
+        raise AssertionError("epochs is not None and tuning.encoder_rate is not None")
     frozen = {"none": 0, "warm_up": tuning.freeze_epochs, "encoder": epochs}[tuning.freeze]
-    assert frozen is not None
+    if frozen is None:
+        raise AssertionError("frozen is not None")
     if not frozen:
         return FineTuning(network, 0, tuning.encoder_rate)
     if not pretrained:

@@ -9,7 +9,6 @@ chip is in has no place there and is written to `splits.csv`.
 from __future__ import annotations
 
 import csv
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from osgeo import gdal
 from ...classes import ClassInfo, ClassTable
 from ...raster_io import gdal_type, missing_values
 from ...strangers.images import WORLD_FILES, open_image
+from ...xml_elements import Element, SubElement, tostring
 from ..dataset import ChipDataset
 from ..statistics import BandStatistics
 from ..writer import COMPRESSION_OPTIONS
@@ -155,16 +155,16 @@ def written_values(classes: ClassTable) -> list[int]:
 def _label_xml(image: str, shape: tuple[int, ...], names: list[str]) -> bytes:
     """The label of a whole chip: an object for it, whose box is the chip."""
     bands, height, width = shape
-    root = ET.Element("annotation")
-    ET.SubElement(root, "filename").text = Path(image).name
-    ET.SubElement(ET.SubElement(root, "source"), "annotation").text = "Terrazzo"
-    size = ET.SubElement(root, "size")
+    root = Element("annotation")
+    SubElement(root, "filename").text = Path(image).name
+    SubElement(SubElement(root, "source"), "annotation").text = "Terrazzo"
+    size = SubElement(root, "size")
     for name, number in (("width", width), ("height", height), ("depth", bands)):
-        ET.SubElement(size, name).text = str(number)
+        SubElement(size, name).text = str(number)
     for name in names:
-        found = ET.SubElement(root, "object")
-        ET.SubElement(found, "name").text = name
-        box = ET.SubElement(found, "bndbox")
+        found = SubElement(root, "object")
+        SubElement(found, "name").text = name
+        box = SubElement(found, "bndbox")
         for corner, number in (("xmin", 0), ("ymin", 0), ("xmax", width), ("ymax", height)):
-            ET.SubElement(box, corner).text = f"{number:.2f}"
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+            SubElement(box, corner).text = f"{number:.2f}"
+    return tostring(root, encoding="utf-8", xml_declaration=True)

@@ -72,7 +72,8 @@ def label_nodata_of(folder: ForeignFolder, classes: ClassTable) -> int:
 def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, set[int]]:
     """The chips whose mask can be read, and the values in all masks."""
     read = folder.mask
-    assert read is not None
+    if read is None:
+        raise AssertionError("read is not None")
 
     def look(item: tuple[ForeignChip, ImageFacts]) -> Optional[np.ndarray]:
         chip, facts = item

@@ -214,7 +214,8 @@ class _Import:
         self, mask: np.ndarray, name: str, transform: Sequence[float], values: dict[str, Any]
     ) -> np.ndarray:
         """Write a mask of class values; gives (C,) pixels per class."""
-        assert self.label_nodata is not None
+        if self.label_nodata is None:
+            raise AssertionError("self.label_nodata is not None")
         if self.background is not None:
             mask[mask == NO_CLASS] = self.background
         indices = self.classes.to_indices(mask)

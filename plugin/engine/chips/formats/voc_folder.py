@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from osgeo import gdal
 
 from ...errors import InputError
+from ...xml_elements import Element, SubElement, tostring
 from ..dataset import ChipDataset
 from .foreign import SPLIT_NAMES, FolderWriter, file_names
 from .images import copy_chip
@@ -64,21 +64,21 @@ class VocWriter(FolderWriter):
 
     def _annotation(self, name: str, place: int) -> bytes:
         size = self.info.chip_size
-        root = ET.Element("annotation")
-        ET.SubElement(root, "folder").text = "JPEGImages"
-        ET.SubElement(root, "filename").text = name
-        ET.SubElement(ET.SubElement(root, "source"), "database").text = "Terrazzo"
-        dimensions = ET.SubElement(root, "size")
+        root = Element("annotation")
+        SubElement(root, "folder").text = "JPEGImages"
+        SubElement(root, "filename").text = name
+        SubElement(SubElement(root, "source"), "database").text = "Terrazzo"
+        dimensions = SubElement(root, "size")
         for part, number in (("width", size), ("height", size), ("depth", len(self.info.band_names))):
-            ET.SubElement(dimensions, part).text = str(number)
-        ET.SubElement(root, "segmented").text = "0"
+            SubElement(dimensions, part).text = str(number)
+        SubElement(root, "segmented").text = "0"
         for value in self.classes_of(place):
-            found = ET.SubElement(root, "object")
-            ET.SubElement(found, "name").text = self.names[value]
-            box = ET.SubElement(found, "bndbox")  # VOC counts pixels from 1
+            found = SubElement(root, "object")
+            SubElement(found, "name").text = self.names[value]
+            box = SubElement(found, "bndbox")  # VOC counts pixels from 1
             for corner, number in (("xmin", 1), ("ymin", 1), ("xmax", size), ("ymax", size)):
-                ET.SubElement(box, corner).text = str(number)
-        return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+                SubElement(box, corner).text = str(number)
+        return tostring(root, encoding="utf-8", xml_declaration=True)
 
     def collect(self, place: int, written: Any) -> None:
         """Enter a chip into the lists of its split."""
