@@ -8,6 +8,8 @@ export TERRAZZO_CACHE := $(or $(TERRAZZO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.
 export PYTHON ?= /usr/bin/python3
 WORKER_PYTHON = $$(cat "$(TERRAZZO_CACHE)/worker.path")
 export IMAGE LABELS FIELD OUT EPOCHS
+# Given to make alone: a shell may have an EMAIL of its own.
+RELEASE = $(foreach name,HOMEPAGE TRACKER REPOSITORY EMAIL,$(if $(filter command,$(origin $(name))),$(name)='$($(name))'))
 
 .PHONY: help demo test lint faults zip clean qgis worker tools
 
@@ -33,6 +35,7 @@ faults: qgis worker
 
 zip:
 	@.ci/build_zip build/terrazzo.zip
+	@$(PYTHON) .ci/release_metadata.py build/terrazzo.zip $(RELEASE)
 	@$(PYTHON) .ci/check_zip.py build/terrazzo.zip
 
 clean:

@@ -106,7 +106,8 @@ class _Worker:
                 f"The worker's Python {python} cannot be started ({error.strerror or error}).",
                 "Choose another one in Terrazzo's settings; the algorithm “status” shows which one is used.",
             ) from error
-        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        if self.process.stdin is None or self.process.stdout is None:
+            raise AssertionError("both are pipes")
         self._commands, self._output = self.process.stdin, self.process.stdout
         threading.Thread(target=self._read, daemon=True, name="worker output").start()
 

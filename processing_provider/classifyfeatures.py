@@ -193,7 +193,8 @@ class ClassifyFeatures(WorkerAlgorithm):
         answers = source.GetLayer(0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
         count, sink = Count(), output.sink
-        assert sink is not None  # it is open
+        if sink is None:
+            raise AssertionError("it is open")
         known = {answer.GetFID() for answer in answers}  # to ask for one that is not there is an error
         for feature in self._source.getFeatures(QgsFeatureRequest(), unchecked):
             number = feature.id()
