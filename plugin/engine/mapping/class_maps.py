@@ -34,7 +34,8 @@ class ClassWeights:
 
     def activation(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, 1, h, w), once the weights are settled."""
-        assert self.weights is not None
+        if self.weights is None:
+            raise AssertionError("the weights are not settled")
         found = weighted(self.tap.maps(images), self.weights)[:, None]
         height, width = images.shape[-2:]
         return enlarged(found, (self.tap.covers(height), self.tap.covers(width)), (height, width))

@@ -68,7 +68,8 @@ def open_for_mapping(
             elsewhere.
         ResourceError: The device is not there.
     """
-    assert config.input is not None
+    if config.input is None:
+        raise AssertionError("config.input is not None")
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
     raster = open_for(header, config.input, config.input_crs, config.bands, reporter)
     check_not_input(outputs, raster, config.model)

@@ -132,7 +132,8 @@ class _Grid(AnswerTable):
     """A polygon a step, with its answer."""
 
     def __init__(self, config: ClassifyScenesConfig, answers: Answers, like: RasterInfo) -> None:
-        assert config.grid is not None
+        if config.grid is None:
+            raise AssertionError("config.grid is not None")
         self.like, style = like, grid_style(answers)
         super().__init__(config.grid, SCENE_LAYER, answers, crs=like.crs, style=style)
         beside = not keeps_style(config.grid) and _why_no_sidecar(config) is None
