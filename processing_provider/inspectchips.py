@@ -89,7 +89,7 @@ class InspectChips(WorkerAlgorithm):
 
     def check(self, config: InspectChipsConfig) -> None:
         """Whether the names of the results will do."""
-        from ..plugin.engine.assessment.early_checks import check_inspection
+        from ..plugin.engine.inspection.early_checks import check_inspection
 
         check_inspection(config)
 

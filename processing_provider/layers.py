@@ -138,7 +138,7 @@ def ground_crs(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSyste
     """A CRS without its heights, which say nothing of where things lie and need grids that few have."""
     if not crs.isValid():
         return crs
-    from ..plugin.engine.raster_io import ground_crs
+    from ..plugin.engine.rasters.raster_io import ground_crs
 
     wkt = crs.toWkt(WKT2)
     ground = QgsCoordinateReferenceSystem.fromWkt(ground_crs(wkt))
@@ -149,7 +149,7 @@ def same_ground(one: QgsCoordinateReferenceSystem, other: QgsCoordinateReference
     """Whether two CRSs place things alike; an unknown one is like no other."""
     if one == other or not (one.isValid() and other.isValid()):
         return one == other
-    from ..plugin.engine.raster_io import same_crs
+    from ..plugin.engine.rasters.raster_io import same_crs
 
     return same_crs(one.toWkt(WKT2), other.toWkt(WKT2))
 

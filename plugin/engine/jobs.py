@@ -41,7 +41,7 @@ class Job:
 JOBS = {
     "importchips": Job(ImportChipsConfig, "chips.formats.importing", "import_chips"),
     "convertchips": Job(ConvertChipsConfig, "chips.formats.convert", "convert_chips"),
-    "inspectchips": Job(InspectChipsConfig, "assessment.inspection", "inspect_chips"),
+    "inspectchips": Job(InspectChipsConfig, "inspection.inspect_chips", "inspect_chips"),
     "trainsegmenter": Job(TrainSegmenterConfig, "training.train_segmenter", "train_segmenter"),
     "trainclassifier": Job(TrainClassifierConfig, "training.train_classifier", "train_classifier"),
     "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster"),

@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 
 from osgeo import gdal, ogr
 
-from .raster_io import spatial_reference
+from .rasters.raster_io import spatial_reference
 
 ogr.UseExceptions()
 

@@ -20,7 +20,7 @@ from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Stage
-from plugin.engine.raster_io import RasterReader
+from plugin.engine.rasters.raster_io import RasterReader
 
 
 def chosen(*images: str, **settings: Any) -> tuple[int, str]:

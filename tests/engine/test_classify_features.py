@@ -20,7 +20,7 @@ from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Reporter
 from plugin.engine.mapping import feature_chips, features
 from plugin.engine.mapping.feature_chips import FeatureChipReader
-from plugin.engine.raster_io import RasterReader
+from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 
 

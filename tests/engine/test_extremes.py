@@ -18,7 +18,7 @@ from plugin.engine.chips.extremes import Extreme, Ranges, from_json, measure, to
 from plugin.engine.chips.resplit import split_chips
 from plugin.engine.chips.statistics import BandStatistics
 from plugin.engine.config import ExportChipsConfig, SplitChipsConfig
-from plugin.engine.raster_io import missing_values
+from plugin.engine.rasters.raster_io import missing_values
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -191,9 +191,9 @@ def test_bands_and_rasters_with_other_nodata_values_lose_no_measurement(tmp_path
 
 def test_an_inspection_tells_which_chips_hold_filling(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from plugin.engine.assessment.chip_table import read_table
     from plugin.engine.chips.dataset import open_dataset
     from plugin.engine.events import Stage
+    from plugin.engine.inspection.chip_table import read_table
 
     data = ground(64, 96)
     data[0, :10, 64:74], data[0, 50, 5] = -9999, 142.5

@@ -18,11 +18,11 @@ from plugin.engine.chips.sources import open_sources
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
-from plugin.engine.images import open_image
 from plugin.engine.mapping.checks import compare_with_training, open_for
 from plugin.engine.mapping.outputs import check_not_input
 from plugin.engine.models.header import ModelHeader
-from plugin.engine.raster_io import RasterReader
+from plugin.engine.rasters.images import open_image
+from plugin.engine.rasters.raster_io import RasterReader
 
 Entry = tuple[int, int, int, int]
 COLORS: list[Entry] = [(12, 200, 7, 255), (250, 3, 90, 255), (0, 0, 0, 255), (77, 140, 31, 255)]

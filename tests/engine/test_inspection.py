@@ -12,14 +12,14 @@ from heard import Heard
 from made_chips import SIZE, Chip, halves, textured, write_chips
 from osgeo import gdal, ogr
 
-from plugin.engine.assessment import duplicates, looks, split_map
-from plugin.engine.assessment.inspection import inspect_chips
-from plugin.engine.assessment.inspection_charts import SPLIT_COLORS
-from plugin.engine.assessment.measures import is_stray
 from plugin.engine.classes import IGNORE_INDEX
 from plugin.engine.config import InspectChipsConfig
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Reporter, Stage
+from plugin.engine.inspection import duplicates, looks, split_map
+from plugin.engine.inspection.charts import SPLIT_COLORS
+from plugin.engine.inspection.inspect_chips import inspect_chips
+from plugin.engine.inspection.measures import is_stray
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -528,7 +528,7 @@ def test_rasters_far_apart_get_a_panel_each():
 
 
 def test_inspecting_needs_no_torch():
-    code = "import sys; import plugin.engine.assessment.inspection; print('torch' in sys.modules)"
+    code = "import sys; import plugin.engine.inspection.inspect_chips; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False"
 

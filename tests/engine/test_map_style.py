@@ -14,7 +14,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.drafts import hidden_folder
 from plugin.engine.mapping.pipeline import finish
 from plugin.engine.mapping.writer import ClassRaster
-from plugin.engine.raster_io import RasterReader
+from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 
 CLASSES = ClassTable.from_rows([(1, 'water & "ice"', "#3366cc"), (4, "Wälder", "#116622")])

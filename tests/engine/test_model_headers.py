@@ -19,7 +19,7 @@ from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.model_file import load_classifier, load_model, save_model
-from plugin.engine.raster_io import RasterReader
+from plugin.engine.rasters.raster_io import RasterReader
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE = {

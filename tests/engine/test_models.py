@@ -21,7 +21,7 @@ from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.networks import padded_size
 from plugin.engine.models.normalisation import BOUND, Normaliser, missing_values
 from plugin.engine.models.weights_file import Weights, read_weights
-from plugin.engine.raster_io import missing_values as missing_in_arrays
+from plugin.engine.rasters.raster_io import missing_values as missing_in_arrays
 
 CPU = torch.device("cpu")
 

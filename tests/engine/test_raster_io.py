@@ -15,11 +15,11 @@ import pytest
 from osgeo import gdal
 from synthetic import write_raster
 
-from plugin.engine import raster_io
-from plugin.engine.block_cache import SMALLEST, limited_cache
 from plugin.engine.errors import InputError
-from plugin.engine.opening import virtual_text
-from plugin.engine.raster_io import RasterReader, crs_text, missing_values, spatial_reference, value_text
+from plugin.engine.rasters import raster_io
+from plugin.engine.rasters.block_cache import SMALLEST, limited_cache
+from plugin.engine.rasters.opening import virtual_text
+from plugin.engine.rasters.raster_io import RasterReader, crs_text, missing_values, spatial_reference, value_text
 from plugin.engine.windows import Grid, Window
 
 ALL = Window(0, 0, 4, 4)

@@ -7,7 +7,7 @@ import pytest
 from chip_folder import write_chip_folder
 from heard import Heard
 
-from plugin.engine.assessment import charts, confusion, pictures
+from plugin.engine.assessment import confusion
 from plugin.engine.assessment.report import Evaluation
 from plugin.engine.assessment.segmenter_report import PANELS, Example, SegmenterReport, write_report
 from plugin.engine.chips.dataset import open_dataset
@@ -15,6 +15,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.errors import ResourceError
 from plugin.engine.models.header import ModelHeader
+from plugin.engine.reports import charts, pictures
 from plugin.engine.training.train_segmenter import train_segmenter
 
 NASTY = '<script>alert("x")</script> & $5 to $6'

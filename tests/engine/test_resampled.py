@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from osgeo import gdal
 from synthetic import LEFT, TOP, write_raster
 
-from plugin.engine import resampled
-from plugin.engine.raster_io import RasterReader
-from plugin.engine.resampled import AVERAGE, BILINEAR, NEAREST, ResampledReader, find_taps
+from plugin.engine.rasters import resampled
+from plugin.engine.rasters.raster_io import RasterReader
+from plugin.engine.rasters.resampled import AVERAGE, BILINEAR, NEAREST, ResampledReader, find_taps
 from plugin.engine.windows import Grid, Window
 
 MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,7 +16,7 @@ from plugin.engine.chips.label_rasters import LabelRaster, label_mosaic
 from plugin.engine.chips.labels import RasterLabels, RasterTargets
 from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
-from plugin.engine.raster_io import RasterReader, crs_text, same_crs
+from plugin.engine.rasters.raster_io import RasterReader, crs_text, same_crs
 
 BESSEL = "+proj=tmerc +lon_0=9 +x_0=3500000 +ellps=bessel +towgs84={},73.7,418.2,0.202,0.045,-2.455,6.7"
 

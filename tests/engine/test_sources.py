@@ -17,7 +17,7 @@ from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
-from plugin.engine.raster_io import RasterReader, crs_text
+from plugin.engine.rasters.raster_io import RasterReader, crs_text
 from plugin.engine.windows import Grid, Window
 
 MANY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

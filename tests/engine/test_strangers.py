@@ -29,7 +29,7 @@ from plugin.engine.chips.formats.images import look_at
 from plugin.engine.chips.formats.regions import burn, decode_runs
 from plugin.engine.chips.index import ChipIndex
 from plugin.engine.errors import InputError
-from plugin.engine.raster_io import spatial_reference
+from plugin.engine.rasters.raster_io import spatial_reference
 from plugin.engine.strangers.checkpoints import check_checkpoint
 from plugin.engine.strangers.crs import fault_of_crs
 from plugin.engine.strangers.paths import check_names, entries, inside

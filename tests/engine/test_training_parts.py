@@ -9,9 +9,11 @@ from chip_folder import write_chip_folder
 from heard import Heard
 from osgeo import gdal
 
+from plugin.engine import device
 from plugin.engine.assessment import confusion
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.classes import IGNORE_INDEX
+from plugin.engine.device import choose_device, describe_device, explain_memory, free_memory
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
 from plugin.engine.models.classifier_network import create_classifier
@@ -24,10 +26,8 @@ from plugin.engine.recipe.schedule import (
     automatic_frozen_epochs,
     one_cycle,
 )
-from plugin.engine.training import device
 from plugin.engine.training.augmentation import STEPS, Example, augment, flip_and_turn, jitter, magnify
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
-from plugin.engine.training.device import choose_device, describe_device, explain_memory, free_memory
 from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
 from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning

@@ -18,10 +18,10 @@ from synthetic import LEFT, TOP, class_mask, rectangle, scene, write_polygons, w
 
 # Imported here, once for all calls.
 import plugin.engine.assessment.classifier_report
-import plugin.engine.assessment.inspection
 import plugin.engine.assessment.segmenter_report
 import plugin.engine.chips.formats.convert
 import plugin.engine.chips.formats.importing
+import plugin.engine.inspection.inspect_chips
 import plugin.engine.mapping.activation
 import plugin.engine.mapping.features
 import plugin.engine.mapping.scenes

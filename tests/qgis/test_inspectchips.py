@@ -94,7 +94,7 @@ def test_it_runs_headless(qgis_process, worker_python, dataset, tmp_path):
 def test_the_report_draws_splits_as_the_project_does(provider):
     from terrazzo.processing_provider.looks import SPLIT_COLORS
 
-    text = (Path(__file__).resolve().parents[2] / "plugin/engine/assessment/inspection_charts.py").read_text()
+    text = (Path(__file__).resolve().parents[2] / "plugin/engine/inspection/charts.py").read_text()
     for split, color in SPLIT_COLORS.items():
         assert f'"{split}": "#{bytes(map(int, color.split(","))).hex()}"' in text
 

@@ -169,9 +169,9 @@ def test_metadata_says_what_the_plugin_needs():
 SLOW = {"torch", "torchvision", "numpy", "osgeo", "timm", "matplotlib", "segmentation_models_pytorch", "argparse"}
 # What nothing but a run, or the set-up's window, needs; benchmarks/startup.py tells what it would cost.
 ONLY_FOR_RUNS = tuple(f"anyname.{name}" for name in (
-    "plugin.environment", "plugin.worker_process", "plugin.setup.", "plugin.gui.setup_panel", "plugin.engine.raster_io",
-    "plugin.engine.drafts", "plugin.engine.chips", "processing_provider.features", "processing_provider.classes",
-    "processing_provider.dialog",
+    "plugin.environment", "plugin.worker_process", "plugin.setup.", "plugin.gui.setup_panel",
+    "plugin.engine.rasters.raster_io", "plugin.engine.drafts", "plugin.engine.chips",
+    "processing_provider.features", "processing_provider.classes", "processing_provider.dialog",
 ))  # fmt: skip
 MOST_MODULES = 60
 QGIS_PLUGINS = Path(QgsApplication.pkgDataPath()) / "python" / "plugins"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..models.summary import Summary
-from . import charts, pictures, scores
-from .page import percent, write_page
+from ..reports import charts, pictures
+from ..reports.page import percent, write_page
+from . import scores
 from .report import TrainingReport, common_content
 from .threshold_chart import threshold_chart
 
@@ -74,7 +75,7 @@ def write_report(path: str, report: ClassifierReport) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    write_page(path, "classifier_report.html.j2", _content(report))
+    write_page(path, "assessment/classifier_report.html.j2", _content(report))
 
 
 def _content(report: ClassifierReport) -> dict[str, Any]:

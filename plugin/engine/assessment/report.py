@@ -13,10 +13,10 @@ from ..chips.dataset import DatasetInfo
 from ..events import readable_time
 from ..models.header import ModelHeader
 from ..models.pretrained import PUBLISHED
-from ..raster_io import crs_text
-from . import charts
+from ..rasters.raster_io import crs_text
+from ..reports import charts
+from ..reports.page import percent
 from .confusion import doubt
-from .page import percent
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from . import charts, confusion, pictures
-from .page import percent, write_page
+from ..reports import charts, pictures
+from ..reports.page import percent, write_page
+from . import confusion
 from .report import Evaluation, TrainingReport, common_content
 
 NAMED = {"overall_accuracy": "Overall accuracy", "mean_iou": "Mean IoU", "mean_f1": "Mean F1"}
@@ -41,7 +42,7 @@ def write_report(path: str, report: SegmenterReport) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    write_page(path, "segmenter_report.html.j2", _content(report))
+    write_page(path, "assessment/segmenter_report.html.j2", _content(report))
 
 
 def _content(report: SegmenterReport) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..reports.charts import FAINT, STYLE, TRAINING, VALIDATION, svg
 from . import confusion
-from .charts import FAINT, STYLE, TRAINING, VALIDATION, svg
 
 STEPS = 201
 PRECISION, RECALL = "#b45309", TRAINING

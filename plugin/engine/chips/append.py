@@ -11,7 +11,7 @@ import numpy as np
 from ..classes import ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError
-from ..raster_io import crs_text, same_crs, scale_text
+from ..rasters.raster_io import crs_text, same_crs, scale_text
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index, rows_of
 from .cutting import common_nodata
 from .dataset import CHIP_FIELDS, DatasetInfo, index_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import ExportChipsConfig
 from ..events import Reporter
-from ..raster_io import RasterInfo
+from ..rasters.raster_io import RasterInfo
 from ..windows import Bounds, Window, union
 from .dataset import CLASS_TASKS
 from .features import AREA_LAYER, LABEL_LAYER, VALUE_FIELD, FeatureFile

@@ -10,7 +10,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..config import ExportChipsConfig
-from ..raster_io import RasterInfo, RasterReader, beside, can_hold
+from ..rasters.raster_io import RasterInfo, RasterReader, beside, can_hold
 from ..windows import Window
 from .features import LABEL_LAYER, Area, FeatureFile
 from .labelling import Label, labelling_for

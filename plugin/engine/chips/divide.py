@@ -16,7 +16,7 @@ from osgeo import gdal, ogr
 from ..config import ExportChipsConfig, ImportChipsConfig, SplitChipsConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..raster_io import value_text
+from ..rasters.raster_io import value_text
 from .dataset import CLASS_TASKS, NO_SPLIT, SPLITS, DatasetInfo, classes_shown
 from .extremes import Extreme, Ranges, from_json, together
 from .features import AREAS_LAYER, VALUE_FIELD

@@ -14,13 +14,13 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..block_cache import limited_cache
 from ..config import ExportChipsConfig
 from ..drafts import Draft, claim
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import check_kept, check_space
-from ..raster_io import crs_text
+from ..rasters.block_cache import limited_cache
+from ..rasters.raster_io import crs_text
 from .append import Join, check_joins
 from .builder import building, check_target
 from .chip_size import choose_size

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from osgeo import gdal
 
 from ..config import ExportChipsConfig
-from ..opening import open_any_raster
+from ..rasters.opening import open_any_raster
 from ..sql import sql
 
 # Settings that do not change what is cut; the features count by what they hold, wherever that is written.

@@ -10,7 +10,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from ..classes import ClassTable
-from ..raster_io import spatial_reference
+from ..rasters.raster_io import spatial_reference
 from ..sql import Sql, sql
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
 from .dataset import field_types

@@ -10,8 +10,8 @@ from typing import Optional
 from osgeo import gdal
 
 from ..errors import InputError
-from ..opening import open_any_raster, virtual_text
-from ..raster_io import crs_of, crs_text, ground_crs, is_alpha, same_crs
+from ..rasters.opening import open_any_raster, virtual_text
+from ..rasters.raster_io import crs_of, crs_text, ground_crs, is_alpha, same_crs
 
 RGB = (gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)
 

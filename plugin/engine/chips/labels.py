@@ -11,11 +11,11 @@ from osgeo import osr
 
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
-from ..opening import with_nodata
-from ..raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
-from ..resampled import NEAREST
-from ..stored import Stored, look_at
-from ..virtual import best_resampling, on_grid
+from ..rasters.opening import with_nodata
+from ..rasters.raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
+from ..rasters.resampled import NEAREST
+from ..rasters.stored import Stored, look_at
+from ..rasters.virtual import best_resampling, on_grid
 from ..windows import Bounds, Window, overlap
 from .label_rasters import LabelRaster
 

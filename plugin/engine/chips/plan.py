@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config import ExportChipsConfig
 from ..errors import InputError
-from ..raster_io import RasterInfo, crs_text, same_crs
+from ..rasters.raster_io import RasterInfo, crs_text, same_crs
 from ..windows import TOLERANCE, Grid, Window, overlap, union
 from .features import LABEL_LAYER, FeatureFile, features_size
 from .placement import (

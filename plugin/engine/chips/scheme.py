@@ -13,7 +13,7 @@ from ..classes import MAX_CLASSES, ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter, Stage
-from ..raster_io import RasterInfo
+from ..rasters.raster_io import RasterInfo
 from ..windows import Window, overlap, tiles
 from .dataset import CLASS_TASKS
 from .features import LABEL_LAYER, FeatureFile, FeatureLabels, FeatureTargets, feature_values

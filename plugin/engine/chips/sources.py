@@ -15,13 +15,13 @@ from osgeo import gdal
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter
-from ..images import Image, in_units, open_image
-from ..raster_io import AS_MEASURED, RasterInfo, RasterReader, crs_text, same_crs, scale_text, spatial_reference
-from ..resampled import ResampledReader
-from ..stack import StackReader, stack_names
-from ..stored import Stored, look_at, same_step
-from ..virtual import best_resampling, grid_in, on_grid, piece_on_grid
-from ..virtual_mosaic import Piece, mosaic
+from ..rasters.images import Image, in_units, open_image
+from ..rasters.raster_io import AS_MEASURED, RasterInfo, RasterReader, crs_text, same_crs, scale_text, spatial_reference
+from ..rasters.resampled import ResampledReader
+from ..rasters.stack import StackReader, stack_names
+from ..rasters.stored import Stored, look_at, same_step
+from ..rasters.virtual import best_resampling, grid_in, on_grid, piece_on_grid
+from ..rasters.virtual_mosaic import Piece, mosaic
 from ..windows import TOLERANCE, Grid, Window, overlap
 
 # Pixels of a mosaic's pieces may lie this far beside those of its first; they are moved, not resampled.

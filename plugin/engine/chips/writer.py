@@ -11,7 +11,7 @@ from osgeo import gdal
 
 from ..classes import ClassTable
 from ..errors import InputError, ResourceError
-from ..raster_io import gdal_type, spatial_reference
+from ..rasters.raster_io import gdal_type, spatial_reference
 
 ENDINGS = {"GTiff": "tif", "PNG": "png", "JPEG": "jpg"}
 COMPRESSION_OPTIONS = {

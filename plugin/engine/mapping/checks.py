@@ -11,9 +11,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..events import Reporter
-from ..images import in_units, open_image
 from ..models.header import ModelHeader
-from ..raster_io import (
+from ..rasters.images import in_units, open_image
+from ..rasters.raster_io import (
     AS_MEASURED,
     RasterInfo,
     RasterReader,

@@ -11,7 +11,7 @@ import numpy as np
 from ..chips.features import FeatureFile
 from ..chips.placement import Spots
 from ..chips.sampling import is_slice, sample_image
-from ..raster_io import RasterReader, missing_values
+from ..rasters.raster_io import RasterReader, missing_values
 from ..windows import Window
 from .reading import COMPACT_TYPES, Images, explain_reading
 

@@ -18,7 +18,7 @@ from ..events import Reporter, Stage
 from ..files import check_names
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
-from ..raster_io import crs_text
+from ..rasters.raster_io import crs_text
 from ..windows import Grid
 from .answers import Answered, Answers, Tally, known_answers
 from .checks import bands_text

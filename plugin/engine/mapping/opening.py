@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from osgeo import gdal
 
-from ..block_cache import limited_cache
 from ..chips.features import Area
 from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
+from ..device import choose_device, describe_device, explain_memory
 from ..errors import InputError
 from ..events import Reporter
 from ..models.header import ModelHeader
-from ..raster_io import RasterInfo, RasterReader, crs_text
-from ..training.device import choose_device, describe_device, explain_memory
+from ..rasters.block_cache import limited_cache
+from ..rasters.raster_io import RasterInfo, RasterReader, crs_text
 from ..windows import Window
 from .checks import compare_with_training, nodata_values, open_for
 from .outputs import check_not_input

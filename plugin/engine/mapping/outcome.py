@@ -13,7 +13,7 @@ import numpy as np
 from ..classes import ClassTable
 from ..errors import InputError
 from ..events import Reporter, readable_time
-from ..raster_io import RasterInfo, spatial_reference
+from ..rasters.raster_io import RasterInfo, spatial_reference
 from .answers import Answers
 
 # Classes that a line of the log names, those with most first.

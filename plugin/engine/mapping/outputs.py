@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import check_kept, check_names
-from ..raster_io import RasterReader
+from ..rasters.raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
 # Layers that QGIS draws in the style beside them.

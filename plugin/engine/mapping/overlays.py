@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from matplotlib import image as pictures
 
-from ..assessment.pictures import between, stretch, visible_bands
 from ..config import ActivationMapsConfig
+from ..device import choose_device, describe_device, explain_memory
 from ..drafts import check_writable, claim, publish
 from ..errors import ResourceError
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
-from ..training.device import choose_device, describe_device, explain_memory
+from ..reports.pictures import between, stretch, visible_bands
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers
 from .early_checks import find_class

@@ -14,14 +14,14 @@ import numpy as np
 from ..chips.formats.images import ImageFacts, look_at, read_image
 from ..chips.formats.squares import square, square_with_gaps
 from ..config import ClassifyScenesConfig
+from ..device import choose_device, describe_device, explain_memory
 from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
-from ..raster_io import missing_values
+from ..rasters.raster_io import missing_values
 from ..strangers.paths import inside
-from ..training.device import choose_device, describe_device, explain_memory
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers, Tally, known_answers
 from .checks import bands_text, far_off

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..chips.features import Area
 from ..errors import InputError
-from ..raster_io import RasterReader, missing_values
+from ..rasters.raster_io import RasterReader, missing_values
 from ..windows import Window
 from .steps import Steps
 

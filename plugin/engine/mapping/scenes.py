@@ -14,7 +14,7 @@ from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
-from ..raster_io import RasterInfo
+from ..rasters.raster_io import RasterInfo
 from ..vector_files import keeps_style
 from ..windows import Window
 from .answers import Answered, Answers, Tally, known_answers

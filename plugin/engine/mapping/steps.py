@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..raster_io import RasterInfo
+from ..rasters.raster_io import RasterInfo
 from ..windows import Grid, Window, tiles
 
 # Steps of a block are a power of two a side up to this, so that blocks of a written GeoTIFF fit.

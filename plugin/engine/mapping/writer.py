@@ -12,7 +12,7 @@ from osgeo import gdal
 from ..classes import IGNORE_INDEX, ClassTable
 from ..drafts import claim
 from ..errors import ResourceError
-from ..raster_io import RasterInfo, gdal_type, spatial_reference
+from ..rasters.raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
 from .reading import Batch

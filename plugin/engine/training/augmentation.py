@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from ..device import to_device
 from ..recipe.augmentation import AugmentationSettings
-from .device import to_device
 
 # A magnified pixel is known where at least this much of what it is mixed from is; as in chips/sampling.py.
 ENOUGH = 0.5

@@ -16,10 +16,10 @@ import torch
 
 from ..chips.dataset import ChipDataset
 from ..classes import IGNORE_INDEX
+from ..device import free_memory, to_device
 from ..events import Reporter, Stage
 from ..files import readable_size
 from ..status import cpu_threads
-from .device import free_memory, to_device
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -6,13 +6,13 @@ from typing import Optional
 
 from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files
 from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
+from ..device_name import check_device_name
 from ..errors import InputError
 from ..files import check_kept, check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
 from ..models.pretrained import choose_source
 from ..models.tasks import CLASSIFIER_TASKS
 from ..models.weights_path import check_weights_path
-from .device_name import check_device_name
 
 MODEL_ENDINGS = {".safetensors": "a safetensors file"}
 REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}

@@ -18,6 +18,7 @@ from torch import nn
 from ..assessment.confusion import doubt
 from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
+from ..device import explain_memory
 from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
@@ -25,7 +26,6 @@ from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
-from .device import explain_memory
 from .loop import Fitted, evaluate, fit, saving_when_orphaned
 from .plan import Plan
 from .tally import Tally

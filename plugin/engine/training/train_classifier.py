@@ -11,6 +11,7 @@ import torch
 from ..assessment.classifier_report import Answered, ClassifierReport, write_report
 from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainClassifierConfig
+from ..device import choose_device, describe_device, explain_memory
 from ..errors import InputError
 from ..events import Reporter
 from ..models.classifier_arguments import TeachingArguments
@@ -27,7 +28,6 @@ from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_classifier_epochs, automatic_frozen_epochs
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
-from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_classifier
 from .mistakes import find_mistakes
 from .plan import FineTuning

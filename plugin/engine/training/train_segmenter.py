@@ -11,6 +11,7 @@ from ..assessment.report import Evaluation
 from ..assessment.segmenter_report import SegmenterReport, write_report
 from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainSegmenterConfig
+from ..device import choose_device, describe_device, explain_memory
 from ..events import Reporter
 from ..models.encoder_weights import download_weights, load_encoder_weights
 from ..models.factory import check_chip_size, count_parameters, create_model
@@ -20,7 +21,6 @@ from ..models.reach import sees_whole_window
 from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_epochs
 from .chips import ChipReader
-from .device import choose_device, describe_device, explain_memory
 from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples
 from .plan import AllAtOnce

@@ -18,7 +18,7 @@ import numpy as np
 from osgeo import gdal
 
 from ...classes import ClassInfo, ClassTable
-from ...raster_io import gdal_type, missing_values
+from ...rasters.raster_io import gdal_type, missing_values
 from ...strangers.images import WORLD_FILES, open_image
 from ...xml_elements import Element, SubElement, tostring
 from ..dataset import ChipDataset

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...classes import ClassTable
-from ...raster_io import spatial_reference
+from ...rasters.raster_io import spatial_reference
 from ..dataset import DatasetInfo
 from ..statistics import BandStatistics
 

@@ -15,7 +15,7 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 from ...errors import InputError
-from ...raster_io import band_name, crs_of, is_alpha, spatial_reference
+from ...rasters.raster_io import band_name, crs_of, is_alpha, spatial_reference
 from ...strangers.crs import fault_of_crs
 from ...strangers.images import beside, open_image, read_pixels, readable
 from ...strangers.paths import check_plain

@@ -18,7 +18,7 @@ from ...config import ImportChipsConfig
 from ...drafts import check_writable, claim
 from ...errors import InputError
 from ...events import Reporter, Stage
-from ...raster_io import missing_values
+from ...rasters.raster_io import missing_values
 from ...strangers.images import Unreadable
 from ...strangers.paths import check_apart
 from ..builder import building, check_target

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ...raster_io import value_text
+from ...rasters.raster_io import value_text
 from ...strangers.images import open_image, read_pixels
 from .foreign import NO_CLASS
 from .squares import middle

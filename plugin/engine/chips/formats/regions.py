@@ -11,7 +11,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from ...errors import InputError
-from ...raster_io import gdal_type
+from ...rasters.raster_io import gdal_type
 from ...strangers.rules import DAMAGES
 
 gdal.UseExceptions()

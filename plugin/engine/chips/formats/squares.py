@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from osgeo import gdal
 
-from ...raster_io import gdal_type
+from ...rasters.raster_io import gdal_type
 from ..sampling import ENOUGH
 
 

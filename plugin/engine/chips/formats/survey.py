@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...events import Reporter, Stage
-from ...raster_io import crs_text, same_crs
+from ...rasters.raster_io import crs_text, same_crs
 from ...strangers.images import Unreadable
 from ..plan import AUTOMATIC_BLOCKS, LARGEST_AUTOMATIC_BLOCK
 from .foreign import ForeignChip, ForeignFolder

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ResourceError
-from ..events import Reporter
-from ..files import readable_size
-from ..status import machine_memory
 from .device_name import check_device_name
+from .errors import ResourceError
+from .events import Reporter
+from .files import readable_size
+from .status import machine_memory
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 

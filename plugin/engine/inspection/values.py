@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..chips.dataset import CLASS_TASKS, SPLITS
 from ..classes import IGNORE_INDEX
-from ..raster_io import missing_values
-from . import inspection_charts, pictures
-from .page import MISSING, percent
-
-if TYPE_CHECKING:
-    from .inspection import Inspection
+from ..rasters.raster_io import missing_values
+from ..reports import pictures
+from ..reports.page import MISSING, percent
+from . import charts
+from .inspected import Inspection
 
 # More bands or classes than these are not drawn.
 SHOWN_BANDS, SHOWN_CLASSES = 24, 60
@@ -41,7 +40,7 @@ def bands_content(inspection: Inspection) -> dict[str, Any]:
     return {
         "rows": rows,
         "splits": splits,
-        "histograms": inspection_charts.histograms(
+        "histograms": charts.histograms(
             [info.band_names[band] for band in chosen], [_values_by_split(inspection, band) for band in chosen]
         ),
         "shown": len(chosen),
@@ -91,7 +90,7 @@ def _signatures(inspection: Inspection) -> str:
                 deviations[index, band] = some.std() / bands.std[band]
     if np.isnan(means).all():
         return ""
-    return inspection_charts.signatures(dataset.info.classes, dataset.info.band_names, means, deviations)
+    return charts.signatures(dataset.info.classes, dataset.info.band_names, means, deviations)
 
 
 def target_content(inspection: Inspection) -> dict[str, Any] | None:
@@ -108,7 +107,7 @@ def target_content(inspection: Inspection) -> dict[str, Any] | None:
     return {
         "figures": [f"{figure[0]:.5g}" for figure in figures],
         "labelled": percent(float(np.nanmean(inspection.table.labelled))),
-        "histogram": inspection_charts.histograms(["value"], [values]),
+        "histogram": charts.histograms(["value"], [values]),
     }
 
 

@@ -13,12 +13,12 @@ from typing import Any, Optional
 import numpy as np
 from osgeo import gdal
 
-from .errors import InputError
+from ..errors import InputError
+from ..strangers.texts import parse_xml
+from ..xml_elements import Element, SubElement, tostring
 from .opening import open_any_raster, virtual_text, with_nodata
 from .raster_io import Scale, band_dtype, gdal_type, is_alpha, is_signed_byte
 from .stored import Stored, look_at
-from .strangers.texts import parse_xml
-from .xml_elements import Element, SubElement, tostring
 
 OPAQUE = 255
 

@@ -14,15 +14,15 @@ from typing import Any, Optional
 import numpy as np
 from osgeo import gdal
 
-from .errors import InputError
+from ..errors import InputError
+from ..strangers.texts import parse_xml
+from ..windows import TOLERANCE, Grid, Window
+from ..xml_elements import SubElement, tostring
 from .opening import virtual_text
 from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs
 from .resampled import AVERAGE, BILINEAR, NEAREST
 from .stored import Stored, mask_text, open_stored, plain_text
-from .strangers.texts import parse_xml
 from .virtual_mosaic import Piece, mosaic
-from .windows import TOLERANCE, Grid, Window
-from .xml_elements import SubElement, tostring
 
 # Places found by interpolation may be off by this share of a pixel where the CRS changes.
 PLACE_ERROR = 0.02

@@ -16,7 +16,7 @@ from ..chips.statistics import BandStatistics
 from ..classes import IGNORE_INDEX
 from ..errors import InputError
 from ..events import Stage
-from ..raster_io import missing_values
+from ..rasters.raster_io import missing_values
 from ..status import cpu_threads
 from . import looks
 from .chip_table import ChipTable, add_target, rows_of

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..chips.dataset import MASK_TASKS, ChipDataset
 from ..errors import InputError
-from ..raster_io import missing_values
-from . import pictures
+from ..rasters.raster_io import missing_values
+from ..reports import pictures
 from .measures import PixelSample
 
 SIDE = 128  # pixels of a picture at most

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from osgeo import ogr
@@ -11,10 +10,8 @@ from osgeo import ogr
 from ..drafts import claim, publish
 from ..errors import ResourceError
 from ..vector_files import TEXT, Field, create_vector_file
+from .inspected import Inspection
 from .suspects import REASONS
-
-if TYPE_CHECKING:
-    from .inspection import Inspection
 
 LAYER = "suspects"
 FIELDS = ("image", "label", "split", "reason", "meaning", "detail", "other")

@@ -9,10 +9,10 @@ from typing import Optional
 
 from osgeo import gdal
 
-from .errors import InputError
+from ..errors import InputError
+from ..windows import TOLERANCE, Grid
 from .opening import is_upright, open_any_raster, virtual_text
 from .raster_io import RasterInfo, describe, grid_from, is_signed_byte, mask_name
-from .windows import TOLERANCE, Grid
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any, Optional
 import numpy as np
 from osgeo import gdal
 
+from ..windows import Grid, Window
+from ..xml_elements import Element, SubElement, tostring
 from .raster_io import RasterInfo, can_hold, gdal_type, spatial_reference
 from .stored import Stored, plain_text
-from .windows import Grid, Window
-from .xml_elements import Element, SubElement, tostring
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any, Optional
 import numpy as np
 from osgeo import gdal, gdal_array, osr
 
-from .errors import InputError
+from ..errors import InputError
+from ..windows import Grid, Window
 from .opening import complex_error
 from .opening import open_raster as open_raster
-from .windows import Grid, Window
 
 gdal.UseExceptions()
 

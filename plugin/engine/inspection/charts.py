@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from ..classes import ClassTable
-from .charts import FAINT, INK, STYLE, svg
+from ..reports.charts import FAINT, INK, STYLE, svg
 from .shares import ClassShares
 
 # As the provider draws footprints: told apart over any image, and by people who confuse red and green.

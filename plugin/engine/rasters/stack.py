@@ -8,8 +8,8 @@ from typing import Optional
 import numpy as np
 from osgeo import gdal
 
+from ..windows import Window
 from .raster_io import AS_MEASURED, RasterInfo, RasterReader, Scale
-from .windows import Window
 
 
 class StackReader(RasterReader):

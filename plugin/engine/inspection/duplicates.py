@@ -15,7 +15,7 @@ import numpy as np
 from ..chips.dataset import MASK_TASKS, SPLITS, ChipDataset
 from ..errors import InputError
 from ..events import Stage
-from ..raster_io import missing_values
+from ..rasters.raster_io import missing_values
 from . import ground, looks
 from .chip_table import ChipTable
 from .measures import Measures, threads

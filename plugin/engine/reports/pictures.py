@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import image as pictures
 
 from ..classes import ClassTable
-from ..raster_io import missing_values
+from ..rasters.raster_io import missing_values
 
 UNLABELLED = (255, 255, 255)
 STRETCH = (2, 98)  # percentiles

@@ -15,7 +15,7 @@ MISSING = "–"
 
 
 def write_page(path: str, template: str, content: dict[str, Any]) -> None:
-    """Fill in a template of this folder and write the page.
+    """Fill in a template, by its path in the engine, and write the page.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -34,7 +34,7 @@ def write_page(path: str, template: str, content: dict[str, Any]) -> None:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,8 +13,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 from osgeo import gdal
 
+from ..windows import Grid, Window, tiles
 from .raster_io import RasterReader, beside, can_hold
-from .windows import Grid, Window, tiles
 
 NEAREST, BILINEAR, AVERAGE = "near", "bilinear", "average"
 # Values of the original that are worked on at once.

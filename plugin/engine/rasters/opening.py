@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from osgeo import gdal
 
-from .errors import InputError
+from ..errors import InputError
 
 gdal.UseExceptions()
 

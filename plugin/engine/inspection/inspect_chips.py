@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..chips.dataset import SPLITS, ChipDataset, open_dataset
+from ..chips.dataset import SPLITS, open_dataset
 from ..config import InspectChipsConfig
 from ..drafts import check_writable
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
 from . import findings
-from .chip_table import ChipTable, read_table
-from .duplicates import Duplicates, find_duplicates
+from .chip_table import read_table
+from .duplicates import find_duplicates
 from .early_checks import check_inspection
-from .findings import Finding
 from .ground import shared_ground
-from .inspection_report import write_inspection
-from .measures import Measures, measure
-from .suspects import Suspicion, find_suspects, suspicious_chips
+from .inspected import Inspection
+from .measures import measure
+from .report import write_inspection
+from .suspects import find_suspects, suspicious_chips
 from .suspects_file import write_suspects
 
 # Shares of the progress bar: the index, the chips; the rest is for copies, the report and its pictures.
 INDEXED, READ, COMPARED = 0.05, 0.85, 0.93
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """All that was found out about a dataset."""
-
-    config: InspectChipsConfig
-    dataset: ChipDataset
-    table: ChipTable
-    measures: Measures
-    duplicates: Duplicates
-    shared: np.ndarray  # (n,) for chips on ground of an earlier split, a chip there; -1 for the others
-    suspects: list[Suspicion]
-    findings: list[Finding]
-    nodata_share: float  # of the pixels of all chips
-    seconds: float
-
-    @property
-    def leaks(self) -> np.ndarray:
-        """(n,) bool: validation and test chips whose picture or ground an earlier split shows as well."""
-        found: np.ndarray = self.duplicates.leaking | (self.shared >= 0)
-        return found
 
 
 def inspect_chips(config: InspectChipsConfig, reporter: Reporter) -> dict[str, Any]:

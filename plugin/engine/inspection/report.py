@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..chips.dataset import NO_SPLIT, SPLITS
 from ..classes import PALETTE
 from ..events import Reporter, Stage, readable_time
-from ..raster_io import crs_text
-from . import inspection_charts, split_map
+from ..rasters.raster_io import crs_text
+from ..reports.page import MISSING, percent, write_page
+from . import charts, split_map
+from .charts import SPLIT_COLORS
 from .contact import ChipPictures, Shown, typical_chips
-from .inspection_charts import SPLIT_COLORS
-from .inspection_values import SHOWN_CLASSES, bands_content, ramp_content, target_content, target_range
-from .page import MISSING, percent, write_page
+from .inspected import Inspection
 from .shares import ClassShares, fold_shares, split_shares
 from .suspects import REASONS, Suspicion
-
-if TYPE_CHECKING:
-    from .inspection import Inspection
+from .values import SHOWN_CLASSES, bands_content, ramp_content, target_content, target_range
 
 # How much the page shows of what there may be any number of.
 SHOWN_SUSPECTS, LISTED_SUSPECTS, LISTED_SOURCES = 6, 100, 60
@@ -40,7 +38,7 @@ def write_inspection(path: str, inspection: Inspection, reporter: Reporter, star
     Raises:
         ResourceError: The file cannot be written.
     """
-    write_page(path, "inspection_report.html.j2", _content(inspection, reporter, start))
+    write_page(path, "inspection/report.html.j2", _content(inspection, reporter, start))
 
 
 def _content(inspection: Inspection, reporter: Reporter, start: float) -> dict[str, Any]:
@@ -158,7 +156,7 @@ def _class_bars(inspection: Inspection, shares: ClassShares) -> str:
     splits = [name for name in shares.names if name in SPLITS]
     if not splits or not 0 < len(classes) <= SHOWN_CLASSES:
         return ""
-    return inspection_charts.class_bars(shares, classes)
+    return charts.class_bars(shares, classes)
 
 
 def _map(inspection: Inspection) -> dict[str, Any] | None:
@@ -263,7 +261,7 @@ def _angles(angles: np.ndarray) -> str:
         labels = [f"{begin}–{begin + ANGLE_STEP}°" for begin in range(0, 360, ANGLE_STEP)]
     else:
         labels = [f"{value:g}°" for value in values.tolist()]
-    return inspection_charts.counts_chart(labels, counts.tolist(), "turned clockwise by")
+    return charts.counts_chart(labels, counts.tolist(), "turned clockwise by")
 
 
 def _sources(inspection: Inspection) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import InputError
+from .errors import InputError
 
 
 def check_device_name(name: str) -> str:

@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ..raster_io import spatial_reference
-from .charts import FAINT, STYLE, svg
-from .inspection_charts import shown_name
+from ..rasters.raster_io import spatial_reference
+from ..reports.charts import FAINT, STYLE, svg
+from .charts import shown_name
 
 # More footprints than this become a picture, whose size does not grow with their number.
 DRAWN_FOOTPRINTS = 1200

@@ -1,0 +1,43 @@
+"""Which modules of the engine know which."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ENGINE = Path(__file__).resolve().parents[2] / "plugin" / "engine"
+MODULES = {".".join(path.relative_to(ENGINE).with_suffix("").parts): path for path in ENGINE.rglob("*.py")}
+
+
+def known_to(name: str) -> set[str]:
+    """The modules that one imports, also for type hints, also late."""
+    package = name.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            parent = ".".join(part for part in base if part)
+            names = {f"{parent}.{alias.name}".lstrip(".") for alias in node.names}
+            found |= names & MODULES.keys() or {parent}
+    return found & MODULES.keys() - {name}
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    left = {name: known_to(name) for name in MODULES}
+    while free := [name for name, known in left.items() if not known & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"in circles, or known to such: {sorted(left)}"
+
+
+def test_rooms_know_only_those_beneath_them() -> None:
+    floors = ("training mapping inspection", "assessment models chips", "reports rasters strangers recipe")
+    floor = {room: height for height, rooms in enumerate(floors) for room in rooms.split()}
+    wrong = {
+        f"{name} → {other}"
+        for name in MODULES
+        for other in known_to(name)
+        if (room := name.split(".")[0]) in floor and (above := other.split(".")[0]) in floor and room != above
+        if floor[above] < floor[room]
+    }
+    assert sorted(wrong) == []
