@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,7 +46,11 @@ def measure(folder: Path) -> tuple[float, int]:
     if not (plugins / "terrazzo").exists():
         (plugins / "terrazzo").symlink_to(ROOT, target_is_directory=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment = {**clean, "QGIS_PLUGINPATH": str(plugins), "PYTHONPYCACHEPREFIX": str(folder / "byte-code")}
+    # QGIS takes the first python3 in PATH for its own.
+    path = f"{Path(shutil.which('qgis') or 'qgis').parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {
+        **clean, "PATH": path, "QGIS_PLUGINPATH": str(plugins), "PYTHONPYCACHEPREFIX": str(folder / "byte-code")
+    }  # fmt: skip
     screen = [] if os.environ.get("DISPLAY") else ["xvfb-run", "-a"]
     with tempfile.TemporaryDirectory() as profile:
         command = [*screen, "qgis", "--profiles-path", profile, "--nologo", "--noversioncheck", "--code",

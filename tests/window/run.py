@@ -51,9 +51,11 @@ def run(archive: Path, folder: Path) -> list[str]:
     image, labels = synthetic.write_scene(folder / "scene")
     mark = uuid.uuid4().hex
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "QGIS", "QT_"))}
+    # QGIS takes the first python3 in PATH for its own.
+    path = f"{Path(shutil.which('qgis') or 'qgis').parent}{os.pathsep}{os.environ['PATH']}"
     environment = {
-        **clean, MARK: mark, "ARCHIVE": str(archive), "IMAGE": image, "LABELS": labels, "WORK": str(folder),
-        "PICTURES": str(KEPT), "HOME": str(folder),
+        **clean, "PATH": path, MARK: mark, "ARCHIVE": str(archive), "IMAGE": image, "LABELS": labels,
+        "WORK": str(folder), "PICTURES": str(KEPT), "HOME": str(folder),
     }  # fmt: skip
     command = [
         "xvfb-run", "-a", "-s", "-screen 0 1400x1000x24", "qgis", "--profiles-path", str(folder / "profiles"),
