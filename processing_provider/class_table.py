@@ -6,7 +6,6 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Optional
 
@@ -14,6 +13,7 @@ from qgis.PyQt.QtGui import QColor
 
 from ..plugin.engine.class_names import HIGHEST, LOWEST, class_text, whole_number
 from ..plugin.engine.errors import InputError
+from ..plugin.engine.records import Record
 
 # What stands for a class in a label picture.
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -21,8 +21,7 @@ LARGEST_TABLE = 2**24  # bytes
 COLUMNS = ("value", "class", "name", "color")
 
 
-@dataclass(frozen=True)
-class ClassRow:
+class ClassRow(Record):
     """One line of a class table.
 
     Attributes:
@@ -38,8 +37,7 @@ class ClassRow:
     color: Optional[str]
 
 
-@dataclass(frozen=True)
-class ClassMapping:
+class ClassMapping(Record):
     """A class table; values that it does not list stay as they are.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +39,12 @@ LOOK_EVERY = 1000  # features written between two looks whether the user wants t
 TYPES = {"integer": field_types.LONG, "number": field_types.NUMBER, "text": field_types.TEXT}
 
 
-@dataclass
 class Count:
     """What was written."""
 
-    features: int = 0
-    unknown: int = 0  # of them, those without an answer
+    def __init__(self) -> None:
+        self.features = 0
+        self.unknown = 0  # of them, those without an answer
 
     def tell(self, reporter: Reporter) -> None:
         """Warn of features without an answer."""

@@ -23,6 +23,7 @@ class Record:
     """A frozen dataclass: its subclasses declare fields, and need no decorator."""
 
     _names: ClassVar[tuple[str, ...]] = ()
+    _known: ClassVar[frozenset[str]] = frozenset()
     _defaults: ClassVar[dict[str, Any]] = {}
     _factories: ClassVar[dict[str, Any]] = {}
 
@@ -30,6 +31,7 @@ class Record:
         if getattr(cls, "__annotations__", None) or not hasattr(cls, "__dataclass_fields__"):  # else as its base
             made = fields(dataclass(init=False, repr=False, eq=False)(cls))  # type: ignore[arg-type]
             cls._names = tuple(spec.name for spec in made)
+            cls._known = frozenset(cls._names)
             cls._defaults = {spec.name: spec.default for spec in made if spec.default is not MISSING}
             cls._factories = {
                 spec.name: spec.default_factory for spec in made if spec.default_factory is not MISSING
@@ -37,14 +39,15 @@ class Record:
 
     def __init__(self, *given: Any, **named: Any) -> None:
         values = {**self._defaults, **dict(zip(self._names, given)), **named}
-        if len(given) > len(self._names) or not named.keys().isdisjoint(self._names[: len(given)]):
+        if len(given) > len(self._names) or (given and not named.keys().isdisjoint(self._names[: len(given)])):
             raise TypeError(f"{type(self).__name__} got more than one value for a field")
-        for name in self._factories.keys() - values.keys():
-            values[name] = self._factories[name]()
-        wrong = values.keys() ^ set(self._names)
-        if wrong:
-            raise TypeError(f"{type(self).__name__} lacks fields or does not have them: {', '.join(sorted(wrong))}")
-        self.__dict__.update((name, values[name]) for name in self._names)
+        for name, make in self._factories.items():
+            if name not in values:
+                values[name] = make()
+        if values.keys() != self._known:
+            wrong = ", ".join(sorted(values.keys() ^ self._known))
+            raise TypeError(f"{type(self).__name__} lacks fields or does not have them: {wrong}")
+        self.__dict__.update(values)
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -60,7 +63,7 @@ class Record:
         return self.__dict__ == other.__dict__ if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(self.__dict__.values()))
+        return hash(tuple(self.__dict__[name] for name in self._names))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self._names)})"

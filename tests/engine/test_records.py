@@ -34,6 +34,7 @@ def test_a_record_is_what_a_frozen_dataclass_is():
     assert [spec.name for spec in dataclasses.fields(Other)] == ["x", "y", "name"]
     assert dataclasses.asdict(point) == {"x": 1, "y": 0, "name": "b"}
     assert dataclasses.replace(point, y=5) == Named(1, 5, "b") and {point: 1}[Named(1, 0, "b")] == 1
+    assert hash(Named(name="b", x=1)) == hash(point) and repr(Named(name="b", x=1)) == repr(point)
     assert Named(1) != Other(1) and dataclasses.fields(Empty) == () and Empty() == Empty()
     with pytest.raises(ValueError, match="x"):
         Other(-1)
