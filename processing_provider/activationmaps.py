@@ -50,7 +50,7 @@ class ActivationMaps(WorkerAlgorithm):
             Raster("INPUT", tr("Image"), tr(
                 "The raster to look at. It needs the bands that the model was trained on, at about the same pixel "
                 "size."), optional=True),
-            InputFolder("INPUT_FOLDER", tr("Or a folder of photographs"), tr(
+            InputFolder("INPUT_FOLDER", tr("Folder of photographs"), tr(
                 "For class activation of a classifier: each image in it, and in the folders in it, becomes a picture."),
                 optional=True),
             Setting("TARGET_CLASS", tr("Class"), tr(

@@ -196,14 +196,28 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
             with gdal_errors():
                 self._checked(self.read(parameters, context), parameters, context)
         except EngineError as error:
-            return False, str(error)
+            return False, self.worded(str(error))
         return super().checkParameterValues(parameters, context)
+
+    def worded(self, text: str) -> str:
+        """A message of the engine in the words of the dialog."""
+        from .wording import in_words_of
+
+        return in_words_of(self, text)
+
+    @contextmanager
+    def in_words(self) -> Iterator[None]:
+        """Errors of the engine become QGIS's, whose text the user reads."""
+        try:
+            yield
+        except EngineError as error:
+            raise QgsProcessingException(self.worded(str(error))) from error
 
     def prepareAlgorithm(
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
         """Read everything that belongs to layers and settings."""
-        with in_words(), gdal_errors():
+        with self.in_words(), gdal_errors():
             self._settings = self._checked(self.read(parameters, context), parameters, context)
             self._warn_of_layers(parameters, context, feedback)
         return True
@@ -214,10 +228,10 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         """Do the job; a cancelled one has no results."""
         from ..plugin.engine.drafts import scratch_folder
 
-        reporter = FeedbackReporter(feedback)
+        reporter = FeedbackReporter(feedback, self.worded)
         self._given = parameters
         try:
-            with in_words(), gdal_errors(), scratch_folder() as folder:
+            with self.in_words(), gdal_errors(), scratch_folder() as folder:
                 settings = write_features(self._settings, folder, reporter)
                 # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
                 wished = self.destinations(parameters, context)
@@ -388,15 +402,6 @@ def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -
     for source in feature_sources(settings).values():
         written.update(source.write(folder, reporter))
     return {**settings, **written}
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """Errors of the engine become QGIS's, whose text the user reads."""
-    try:
-        yield
-    except EngineError as error:
-        raise QgsProcessingException(str(error)) from error
 
 
 class _GdalErrors:

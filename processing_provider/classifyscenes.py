@@ -55,7 +55,7 @@ class ClassifyScenes(WorkerAlgorithm):
             Raster("INPUT", tr("Image"), tr(
                 "The raster to classify. It needs the bands that the model was trained on, at about the same pixel "
                 "size."), optional=True),
-            InputFolder("INPUT_FOLDER", tr("Or a folder of photographs"), tr(
+            InputFolder("INPUT_FOLDER", tr("Folder of photographs"), tr(
                 "Each image in it, and in the folders in it, is classified: the square in its middle, resampled to the "
                 "model's chip size."), optional=True),
             InputFile("MODEL", tr("Model file"), tr(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Optional
 
 from qgis.core import QgsProcessingFeedback
@@ -22,10 +23,15 @@ SCORES = {"mean_iou": "mean IoU", "mean_average_precision": "mean average precis
 
 
 class FeedbackReporter(Reporter):
-    """Passes on to QGIS's feedback what a job reports, and to the job the user's wish to cancel."""
+    """Passes on to QGIS's feedback what a job reports, and to the job the user's wish to cancel.
 
-    def __init__(self, feedback: QgsProcessingFeedback) -> None:
-        self.feedback = feedback
+    Args:
+        feedback: QGIS's.
+        worded: Puts a message of the engine into the words of the dialog.
+    """
+
+    def __init__(self, feedback: QgsProcessingFeedback, worded: Callable[[str], str] = str) -> None:
+        self.feedback, self.worded = feedback, worded
         # What a training and its dialog tell each other; a feedback of QGIS knows of Cancel alone.
         self.feedback.has_best, self.feedback.finish_wanted = False, False
         self.stages: set[str] = set()
@@ -46,11 +52,11 @@ class FeedbackReporter(Reporter):
 
     def log(self, text: str) -> None:
         """A line in the log."""
-        self.feedback.pushInfo(text)
+        self.feedback.pushInfo(self.worded(text))
 
     def warning(self, text: str) -> None:
         """A warning in the log."""
-        self.feedback.pushWarning(text)
+        self.feedback.pushWarning(self.worded(text))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """A line of figures under those of the epochs before, in the log's even spaced font."""

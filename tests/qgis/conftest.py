@@ -17,7 +17,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import synthetic
-from qgis.core import QgsApplication, QgsFeature, QgsGeometry, QgsProcessingFeedback, QgsVectorLayer
+from qgis.core import QgsApplication, QgsFeature, QgsGeometry, QgsProcessingFeedback, QgsProject, QgsVectorLayer
 
 # The ground of `synthetic.write_scene`, in metres from its lower left corner.
 HEIGHT, WIDTH = 256, 320
@@ -189,3 +189,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+@pytest.fixture
+def project(provider):
+    """The user's project, empty again afterwards."""
+    yield QgsProject.instance()
+    QgsProject.instance().removeAllMapLayers()
+
+
+def said(provider, name, words):
+    """What the engine says, as the dialog of an algorithm says it."""
+    from terrazzo.processing_provider.wording import in_words_of
+
+    return in_words_of(provider.algorithm(name), words)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CLASSIFIER_CHIP, Listener, leftovers, polygon_layer
+from conftest import CLASSIFIER_CHIP, Listener, leftovers, polygon_layer, said
 from osgeo import gdal
 from qgis.core import (
     QgsFeature,
@@ -224,7 +224,7 @@ def test_features_are_not_replaced_by_their_answers(provider, model, scene, tmp_
     file = save(places(), tmp_path / "user.gpkg", "places")
     given = {"INPUT": scene[0], "MODEL": model, "FEATURES": file}
     fine, text = check(provider, "classifyfeatures", OUTPUT=file, **given)
-    assert not fine and "is the file that FEATURES is read from" in text
+    assert not fine and said(provider, "classifyfeatures", "is the file that FEATURES is read from") in text
     layer = QgsVectorLayer(file, "user", "ogr")
     QgsProject.instance().addMapLayer(layer)
     chosen = QgsProcessingFeatureSourceDefinition(layer.id(), selectedFeaturesOnly=True)
@@ -234,12 +234,12 @@ def test_features_are_not_replaced_by_their_answers(provider, model, scene, tmp_
         fine, text = provider.algorithm("classifyfeatures").checkParameterValues(
             {**given, "FEATURES": chosen, "OUTPUT": file}, context
         )
-        assert not fine and "is the file that FEATURES is read from" in text
+        assert not fine and said(provider, "classifyfeatures", "is the file that FEATURES is read from") in text
     finally:
         QgsProject.instance().removeMapLayer(layer.id())
     table = f"ogr:dbname='{file}' table=\"{{}}\" (geom)"
     fine, text = check(provider, "classifyfeatures", OUTPUT=table.format("places"), **given)
-    assert not fine and "is the file that FEATURES is read from" in text
+    assert not fine and said(provider, "classifyfeatures", "is the file that FEATURES is read from") in text
     assert check(provider, "classifyfeatures", OUTPUT=table.format("answers"), **given)[0]
 
 
@@ -258,7 +258,8 @@ def test_a_geopackage_with_other_layers_is_not_replaced(provider, model, scene, 
 def test_the_area_is_not_replaced_by_the_grid(provider, model, scene, tmp_path, ending):
     file = save(polygon_layer([("x", 100, 100, 140, 130)]), tmp_path / f"area.{ending}")
     fine, text = check(provider, "classifyscenes", INPUT=scene[0], MODEL=model, AREA=file, GRID=file)
-    assert not fine and "is the file that AREA is read from, which would be lost" in text
+    words = "is the file that AREA is read from, which would be lost"
+    assert not fine and said(provider, "classifyscenes", words) in text
 
 
 def test_a_grid_lies_beside_a_raster_of_its_name_and_is_styled_when_opened_by_hand(run, model, scene, tmp_path):
@@ -353,7 +354,7 @@ def test_faults_are_told_in_the_open_dialog(provider, model, segmenter, scene, t
     given = {**usual, **{key: known.get(value, value) for key, value in change.items() if value is not None}}
     given = {key: value for key, value in given.items() if change.get(key, "") is not None}
     fine, text = check(provider, name, **given)
-    assert not fine and words in text
+    assert not fine and said(provider, name, words) in text
     assert leftovers(tmp_path) == []
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BOTTOM, LEFT, Listener, leftovers
+from conftest import BOTTOM, LEFT, Listener, leftovers, said
 from osgeo import gdal
 from qgis.core import (
     QgsApplication,
@@ -150,7 +150,9 @@ def test_a_map_of_a_part_is_added_to_the_project(provider, chain, scene, land, t
         ("segmentraster", {"OUTPUT": "/proc/nothing/map.tif"}, "Nothing can be written"),
     ],
 )
-def test_bad_input_to_the_worker_is_refused_in_words(run, chain, dataset, scene, tmp_path, algorithm, change, words):
+def test_bad_input_to_the_worker_is_refused_in_words(
+    provider, run, chain, dataset, scene, tmp_path, algorithm, change, words
+):
     output = tmp_path / "out"
     output.mkdir()
     given = {
@@ -162,7 +164,7 @@ def test_bad_input_to_the_worker_is_refused_in_words(run, chain, dataset, scene,
         Path(change["MODEL"]).write_bytes(Path(given["MODEL"]).read_bytes()[:-1000])
     with pytest.raises(QgsProcessingException) as error:
         run(algorithm, **{**given, **change})
-    assert words in str(error.value)
+    assert said(provider, algorithm, words) in str(error.value)
     assert leftovers(output) == []
 
 

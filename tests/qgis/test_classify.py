@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from conftest import BOTTOM, CLASSIFIER_CHIP, LEFT, Listener, leftovers, polygon_layer
+from conftest import BOTTOM, CLASSIFIER_CHIP, LEFT, Listener, leftovers, polygon_layer, said
 from osgeo import gdal, ogr, osr
 from qgis.core import (
     QgsProcessingAlgRunnerTask,
@@ -235,7 +235,7 @@ def test_cancelling_takes_a_moment_and_leaves_nothing(provider, model, scene, tm
         ("activationmaps", {"KIND": "filters"}, "no PICTURE is to be written"),
     ],
 )
-def test_bad_input_is_refused_in_words(run, model, scene, places, tmp_path, algorithm, change, words):
+def test_bad_input_is_refused_in_words(provider, run, model, scene, places, tmp_path, algorithm, change, words):
     output = tmp_path / "out"
     output.mkdir()
     given = {"INPUT": scene[0], "MODEL": model, "OUTPUT": str(output / "out.tif"), "DEVICE": "cpu"}
@@ -245,7 +245,7 @@ def test_bad_input_is_refused_in_words(run, model, scene, places, tmp_path, algo
         change = {**change, "INPUT_FOLDER": str(tmp_path)}
     with pytest.raises(QgsProcessingException) as error:
         run(algorithm, **{**given, **change})
-    assert words in str(error.value)
+    assert said(provider, algorithm, words) in str(error.value)
     assert leftovers(output) == []
 
 

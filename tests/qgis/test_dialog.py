@@ -13,7 +13,7 @@ from qgis.PyQt.QtWidgets import QLabel, QLineEdit, QMessageBox, QScrollArea, QTe
 
 
 @pytest.fixture
-def open_dialog(provider, qgis_iface, monkeypatch):
+def open_dialog(project, provider, qgis_iface, monkeypatch):
     """Opens the dialog of an algorithm, as the Toolbox does."""
     model, dialogs = QgsBrowserGuiModel(), []
     # What QGIS would say in a box that waits for somebody.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from conftest import BOTTOM, LEFT, Listener, leftovers, polygon_layer
+from conftest import BOTTOM, LEFT, Listener, leftovers, polygon_layer, said
 from osgeo import gdal
 from qgis.core import (
     QgsFeature,
@@ -263,11 +263,11 @@ def test_what_does_not_go_together_is_said_before_anything_runs(provider, scene,
         given[name] = value if known is None else [known] * len(value) if isinstance(value, list) else known
     algorithm, context = provider.algorithm("exportchips").create(), QgsProcessingContext()
     fine, message = algorithm.checkParameterValues(given, context)
-    assert not fine and words in message
+    assert not fine and said(provider, "exportchips", words) in message
     # Models do not ask that; QGIS tells there what `prepareAlgorithm` raises.
     feedback = QgsProcessingFeedback(False)
     assert not algorithm.prepare(given, context, feedback)
-    assert words in feedback.textLog()
+    assert said(provider, "exportchips", words) in feedback.textLog()
     assert leftovers(tmp_path) == ["table.csv"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import processing
 import pytest
 import synthetic
-from conftest import BOTTOM, LEFT, Listener, leftovers, polygon_layer
+from conftest import BOTTOM, LEFT, Listener, leftovers, polygon_layer, said
 from osgeo import gdal
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
@@ -237,11 +237,11 @@ def test_a_temporary_folder_will_do(run, scene):
         ({"OUTPUT": "/proc/nothing/chips"}, "Nothing can be written"),
     ],
 )
-def test_bad_input_is_refused_in_words_and_leaves_nothing(run, scene, land, tmp_path, change, words):
+def test_bad_input_is_refused_in_words_and_leaves_nothing(provider, run, scene, land, tmp_path, change, words):
     given = {"INPUT": [scene[0]], "LABELS": land, "CLASS_FIELD": "class", "CHIP_SIZE": 64}
     with pytest.raises(QgsProcessingException) as error:
         run("exportchips", **{**given, "OUTPUT": str(tmp_path / "chips"), **change})
-    assert words in str(error.value)
+    assert said(provider, "exportchips", words) in str(error.value)
     assert leftovers(tmp_path) == []
 
 
@@ -314,7 +314,7 @@ def test_a_dataset_that_holds_the_labels_is_not_replaced(provider, run, scene, l
     fine, text = provider.algorithm("exportchips").checkParameterValues(
         {**given, "OVERWRITE": True}, QgsProcessingContext()
     )
-    assert not fine and "holds the file that LABELS is read from, which would be lost" in text
+    assert not fine and "holds the file that Label features (LABELS) is read from, which would be lost" in text
     run("exportchips", **given, APPEND=True)
     assert Path(file).exists()
 

@@ -11,19 +11,11 @@ from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
     QgsApplication,
     QgsProcessingOutputLayerDefinition,
-    QgsProject,
     QgsRasterLayer,
     QgsSingleBandGrayRenderer,
     QgsVectorLayer,
 )
 from qgis.core import QgsProcessingContext as Context
-
-
-@pytest.fixture
-def project(provider):
-    """The user's project, empty again afterwards."""
-    yield QgsProject.instance()
-    QgsProject.instance().removeAllMapLayers()
 
 
 @pytest.fixture

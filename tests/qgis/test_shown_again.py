@@ -19,19 +19,11 @@ from qgis.core import (
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
     QgsProcessingModelChildParameterSource,
-    QgsProject,
     QgsRasterLayer,
     QgsRendererCategory,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
-
-
-@pytest.fixture
-def project(provider):
-    """The user's project, empty again afterwards."""
-    yield QgsProject.instance()
-    QgsProject.instance().removeAllMapLayers()
 
 
 def paletted(layer, names, color="#102030"):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Listener, leftovers
+from conftest import Listener, leftovers, said
 from qgis.core import QgsProcessingContext, QgsProcessingException
 from scene_folder import write_scene_folder
 
@@ -86,7 +86,7 @@ def test_what_cannot_work_is_said_while_the_dialog_is_open(provider, worker_pyth
     algorithm = provider.algorithm("trainclassifier")
     given = {"CHIPS": chips, "OUTPUT": "/no/model.safetensors", **given}
     fine, text = algorithm.checkParameterValues(given, QgsProcessingContext())
-    assert not fine and words in text
+    assert not fine and said(provider, "trainclassifier", words) in text
 
 
 def test_weights_are_not_written_over(provider, worker_python, chips, tmp_path):
@@ -94,7 +94,7 @@ def test_weights_are_not_written_over(provider, worker_python, chips, tmp_path):
     weights.write_bytes(b"weights")
     given = {"CHIPS": chips, "OUTPUT": str(weights), "ENCODER_WEIGHTS": str(weights)}
     fine, text = provider.algorithm("trainclassifier").checkParameterValues(given, QgsProcessingContext())
-    assert not fine and "is the file of ENCODER_WEIGHTS" in text
+    assert not fine and "is the file of Pretrained weights from a file (ENCODER_WEIGHTS)" in text
 
 
 def test_temporary_results_are_fine(provider, worker_python, chips):
@@ -119,7 +119,7 @@ def test_so_it_is_for_segmentation_networks(provider, worker_python, chips, data
     if given["CHIPS"] == "scenes":
         given["CHIPS"] = chips
     fine, text = provider.algorithm("trainsegmenter").checkParameterValues(given, QgsProcessingContext())
-    assert not fine and words in text
+    assert not fine and said(provider, "trainsegmenter", words) in text
 
 
 def test_chips_for_segmentation_are_refused(run, worker_python, dataset, tmp_path):
