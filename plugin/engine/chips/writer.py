@@ -98,14 +98,20 @@ class ChipFiles:
         self, name: str, data: np.ndarray, transform: Sequence[float], options: list[str], nodata: Optional[float]
     ) -> gdal.Dataset:
         bands, height, width = data.shape
-        path = str(self.folder / name)
         # One strip a band: a chip is always read whole.
         options = [*options, f"BLOCKYSIZE={height}"]
-        target = gdal.GetDriverByName("GTiff").Create(path, width, height, bands, gdal_type(data.dtype), options)
+        driver, path = gdal.GetDriverByName("GTiff"), self._free(name)
+        target = driver.Create(path, width, height, bands, gdal_type(data.dtype), options)
         self._place(target, transform)
         if nodata is not None:
             target.GetRasterBand(1).SetNoDataValue(nodata)  # a GeoTIFF has one for all bands
         return target
+
+    def _free(self, name: str) -> str:
+        """The path to write to. A killed export may have left half a file there, which GDAL fails to overwrite."""
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        return str(path)
 
     def _memory(self, data: np.ndarray, transform: Sequence[float]) -> gdal.Dataset:
         bands, height, width = data.shape
@@ -126,7 +132,7 @@ class ChipFiles:
                 return
             options = [f"QUALITY={JPEG_QUALITY}"] if driver == "JPEG" else ["ZLEVEL=1"]
             written = gdal.GetDriverByName(driver).CreateCopy(
-                str(self.folder / name), target, options=["WORLDFILE=YES", *options]
+                self._free(name), target, options=["WORLDFILE=YES", *options]
             )
             written.FlushCache()
         except RuntimeError as error:
