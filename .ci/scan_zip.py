@@ -35,9 +35,7 @@ def main() -> None:
     lines, skipped = code["metrics"]["_totals"]["loc"], code["metrics"]["_totals"]["skipped_tests"]
     if not lines or code["errors"]:
         sys.exit(f"bandit read {lines} lines: {code['errors']}")
-    found = [
-        f"{row['filename']}:{row['line_number']}: {row['test_id']} {row['issue_text']}" for row in code["results"]
-    ]
+    found = [f"{row['filename']}:{row['line_number']}: {row['test_id']} {row['issue_text']}" for row in code["results"]]
     for name, rows in secrets["results"].items():
         found += [f"{name}:{row['line_number']}: {row['type']}" for row in rows]
     if found:

@@ -33,9 +33,7 @@ class Record:
             cls._names = tuple(spec.name for spec in made)
             cls._known = frozenset(cls._names)
             cls._defaults = {spec.name: spec.default for spec in made if spec.default is not MISSING}
-            cls._factories = {
-                spec.name: spec.default_factory for spec in made if spec.default_factory is not MISSING
-            }
+            cls._factories = {spec.name: spec.default_factory for spec in made if spec.default_factory is not MISSING}
 
     def __init__(self, *given: Any, **named: Any) -> None:
         values = {**self._defaults, **dict(zip(self._names, given)), **named}

@@ -37,9 +37,7 @@ class Field:
     title: str = ""  # for people, where the name does not say it
 
 
-def create_vector_file(
-    path: Path, layer: str, fields: Sequence[Field], crs: Optional[str]
-) -> Union[GdalFile, CsvFile]:
+def create_vector_file(path: Path, layer: str, fields: Sequence[Field], crs: Optional[str]) -> Union[GdalFile, CsvFile]:
     """Begin a new file, of the kind that its ending says.
 
     Args:

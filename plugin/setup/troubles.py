@@ -32,9 +32,7 @@ class Trouble:
     local: bool = False
 
 
-def _trouble(
-    name: str, signs: str, problem: str, remedy: str, passing: bool = False, local: bool = False
-) -> Trouble:
+def _trouble(name: str, signs: str, problem: str, remedy: str, passing: bool = False, local: bool = False) -> Trouble:
     return Trouble(name, re.compile(signs, re.IGNORECASE | re.DOTALL), problem, remedy, passing, local)
 
 

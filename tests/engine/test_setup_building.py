@@ -164,7 +164,7 @@ def test_a_damaged_note_of_the_active_environment_means_none(fake, root, text):
 
 def test_an_environment_in_which_a_worker_runs_stays_until_the_next_build(fake, root, tmp_path):
     python = build(root, fake)
-    Path(python).write_text(f"#!/bin/sh\ncase \"$*\" in *engine.worker*) touch {tmp_path}/runs; cat;; esac\n")
+    Path(python).write_text(f'#!/bin/sh\ncase "$*" in *engine.worker*) touch {tmp_path}/runs; cat;; esac\n')
     end = tmp_path / "end"
 
     def use() -> None:

@@ -89,9 +89,7 @@ def _largest(size: int) -> str:
     return "for which images and labels are ample" if size == SIZES[0] else "the largest that fits the images"
 
 
-def _by_features(
-    config: ExportChipsConfig, rasters: Sequence[RasterInfo], areas: Sequence[Window]
-) -> tuple[int, str]:
+def _by_features(config: ExportChipsConfig, rasters: Sequence[RasterInfo], areas: Sequence[Window]) -> tuple[int, str]:
     """For chips that show one feature each: as wide as the features, or twice that where they show surroundings."""
     if config.labels is None:
         raise AssertionError("config.labels is not None")

@@ -167,9 +167,7 @@ class Ranges:
         return float(max(self.low[band] - value, value - self.high[band]))
 
 
-def together(
-    statistics: BandStatistics, extremes: Iterable[Extreme], far: set[tuple[int, float]]
-) -> BandStatistics:
+def together(statistics: BandStatistics, extremes: Iterable[Extreme], far: set[tuple[int, float]]) -> BandStatistics:
     """The statistics of a chip with those of its extremes that are not far, and without bands of one far value.
 
     Args:

@@ -278,9 +278,7 @@ def least_block(config: ExportChipsConfig, size: int) -> int:
     return size * math.ceil((need if one_place else 2 * need) / size)
 
 
-def make_plan(
-    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int
-) -> Plan:
+def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int) -> Plan:
     """Lay out blocks and chips.
 
     Args:
@@ -310,9 +308,7 @@ def make_plan(
     return Plan(rasters, areas, size, stride, block, _layout(config, rasters, areas, size), clusters)
 
 
-def _layout(
-    config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int
-) -> Layout:
+def _layout(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int) -> Layout:
     angles = config.rotations or (0.0,)
     if config.placement == "grid":
         return GridLayout(size, config.stride or size, config.edges, angles)

@@ -49,9 +49,7 @@ class LabelScheme:
     background: Optional[int]  # the class value of ground without a label; None leaves it unlabelled
 
 
-def open_labels(
-    config: ExportChipsConfig, images: tuple[RasterInfo, ...], reporter: Reporter
-) -> list[LabelSource]:
+def open_labels(config: ExportChipsConfig, images: tuple[RasterInfo, ...], reporter: Reporter) -> list[LabelSource]:
     """Open the labels of each image, in the order of the images.
 
     Raises:
@@ -125,8 +123,7 @@ def open_features(config: ExportChipsConfig, images: tuple[RasterInfo, ...]) -> 
     if config.labels is None:
         raise AssertionError("config.labels is not None")
     files = [
-        FeatureFile(config.labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched)
-        for info in images
+        FeatureFile(config.labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched) for info in images
     ]
     if not any(overlap(file.extent, file.grid.bounds) for file in files):
         raise no_overlap(config.labels, files[0].extent, images[0])

@@ -146,9 +146,7 @@ def _raster_renderer(kind: str) -> tuple[Element, Element]:
     """A renderer of band 1, and the document around it."""
     root = Element("qgis", version="3.22.0", styleCategories="Symbology")
     pipe = SubElement(root, "pipe")
-    renderer = SubElement(
-        pipe, "rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1", nodataColor=""
-    )
+    renderer = SubElement(pipe, "rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1", nodataColor="")
     return renderer, root
 
 

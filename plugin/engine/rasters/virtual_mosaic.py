@@ -106,9 +106,7 @@ def _add_values(band: Element, piece: Piece, place: int) -> None:
         SubElement(source, "NODATA").text = repr(nodata)
 
 
-def _add_source(
-    band: Element, kind: str, piece: Piece, place: int, prefix: str = ""
-) -> Element:
+def _add_source(band: Element, kind: str, piece: Piece, place: int, prefix: str = "") -> Element:
     source = SubElement(band, kind)
     SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.source
     SubElement(source, "SourceBand").text = f"{prefix}{piece.bands[place]}"

@@ -78,8 +78,7 @@ def open_image(path: Path) -> gdal.Dataset:
         size = width * height * pixel_bytes(image)
     if max(width, height) > LARGEST_SIDE or width * height > LARGEST_PIXELS or size > LARGEST_BYTES:
         raise InputError(
-            f"The image {path} has {width} × {height} pixels ({readable_size(size)}), which is no "
-            "chip.",
+            f"The image {path} has {width} × {height} pixels ({readable_size(size)}), which is no chip.",
             "Cut chips from it with “Export training chips”.",
         )
     _check_blocks(image, path, LARGEST_BYTES)

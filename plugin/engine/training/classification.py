@@ -32,9 +32,7 @@ class ClassificationTask(Task):
         self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
     ) -> None:
         weights = torch.tensor(class_weights(shown.sum(axis=0), config.loss.class_weights), dtype=torch.float32)
-        loss = partial(
-            weighted_cross_entropy, weights=weights.to(device), smoothing=config.loss.label_smoothing
-        )
+        loss = partial(weighted_cross_entropy, weights=weights.to(device), smoothing=config.loss.label_smoothing)
         super().__init__(info, loss, config.augmentation, device)
         self.threshold = config.threshold
 

@@ -107,9 +107,7 @@ def fit(
     return fitted
 
 
-def _keep_best(
-    fitted: Fitted, record: dict[str, Any], task: Task, judged: Tally | None, network: nn.Module
-) -> None:
+def _keep_best(fitted: Fitted, record: dict[str, Any], task: Task, judged: Tally | None, network: nn.Module) -> None:
     """Add the record of an epoch to the history, and keep the weights where they are the best."""
     if judged is not None and judged.labelled:
         score = task.score(record["validation"])

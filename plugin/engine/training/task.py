@@ -35,9 +35,7 @@ class Task:
         device: Where the batches are.
     """
 
-    def __init__(
-        self, info: DatasetInfo, loss: Loss, augmentation: AugmentationSettings, device: torch.device
-    ) -> None:
+    def __init__(self, info: DatasetInfo, loss: Loss, augmentation: AugmentationSettings, device: torch.device) -> None:
         self.loss, self.augmentation, self.device, self.nodata = loss, augmentation, device, info.nodata
         self.normalise = Normaliser(info.mean, info.std, device)
 

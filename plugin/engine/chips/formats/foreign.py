@@ -180,4 +180,3 @@ def file_names(table: ClassTable) -> list[str]:
         name if folded.count(key) == 1 else f"{name}_{value}"
         for name, key, value in zip(names, folded, table.values.tolist())
     ]
-
