@@ -705,14 +705,6 @@ def test_the_summary_calculates_nothing():
 # The model file
 
 
-def test_a_header_of_before_classification_is_still_read():
-    values = json.loads(header().to_metadata()["terrazzo"])
-    del values["arguments"], values["threshold"]
-    values.update(task="segmentation", architecture="unet", encoder="resnet18")
-    found = ModelHeader.from_metadata(json.dumps(values), "model")
-    assert found.arguments == {} and found.threshold is None and found.encoder == "resnet18"
-
-
 def test_task_threshold_and_arguments_come_back(tmp_path):
     wanted = header(task="multilabel", threshold=0.4)
     save_model(tmp_path / "m.safetensors", small_model(), wanted)

@@ -1,9 +1,11 @@
 """Headers of model files that somebody damaged, or made up: each is refused in words before a job relies on it."""
 
 import json
+import re
 import struct
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,12 @@ from plugin.engine.mapping.checks import pixel_sizes
 from plugin.engine.models.classifier_arguments import LectureCnnArguments
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.factory import create_model
-from plugin.engine.models.header import ModelHeader, read_header
+from plugin.engine.models.header import SECTIONS, ModelHeader, read_header
 from plugin.engine.models.model_file import load_classifier, load_model, save_model
 from plugin.engine.rasters.raster_io import RasterReader
 
 ROOT = Path(__file__).resolve().parents[2]
-WHOLE = {
-    "format_version": 1,
+FIELDS = {
     "task": "classification",
     "architecture": "lecture_cnn",
     "encoder": "",
@@ -37,12 +38,24 @@ WHOLE = {
     "pixel_size": 1.0,
     "crs": "",
     "arguments": {"filters": [4], "hidden_sizes": [4]},
+    "recipe": {"epochs": 3},
 }
 HUGE = "1" + "0" * 400
 
 
 def classes(**changes):
-    return json.dumps([{**row, **changes} for row in WHOLE["classes"]])
+    return json.dumps([{**row, **changes} for row in FIELDS["classes"]])
+
+
+def as_written(fields, version):
+    """The JSON of a header: format 1 has all fields side by side, and calls the recipe "training"."""
+    fields = {"format_version": version, **fields}
+    if version == 1:
+        return {"training" if name == "recipe" else name: value for name, value in fields.items()}
+    sections = {
+        section: {name: fields.pop(name) for name in names if name in fields} for section, names in SECTIONS.items()
+    }
+    return {**fields, **sections}
 
 
 def deep(levels):
@@ -93,8 +106,8 @@ FAULTS = [
     ("crs", '"junk"'),
     ("crs", '"http://example.com/crs"'),
     ("crs", '"/etc/passwd"'),
-    ("training", deep(5000)),
-    ("training", "[]"),
+    ("recipe", deep(5000)),
+    ("recipe", "[]"),
     ("history", "{}"),
     ("history", "[5]"),
     ("metrics", "null"),
@@ -107,6 +120,9 @@ FAULTS = [
     ("finished", '"no"'),
     ("description", "{}"),
     ("format_version", '"9"'),
+    ("format_version", "0"),
+    ("format_version", "true"),
+    ("format_version", "1.5"),
     ("format_version", HUGE),
 ]
 
@@ -117,19 +133,53 @@ def write_model(path, text):
     return str(path)
 
 
-def with_field(name, text):
-    return json.dumps({**WHOLE, name: "HERE"}).replace('"HERE"', text)
+def with_field(name, text, version=2):
+    return json.dumps(as_written({**FIELDS, name: "HERE"}, version)).replace('"HERE"', text)
 
 
-def test_a_whole_header_is_read(tmp_path):
-    found = read_header(write_model(tmp_path / "m.safetensors", json.dumps(WHOLE)))
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_whole_header_is_read(tmp_path, version):
+    found = read_header(write_model(tmp_path / "m.safetensors", json.dumps(as_written(FIELDS, version))))
     assert found.classes.colors == ["#ff0000"] * 3 and found.chip_size == 16
+    assert found.recipe == {"epochs": 3} and found.arguments == FIELDS["arguments"]
 
 
+def test_a_header_of_before_classification_is_still_read(tmp_path):
+    values = {**as_written(FIELDS, 1), "task": "segmentation", "architecture": "unet", "encoder": "resnet18"}
+    del values["arguments"]
+    found = read_header(write_model(tmp_path / "m.safetensors", json.dumps(values)))
+    assert found.arguments == {} and found.threshold is None and found.encoder == "resnet18"
+
+
+def test_what_is_written_is_read_again():
+    header = known_header(recipe={"seed": 3}, scales=((0.5, 1.0),), threshold=0.25, finished=False, description="ü")
+    (text,) = header.to_metadata().values()
+    assert ModelHeader.from_metadata(text, "m.safetensors") == header
+    assert {name for names in SECTIONS.values() for name in names} == {spec.name for spec in fields(ModelHeader)}
+
+
+def test_only_what_shapes_the_network_must_be_known(tmp_path):
+    later = as_written(FIELDS, 2)
+    later["about"]["place"] = "Bern"
+    assert read_header(write_model(tmp_path / "m.safetensors", json.dumps(later))).chip_size == 16
+    later["network"]["depth"] = 4
+    with pytest.raises(InputError, match="depth"):
+        read_header(write_model(tmp_path / "m.safetensors", json.dumps(later)))
+
+
+@pytest.mark.parametrize("section", [*SECTIONS])
+@pytest.mark.parametrize("text", ["null", "5", "[]", '"text"'])
+def test_a_section_that_is_none_is_refused(tmp_path, section, text):
+    values = json.dumps({**as_written(FIELDS, 2), section: "HERE"}).replace('"HERE"', text)
+    with pytest.raises(InputError, match=re.escape("m.safetensors")):
+        read_header(write_model(tmp_path / "m.safetensors", values))
+
+
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(("name", "text"), FAULTS, ids=lambda text: text[:30])
-def test_a_header_that_no_job_can_rely_on_is_refused_in_words(tmp_path, name, text):
+def test_a_header_that_no_job_can_rely_on_is_refused_in_words(tmp_path, name, text, version):
     with pytest.raises(InputError) as caught:
-        read_header(write_model(tmp_path / "m.safetensors", with_field(name, text)))
+        read_header(write_model(tmp_path / "m.safetensors", with_field(name, text, version)))
     assert "m.safetensors" in caught.value.problem and len(caught.value.problem) < len(str(tmp_path)) + 300
 
 
@@ -159,7 +209,7 @@ def test_class_values_that_a_raster_can_hold_are_read(tmp_path, values):
 
 
 def test_headers_are_read_without_torch_and_gdal(tmp_path):
-    path = write_model(tmp_path / "m.safetensors", json.dumps(WHOLE))
+    path = write_model(tmp_path / "m.safetensors", json.dumps(as_written(FIELDS, 2)))
     code = (
         "import sys; from plugin.engine.models.header import read_header; read_header(sys.argv[1]);"
         "sys.exit(any(name in sys.modules for name in ('torch', 'osgeo', 'safetensors')))"
@@ -182,7 +232,7 @@ def classifier_file(path, **changes):
     state = network.state_dict()
     for key, value in changes.items():
         state[next(name for name in state if name.endswith(key))].fill_(value)
-    values = {**WHOLE, "classes": ClassTable.from_json(WHOLE["classes"])}
+    values = {**FIELDS, "classes": ClassTable.from_json(FIELDS["classes"])}
     for name in ("band_names", "mean", "std"):
         values[name] = tuple(values[name])
     save_model(path, network, ModelHeader(**values))
@@ -204,10 +254,22 @@ def test_a_segmenter_that_could_only_answer_nonsense_is_refused(tmp_path, key, v
     network = create_model("fcn8s", "mobilenet_v3_small", 2, 3)
     state = network.state_dict()
     state[next(name for name in state if name.endswith(key))].fill_(value)
-    values = {**WHOLE, "task": "segmentation", "architecture": "fcn8s", "encoder": "mobilenet_v3_small"}
-    values["classes"] = ClassTable.from_json(WHOLE["classes"])
+    values = {
+        **FIELDS,
+        "task": "segmentation",
+        "architecture": "fcn8s",
+        "encoder": "mobilenet_v3_small",
+        "arguments": {},
+    }
+    values["classes"] = ClassTable.from_json(FIELDS["classes"])
     for name in ("band_names", "mean", "std"):
         values[name] = tuple(values[name])
     save_model(tmp_path / "m.safetensors", network, ModelHeader(**values))
     with pytest.raises(InputError, match=rf"damaged: .*{key} holds"):
         load_model(str(tmp_path / "m.safetensors"))
+
+
+def test_a_segmenter_with_arguments_that_are_not_known_is_refused(tmp_path):
+    fields = {**FIELDS, "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "arguments": {"x": 1}}
+    with pytest.raises(InputError, match="unet with x, unknown"):
+        load_model(write_model(tmp_path / "m.safetensors", json.dumps(as_written(fields, 2))))

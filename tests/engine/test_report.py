@@ -34,7 +34,7 @@ def report(tmp_path):
     header = ModelHeader(
         task="segmentation", architecture="unet", encoder="resnet18", band_names=info.band_names, dtype=info.dtype,
         nodata=info.nodata, mean=info.mean, std=info.std, classes=classes, chip_size=32, pixel_size=0.5, crs="",
-        training={"epochs": 1, "report": None}, history=[record], versions={"torch": "2"},
+        recipe={"epochs": 1, "report": None}, history=[record], versions={"torch": "2"},
     )  # fmt: skip
     label = np.zeros((32, 32), np.uint8)
     label[:4] = 255

@@ -103,7 +103,7 @@ def test_the_model_file_holds_what_was_tested_and_how_it_was_made(trained, chips
     assert header.finished and header.task == "classification" and header.threshold is None
     assert header.arguments["filters"] == [8, 16, 32, 64] and header.placement == {"method": "grid"}
     assert np.sum(header.metrics["test"]["confusion_matrix"]) == 9
-    assert header.training["freeze"] == "none" and header.training["encoder_rate"] == 1.0
+    assert header.recipe["freeze"] == "none" and header.recipe["encoder_rate"] == 1.0
 
 
 def test_the_shape_of_a_teaching_network_is_a_setting(chips, tmp_path):

@@ -92,7 +92,7 @@ def _model(path: Path) -> list[Any]:
     tensors = load_tensors(path.read_bytes())
     return [
         sorted((name, _hash(value.numpy().tobytes())) for name, value in tensors.items()),
-        header.architecture, header.classes.to_json(), header.finished, header.training.get("seed"),
+        header.architecture, header.classes.to_json(), header.finished, header.recipe.get("seed"),
     ]  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def common_content(
         "curves": charts.curves(report.header.history, report.best_epoch, panels),
         "splits": list(figures),
         "figures": figures,
-        "settings": report.header.training,
+        "settings": report.header.recipe,
         "versions": report.header.versions,
     }
 
@@ -87,7 +87,7 @@ def _doubts(report: TrainingReport, figures: Mapping[str, dict[str, Any]]) -> li
 def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:
     header, info = report.header, report.info
     counts = ", ".join(f"{report.chips.get(split, 0):,} {split}" for split in ("training", "validation", "test"))
-    fold = header.training.get("fold")
+    fold = header.recipe.get("fold")
     counts += f" (fold {fold} validates)" if fold else ""
     names = ", ".join(header.band_names[:16]) + (", …" if len(header.band_names) > 16 else "")
     return [
@@ -96,7 +96,7 @@ def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:
         ("Bands", f"{len(header.band_names)} ({names}), {header.dtype}"),
         ("Pixel size, CRS", f"{info.pixel_size:g}, {crs_text(info.crs)}"),
         ("Network", f"{network}, {report.parameters:,} parameters"),
-        ("Encoder weights", _start(header.training)),
+        ("Encoder weights", _start(header.recipe)),
         ("Device", report.device),
     ]
 

@@ -1,7 +1,9 @@
 """The header of a model file: all that is needed to use the weights, readable without torch.
 
-A model file is a `.safetensors` file. Its metadata holds one JSON text under the key "terrazzo"; see
-`ModelHeader` for the fields. Nothing in it is ever executed or unpickled.
+A model file is a `.safetensors` file. Its metadata holds one JSON text under the key "terrazzo": `format_version`, and
+the fields of `ModelHeader` in the sections of `SECTIONS`. Nothing in it is ever executed or unpickled.
+
+Format 2 has sections; format 1 had all fields side by side, and called the recipe "training". Both are read.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from ..strangers.rules import (
 )
 from ..strangers.texts import parse_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEY = "terrazzo"
 # safetensors' own limit for its header.
 MAX_HEADER_BYTES = 100_000_000
@@ -59,7 +61,7 @@ class ModelHeader:
     chip_size: int  # pixels
     pixel_size: float  # CRS units
     crs: str  # WKT2
-    training: dict[str, Any] = field(default_factory=dict)  # the settings of the job
+    recipe: dict[str, Any] = field(default_factory=dict)  # the settings of the training, by name
     history: list[dict[str, Any]] = field(default_factory=list)  # one record an epoch
     metrics: dict[str, Any] = field(default_factory=dict)  # of the best epoch, per split
     dataset_fingerprint: str = ""
@@ -67,20 +69,21 @@ class ModelHeader:
     finished: bool = True  # false in a checkpoint
     license: str = ""
     description: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)  # the shape of a teaching network, see classifier_arguments
+    # What the network is made with beside its name, see `classifier_arguments`; empty = all as the network has it.
+    arguments: dict[str, Any] = field(default_factory=dict)
     threshold: Optional[float] = None  # the probability from which a class counts; None takes the likeliest
     placement: dict[str, Any] = field(default_factory=dict)  # how the training chips were laid out, see DatasetInfo
     # (scale, offset) of each band, see DatasetInfo; empty where the training rasters declare none
     scales: tuple[tuple[float, float], ...] = ()
     # Whether what a segmentation network says of a pixel depends on all that it is shown, see reach; None = not known.
     whole_window: Optional[bool] = None
-    format_version: int = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, str]:
         """The metadata dictionary of the safetensors file."""
         values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
         values["classes"] = self.classes.to_json()
-        return {KEY: json.dumps(values, allow_nan=False)}
+        sections = {section: {name: values[name] for name in names} for section, names in SECTIONS.items()}
+        return {KEY: json.dumps({"format_version": FORMAT_VERSION, **sections}, allow_nan=False)}
 
     @classmethod
     def from_metadata(cls, text: str, path: str) -> ModelHeader:
@@ -92,14 +95,15 @@ class ModelHeader:
         try:
             values = parse_json(text.encode("utf-8"))
             version = values["format_version"]
+            if not whole(1, 10**9)(version):
+                raise ValueError(f"its format is {reprlib.repr(version)}")
             if version > FORMAT_VERSION:
                 raise InputError(
                     f"The model file {path} has format {reprlib.repr(version)}, and this Terrazzo reads up to "
                     f"{FORMAT_VERSION}.",
                     "Update Terrazzo.",
                 )
-            known = {spec.name for spec in dataclasses.fields(cls)}
-            values = {name: value for name, value in values.items() if name in known}
+            values = _flat_1(values) if version == 1 else _flat(values)
             values["classes"] = read_classes(values["classes"])
             for name in ("band_names", "mean", "std"):
                 values[name] = tuple(values[name])
@@ -114,6 +118,37 @@ class ModelHeader:
                 f"The header of the model file {path} is damaged ({error}).",
                 "Choose another model file, or train again.",
             ) from error
+
+
+# Section of the JSON text → its fields. A field belongs to one section.
+SECTIONS = {
+    "network": ("architecture", "encoder", "arguments", "whole_window"),
+    "input": (
+        "band_names", "dtype", "nodata", "mean", "std", "scales", "chip_size", "pixel_size", "crs", "placement",
+    ),
+    "output": ("task", "classes", "threshold"),
+    "training": ("recipe", "history", "metrics", "dataset_fingerprint", "versions", "finished"),
+    "about": ("license", "description"),
+}  # fmt: skip
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of all sections. What a later Terrazzo added is left out, but for what shapes the network."""
+    wrong = [section for section in SECTIONS if not isinstance(values.get(section), dict)]
+    if wrong:
+        raise ValueError(f"its section {wrong[0]} is missing")
+    unknown = sorted(set(values["network"]) - set(SECTIONS["network"]))
+    if unknown:
+        raise ValueError(f"its network has {', '.join(unknown)}, which this Terrazzo does not know")
+    return {
+        name: values[section][name] for section, names in SECTIONS.items() for name in names if name in values[section]
+    }
+
+
+def _flat_1(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a header of format 1."""
+    known = {name for names in SECTIONS.values() for name in names}
+    return {"recipe": values.get("training", {}), **{name: values[name] for name in known & set(values)}}
 
 
 def read_header(path: str, content: Optional[bytes] = None) -> ModelHeader:
@@ -198,7 +233,7 @@ def _types(header: ModelHeader) -> list[Rule]:
         (f"its {name}", [getattr(header, name)], of_type(kind))
         for kind, names in (
             (str, ("task", "architecture", "encoder", "dtype", "crs", "dataset_fingerprint", "license", "description")),
-            (dict, ("training", "metrics", "versions", "arguments", "placement")),
+            (dict, ("recipe", "metrics", "versions", "arguments", "placement")),
             (list, ("history",)),
             (bool, ("finished",)),
         )

@@ -63,6 +63,8 @@ def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
     header, content = _read(path, SEGMENTER_TASKS)
     if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
         raise _unknown(path, f"{header.architecture} with {header.encoder}")
+    if header.arguments:
+        raise _unknown(path, f"{header.architecture} with {', '.join(sorted(header.arguments))}")
     with torch.device("meta"):
         network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
     _fill(network, content, path, f"{header.architecture} with {header.encoder}, {_size(header)}")

@@ -231,7 +231,7 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
         chip_size=info.chip_size,
         pixel_size=info.pixel_size,
         crs=info.crs,
-        training=training.config.to_json(),
+        recipe=training.config.to_json(),
         history=fitted.history,
         metrics=metrics,
         dataset_fingerprint=training.dataset.fingerprint(),
