@@ -27,6 +27,7 @@ MODULES = {
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "timm": "timm",
     "safetensors": "safetensors",
+    "torchinfo": "torchinfo",
     "matplotlib": "matplotlib",
     "jinja2": "jinja2",
 }

@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 MODULES = (
-    "numpy", "torch", "torchvision", "segmentation_models_pytorch", "timm", "safetensors", "matplotlib", "jinja2",
+    "numpy", "torch", "torchvision", "segmentation_models_pytorch", "timm", "safetensors", "torchinfo", "matplotlib",
+    "jinja2",
 )  # fmt: skip
 DRIVERS = ("GTiff", "VRT", "MEM", "PNG", "JPEG", "GPKG", "GeoJSON")  # what datasets and results are made of
 

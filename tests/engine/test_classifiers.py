@@ -666,6 +666,9 @@ def test_every_parameter_is_in_one_row_of_the_summary(name):
         summary = summarise(network, 4, 96, max_rows)
         assert sum(row.parameters for row in summary.rows) == summary.parameters
         assert summary.output_shape == (3,)
+        names = [row.name for row in summary.rows]  # which may be given as LAYER
+        assert len(set(names)) == len(names)
+        assert {name.removeprefix("network.") for name, _ in network.named_modules()} >= set(names)
 
 
 def test_the_summary_shows_layers_shapes_and_parameters():

@@ -161,7 +161,15 @@ def test_metadata_says_what_the_plugin_needs():
     general = parser["general"]
     assert general["name"] == "Terrazzo" and general["hasProcessingProvider"] == "yes"
     assert (general["qgisMinimumVersion"], general["qgisMaximumVersion"]) == ("3.22", "4.99")
-    for dependency in ("3.10", "PyTorch", "torchvision", "segmentation-models-pytorch", "timm", "safetensors"):
+    for dependency in (
+        "3.10",
+        "PyTorch",
+        "torchvision",
+        "segmentation-models-pytorch",
+        "timm",
+        "safetensors",
+        "torchinfo",
+    ):
         assert dependency in general["about"]
     assert (ROOT / general["icon"]).is_file()
 

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torchinfo
 from torch import nn
+from torchinfo.layer_info import LayerInfo
 
 MEGABYTE = 1024**2
 META = torch.device("meta")
@@ -63,7 +65,7 @@ def summarise(network: nn.Module, bands: int, size: int, max_rows: int = 60) -> 
     """Note what would come out of each layer of a network for one image; nothing is calculated.
 
     Where the layers would be more than `max_rows`, blocks are shown as one row, from the innermost outwards. Every
-    parameter is counted in one row; what a block has beside its layers has rows of its own.
+    parameter is counted in one row; those that a block holds beside its layers are a row with the block's name.
 
     Args:
         network: (1, B, S, S) → a tensor.
@@ -72,67 +74,22 @@ def summarise(network: nn.Module, bands: int, size: int, max_rows: int = 60) -> 
         max_rows: More layers than that are folded; the outermost blocks are always shown.
     """
     network = _outline(network)
-    modules = {name: module for name, module in network.named_modules() if name not in ("", INNER)}
-    shapes: dict[str, tuple[int, ...]] = {}
-    output = _pass_through(network, modules, shapes, torch.zeros(1, bands, size, size, device=META))
-    tree = _Tree(network, modules, shapes, frozenset(block for name in shapes for block in _above(name)))
-    deepest = max(name.removeprefix(f"{INNER}.").count(".") for name in modules)
-    for depth in range(deepest, -1, -1):
-        rows = tree.rows(depth)
+    found = torchinfo.summary(network, input_data=torch.zeros(1, bands, size, size, device=META), verbose=0)
+    layers = [layer for layer in found.summary_list if not layer.is_recursive]  # each once
+    outermost = 2 if hasattr(network, INNER) else 1
+    for depth in range(max(layer.depth for layer in layers), outermost - 1, -1):
+        rows = _rows(layers, depth)
         if len(rows) <= max_rows:
             break
     tensors = [*network.parameters(), *network.buffers()]
     return Summary(
         rows=tuple(rows),
         input_shape=(bands, size, size),
-        output_shape=tuple(output.shape[1:]),
-        parameters=_count(network.parameters()),
-        learning=_count(value for value in network.parameters() if value.requires_grad),
+        output_shape=_output(layers[0]),
+        parameters=found.total_params,
+        learning=found.trainable_params,
         megabytes=sum(value.numel() * value.element_size() for value in tensors) / MEGABYTE,
     )
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """The modules of a network by name, with the shapes of what came out of those that were passed."""
-
-    network: nn.Module
-    modules: dict[str, nn.Module]
-    shapes: dict[str, tuple[int, ...]]
-    blocks: frozenset[str]  # modules in which others were passed
-
-    def rows(self, depth: int) -> list[Row]:
-        """One row a layer, or a block where that is `depth` levels down."""
-        rows = [self._own(name, value) for name, value in _own_parameters(self.network, INNER)]
-        for name, module in self.modules.items():
-            level = name.removeprefix(f"{INNER}.").count(".")
-            if level > depth or self._in_layer(name):
-                continue
-            parameters = _count(module.parameters())
-            if level == depth or self._is_layer(name):
-                if name in self.shapes or parameters:
-                    kind = type(module).__name__
-                    rows.append(Row(name.removeprefix(f"{INNER}."), kind, self._shape(name), parameters))
-            else:
-                rows += [self._own(key, value) for key, value in _own_parameters(module, name)]
-        return rows
-
-    def _own(self, name: str, value: nn.Parameter) -> Row:
-        return Row(name.removeprefix(f"{INNER}."), "Parameter", tuple(value.shape), value.numel())
-
-    def _is_layer(self, name: str) -> bool:
-        """Whether nothing in a module was passed by itself: a layer, or an attention that uses its parts' weights."""
-        return name not in self.blocks
-
-    def _in_layer(self, name: str) -> bool:
-        return any(other in self.shapes and self._is_layer(other) for other in _above(name))
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        """What came out of a module, or of the last one in it."""
-        if name in self.shapes:
-            return self.shapes[name]
-        inside = [shape for other, shape in self.shapes.items() if other.startswith(f"{name}.")]
-        return inside[-1] if inside else ()
 
 
 def _outline(network: nn.Module) -> nn.Module:
@@ -144,40 +101,29 @@ def _outline(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, copies).eval()
 
 
-def _pass_through(
-    network: nn.Module, modules: dict[str, nn.Module], shapes: dict[str, tuple[int, ...]], image: torch.Tensor
-) -> torch.Tensor:
-    """Send an image through, filling `shapes` in the order of the modules' ends."""
-
-    def note(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            output = output[0] if isinstance(output, (tuple, list)) else output
-            shapes.setdefault(name, tuple(output.shape[1:]))
-
-        return hook
-
-    for name, module in modules.items():
-        module.register_forward_hook(note(name))
-    with torch.no_grad():
-        output: torch.Tensor = network(image)
-    return output
+def _rows(layers: Iterable[LayerInfo], depth: int) -> list[Row]:
+    """One row a layer, or a block where that is `depth` levels down or holds parameters beside its layers."""
+    rows = []
+    for layer in layers:
+        whole = layer.is_leaf_layer or layer.depth == depth
+        parameters = layer.num_params if whole else layer.leftover_params()
+        if layer.depth <= depth and (whole or parameters):
+            rows.append(Row(_name(layer), layer.class_name, _output(layer), parameters))
+    return rows
 
 
-def _above(name: str) -> list[str]:
-    """The modules that a module is in, from the outermost."""
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]
+def _name(layer: LayerInfo) -> str:
+    """The name of a layer in its network."""
+    name, block = layer.var_name, layer.parent_info
+    while block and block.depth:
+        name, block = f"{block.var_name}.{name}", block.parent_info
+    return name.removeprefix(f"{INNER}.")
 
 
-def _own_parameters(module: nn.Module, name: str) -> list[tuple[str, nn.Parameter]]:
-    """What a module holds beside its layers, a class token, say; of the whole network where `name` is `INNER`."""
-    if name == INNER:
-        module = getattr(module, INNER, module)
-    return [(f"{name}.{key}", value) for key, value in module.named_parameters(recurse=False)]
-
-
-def _count(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(value.numel() for value in parameters)
+def _output(layer: LayerInfo) -> tuple[int, ...]:
+    """The shape of what came out of a layer, or of the last one in it where a network passes its parts alone."""
+    passed = [part.output_size for part in (*layer.children, layer) if part.output_size]
+    return tuple(passed[-1][1:]) if passed else ()
 
 
 def _shape(shape: Sequence[int]) -> str:
