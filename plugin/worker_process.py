@@ -18,7 +18,7 @@ from typing import IO, Any, Optional
 
 from .children import WINDOWS, own_group
 from .engine.drafts import recover, scratch_folder
-from .engine.errors import Cancelled, EngineError
+from .engine.errors import Cancelled, EngineError, not_none
 from .engine.events import PROTOCOL, Reporter, readable_time
 from .engine.jobs import JOBS
 from .environment import clean_environment
@@ -106,9 +106,7 @@ class _Worker:
                 f"The worker's Python {python} cannot be started ({error.strerror or error}).",
                 "Choose another one in Terrazzo's settings; the algorithm “status” shows which one is used.",
             ) from error
-        if self.process.stdin is None or self.process.stdout is None:
-            raise AssertionError("both are pipes")
-        self._commands, self._output = self.process.stdin, self.process.stdout
+        self._commands, self._output = not_none(self.process.stdin), not_none(self.process.stdout)
         threading.Thread(target=self._read, daemon=True, name="worker output").start()
 
     def _read(self) -> None:

@@ -18,7 +18,7 @@ from qgis.core import (
 )
 
 from ..plugin.engine.config import ClassifyFeaturesConfig
-from ..plugin.engine.errors import InputError
+from ..plugin.engine.errors import InputError, not_none
 from ..plugin.engine.events import Reporter
 from . import field_types
 from .algorithm import WorkerAlgorithm, tr
@@ -191,9 +191,7 @@ class ClassifyFeatures(WorkerAlgorithm):
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
-        count, sink = Count(), output.sink
-        if sink is None:
-            raise AssertionError("it is open")
+        count, sink = Count(), not_none(output.sink)
         known = {answer.GetFID() for answer in answers}  # to ask for one that is not there is an error
         for feature in self._source.getFeatures(QgsFeatureRequest(), unchecked):
             number = feature.id()

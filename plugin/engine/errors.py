@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Optional, TypeVar
 from unicodedata import category
+
+T = TypeVar("T")
 
 # Letters of a problem and of a remedy. Some hold what a stranger wrote, or what a library says of a whole file.
 LONGEST = (650, 340)
@@ -14,6 +17,13 @@ def plain(text: str, most: int) -> str:
     shown = "".join("\ufffd" if category(letter)[0] == "C" and letter != "\n" else letter for letter in kept)
     half = most // 2 - 1
     return shown if len(shown) <= most else f"{shown[:half]} … {shown[len(shown) - half + 1 :]}"
+
+
+def not_none(value: Optional[T]) -> T:
+    """Return a value that an earlier step has made sure of; raises AssertionError for None, which is a bug."""
+    if value is None:
+        raise AssertionError("an optional value is None where an earlier step guarantees one")
+    return value
 
 
 class EngineError(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from ..children import WINDOWS, own_group
-from ..engine.errors import Cancelled, ResourceError
+from ..engine.errors import Cancelled, ResourceError, not_none
 from ..engine.events import Reporter
 from .troubles import Trouble, find_trouble
 
@@ -144,9 +144,7 @@ def _patience(seconds: float, downloading: bool) -> str:
 
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[Optional[str]]) -> None:
-    if process.stdout is None:
-        raise AssertionError("process.stdout is not None")
-    with process.stdout as output:
+    with not_none(process.stdout) as output:
         for line in output:
             lines.put(line.rstrip())
     lines.put(None)

@@ -13,6 +13,7 @@ from typing import Optional
 import numpy as np
 
 from ..config import ExportChipsConfig
+from ..errors import not_none
 from ..events import Reporter
 from ..rasters.raster_io import RasterInfo
 from ..windows import Bounds, Window, union
@@ -91,10 +92,8 @@ def _largest(size: int) -> str:
 
 def _by_features(config: ExportChipsConfig, rasters: Sequence[RasterInfo], areas: Sequence[Window]) -> tuple[int, str]:
     """For chips that show one feature each: as wide as the features, or twice that where they show surroundings."""
-    if config.labels is None:
-        raise AssertionError("config.labels is not None")
     sizes = _sizes(config, areas)
-    side = FeatureFile(config.labels, LABEL_LAYER, rasters[0].grid).typical_side(_bounds(rasters, areas))
+    side = FeatureFile(not_none(config.labels), LABEL_LAYER, rasters[0].grid).typical_side(_bounds(rasters, areas))
     wanted = side if config.placement == "bounding_boxes" else 2 * side
     size = next((size for size in reversed(sizes) if size >= wanted), sizes[0])
     return size, f"since half of the label features are at most {max(1, round(side))} pixels wide"

@@ -14,7 +14,7 @@ import numpy as np
 from osgeo import gdal, ogr
 
 from ..config import ExportChipsConfig, ImportChipsConfig, SplitChipsConfig
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter
 from ..rasters.raster_io import value_text
 from .dataset import CLASS_TASKS, NO_SPLIT, SPLITS, DatasetInfo, classes_shown
@@ -188,9 +188,7 @@ def _groups(chips: Chips, info: DatasetInfo, rule: SplitRule) -> np.ndarray:
         clusters = np.array([source.get("cluster", place) for place, source in enumerate(info.sources)])
         return clusters[chips.sources]
     if rule.method == "areas":
-        if rule.areas is None:
-            raise AssertionError("rule.areas is not None")
-        return _area_groups(chips, rule.areas)
+        return _area_groups(chips, not_none(rule.areas))
     if rule.block_size is None or rule.block_size == info.split.get("block_size"):
         return chips.blocks
     if rule.block_size < info.chip_size:

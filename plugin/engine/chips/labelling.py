@@ -8,6 +8,7 @@ from typing import Optional, Protocol
 import numpy as np
 
 from ..config import ExportChipsConfig
+from ..errors import not_none
 from .dataset import CLASS_TASKS
 from .scheme import LabelScheme
 
@@ -54,12 +55,10 @@ class ClassMasks:
     writes_masks = True
 
     def __init__(self, scheme: LabelScheme, min_labelled_share: float) -> None:
-        if scheme.nodata is None:
-            raise AssertionError("scheme.nodata is not None")
         self.scheme, self.min_labelled_share = scheme, min_labelled_share
-        self.nodata = scheme.nodata
+        self.nodata = not_none(scheme.nodata)
         self.values = scheme.classes.values
-        self.dtype = scheme.classes.mask_dtype(scheme.nodata)
+        self.dtype = scheme.classes.mask_dtype(self.nodata)
 
     def mask(self, found: np.ndarray, labelled: np.ndarray) -> np.ndarray:
         """(H, W) class values in the type of the dataset's masks, `nodata` where there is no label."""

@@ -7,6 +7,7 @@ chips, in pieces where it is large.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -170,12 +171,8 @@ class Plan:
     def _block_edges(self, cluster: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """CRS coordinates of the block edges: columns along x, rows in the direction of the first raster's rows."""
         grid = self.rasters[cluster[0]].grid
-        bounds: Optional[tuple[float, float, float, float]] = None
-        for source in cluster:
-            bounds = union(bounds, self.rasters[source].grid.bounds_of(self.areas[source]))
-        if bounds is None:
-            raise AssertionError("bounds is not None")
-        left, bottom, right, top = bounds
+        extents = [self.rasters[source].grid.bounds_of(self.areas[source]) for source in cluster]
+        left, bottom, right, top = functools.reduce(union, extents)
         width, height = (right - left) / abs(grid.step_x), (top - bottom) / abs(grid.step_y)
         columns = np.asarray(_cuts(width, self.block_size, self.chip_size)) * abs(grid.step_x)
         rows = np.asarray(_cuts(height, self.block_size, self.chip_size)) * abs(grid.step_y)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..classes import MAX_CLASSES, ClassTable
 from ..config import ExportChipsConfig
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..rasters.raster_io import RasterInfo
 from ..windows import Window, overlap, tiles
@@ -120,13 +120,10 @@ def open_features(config: ExportChipsConfig, images: tuple[RasterInfo, ...]) -> 
     Raises:
         InputError: They overlap no image.
     """
-    if config.labels is None:
-        raise AssertionError("config.labels is not None")
-    files = [
-        FeatureFile(config.labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched) for info in images
-    ]
+    labels = not_none(config.labels)
+    files = [FeatureFile(labels, LABEL_LAYER, info.grid, config.overlap_rule, config.all_touched) for info in images]
     if not any(overlap(file.extent, file.grid.bounds) for file in files):
-        raise no_overlap(config.labels, files[0].extent, images[0])
+        raise no_overlap(labels, files[0].extent, images[0])
     return files
 
 

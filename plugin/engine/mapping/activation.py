@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import ActivationMapsConfig
 from ..drafts import check_writable
+from ..errors import not_none
 from ..events import Reporter, readable_time
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader, read_header
@@ -37,11 +38,10 @@ def activation_maps(config: ActivationMapsConfig, reporter: Reporter) -> dict[st
     check_activation(config, header)
     result: dict[str, Any] = {"output": None, "picture": None, "pictures": None, "channels": 0}
     if config.kind == "filters":
-        if config.picture is None:
-            raise AssertionError("config.picture is not None")
-        check_writable(config.picture)
-        reporter.log(write_filters(config.picture, network, header))
-        result["picture"] = config.picture
+        picture = not_none(config.picture)
+        check_writable(picture)
+        reporter.log(write_filters(picture, network, header))
+        result["picture"] = picture
     else:
         if config.kind == "feature_maps":
             reporter.log(describe_layers(network, len(header.band_names), header.chip_size))
@@ -62,7 +62,4 @@ def load_any(path: str) -> tuple[Classifier | Segmenter, ModelHeader]:
     """Read the model file of a classifier or of a segmentation network; raises as `load_model`."""
     if read_header(path).task in CLASSIFIER_TASKS:
         return load_classifier(path)
-    network, header = load_model(path)
-    if not isinstance(network, Segmenter):
-        raise AssertionError("isinstance(network, Segmenter)")
-    return network, header
+    return load_model(path)

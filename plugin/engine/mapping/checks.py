@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.images import in_units, open_image
@@ -206,9 +206,7 @@ def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | 
 
 def metres_a_unit(crs: str, latitude: float) -> float:
     """How long a unit of a CRS is; for degrees the mean of both directions at a latitude."""
-    reference = spatial_reference(crs)
-    if reference is None:
-        raise AssertionError("reference is not None")
+    reference = not_none(spatial_reference(crs))
     if reference.IsGeographic():
         return METRES_A_DEGREE * (1 + math.cos(math.radians(latitude))) / 2
     return float(reference.GetLinearUnits())
@@ -218,9 +216,7 @@ def _latitude(info: RasterInfo) -> float:
     """The latitude of the raster's centre, in degrees; 0 for a CRS that is not of this Earth."""
     from osgeo import osr
 
-    reference = spatial_reference(info.crs)
-    if reference is None:
-        raise AssertionError("reference is not None")
+    reference = not_none(spatial_reference(info.crs))
     left, bottom, right, top = info.grid.bounds
     x, y = (left + right) / 2, (bottom + top) / 2
     if reference.IsGeographic():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, not_none
 from .grad_cam import enlarged, pixel_gradients, weighted
 from .reading import Batch
 from .sources import ChipSource, TileSource, normalised
@@ -34,9 +34,7 @@ class ClassWeights:
 
     def activation(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, 1, h, w), once the weights are settled."""
-        if self.weights is None:
-            raise AssertionError("the weights are not settled")
-        found = weighted(self.tap.maps(images), self.weights)[:, None]
+        found = weighted(self.tap.maps(images), not_none(self.weights))[:, None]
         height, width = images.shape[-2:]
         return enlarged(found, (self.tap.covers(height), self.tap.covers(width)), (height, width))
 

@@ -12,7 +12,7 @@ from osgeo import gdal
 from ..chips.features import Area
 from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
 from ..device import choose_device, describe_device, explain_memory
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
@@ -68,10 +68,8 @@ def open_for_mapping(
             elsewhere.
         ResourceError: The device is not there.
     """
-    if config.input is None:
-        raise AssertionError("config.input is not None")
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
-    raster = open_for(header, config.input, config.input_crs, config.bands, reporter)
+    raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter)
     check_not_input(outputs, raster, config.model)
     window = raster.info.grid.window
     if not isinstance(config, ClassifyFeaturesConfig):

@@ -14,7 +14,7 @@ from matplotlib import image as pictures
 from ..config import ActivationMapsConfig
 from ..device import choose_device, describe_device, explain_memory
 from ..drafts import check_writable, claim, publish
-from ..errors import ResourceError
+from ..errors import ResourceError, not_none
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
@@ -51,13 +51,12 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         ResourceError: The folder cannot be written, or memory is not enough.
         Cancelled: The user asked for the end, or is gone.
     """
-    if config.input_folder is None or config.pictures is None:
-        raise AssertionError("config.input_folder is not None and config.pictures is not None")
+    photographs, output = not_none(config.input_folder), not_none(config.pictures)
     target = find_class(header, config.target_class) if config.target_class else None
     answers = Answers.of(header)
-    paths = photographs_in(config.input_folder)
-    reader = PhotographReader(config.input_folder, header, config.bands)
-    check_writable(config.pictures, len(paths) * PICTURE_BYTES)
+    paths = photographs_in(photographs)
+    reader = PhotographReader(photographs, header, config.bands)
+    check_writable(output, len(paths) * PICTURE_BYTES)
     device = choose_device(config.device, reporter)
     tap.network.to(device)
     normalise = Normaliser(header.mean, header.std, device)
@@ -75,7 +74,7 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         advance(1)
         return heat, answered(logits, some.asked, answers)
 
-    with building_pictures(config.pictures) as folder:
+    with building_pictures(output) as folder:
         with _Pictures(folder, answers, header, target) as pictures:
             with explain_memory(device, doing, "Halve BATCH_SIZE."):
                 run(chunks(paths, config.batch_size), reader.read, look, [pictures], stage)
@@ -83,7 +82,7 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         reader.remarks.tell(reporter)
         tell_unanswered(reporter, "photograph", pictures.unanswered, pictures.count)
         if not pictures.count:
-            raise reader.remarks.none_left(config.input_folder, len(paths))
+            raise reader.remarks.none_left(photographs, len(paths))
     reporter.log(f"{pictures.count:,} pictures, and {TABLE_NAME} with what the network says of each.")
 
 

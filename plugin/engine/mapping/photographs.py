@@ -16,7 +16,7 @@ from ..chips.formats.squares import square, square_with_gaps
 from ..config import ClassifyScenesConfig
 from ..device import choose_device, describe_device, explain_memory
 from ..drafts import check_writable
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
@@ -194,13 +194,12 @@ class _PhotographTable(AnswerTable):
 def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
     """Give each photograph of a folder its class; results and errors as `scenes.classify_scenes`."""
     begun = time.monotonic()
-    if config.input_folder is None:
-        raise AssertionError("config.input_folder is not None")
+    folder = not_none(config.input_folder)
     output = check_table(config)
     network, header = load_classifier(config.model)
     answers = Answers.of(header, config.threshold)
-    paths = photographs_in(config.input_folder)
-    reader = PhotographReader(config.input_folder, header, config.bands)
+    paths = photographs_in(folder)
+    reader = PhotographReader(folder, header, config.bands)
     check_writable(output, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
     if any((config.output, config.probabilities, config.grid)):
         reporter.log("Photographs have no place on the ground: neither rasters nor a grid are written.")
@@ -222,7 +221,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         reader.remarks.tell(reporter)
         tell_unanswered(reporter, "photograph", tally.unanswered, tally.answered)
         if not tally.answered:
-            raise reader.remarks.none_left(config.input_folder, len(paths))
+            raise reader.remarks.none_left(folder, len(paths))
         finish([table])
     seconds = time.monotonic() - begun
     tell_answers(reporter, "photograph", tally.answered, seconds, answers, tally.counts)

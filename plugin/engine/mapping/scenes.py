@@ -11,7 +11,7 @@ import numpy as np
 from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
 from ..drafts import check_writable
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
 from ..rasters.raster_io import RasterInfo
@@ -132,12 +132,10 @@ class _Grid(AnswerTable):
     """A polygon a step, with its answer."""
 
     def __init__(self, config: ClassifyScenesConfig, answers: Answers, like: RasterInfo) -> None:
-        if config.grid is None:
-            raise AssertionError("config.grid is not None")
-        self.like, style = like, grid_style(answers)
-        super().__init__(config.grid, SCENE_LAYER, answers, crs=like.crs, style=style)
-        beside = not keeps_style(config.grid) and _why_no_sidecar(config) is None
-        self.sidecar = marked(style, config.grid) if beside else None
+        self.like, style, path = like, grid_style(answers), not_none(config.grid)
+        super().__init__(path, SCENE_LAYER, answers, crs=like.crs, style=style)
+        beside = not keeps_style(path) and _why_no_sidecar(config) is None
+        self.sidecar = marked(style, path) if beside else None
 
     def write(self, batch: Batch, found: Answered) -> None:
         """As `Sink.write`."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..models.classifier_network import Classifier
 from ..models.networks import STRIDE, Segmenter, padded_size
 from ..models.reach import sees_whole_window
@@ -43,7 +43,7 @@ class Tap:
         self._heard: torch.Tensor | None = None
         self._size = (0, 0)
         self._ends = False  # whether the network may stop behind the layer
-        self.module: nn.Module | None = None
+        self.module: nn.Module = network  # the layer; a classifier itself for what it pools
         if layer:
             self.module = _find(network, layer)
         elif isinstance(network, Segmenter):
@@ -68,13 +68,11 @@ class Tap:
             InputError: The layer is not used on the way, or gives no map.
         """
         self._size = images.shape[-2], images.shape[-1]
-        if self.module is None:
-            if not isinstance(self.network, Classifier):
-                raise AssertionError("isinstance(self.network, Classifier)")
+        if isinstance(self.module, Classifier):
             with torch.no_grad():
-                features = self.network.features(images)
+                features = self.module.features(images)
             features = features.detach().requires_grad_(torch.is_grad_enabled())
-            return self.network.head(features), features
+            return self.module.head(features), features
         self._heard = None
         handle = self.module.register_forward_hook(self._listen)
         try:
@@ -93,10 +91,8 @@ class Tap:
         Raises:
             InputError: As `__call__` and `as_map`.
         """
-        if self.module is None:
-            if not isinstance(self.network, Classifier):
-                raise AssertionError("isinstance(self.network, Classifier)")
-            return self.network.as_map(self.network.features(images))
+        if isinstance(self.module, Classifier):
+            return self.module.as_map(self.module.features(images))
         self._ends = True
         try:
             self(images)
@@ -104,9 +100,7 @@ class Tap:
             pass
         finally:
             self._ends = False
-        if self._heard is None:
-            raise AssertionError("self._heard is not None")
-        return self.as_map(self._heard)
+        return self.as_map(not_none(self._heard))
 
     def _listen(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         several = isinstance(output, (list, tuple))
@@ -124,10 +118,8 @@ class Tap:
         Raises:
             InputError: It is no map.
         """
-        if self.module is None:
-            if not isinstance(self.network, Classifier):
-                raise AssertionError("isinstance(self.network, Classifier)")
-            return self.network.as_map(values)
+        if isinstance(self.module, Classifier):
+            return self.module.as_map(values)
         if values.ndim == 3 and isinstance(self.network, Classifier) and self.network.has_map:
             return self.network.as_map(values)  # tokens of a transformer
         height, width = self._size

@@ -80,7 +80,7 @@ class Classifier(nn.Module):
     def as_map(self, features: torch.Tensor) -> torch.Tensor:
         """Features, or their gradients → (N, F, h, w) over the padded chip; only where `has_map`."""
         if not self.has_map:
-            raise AssertionError("self.has_map")
+            raise AssertionError("the network has no map of features")
         return features
 
     def train(self, mode: bool = True) -> Classifier:
@@ -233,7 +233,7 @@ def create_classifier(
 def _start_small(output: nn.Module) -> None:
     """Let the first answers be almost even: some networks begin with scores of ten and more, for a thousand classes."""
     if not isinstance(output, (nn.Linear, nn.Conv2d)):
-        raise AssertionError("isinstance(output, (nn.Linear, nn.Conv2d))")
+        raise AssertionError(f"the output layer is a {type(output).__name__}, not a linear one or a convolution")
     nn.init.normal_(output.weight, std=0.01)
     if output.bias is not None:
         nn.init.zeros_(output.bias)

@@ -17,6 +17,7 @@ from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
 from .factory import create_model
 from .header import ModelHeader, read_header
+from .networks import Segmenter
 from .reach import sees_whole_window
 from .tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
 from .weights_file import find_fault
@@ -47,7 +48,7 @@ def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], hea
         ) from error
 
 
-def load_model(path: str) -> tuple[nn.Module, ModelHeader]:
+def load_model(path: str) -> tuple[Segmenter, ModelHeader]:
     """Read the model file of a segmentation network, of which nothing is trusted.
 
     The file is read once, and its header and weights are of the same bytes. The network is first laid out without

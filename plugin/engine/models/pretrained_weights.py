@@ -11,7 +11,7 @@ from pathlib import Path
 import timm
 import torch
 
-from ..errors import ResourceError
+from ..errors import ResourceError, not_none
 from ..events import Reporter
 from .pretrained import BUILT_IN, PHOTO_STD, PUBLISHED, Package, choose_source, download_path
 from .weights_file import Weights, check_pickles, read_weights
@@ -39,9 +39,7 @@ def get_weights(
     """
     source = choose_source(network, pretrained, file, download)
     if source == "file":
-        if file is None:
-            raise AssertionError("file is not None")
-        return read_weights(file), "auto"
+        return read_weights(not_none(file)), "auto"
     if source == "built in":
         package = BUILT_IN[network]
         path = find_package_file(package)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from ..errors import not_none
 from .classifier_arguments import POOLING, LectureCnnArguments, TeachingArguments
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -35,9 +36,7 @@ class TeachingNetwork(nn.Module):
             # He et al. 2015; without it, networks without batch norm fade out with depth.
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is None:
-                    raise AssertionError("module.bias is not None")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(not_none(module.bias))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, S, S) normalised bands → (N, C) logits."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import timm
 import torch
 
+from ..errors import not_none
+
 _SIZES = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 _REGNET = {"400mf": "004", "800mf": "008", "1_6gf": "016", "3_2gf": "032", "8gf": "080", "16gf": "160", "32gf": "320"}
 # Ours → timm's, where both have a network of the same layers. ResNet and its kin, DenseNet and Inception v3 have the
@@ -58,9 +60,7 @@ def names_in_timm(name: str) -> list[str] | None:
 
 def image_std_in_timm(name: str) -> float:
     """What timm's pretrained networks divided the channels of photographs by, on average."""
-    config = timm.get_pretrained_cfg(timm_name(name))
-    if config is None:
-        raise AssertionError("every network of the catalogue has weights")
+    config = not_none(timm.get_pretrained_cfg(timm_name(name)))
     return sum(config.std) / len(config.std)
 
 

@@ -74,9 +74,9 @@ def find_taps(method: str, start: float, scale: float, count: int, size: int) ->
 
 def _along(data: np.ndarray, taps: Taps, axis: int, dtype: type) -> np.ndarray:
     """The weighted sums of the taps along an axis of (C, H, W)."""
-    found: Optional[np.ndarray] = None
     shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
-    for place in range(taps.pixels.shape[1]):
+
+    def part(place: int) -> np.ndarray:
         index, weight = taps.pixels[:, place], taps.weight[:, place]
         steps = np.diff(index)
         if len(steps) and steps[0] > 0 and (steps == steps[0]).all():  # a view instead of a copy
@@ -86,13 +86,13 @@ def _along(data: np.ndarray, taps: Taps, axis: int, dtype: type) -> np.ndarray:
             picked = data.take(index, axis=axis)
         factor: np.ndarray = weight.astype(dtype)
         if (weight == weight[0]).all():
-            part = np.multiply(picked, factor[0], dtype=dtype)
-        else:
-            part = np.multiply(picked, factor.reshape(shape), dtype=dtype)
-        found = part if found is None else np.add(found, part, out=found)
-    if found is None:
-        raise AssertionError("found is not None")
-    return found
+            return np.multiply(picked, factor[0], dtype=dtype)
+        return np.multiply(picked, factor.reshape(shape), dtype=dtype)
+
+    total = part(0)
+    for place in range(1, taps.pixels.shape[1]):
+        total += part(place)
+    return total
 
 
 def _both(data: np.ndarray, rows: Taps, cols: Taps, dtype: type) -> np.ndarray:
@@ -120,7 +120,7 @@ class ResampledReader(RasterReader):
         self._scale = grid.step_x / own.step_x, grid.step_y / own.step_y
         self._start = (grid.left - own.left) / own.step_x, (grid.top - own.top) / own.step_y
         if min(self._scale) <= 0:
-            raise AssertionError("the axes run the same way")
+            raise AssertionError("the axes of both grids must run the same way")
         dtype = base.info.dtype
         nodata = [value if value is not None and can_hold(dtype, value) else None for value in base.info.nodata]
         if dtype.kind == "f":

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..config import TrainingConfig
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, not_none
 from ..events import Reporter, Stage
 from .chips import Chips, in_order, shuffled
 from .optimization import Optimization
@@ -59,9 +59,7 @@ def fit(
         Cancelled: The user asked for the end, or nobody is there any more.
         InputError: The loss is no longer a number.
     """
-    epochs, patience, size = config.schedule.epochs, config.schedule.patience, config.batch_size
-    if epochs is None:
-        raise AssertionError("'automatic' is settled by then")
+    epochs, patience, size = not_none(config.schedule.epochs), config.schedule.patience, config.batch_size
     steps = -(-len(training) // size)
     optimization = Optimization(network, plan, config.optimizer, steps, epochs, config.mixed_precision, device)
     generator = torch.Generator().manual_seed(config.seed)

@@ -12,7 +12,7 @@ from ..assessment.classifier_report import Answered, ClassifierReport, write_rep
 from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainClassifierConfig
 from ..device import choose_device, describe_device, explain_memory
-from ..errors import InputError
+from ..errors import InputError, not_none
 from ..events import Reporter
 from ..models.classifier_arguments import TeachingArguments
 from ..models.classifier_hub import describe_download, download_classifier
@@ -205,19 +205,16 @@ def _make_network(
 
 def _plan(config: TrainClassifierConfig, network: Classifier, pretrained: bool, reporter: Reporter) -> FineTuning:
     """What learns when, from settled settings."""
-    epochs, tuning = config.schedule.epochs, config.fine_tuning
-    if epochs is None or tuning.encoder_rate is None:
-        raise AssertionError("epochs is not None and tuning.encoder_rate is not None")
-    frozen = {"none": 0, "warm_up": tuning.freeze_epochs, "encoder": epochs}[tuning.freeze]
-    if frozen is None:
-        raise AssertionError("frozen is not None")
+    epochs, tuning = not_none(config.schedule.epochs), config.fine_tuning
+    encoder_rate = not_none(tuning.encoder_rate)
+    frozen = not_none({"none": 0, "warm_up": tuning.freeze_epochs, "encoder": epochs}[tuning.freeze])
     if not frozen:
-        return FineTuning(network, 0, tuning.encoder_rate)
+        return FineTuning(network, 0, encoder_rate)
     if not pretrained:
         reporter.warning(f"FREEZE is {tuning.freeze}, and the encoder that is frozen has random weights.")
     until = "throughout" if frozen >= epochs else f"for {frozen} of {epochs} epochs"
     reporter.log(f"Only the output layer learns {until}; the encoder stays as it is.")
-    return FineTuning(network, frozen, tuning.encoder_rate)
+    return FineTuning(network, frozen, encoder_rate)
 
 
 def _report(training: Training, trained: Trained, header: ModelHeader, summary: Summary) -> ClassifierReport:

@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from ...classes import MAX_CLASSES, ClassTable
-from ...errors import InputError
+from ...errors import InputError, not_none
 from ...events import Reporter, Stage
 from ...strangers.images import Unreadable
 from ...strangers.rules import LONGEST_NAME
@@ -71,9 +71,7 @@ def label_nodata_of(folder: ForeignFolder, classes: ClassTable) -> int:
 
 def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[Found, set[int]]:
     """The chips whose mask can be read, and the values in all masks."""
-    read = folder.mask
-    if read is None:
-        raise AssertionError("read is not None")
+    read = not_none(folder.mask)
 
     def look(item: tuple[ForeignChip, ImageFacts]) -> Optional[np.ndarray]:
         chip, facts = item

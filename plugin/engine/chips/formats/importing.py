@@ -16,7 +16,7 @@ import numpy as np
 from ...classes import ClassTable
 from ...config import ImportChipsConfig
 from ...drafts import check_writable, claim
-from ...errors import InputError
+from ...errors import InputError, not_none
 from ...events import Reporter, Stage
 from ...rasters.raster_io import missing_values
 from ...strangers.images import Unreadable
@@ -214,12 +214,11 @@ class _Import:
         self, mask: np.ndarray, name: str, transform: Sequence[float], values: dict[str, Any]
     ) -> np.ndarray:
         """Write a mask of class values; gives (C,) pixels per class."""
-        if self.label_nodata is None:
-            raise AssertionError("self.label_nodata is not None")
         if self.background is not None:
             mask[mask == NO_CLASS] = self.background
         indices = self.classes.to_indices(mask)
-        values["label"] = self.files.write_label(name, self.classes.to_values(indices, self.label_nodata), transform)
+        mask = self.classes.to_values(indices, not_none(self.label_nodata))
+        values["label"] = self.files.write_label(name, mask, transform)
         pixels = np.bincount(indices.ravel(), minlength=256)[: len(self.classes)].astype(np.int64)
         values["labelled_share"] = round(float(pixels.sum()) / mask.size, 6)
         shown = self.classes.values[pixels > 0]
