@@ -14,7 +14,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import ARCHITECTURES, ENCODERS
 from plugin.engine.errors import InputError
 from plugin.engine.models import encoder_weights
-from plugin.engine.models.factory import check_chip_size, create_encoder, create_model
+from plugin.engine.models.factory import create_encoder, create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import adapt_filters
 from plugin.engine.models.model_file import load_model, save_model
@@ -95,12 +95,6 @@ def test_padding_leaves_what_fits_alone():
     grown = nn.functional.pad(image[..., :90, :90], (0, 6, 0, 6), mode="replicate")
     with torch.no_grad():
         assert torch.allclose(network(image[..., :90, :90]), network(grown)[..., :90, :90])
-
-
-def test_chips_too_small_are_refused_with_a_size_to_take():
-    check_chip_size(32)
-    with pytest.raises(InputError, match=r"31 × 31.*CHIP_SIZE 32"):
-        check_chip_size(31)
 
 
 def test_rgb_filters_go_to_the_bands_of_these_names():

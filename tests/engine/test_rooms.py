@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
-ENGINE = Path(__file__).resolve().parents[2] / "plugin" / "engine"
+from plugin.engine import probe
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = ROOT / "plugin" / "engine"
 MODULES = {".".join(path.relative_to(ENGINE).with_suffix("").parts): path for path in ENGINE.rglob("*.py")}
 
 
@@ -41,3 +46,32 @@ def test_rooms_know_only_those_beneath_them() -> None:
         if floor[above] < floor[room]
     }
     assert sorted(wrong) == []
+
+
+WORKERS_ALONE = sorted(probe.MODULES.keys() - {"osgeo", "numpy"})
+WITHOUT_THEM = f"""
+import importlib, sys
+class Nowhere:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {WORKERS_ALONE}:
+            raise ImportError(f"{{name}} is for the worker alone")
+sys.meta_path.insert(0, Nowhere())
+for name in sys.argv[1:]:
+    importlib.import_module("plugin.engine." + name)
+"""
+
+
+def test_what_qgis_knows_of_the_engine_needs_nothing_that_only_the_worker_has() -> None:
+    known = {name for name in MODULES if name.startswith(("chips.", "rasters.", "strangers.", "recipe."))}
+    for path in (*ROOT.glob("processing_provider/*.py"), *ROOT.glob("plugin/*.py"), *ROOT.glob("plugin/[gs]*/*.py")):
+        for node in ast.walk(
+            ast.parse(path.read_text(encoding="utf-8"))
+        ):  # also what is imported in `read` and `check`
+            if isinstance(node, ast.ImportFrom) and node.level:
+                _, _, name = f".{node.module}.".rpartition(".engine.")
+                known |= {name.rstrip(".")} & MODULES.keys()
+    assert {"training.early_checks", "mapping.early_checks", "models.header", "config", "jobs"} <= known
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THEM, *sorted(known)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

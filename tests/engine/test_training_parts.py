@@ -13,6 +13,7 @@ from plugin.engine import device
 from plugin.engine.assessment import confusion
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.classes import IGNORE_INDEX
+from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.device import choose_device, describe_device, explain_memory, free_memory
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
@@ -28,6 +29,7 @@ from plugin.engine.recipe.schedule import (
 )
 from plugin.engine.training.augmentation import STEPS, Example, augment, flip_and_turn, jitter, magnify
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
+from plugin.engine.training.early_checks import check_segmenter
 from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
 from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning
@@ -52,6 +54,14 @@ def test_chips_in_memory_and_on_disk_give_the_same_batches(tmp_path):
         assert len(pairs) == 4
         for ours, theirs in pairs:
             assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+
+
+def test_chips_too_small_are_refused_before_torch_is_there_with_a_size_to_take(tmp_path):
+    for size, fits in ((32, contextlib.nullcontext()), (31, pytest.raises(InputError, match=r"31 × 31.*CHIP_SIZE 32"))):
+        folder = write_chip_folder(tmp_path / str(size), {"training": 1, "validation": 1}, size=size)
+        with fits:
+            config = TrainSegmenterConfig(chips=str(folder), output=str(tmp_path / "m.safetensors"))
+            check_segmenter(config, config.chips, open_dataset(folder).info)
 
 
 def test_masks_are_indices_and_unlabelled_pixels_are_ignored(tmp_path):

@@ -7,7 +7,6 @@ from typing import Any
 import segmentation_models_pytorch as smp
 from torch import nn
 
-from ..errors import InputError
 from .input_bands import set_input_bands
 from .networks import Fcn8sDecoder, FcnDecoder, Segmenter, UnetDecoder
 
@@ -22,7 +21,6 @@ ENCODER_SOURCES = {
 }
 # architecture → its decoder, and the stride of the encoder's last features
 DECODERS = {"unet": (UnetDecoder, 32), "fcn": (FcnDecoder, 8), "fcn8s": (Fcn8sDecoder, 32)}
-SMALLEST_CHIP = 32
 
 
 def create_encoder(encoder: str, in_channels: int, output_stride: int = 32) -> nn.Module:
@@ -54,16 +52,3 @@ def create_model(architecture: str, encoder: str, in_channels: int, classes: int
 def count_parameters(network: nn.Module) -> int:
     """How many numbers a network learns."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def check_chip_size(chip_size: int) -> None:
-    """Refuse chips in which the networks would see more padding than ground.
-
-    Raises:
-        InputError: The chips are smaller than `SMALLEST_CHIP`.
-    """
-    if chip_size < SMALLEST_CHIP:
-        raise InputError(
-            f"The chips are {chip_size} × {chip_size} pixels; the networks need {SMALLEST_CHIP} × {SMALLEST_CHIP}.",
-            f"Export the chips again with CHIP_SIZE {SMALLEST_CHIP} or more (128 to 512 is usual).",
-        )

@@ -22,7 +22,8 @@ def set_input_bands(encoder: nn.Module, bands: int) -> None:
     """Let an encoder take `bands` channels; where that is a change, its first filters start afresh.
 
     They are drawn with the spread of the network's own, scaled so that activations are as large as they were: not
-    every network has a norm behind its first convolution that would mend that.
+    every network has a norm behind its first convolution that would mend that. The libraries' own settings
+    (`in_channels`, `in_chans`) keep no such promise, each network has its own rule there, and torchvision has none.
     """
     convolution = first_convolution(encoder)[1]
     channels = convolution.in_channels
@@ -44,7 +45,7 @@ def adapt_filters(
 
     Filters go to the bands of the same names or wavelengths; every other band gets the mean of all filters. The sum is
     rescaled by old/new number of channels, so that activations keep their scale. Where no band has a partner, as many
-    bands as there are channels take the filters in order.
+    bands as there are channels take the filters in order. (timm repeats the filters in order, whatever the bands show.)
 
     Args:
         weight: (filters, channels, height, width), as pretrained.

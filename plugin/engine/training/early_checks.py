@@ -16,6 +16,8 @@ from ..models.weights_path import check_weights_path
 
 MODEL_ENDINGS = {".safetensors": "a safetensors file"}
 REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
+# In smaller chips, segmentation networks would see more padding than ground.
+SMALLEST_CHIP = 32
 
 # The settings that shape a teaching network.
 ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
@@ -56,6 +58,12 @@ def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo
             f"The chips in {folder} are for {info.task}.",
             "Export chips with TASK segmentation"
             + (", or use “Train a classifier”." if info.task in CLASSIFIER_TASKS else "."),
+        )
+    if info.chip_size < SMALLEST_CHIP:
+        raise InputError(
+            f"The chips are {info.chip_size} × {info.chip_size} pixels; the networks need "
+            f"{SMALLEST_CHIP} × {SMALLEST_CHIP}.",
+            f"Export the chips again with CHIP_SIZE {SMALLEST_CHIP} or more (128 to 512 is usual).",
         )
     check_training(config, folder, info)
     choose_source(config.encoder, config.pretrained, config.encoder_weights, config.download_weights)

@@ -14,7 +14,7 @@ from ..config import TrainSegmenterConfig
 from ..device import choose_device, describe_device, explain_memory
 from ..events import Reporter
 from ..models.encoder_weights import download_weights, load_encoder_weights
-from ..models.factory import check_chip_size, count_parameters, create_model
+from ..models.factory import count_parameters, create_model
 from ..models.networks import Segmenter
 from ..models.pretrained_weights import get_weights
 from ..models.reach import sees_whole_window
@@ -70,7 +70,6 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     dataset = open_dataset(config.chips)
     info = dataset.info
     check_segmenter(config, str(dataset.folder), info)
-    check_chip_size(info.chip_size)
     splits = labelled_splits(dataset, config.fold, dataset.pixels.sum(axis=1) > 0, LACK, reporter)
     chips, pixels = len(splits["training"]), dataset.pixels[splits["training"]].sum(axis=0)
     check_classes(
