@@ -204,7 +204,7 @@ def test_a_step_whose_chip_lies_beyond_the_raster_has_no_answer_whatever_is_miss
 def test_bands_that_the_raster_does_not_have_are_refused(tmp_path: Path, by_mean: nn.Module) -> None:
     image = write_raster(tmp_path / "i.tif", noise())
     for number in (-1, 0, 2):
-        with pytest.raises(InputError, match=f"Band {number} is asked for"):
+        with pytest.raises(InputError, match=f"Band {number} does not exist"):
             classify(tmp_path, image, bands=(number,))
 
 

@@ -267,7 +267,7 @@ def test_only_a_folder_of_ours_is_replaced_and_only_when_asked(tmp_path: Path) -
         convert(dataset, "coco", "voc")
     assert (convert(dataset, "coco", "voc", overwrite=True) / "annotations").is_dir()
     assert not (folder / "SegmentationClass").exists()
-    with pytest.raises(InputError, match="lie in each other"):
+    with pytest.raises(InputError, match="overlap"):
         convert(dataset, "coco", "chips/coco")
 
 

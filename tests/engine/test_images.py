@@ -78,7 +78,7 @@ def test_a_colour_table_becomes_its_colours(tmp_path: Path) -> None:
     (reader,) = opened(path, heard=heard)
     assert reader.info.band_names == ("red", "green", "blue") and reader.info.path == path
     assert (whole(reader) == PICTURE).all() and reader.info.dtype == np.uint8
-    assert heard.logs[0] == f"{path}: its colour table is read as the bands red, green and blue."
+    assert heard.logs[0] == f"{path}: its colour table is expanded to red, green and blue bands."
     (swapped,) = opened(path, bands=(3, 1))
     assert (whole(swapped) == PICTURE[[2, 0]]).all()
 
@@ -124,12 +124,12 @@ def test_a_raster_that_names_classes_keeps_its_numbers_and_is_warned_of(tmp_path
     path, heard = painted(tmp_path / "a.tif", NUMBERS, names=["none", "water", "field", "forest"]), Heard()
     (reader,) = opened(path, heard=heard)
     assert (whole(reader)[0] == NUMBERS).all()
-    assert f"{path} holds class numbers (none, water, field, …), which the network" in heard.warnings[0]
+    assert f"{path} holds class values (none, water, field, …), which the network" in heard.warnings[0]
 
 
 def test_a_table_beside_other_bands_is_warned_of(tmp_path: Path) -> None:
     path = painted(tmp_path / "a.tif", np.stack([NUMBERS, NUMBERS]))
-    assert "holds places in a colour table in band 1" in open_image(path).warning
+    assert "has a colour table in band 1" in open_image(path).warning
 
 
 def header(bands: Sequence[str], **values: Any) -> ModelHeader:
@@ -145,7 +145,7 @@ def header(bands: Sequence[str], **values: Any) -> ModelHeader:
 def test_a_model_of_colours_sees_the_colours_and_one_of_numbers_the_numbers(tmp_path: Path) -> None:
     path, heard = painted(tmp_path / "a.tif", NUMBERS), Heard()
     assert (whole(open_for(header(("blue", "red")), path, "", (), heard)) == PICTURE[[2, 0]]).all()
-    assert "its colour table is read as the bands red, green and blue" in heard.logs[0]
+    assert "its colour table is expanded to red, green and blue bands" in heard.logs[0]
     assert (whole(open_for(header(("green",)), path, "", (), heard)) == PICTURE[[1]]).all()
     assert (whole(open_for(header(("band 1",)), path, "", (), heard))[0] == NUMBERS).all(), "as it was trained"
 

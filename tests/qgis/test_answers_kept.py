@@ -311,7 +311,7 @@ def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("classifyscenes", {"BANDS": "1,2,9"}, "Band 9 is asked for"),
+        ("classifyscenes", {"BANDS": "1,2,9"}, "Band 9 does not exist"),
         ("classifyscenes", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
         ("classifyscenes", {"OUTPUT": "/no/out.png"}, "Give it the ending .tif"),
         ("classifyscenes", {"OUTPUT": "INPUT"}, "is the raster to be mapped"),
@@ -323,11 +323,11 @@ def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
         ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.csv"}, "holds no images"),
         ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.xlsx"}, "ending .gpkg"),
         ("classifyfeatures", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
-        ("classifyfeatures", {"BANDS": "1,2,9"}, "Band 9 is asked for"),
+        ("classifyfeatures", {"BANDS": "1,2,9"}, "Band 9 does not exist"),
         ("classifyfeatures", {"MODEL": "segmenter"}, "Use “Segment a raster” with it"),
         ("segmentraster", {}, "Use “Classify scenes” with it"),
         ("segmentraster", {"MODEL": "segmenter", "OUTPUT": "INPUT"}, "is the raster to be mapped"),
-        ("segmentraster", {"MODEL": "segmenter", "BANDS": "7,8,9"}, "Band 7 is asked for"),
+        ("segmentraster", {"MODEL": "segmenter", "BANDS": "7,8,9"}, "Band 7 does not exist"),
         ("segmentraster", {"MODEL": "segmenter", "BATCH_SIZE": 1.5}, "BATCH_SIZE is 1.5. Give a whole number"),
         ("activationmaps", {"TARGET_CLASS": "lake"}, "no such class"),
         ("activationmaps", {"TARGET_CLASS": "water", "OUTPUT": "INPUT"}, "is the raster to be mapped"),

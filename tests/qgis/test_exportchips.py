@@ -233,7 +233,7 @@ def test_a_temporary_folder_will_do(run, scene):
         ({"CHIP_SIZE": 512}, "larger than the raster"),
         ({"CHIP_SIZE": 3}, "CHIP_SIZE is 3. Give a number from 8 to 8192"),
         ({"BANDS": "1,x"}, 'BANDS is "1,x". Write band numbers'),
-        ({"BANDS": "9"}, "Band 9 is asked for"),
+        ({"BANDS": "9"}, "Band 9 does not exist"),
         ({"OUTPUT": "/proc/nothing/chips"}, "Nothing can be written"),
     ],
 )

@@ -309,7 +309,7 @@ def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -
     name = _joined([image.path for image in images])
     if wrong:
         raise InputError(
-            f"Band {wrong[0]} is asked for, but {name} has {len(places)} bands.",
+            f"Band {wrong[0]} does not exist: {name} has {len(places)} bands.",
             f"Choose bands from 1 to {len(places)}.",
         )
     names = stack_names([stored.info for stored in every])

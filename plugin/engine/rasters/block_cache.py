@@ -1,4 +1,4 @@
-"""How much GDAL keeps of the rasters that it reads: enough, and no more for a larger raster."""
+"""Size of GDAL's block cache while rasters are read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from osgeo import gdal
 
 from .raster_io import RasterReader
 
-# A raster in strips is read across its whole width for each window, so the next window should find the strips again;
-# beyond the limit they are read anew, and memory stays what it is. For one in blocks a little is enough.
+# A raster stored in strips is read across its full width for each window, so the cache should still hold the strips
+# for the next window. Beyond LARGEST they are read again. Tiled rasters need little.
 SMALLEST, LARGEST = 64 * 2**20, 512 * 2**20
 
 
 class _Wishes:
-    """What those who read now want to be kept; QGIS's own setting comes back with the last of them."""
+    """The cache sizes requested by the readers now active; the last to finish restores the original setting."""
 
     lock = threading.Lock()
     wanted: list[int] = []  # noqa: RUF012 (shared on purpose)
@@ -25,12 +25,13 @@ class _Wishes:
 
 @contextmanager
 def limited_cache(readers: Iterable[RasterReader], rows: int, largest: int | None = None) -> Iterator[None]:
-    """Bound GDAL's cache of blocks while rasters are read; by default it takes a twentieth of the machine's memory.
+    """Limit GDAL's block cache while rasters are read; GDAL's default is 5 % of the machine's memory.
 
     Args:
-        readers: The rasters.
-        rows: How many rows a window has at most.
-        largest: What may be kept, where the process is ours; None = `LARGEST`, and no more than it is set to.
+        readers: The rasters to be read.
+        rows: The largest height of a window, in pixels.
+        largest: The upper limit in bytes, for a process of our own. None: `LARGEST`, but no more than the current
+            setting.
     """
     needed = max([SMALLEST, *(reader.cache_bytes(rows) for reader in readers)])
     with _Wishes.lock:

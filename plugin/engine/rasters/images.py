@@ -1,6 +1,7 @@
-"""A raster as a network is to see it: where it lies in QGIS, its colour table as colours, its numbers in other units.
+"""Prepare a raster for a network: apply the CRS set in QGIS, expand colour tables, rescale values.
 
-All of it as text that GDAL opens like a path: nothing is written, and values are found when they are read.
+The result is the XML of a virtual raster, which GDAL opens like a path. No file is written, and values are computed
+when they are read.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class Image:
     """A raster to learn from or to map.
 
     Attributes:
-        path: What people call it.
-        source: What GDAL opens.
-        crs: The CRS that it has for people, as WKT; "" = its own.
-        note: What is done to its values, in words; "" where they are as stored.
-        warning: What the user should know of them; "" for nothing.
+            path: The name shown to the user.
+            source: The path or VRT text that GDAL opens.
+            crs: The CRS that overrides the raster's own, as WKT; "" for none.
+            note: How the values differ from those stored; "" if they do not.
+            warning: A problem with the values that the user should know of; "" for none.
     """
 
     path: str
@@ -42,21 +43,21 @@ class Image:
     warning: str = ""
 
     def look_at(self, bands: tuple[int, ...] = ()) -> Stored:
-        """What is to be known of some of its bands, or of all but alpha; raises as `stored.look_at`."""
+        """Describe the given bands, or all but an alpha band if none are given; raises as `stored.look_at`."""
         return look_at(self.source, bands, self.path, self.crs)
 
 
 def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Optional[float] = None) -> Image:
-    """A raster with the colours of its table, where it has one and is a picture; one that names classes is none.
+    """Open a raster, and expand its colour table to red, green and blue unless the table stands for classes.
 
     Args:
-        path: What GDAL opens.
-        crs: The CRS that it has for people, as WKT; "" = its own.
-        keep_numbers: Whether the numbers of a table's entries are wanted all the same.
-        nodata: The value that means "no data" in it, instead of its own; None = its own.
+            path: The path or VRT text that GDAL opens.
+            crs: The CRS that overrides the raster's own, as WKT; "" for none.
+            keep_numbers: Keep the indices of a colour table instead of expanding it.
+            nodata: The nodata value that replaces the raster's own; None to keep it.
 
     Raises:
-        InputError: As `open_any_raster`, or another nodata value is given for signed bytes as GDAL before 3.7 had them.
+            InputError: As `open_any_raster`, or `nodata` is given for signed bytes as stored by GDAL before 3.7.
     """
     source, note = path, ""
     if nodata is not None:
@@ -69,46 +70,46 @@ def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Opt
     classes = _class_names(dataset.GetRasterBand(tables[0]))
     if classes:
         shown = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
-        what = f"holds class numbers ({shown}), which the network sees as if they were measured"
+        what = f"holds class values ({shown}), which the network treats as measurements"
     elif keep_numbers or len(numbers) > 1:
-        what = f"holds places in a colour table in band {tables[0]}, which are taken as numbers"
+        what = f"has a colour table in band {tables[0]}, whose indices the network treats as measurements"
     else:
         text = _colors_text(dataset, tables[0])
-        return Image(path, text, crs, note="its colour table is read as the bands red, green and blue")
+        return Image(path, text, crs, note="its colour table is expanded to red, green and blue bands")
     return Image(path, source, crs, note, warning=f"{path} {what}.")
 
 
 def _nodata_note(dataset: gdal.Dataset, nodata: float) -> str:
-    """What another nodata value changes, in words; "" where the raster has none of its own.
+    """Describe what another nodata value changes; "" if the raster has no other of its own.
 
     Raises:
-        InputError: It holds signed bytes as GDAL before 3.7 had them.
+            InputError: The raster holds signed bytes as stored by GDAL before 3.7.
     """
     bands = [dataset.GetRasterBand(number + 1) for number in range(dataset.RasterCount)]
     if any(is_signed_byte(band) for band in bands):
         raise InputError(
-            f"{dataset.GetDescription()} holds signed bytes, which would lose their signs with NODATA.",
+            f"{dataset.GetDescription()} holds signed bytes, which lose their sign when NODATA is set.",
             "Save it as Int16 first.",
         )
     own = {value for value in (band.GetNoDataValue() for band in bands) if value is not None and value == value}
     shown = ", ".join(f"{value:.9g}" for value in sorted(own - {nodata}))
-    return f"{nodata:.9g} means no data, as NODATA says, and no longer {shown}" if shown else ""
+    return f"its nodata value is {nodata:.9g} as set by NODATA, instead of {shown}" if shown else ""
 
 
 def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float] = None) -> Image:
-    """An image whose bands hold value × scale + offset, as floats, and NaN where they have no data.
+    """Convert bands to physical units: value × scale + offset, as floats, with NaN as nodata.
 
     Args:
-        scales: Scale and offset of bands, by number; others stay as they are.
-        filling: The value, as stored, that means "no data" in bands without a nodata value of their own.
+            scales: Band number → (scale, offset); other bands stay unchanged.
+            filling: The stored nodata value of bands that declare none.
 
     Raises:
-        InputError: It holds signed bytes as GDAL before 3.7 had them.
+            InputError: The raster holds signed bytes as stored by GDAL before 3.7.
     """
     dataset = open_any_raster(image.source, image.path)
     bands = [dataset.GetRasterBand(number) for number in scales]
     if any(is_signed_byte(band) for band in bands):
-        raise InputError(f"{image.path} holds signed bytes, which cannot be scaled.", "Save it as Int16 first.")
+        raise InputError(f"{image.path} holds signed bytes, which cannot be rescaled.", "Save it as Int16 first.")
     root = parse_xml(virtual_text(gdal.Translate("", dataset, format="VRT")).encode())
     for element in root.findall("VRTRasterBand"):
         number = int(element.attrib["band"])
@@ -134,21 +135,21 @@ def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float]
 
 
 def _float_name(band: gdal.Band) -> str:
-    """The floats of GDAL that hold a band's values."""
+    """GDAL's name of the float type that can hold a band's values."""
     return str(gdal.GetDataTypeName(gdal_type(np.result_type(band_dtype(band), np.float32))))
 
 
 def _insert(element: Element, tag: str, text: str) -> None:
-    """Put an element in front: GDAL reads what describes a band before its sources."""
+    """Insert a child first: GDAL requires a band's properties before its sources."""
     made = Element(tag)
     made.text = text
     element.insert(0, made)
 
 
 def _colors_text(dataset: gdal.Dataset, number: int) -> str:
-    """A virtual raster of the colours of a band's table; what has none, or is see-through, is hidden by an alpha band.
+    """The VRT text of a band's colours; an alpha band hides transparent entries.
 
-    The raster's own nodata value and mask come into the alpha band: no colour could stand for them.
+    The band's nodata value and mask go into the alpha band as well, since no colour can stand for them.
     """
     band = dataset.GetRasterBand(number)
     table = band.GetColorTable()
@@ -167,7 +168,7 @@ def _colors_text(dataset: gdal.Dataset, number: int) -> str:
 
 
 def _class_names(band: gdal.Band) -> list[str]:
-    """What a band calls the classes that its numbers stand for, by category names or its attribute table."""
+    """The names of the classes in a band, from its category names or its raster attribute table."""
     names = [name for name in band.GetCategoryNames() or [] if name]
     attributes: Optional[Any] = band.GetDefaultRAT()
     if names or attributes is None:

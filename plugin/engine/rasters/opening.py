@@ -1,4 +1,4 @@
-"""Opening rasters with GDAL, and the words on those that cannot be used."""
+"""Opening rasters with GDAL, with clear errors for those that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..errors import InputError
 
 gdal.UseExceptions()
 
-# Layers from a web map service hold pictures at one zoom level, no measured values.
-UNKNOWN_FORMAT = "not recognized as"  # in GDAL's words
+UNKNOWN_FORMAT = "not recognized as"  # part of GDAL's message
+# Layers from web map services hold rendered images for one zoom level, not measured values.
 WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
-# Where QGIS shows a raster that lies nowhere: a unit a pixel, downwards from the origin.
+# QGIS shows a raster without a geotransform with its top left corner at the origin and pixels of one unit.
 NO_GEOTRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
 
 def open_raster(source: str, name: str = "") -> gdal.Dataset:
-    """Open a raster whose pixels run along the axes of its CRS; `virtual.on_grid` makes one of any other.
+    """Open a raster whose pixels are aligned with the axes of its CRS; `virtual.on_grid` converts others.
 
     Raises:
-        InputError: As `open_any_raster`, or its pixels are rotated, or placed by ground control points only.
+            InputError: As `open_any_raster`, or the raster is rotated, or placed by ground control points only.
     """
     dataset = open_any_raster(source, name)
     if not is_upright(dataset):
@@ -31,31 +31,31 @@ def open_raster(source: str, name: str = "") -> gdal.Dataset:
 
 
 def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
-    """Open a raster for reading, however its pixels lie.
+    """Open a raster for reading, whether or not its pixels are aligned with the axes.
 
     Args:
-        source: What GDAL opens.
-        name: What messages call it, if not by its path.
+            source: The path or VRT text that GDAL opens.
+            name: The name used in messages; "" for the path.
 
     Raises:
-        InputError: GDAL cannot open it, it has no bands, holds nothing but complex numbers, or is a map service.
+            InputError: GDAL cannot open it, or it has no bands, only complex bands, or is a web map service.
     """
     name = name or source
     try:
         dataset = gdal.OpenEx(source, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
     except RuntimeError as error:
-        remedy = "Check that the file is there and whole."
+        remedy = "Check that the file exists and is intact."
         if UNKNOWN_FORMAT in str(error):
             remedy = (
-                "Check that the file is whole. If QGIS shows it, save it as a GeoTIFF: the GDAL of the worker's Python "
-                "may read fewer formats than QGIS's."
+                "Check that the file is intact. If QGIS can show it, save it as a GeoTIFF: the GDAL of the "
+                "worker's Python may read fewer formats than QGIS's."
             )
         raise InputError(f"The raster {name} cannot be opened ({error}).", remedy) from error
     driver = dataset.GetDriver().ShortName
     if driver in WEB_DRIVERS:
         raise InputError(
-            f"{name} is a web map ({driver}), whose pictures change with the zoom level.",
-            "Save it as a GeoTIFF at the pixel size that you want, and use that.",
+            f"{name} is a web map ({driver}), whose images change with the zoom level.",
+            "Save it as a GeoTIFF with the pixel size that you need, and use that.",
         )
     if dataset.RasterCount == 0:
         raise _no_bands(name, dataset)
@@ -67,19 +67,19 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
 
 
 def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:
-    """A raster without a place in the world where QGIS shows it; GDAL's own default would have it upside down."""
+    """Place a raster without georeference where QGIS shows it; with GDAL's default it would be upside down."""
     placed = gdal.Translate("", dataset, format="VRT")
     placed.SetGeoTransform(NO_GEOTRANSFORM)
     return gdal.Open(virtual_text(placed))
 
 
 def virtual_text(dataset: gdal.Dataset) -> str:
-    """The text that GDAL opens as the same virtual raster; every raster in it must be open by path or text."""
+    """The XML of a virtual raster, which GDAL opens like a path; all its sources must be paths or such texts."""
     return str(dataset.GetMetadata("xml:VRT")[0])
 
 
 def with_nodata(source: str, nodata: float, name: str = "", bands: Sequence[int] = ()) -> str:
-    """The text of a virtual raster: another's bands, all or some, with this nodata value instead of their own.
+    """The VRT text of a raster, or of some of its bands, with another nodata value.
 
     Raises:
         InputError: As `open_any_raster`.
@@ -92,8 +92,8 @@ def _no_bands(name: str, dataset: gdal.Dataset) -> InputError:
     inside = [address for address, _ in dataset.GetSubDatasets()]
     if not inside:
         return InputError(f"{name} holds no raster bands.", "Choose another raster.")
-    shown = ", ".join(inside[:5]) + (f" … {len(inside)} in all" if len(inside) > 5 else "")
-    return InputError(f"{name} is a container of several rasters.", f"Choose one of them: {shown}.")
+    shown = ", ".join(inside[:5]) + (f", … ({len(inside)} in total)" if len(inside) > 5 else "")
+    return InputError(f"{name} contains several rasters.", f"Choose one of them: {shown}.")
 
 
 def complex_error(name: str, dataset: gdal.Dataset, band: int) -> InputError:
@@ -101,12 +101,12 @@ def complex_error(name: str, dataset: gdal.Dataset, band: int) -> InputError:
     kind = gdal.GetDataTypeName(dataset.GetRasterBand(band).DataType)
     return InputError(
         f"Band {band} of {name} holds complex numbers ({kind}).",
-        "Derive amplitude or phase bands first, or choose other bands with BANDS.",
+        "Compute amplitude or phase bands first, or choose other bands with BANDS.",
     )
 
 
 def is_upright(dataset: gdal.Dataset) -> bool:
-    """Whether the rows run along the x axis and the columns along y, in either direction."""
+    """Return whether rows are parallel to the x axis and columns to the y axis, in either direction."""
     found = dataset.GetGeoTransform(can_return_null=True)
     if found is None:
         return False

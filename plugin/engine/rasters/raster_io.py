@@ -1,6 +1,6 @@
-"""Windowed reading of rasters with GDAL; nothing here reads a whole raster.
+"""Windowed reading of rasters with GDAL; no function here reads a whole raster.
 
-A source is what GDAL opens: a path, or the text of a virtual raster (see virtual.py).
+A source is a path, or the text of a virtual raster (see virtual.py).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .opening import open_raster as open_raster
 
 gdal.UseExceptions()
 
-# A folder may hold more rasters than a process may open files (macOS: 256): the others wait closed.
+# There may be more rasters than a process may open files (macOS: 256), so the least recently used ones are closed.
 MOST_OPEN = 64
-# Of a text that is no CRS.
+# How much of an invalid WKT an error message quotes.
 SHOWN_LETTERS = 100
-# What does not matter to where a raster's pixels lie.
+# Differences between CRSs that do not change where pixels are on the ground.
 SAME_GROUND = (
     "CRITERION=EQUIVALENT_EXCEPT_AXIS_ORDER_GEOGCRS",
     "IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES",
     "IGNORE_COORDINATE_EPOCH=YES",
 )
-# What GDAL should keep of a virtual raster, whose own rasters may be in strips.
+# Bytes of cache for a virtual raster, whose sources may be stored in strips.
 VIRTUAL_CACHE = 256 * 2**20
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -45,42 +45,42 @@ AS_MEASURED: Scale = (1.0, 0.0)
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """What a raster is, without its pixels. `nodata` has one entry a band, in the order of `bands`."""
+    """The properties of a raster. `nodata` has one entry per band, in the order of `bands`."""
 
-    path: str  # what the raster is called for people: a path, or "a.tif + b.tif"
+    path: str  # the name shown to the user: a path, or "a.tif + b.tif"
     grid: Grid
-    bands: tuple[int, ...]  # from 1
+    bands: tuple[int, ...]  # numbered from 1
     band_names: tuple[str, ...]
     dtype: np.dtype[Any]
     nodata: tuple[Optional[float], ...]
-    crs: str  # WKT2, "" where the raster has none
-    # What the raster declares of each band: measured = value × scale + offset; empty where it declares nothing.
+    crs: str  # WKT2, "" for none
+    # Scale and offset of each band (physical value = stored × scale + offset); empty if none are declared.
     scales: tuple[Scale, ...] = ()
 
     @property
     def pixel_size(self) -> float:
-        """The side of a pixel in CRS units (the mean of both axes)."""
+        """The pixel size in CRS units, the mean of both axes."""
         return (abs(self.grid.step_x) + abs(self.grid.step_y)) / 2
 
     @property
     def size_text(self) -> str:
-        """Width × height, as people write it."""
+        """Width × height in pixels, for messages."""
         return f"{self.grid.width} × {self.grid.height} pixels"
 
 
 def grid_of(dataset: gdal.Dataset) -> Grid:
-    """The grid of an upright raster."""
+    """The grid of a north-up or south-up raster."""
     return grid_from(dataset.GetGeoTransform(), dataset.RasterXSize, dataset.RasterYSize)
 
 
 def grid_from(transform: Sequence[float], width: int, height: int) -> Grid:
-    """The grid of GDAL's six numbers, of which those for rotation do not count."""
+    """The grid of a GDAL geotransform, whose rotation terms are ignored."""
     left, step_x, _, top, _, step_y = transform
     return Grid(left, top, step_x, step_y, width, height)
 
 
 def crs_of(dataset: gdal.Dataset) -> str:
-    """The CRS of a raster, or of its ground control points, as WKT2 without heights; "" where there is none."""
+    """The horizontal CRS of a raster, or of its ground control points, as WKT2; "" for none."""
     crs = dataset.GetSpatialRef() or (dataset.GetGCPSpatialRef() if dataset.GetGCPCount() else None)
     return _ground(crs).ExportToWkt(["FORMAT=WKT2_2019"]) if crs is not None else ""
 
@@ -88,10 +88,10 @@ def crs_of(dataset: gdal.Dataset) -> str:
 def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "", crs: str = "") -> RasterInfo:
     """Describe an open raster, or some of its bands; without `bands`, all but an alpha band.
 
-    The grid is right for upright rasters only. A `crs` given counts instead of the raster's own.
+    The grid is valid for rasters that are not rotated. If given, `crs` overrides the raster's own.
 
     Raises:
-        InputError: A band that the raster does not have, or of complex numbers.
+        InputError: A band does not exist or is complex.
     """
     name = name or dataset.GetDescription()
     count = dataset.RasterCount
@@ -100,7 +100,7 @@ def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "",
         bands = tuple(kept) or tuple(range(1, count + 1))
     wrong = [band for band in bands if not 1 <= band <= count]
     if wrong:
-        raise InputError(f"Band {wrong[0]} is asked for, but {name} has {count}.", f"Choose bands from 1 to {count}.")
+        raise InputError(f"Band {wrong[0]} does not exist: {name} has {count}.", f"Choose bands from 1 to {count}.")
     opened = [dataset.GetRasterBand(band) for band in bands]
     for band, number in zip(opened, bands):
         if gdal.DataTypeIsComplex(band.DataType):
@@ -118,14 +118,14 @@ def describe(dataset: gdal.Dataset, bands: tuple[int, ...] = (), name: str = "",
 
 
 def is_alpha(dataset: gdal.Dataset, band: int) -> bool:
-    """Whether a band (from 1) says how opaque the others are instead of holding values."""
+    """Return whether a band, numbered from 1, is an alpha band."""
     return dataset.GetRasterBand(band).GetColorInterpretation() == gdal.GCI_AlphaBand
 
 
 def mask_name(dataset: gdal.Dataset, band: int) -> str:
-    """What says which pixels of a band to show: "mask" for GDAL's own, the number of an alpha band, or "".
+    """The source of a band's mask: "mask" for GDAL's own, the number of an alpha band, or "" for none.
 
-    GDAL takes an alpha band for a mask only as the second or fourth of as many bands of 8 or 16 bits.
+    GDAL uses an alpha band as a mask only if it is the second of two or the fourth of four bands of 8 or 16 bits.
     """
     if dataset.GetRasterBand(band).GetMaskFlags() & gdal.GMF_PER_DATASET:
         return "mask"
@@ -133,7 +133,7 @@ def mask_name(dataset: gdal.Dataset, band: int) -> str:
 
 
 def band_name(band: gdal.Band, number: int) -> str:
-    """The band's description, else its colour in lower case, else "band N"."""
+    """The band's description, or its colour interpretation in lower case, or "band N"."""
     if band.GetDescription():
         return band.GetDescription()
     color = band.GetColorInterpretation()
@@ -143,9 +143,9 @@ def band_name(band: gdal.Band, number: int) -> str:
 
 
 def band_dtype(band: gdal.Band) -> np.dtype[Any]:
-    """The data type that a band is read as: its own, but 16 bits for signed bytes and 32 for floats of 16.
+    """The data type that a band is read as: its own, but int16 for signed bytes, and float32 for float16.
 
-    Older GDAL and other programs know neither, and chips are to be read by others.
+    Older versions of GDAL and other programs cannot read these types in chips.
     """
     if is_signed_byte(band):
         return np.dtype(np.int16)
@@ -154,7 +154,7 @@ def band_dtype(band: gdal.Band) -> np.dtype[Any]:
 
 
 def is_signed_byte(band: gdal.Band) -> bool:
-    """Whether a band of bytes means signed ones, as GDAL before 3.7 said it; a later one warns of the question."""
+    """Return whether a byte band is signed as in GDAL before 3.7; later versions warn when asked for it."""
     if int(gdal.VersionInfo()) >= 3070000:
         return False
     return band.DataType == gdal.GDT_Byte and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE"
@@ -162,7 +162,7 @@ def is_signed_byte(band: gdal.Band) -> bool:
 
 def _nodata(band: gdal.Band) -> Optional[float]:
     value = band.GetNoDataValue()
-    if value is None or isinstance(value, int):  # of 64 bits: a float would not hold it
+    if value is None or isinstance(value, int):  # None, or a 64-bit integer, which a float cannot hold
         return value
     return float(value)
 
@@ -174,13 +174,13 @@ def _scales(bands: Sequence[gdal.Band]) -> tuple[Scale, ...]:
 
 
 def scale_text(scales: Sequence[Scale]) -> str:
-    """Scales in words, of the first band that has one: "a scale of 0.0001 and an offset of -0.1"."""
+    """The scale and offset of the first band that declares any: "a scale of 0.0001 and an offset of -0.1"."""
     scale, offset = next((found for found in scales if found != AS_MEASURED), AS_MEASURED)
     return f"a scale of {scale:g} and an offset of {offset:g}"
 
 
 class _OpenRasters:
-    """The readers whose rasters are open; the one used longest ago is closed when there are too many."""
+    """The readers whose files are open; the least recently used one is closed when there are too many."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -201,17 +201,17 @@ _open_rasters = _OpenRasters()
 
 
 class RasterReader:
-    """Reads windows of some bands of one raster, and tells which pixels hold data.
+    """Reads windows of some bands of a raster, and tells which pixels have data.
 
-    To be used by one thread at a time, whichever that is. The raster is opened when it is needed.
+    Must be used by one thread at a time. The raster is opened on first use.
 
     Args:
         source: A path, or the text of a virtual raster.
-        bands: Band numbers from 1; empty = all but alpha.
-        name: What the raster is called for people; empty = the path.
-        numbers: Which bands those are for people, where a virtual raster has its own order.
-        mask: A raster of the same size that is 0 where there is no data; empty = the raster's own mask.
-        crs: The CRS that the raster has for people; empty = its own.
+        bands: Band numbers from 1; empty for all but an alpha band.
+        name: The name of the raster in messages; empty for the path.
+        numbers: The band numbers shown to the user, if a virtual raster has them in another order.
+        mask: A raster of the same size that is 0 where there is no data; empty for the raster's own mask.
+        crs: The CRS that overrides the raster's own; empty for none.
 
     Raises:
         InputError: As `open_raster` and `describe`.
@@ -238,7 +238,7 @@ class RasterReader:
 
     @property
     def dataset(self) -> gdal.Dataset:
-        """The open raster; keep it no longer than needed."""
+        """The open raster; do not keep a reference to it, since the file may be closed."""
         dataset = self._dataset
         if dataset is None:
             dataset = self._dataset = open_raster(self.source, self.name)
@@ -246,11 +246,11 @@ class RasterReader:
         return dataset
 
     def close(self) -> None:
-        """Let the file go; the next use opens it again. A read under way in another thread ends in peace."""
+        """Close the file; the next use opens it again. A read running in another thread is not interrupted."""
         self._dataset = None
 
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
-        """(C, H, W): the values of a window that lies inside the raster, in the raster's data type, or in `out`."""
+        """Read a window that lies inside the raster: (C, H, W) in the raster's data type, or in `out`."""
         col_off, row_off, width, height = window
         if out is None:
             out = np.empty((len(self._bands), height, width), self.info.dtype)
@@ -260,11 +260,11 @@ class RasterReader:
         return out
 
     def missing(self, data: np.ndarray) -> Optional[np.ndarray]:
-        """(C, H, W) bool, as `missing_values` has it; None where nothing is missing."""
+        """(C, H, W) bool, see `missing_values`; None if no value is missing."""
         return missing_values(data, self.info.nodata)
 
     def valid(self, window: Window, missing: Optional[np.ndarray]) -> Optional[np.ndarray]:
-        """(H, W) bool, true where a band has data and the raster's mask, if any, shows it; None = everywhere."""
+        """(H, W) bool, true where any band has data and the mask, if any, is not 0; None for all pixels."""
         shown = self.shown(window)
         if missing is None:
             return shown
@@ -272,7 +272,7 @@ class RasterReader:
         return valid if shown is None else np.logical_and(valid, shown, out=valid)
 
     def shown(self, window: Window) -> Optional[np.ndarray]:
-        """(H, W) bool, true where the raster's mask shows it; None = everywhere."""
+        """(H, W) bool, true where the raster's mask is not 0; None for all pixels."""
         if self._mask is not None:
             return _unless_all(self._mask.read(window)[0] != 0)
         if not self._mask_name:
@@ -283,12 +283,12 @@ class RasterReader:
         return _unless_all((band.GetMaskBand() if own else band).ReadAsArray(*window) != 0)
 
     def cache_bytes(self, rows: int) -> int:
-        """What GDAL should keep of the raster so that windows of so many rows, side by side, read each block once."""
-        if self.source.startswith("<"):  # who knows what is below
+        """The bytes of cache with which neighbouring windows of `rows` rows read each block only once."""
+        if self.source.startswith("<"):  # its sources are unknown
             return VIRTUAL_CACHE
         if self.dataset.GetRasterBand(self._bands[0]).GetBlockSize()[0] < self.info.grid.width:
             return 0
-        # Where pixels hold all bands together, GDAL keeps those that are not asked for as well.
+        # If bands are interleaved by pixel, GDAL caches the bands that are not read as well.
         return int(1.5 * self.info.grid.width * rows * self.dataset.RasterCount * self.info.dtype.itemsize)
 
 
@@ -297,18 +297,17 @@ def _unless_all(shown: np.ndarray) -> Optional[np.ndarray]:
 
 
 def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Optional[np.ndarray]:
-    """Which values say nothing: a band's nodata value, and what is not finite. The one rule, wherever numpy reads.
+    """Mark missing values: a band's nodata value, and values that are NaN or infinite.
 
-    Networks calculate in 32 bits: what is infinite there is so here.
-
-    `models.normalisation.missing_values` is the same for torch.
+    Networks calculate in float32, so values beyond its range count as infinite. `models.normalisation.missing_values`
+    is the same rule for tensors.
 
     Args:
-        data: (C, ...), of any data type.
-        nodata: One value a band, or None.
+            data: (C, ...) of any data type.
+            nodata: One value per band, or None.
 
-    Returns:
-        Bool of the data's shape, true where a value is missing; None where none is.
+        Returns:
+            Bool of the shape of `data`, true where a value is missing; None if none is.
     """
     missing: Optional[np.ndarray] = None
     if data.dtype.kind == "f" and not all_finite(data):
@@ -317,10 +316,10 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
     for channel, value in enumerate(nodata):
         if value is None or not math.isfinite(value) or not can_hold(data.dtype, value):
             continue
-        with np.errstate(over="ignore"):  # beyond float32 is infinite there
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite
             here = data[channel] == np.asarray(value).astype(data.dtype)
             rounded = float(np.float32(value)) if data.dtype == np.float64 else value
-        if rounded != value:  # pixels that were float32 before
+        if rounded != value:  # float64 pixels converted from float32
             here |= data[channel] == rounded
         if not here.any():
             continue
@@ -331,27 +330,27 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
 
 
 def all_finite(data: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite in 32 bits; far cheaper than to mark those where there are none."""
+    """Return whether all values are finite in float32; much cheaper than marking those that are not."""
     return not data.size or bool(data.min() >= -LARGEST and data.max() <= LARGEST)
 
 
 def value_text(value: Any) -> str:
-    """A pixel's value as people write it, with all digits that its type has: typed again it is the same value."""
-    # NumPy's versions write large whole numbers in different ways.
+    """A pixel value as text with all its digits, so that it can be typed back without loss."""
+    # NumPy versions format large integers differently.
     if abs(value) < 1e15 and value == int(value):
         return str(int(value))
     return str(value).removesuffix(".0")
 
 
 def beside(value: float, dtype: np.dtype[Any]) -> float:
-    """The next value that pixels can have: for a measurement that happens to be what marks missing ones."""
+    """The neighbouring value of a data type, for a valid value that happens to equal the nodata value."""
     if dtype.kind == "f":
         return float(np.nextafter(np.asarray(value, dtype), np.asarray(0 if value else 1, dtype)))
     return value + 1 if can_hold(dtype, value + 1) else value - 1
 
 
 def can_hold(dtype: np.dtype[Any], value: float) -> bool:
-    """Whether pixels of a data type can be `value`: −9999 marks nothing in a raster of bytes."""
+    """Return whether a data type can represent a value: bytes, for example, cannot be −9999."""
     if dtype.kind == "f":
         return True
     if not math.isfinite(value):
@@ -360,34 +359,34 @@ def can_hold(dtype: np.dtype[Any], value: float) -> bool:
 
 
 def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:
-    """The CRS of a WKT string with x before y, as rasters have it, and without heights; None for "".
+    """Parse a WKT string into a horizontal CRS with x before y; None for "".
 
-    WKT only: among all else that GDAL takes for a CRS are names of files and addresses, which it would read.
+    Only WKT is accepted: GDAL takes other texts for file names and web addresses, which it would read.
 
     Raises:
-        InputError: The text is no WKT.
+            InputError: The text is not valid WKT.
     """
     if not crs:
         return None
     reference = osr.SpatialReference()
     try:
         fine = reference.ImportFromWkt(crs) == 0
-    except RuntimeError:  # where somebody has switched osr's exceptions on
+    except RuntimeError:  # if osr's exceptions are enabled
         fine = False
     if not fine:
-        raise InputError(f'The text "{crs[:SHOWN_LETTERS]}" is no CRS in WKT.', "Set another CRS, and save it again.")
+        raise InputError(f'The text "{crs[:SHOWN_LETTERS]}" is not a CRS in WKT.', "Set another CRS and save it again.")
     reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     return _ground(reference)
 
 
 def ground_crs(crs: str) -> str:
-    """The part of a CRS that places things on the ground, as WKT2; "" for an empty one."""
+    """The horizontal part of a CRS as WKT2; "" for an empty one."""
     reference = spatial_reference(crs)
     return reference.ExportToWkt(["FORMAT=WKT2_2019"]) if reference is not None else ""
 
 
 def _ground(reference: osr.SpatialReference) -> osr.SpatialReference:
-    """Where a CRS places things on the ground; with its heights, GDAL's warp would shift the values of rasters."""
+    """The horizontal part of a CRS; with a vertical CRS, GDAL's warp would shift the pixel values."""
     ground: osr.SpatialReference = reference.Clone()
     if ground.IsCompound():
         ground.StripVertical()
@@ -397,7 +396,7 @@ def _ground(reference: osr.SpatialReference) -> osr.SpatialReference:
 
 
 def crs_text(crs: str) -> str:
-    """A CRS in a few words, for messages: "EPSG:32640 (WGS 84 / UTM zone 40N)"."""
+    """A short name of a CRS for messages: "EPSG:32640 (WGS 84 / UTM zone 40N)"."""
     reference = spatial_reference(crs)
     if reference is None:
         return "no CRS"
@@ -407,29 +406,29 @@ def crs_text(crs: str) -> str:
 
 
 def same_crs(first: str, second: str) -> bool:
-    """Whether two WKT strings place things alike on the ground; an absent CRS agrees with any.
+    """Return whether two WKT strings place coordinates alike on the ground; an absent CRS matches any.
 
-    Neither heights nor names matter, nor the order of axes and the epoch; those of different datums are never the same.
+    Vertical CRSs, names, axis order and epochs are ignored. CRSs with different datums are never the same.
     """
     one, other = spatial_reference(first), spatial_reference(second)
     if one is None or other is None or first == second:
         return True
-    if one.IsLocal() and other.IsLocal():  # whose datum is but a name, to which GDAL pays no heed
+    if one.IsLocal() and other.IsLocal():  # GDAL ignores the datum of a local CRS, which is only a name
         return bool(one.IsSame(other)) and one.GetName() == other.GetName()
     if one.IsSame(other, SAME_GROUND):
         return True
     if not (one.IsProjected() and other.IsProjected()) or one.HasTOWGS84() or other.HasTOWGS84():
         return False
-    # GDAL tells "north, east" from "east, north", which is all one in rasters; PROJ's words have no such order.
+    # GDAL tells "north, east" from "east, north", which makes no difference here; PROJ strings have no axis order.
     words = _projection(one)
     return bool(words) and words == _projection(other) and bool(one.CloneGeogCS().IsSame(other.CloneGeogCS()))
 
 
 def _projection(reference: osr.SpatialReference) -> list[str]:
-    """How PROJ calculates a projection; empty where it has no words for it. Of the datum no more than its ellipsoid."""
+    """The parameters of a projection as a PROJ string, without datum shifts; empty if PROJ cannot express it."""
     return [word for word in reference.ExportToProj4().split() if not word.startswith("+towgs84")]
 
 
 def gdal_type(dtype: np.dtype[Any]) -> int:
-    """GDAL's code for a numpy data type."""
+    """GDAL's code of a numpy data type."""
     return int(gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(dtype).type))

@@ -1,7 +1,7 @@
-"""A raster on a grid of other pixels, computed from its own while it is read.
+"""Resampling of a raster to another grid while it is read.
 
-Only for grids along the same axes in the same CRS, which is several times faster than GDAL's warp; virtual.py does
-the rest.
+Supports grids with the same axes in the same CRS only, where it is several times faster than GDAL's warp. virtual.py
+handles all other cases.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..windows import Grid, Window, tiles
 from .raster_io import RasterReader, beside, can_hold
 
 NEAREST, BILINEAR, AVERAGE = "near", "bilinear", "average"
-# Values of the original that are worked on at once.
+# How many source values are processed at once.
 VALUES_AT_ONCE = 8_000_000
-# Shares of a pixel below this are rounding.
+# Weights below this are rounding errors.
 ROUNDING = 1e-6
 
 
 class Taps(NamedTuple):
-    """Which pixels of the original make each pixel along one axis.
+    """The source pixels and their weights for each output pixel along one axis.
 
-    Both arrays are (n, k): weights sum to 1, or to 0 where a pixel lies outside. `nearest` is (n,).
+    Both arrays are (n, k). Weights sum to 1, or to 0 for pixels outside of the source. `nearest` is (n,).
     """
 
     pixels: np.ndarray
@@ -35,22 +35,23 @@ class Taps(NamedTuple):
 
     @property
     def inside(self) -> np.ndarray:
-        """(n,) bool, true where there are pixels to compute from."""
+        """(n,) bool, true for output pixels that have source pixels."""
         return self.weight.sum(axis=1) > 0
 
     def from_pixel(self, first: int) -> Taps:
-        """The same for an array that begins with the pixel `first`."""
+        """The same taps for an array that starts at the source pixel `first`."""
         return Taps(self.pixels - first, self.weight, self.nearest - first)
 
 
 def find_taps(method: str, start: float, scale: float, count: int, size: int) -> Taps:
-    """The taps of `count` pixels.
+    """Compute the taps of output pixels along one axis.
 
     Args:
-        method: How values are found.
-        start: Where the first pixel begins, in pixels of the original.
-        scale: How many of those it covers.
-        size: How many the original has.
+        method: "near", "bilinear" or "average".
+        start: Where the first output pixel begins, in source pixels.
+        scale: The size of an output pixel in source pixels.
+        count: The number of output pixels.
+        size: The number of source pixels.
     """
     begin = start + scale * np.arange(count)
     middle = begin + scale / 2
@@ -73,7 +74,7 @@ def find_taps(method: str, start: float, scale: float, count: int, size: int) ->
 
 
 def _along(data: np.ndarray, taps: Taps, axis: int, dtype: type) -> np.ndarray:
-    """The weighted sums of the taps along an axis of (C, H, W)."""
+    """Apply the weights of taps along one axis of (C, H, W)."""
     shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
 
     def part(place: int) -> np.ndarray:
@@ -96,20 +97,20 @@ def _along(data: np.ndarray, taps: Taps, axis: int, dtype: type) -> np.ndarray:
 
 
 def _both(data: np.ndarray, rows: Taps, cols: Taps, dtype: type) -> np.ndarray:
-    """(C, h, w) from (C, H, W), the axis that shrinks most first."""
+    """(C, h, w) from (C, H, W); the axis that shrinks most is processed first."""
     if len(rows.pixels) < data.shape[1]:
         return _along(_along(data, rows, 1, dtype), cols, 2, dtype)
     return _along(_along(data, cols, 2, dtype), rows, 1, dtype)
 
 
 class ResampledReader(RasterReader):
-    """Reads a raster as if it had other pixels.
+    """Reads a raster resampled to another grid.
 
-    A pixel has data where the original has some: with "average" anywhere in it, else at its centre.
+    An output pixel has data if its centre has data in the source; with "average", if any of its source pixels has.
 
     Args:
-        base: The raster.
-        grid: The wanted pixels, along the same axes.
+        base: The source raster.
+        grid: The output grid, with the same axes.
         method: "near", "bilinear" or "average".
     """
 
@@ -129,19 +130,19 @@ class ResampledReader(RasterReader):
 
     @property
     def dataset(self) -> gdal.Dataset:
-        """The original."""
+        """The source raster."""
         return self.base.dataset
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the source's file."""
         self.base.close()
 
     def cache_bytes(self, rows: int) -> int:
-        """What GDAL should keep of the original; see `RasterReader`."""
+        """The bytes of cache for the source; see `RasterReader`."""
         return self.base.cache_bytes(math.ceil(rows * self._scale[1]))
 
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
-        """(C, H, W): the values of a window, in the raster's data type, or in `out`."""
+        """Read a window: (C, H, W) in the raster's data type, or in `out`."""
         bands = len(self.info.bands)
         if out is None:
             out = np.empty((bands, window.height, window.width), self.info.dtype)
@@ -153,7 +154,7 @@ class ResampledReader(RasterReader):
         return out
 
     def shown(self, window: Window) -> Optional[np.ndarray]:
-        """(H, W) bool, true where the raster lies and its mask shows it; None = everywhere."""
+        """(H, W) bool, true inside the source where its mask is not 0; None for all pixels."""
         rows, cols = self._taps(window)
         inside = rows.inside[:, None] & cols.inside
         if inside.any():
@@ -172,7 +173,7 @@ class ResampledReader(RasterReader):
         return rows, cols
 
     def _known(self, valid: np.ndarray, rows: Taps, cols: Taps) -> np.ndarray:
-        """(C, h, w) bool from (C, H, W): which pixels have data."""
+        """(C, h, w) bool from (C, H, W): the output pixels that have data."""
         if self.method == AVERAGE:
             return _both(valid, rows, cols, np.float32) > 0
         known: np.ndarray = valid.take(rows.nearest, axis=1).take(cols.nearest, axis=2)
@@ -202,8 +203,8 @@ class ResampledReader(RasterReader):
     def _mix(
         self, data: np.ndarray, valid: Optional[np.ndarray], rows: Taps, cols: Taps, out: np.ndarray
     ) -> Optional[np.ndarray]:
-        """Write weighted means into `out`; gives what is known of it, None = all."""
-        # Sums of a few values of 16 bits keep their digits in 32.
+        """Write weighted means into `out`; returns where they are valid, None for all."""
+        # float32 is exact enough for sums of a few 16-bit values.
         dtype = np.float32 if data.dtype.itemsize <= 2 or data.dtype == np.float32 else np.float64
         known: Optional[np.ndarray] = None
         if valid is None:
@@ -216,19 +217,19 @@ class ResampledReader(RasterReader):
         if out.dtype.kind in "iu":
             np.rint(found, out=found)
         for band, value in enumerate(self.info.nodata):
-            if value is not None and not math.isnan(value):  # a mean that happens to be the nodata value is none
+            if value is not None and not math.isnan(value):  # a mean may equal the nodata value
                 found[band][found[band] == value] = beside(value, out.dtype)
         out[:] = found
         return known
 
     def _fill(self, out: np.ndarray, known: np.ndarray) -> None:
-        """Give the pixels that are not known their bands' nodata value, or 0 where the mask tells."""
+        """Set invalid pixels to the band's nodata value, or to 0 if it has none and the mask marks them."""
         for band, value in enumerate(self.info.nodata):
             out[band][~known[band]] = 0 if value is None else value
 
 
 def _window_of(rows: Taps, cols: Taps) -> Window:
-    """The pixels of the original that taps need."""
+    """The window of source pixels that taps need."""
     row, col = int(min(rows.pixels.min(), rows.nearest.min())), int(min(cols.pixels.min(), cols.nearest.min()))
     end_row = int(max(rows.pixels.max(), rows.nearest.max())) + 1
     end_col = int(max(cols.pixels.max(), cols.nearest.max())) + 1

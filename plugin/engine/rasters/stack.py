@@ -1,4 +1,4 @@
-"""The bands of several rasters on one grid, read as if they were one raster."""
+"""The bands of several rasters on one grid, read as one raster."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .raster_io import AS_MEASURED, RasterInfo, RasterReader, Scale
 
 
 class StackReader(RasterReader):
-    """Reads windows of bands that come from several rasters.
+    """Reads windows of bands from several rasters.
 
-    Nodata is each band's own. Where a raster without nodata values has no data, the stack has none: its mask is what
-    all rasters' masks show.
+    Each band keeps its own nodata value. Where a raster without nodata values is masked, the whole stack is: its mask
+    is the intersection of all masks.
 
     Args:
-        base: The raster on whose grid the stack is.
-        parts: Readers on that grid; the stack has the bands of the first, then those of the second …
-        name: What the stack is called for people.
-        numbers: The numbers of its bands for people.
-        band_names: Their names.
+        base: The raster that defines the grid.
+        parts: Readers on that grid; the bands of the first come first.
+        name: The name of the stack in messages.
+        numbers: The band numbers shown to the user.
+        band_names: The names of the bands.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class StackReader(RasterReader):
 
     @property
     def dataset(self) -> gdal.Dataset:
-        """The raster on whose grid the stack is."""
+        """The raster that defines the grid."""
         return self.base.dataset
 
     def close(self) -> None:
-        """Let all files go."""
+        """Close all files."""
         for reader in (self.base, *self.parts):
             reader.close()
 
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
-        """(C, H, W): the values of a window, in the data type that holds those of all bands."""
+        """Read a window: (C, H, W) in a data type that can hold the values of all bands."""
         if out is None:
             out = np.empty((len(self.info.bands), window.height, window.width), self.info.dtype)
         begin = 0
@@ -70,7 +70,7 @@ class StackReader(RasterReader):
         return out
 
     def shown(self, window: Window) -> Optional[np.ndarray]:
-        """(H, W) bool, true where the masks of all rasters show it; None = everywhere."""
+        """(H, W) bool, true where the masks of all rasters are not 0; None for all pixels."""
         found: Optional[np.ndarray] = None
         for reader in self._masks:
             shown = reader.shown(window)
@@ -79,7 +79,7 @@ class StackReader(RasterReader):
         return found
 
     def cache_bytes(self, rows: int) -> int:
-        """What GDAL should keep of all rasters; see `RasterReader`."""
+        """The bytes of cache for all rasters; see `RasterReader`."""
         return sum(part.cache_bytes(rows) for part in self.parts)
 
 
@@ -90,7 +90,7 @@ def _joined_scales(parts: list[RasterReader]) -> tuple[Scale, ...]:
 
 
 def stack_names(rasters: list[RasterInfo]) -> list[str]:
-    """Distinct names for the bands of several rasters: with the file's name where two would be alike or say nothing."""
+    """Distinct band names for several rasters; the file name is added to names that are ambiguous or generic."""
     plain = [name for info in rasters for name in info.band_names]
     names: list[str] = []
     for info in rasters:

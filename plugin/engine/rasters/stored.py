@@ -1,4 +1,4 @@
-"""A raster as it is stored, however its pixels lie."""
+"""How a raster is stored: its grid, mask, data types and blocks."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ from .raster_io import RasterInfo, describe, grid_from, is_signed_byte, mask_nam
 
 @dataclass(frozen=True)
 class Stored:
-    """What is to be known of a raster to show it on another grid.
+    """What is needed to show a raster on another grid.
 
-    `info` tells of the wanted bands. Its grid is the raster's own, or the north-up grid around the raster where it is
-    not upright.
+    `info` describes the requested bands. Its grid is the raster's own, or the north-up grid around a rotated one.
     """
 
     source: str
     info: RasterInfo
     upright: bool
     by_points: bool  # placed by ground control points
-    mask: str  # as `raster_io.mask_name` has it
-    categorical: bool  # numbers without order, as those of a colour table
-    signed: bool  # signed bytes of GDAL before 3.7
-    whole: bool  # the wanted bands are all there is
+    mask: str  # see `raster_io.mask_name`
+    categorical: bool  # class values, such as the indices of a colour table
+    signed: bool  # signed bytes as stored by GDAL before 3.7
+    whole: bool  # the requested bands are all bands
     types: tuple[str, ...]  # GDAL's name of each band's data type
     block: tuple[int, int]  # (width, height)
 
     def same_grid(self, grid: Grid) -> bool:
-        """Whether the raster's pixels are those of a grid."""
+        """Return whether the raster has exactly the pixels of a grid."""
         return grid.window == self.info.grid.window and self.shift_on(grid) == (0, 0)
 
     def shift_on(self, grid: Grid, slack: float = 10 * TOLERANCE) -> Optional[tuple[int, int]]:
-        """The column and row of a grid on which the raster's first pixel falls; None where its pixels do not fit.
+        """The column and row of a grid that the raster's first pixel falls on; None if the pixels do not match.
 
         Args:
-            slack: How much of a pixel they may be off.
+                slack: The tolerance in pixels.
         """
         own = self.info.grid
         if not self.upright or not same_step(own.step_x, grid.step_x, own.width):
@@ -56,18 +55,18 @@ class Stored:
 
 
 def same_step(one: float, other: float, pixels: int) -> bool:
-    """Whether two pixel sizes lead to the same place, to a tenth of a pixel, after so many pixels."""
+    """Return whether two pixel sizes differ by less than a tenth of a pixel over `pixels` pixels."""
     return abs(one / other - 1) * pixels < 0.1
 
 
 def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str = "") -> Stored:
-    """Open a raster and tell how it is stored.
+    """Open a raster and describe how it is stored.
 
     Args:
         source: A path, or the text of a virtual raster.
-        bands: The wanted ones, from 1; empty = all but alpha.
-        name: What the raster is called for people; empty = the path.
-        crs: The CRS that it has for people; empty = its own.
+            bands: The requested bands, from 1; empty for all but an alpha band.
+            name: The name of the raster in messages; empty for the path.
+            crs: The CRS that overrides the raster's own; empty for none.
 
     Raises:
         InputError: As `open_any_raster` and `describe`.
@@ -98,10 +97,10 @@ def open_stored(stored: Stored) -> gdal.Dataset:
 
 
 def plain_text(stored: Stored) -> str:
-    """The wanted bands and a mask that GDAL knows as such, but no alpha band, which GDAL does not always take for one.
+    """The VRT text of the requested bands and a mask made of an alpha band, which GDAL does not always use as one.
 
     Raises:
-        InputError: The bands are signed bytes as GDAL before 3.7 had them; virtual rasters would forget the signs.
+        InputError: The bands are signed bytes as stored by GDAL before 3.7, whose sign virtual rasters lose.
     """
     if stored.signed:
         raise InputError(
@@ -114,7 +113,7 @@ def plain_text(stored: Stored) -> str:
 
 
 def mask_text(stored: Stored, place: int) -> str:
-    """A raster of one band: 0 where another raster's wanted band at `place` has no data."""
+    """The VRT text of a mask: one band that is 0 where the requested band at `place` has no data."""
     band = stored.mask if stored.mask.isdigit() else f"mask,{stored.info.bands[place]}"
     return _translated(stored, ["-b", band, "-mask", "none", "-a_nodata", "none", "-colorinterp", "undefined"])
 
@@ -124,21 +123,21 @@ def _translated(stored: Stored, options: list[str]) -> str:
 
 
 def _north_up_grid(dataset: gdal.Dataset, name: str) -> Grid:
-    """The north-up grid around a raster whose pixels are rotated or placed by ground control points."""
+    """The north-up grid around a raster that is rotated or placed by ground control points."""
     transform = dataset.GetGeoTransform(can_return_null=True)
     if transform is None:
         try:
             placed = gdal.AutoCreateWarpedVRT(dataset)
         except RuntimeError as error:
             raise InputError(
-                f"The {dataset.GetGCPCount()} ground control points of {name} do not place it ({error}).",
+                f"The {dataset.GetGCPCount()} ground control points of {name} cannot georeference it ({error}).",
                 "Warp it to a north-up raster first.",
             ) from error
         return grid_from(placed.GetGeoTransform(), placed.RasterXSize, placed.RasterYSize)
     width, height = dataset.RasterXSize, dataset.RasterYSize
     corners = [gdal.ApplyGeoTransform(transform, col, row) for col in (0, width) for row in (0, height)]
     along_row, along_col = math.hypot(transform[1], transform[4]), math.hypot(transform[2], transform[5])
-    turned = abs(transform[4]) > abs(transform[1])  # by more than 45 degrees: rows run rather along y
+    turned = abs(transform[4]) > abs(transform[1])  # by more than 45 degrees, so rows are closer to the y axis
     step_x, step_y = (along_col, along_row) if turned else (along_row, along_col)
     left, right = min(x for x, _ in corners), max(x for x, _ in corners)
     bottom, top = min(y for _, y in corners), max(y for _, y in corners)

@@ -1,7 +1,6 @@
-"""Virtual rasters: a raster on another grid or in another CRS, as text that GDAL opens like a path.
+"""Virtual rasters: a raster on another grid or in another CRS, as VRT text that GDAL opens like a path.
 
-Nothing is written anywhere; every pixel is computed when it is read, and always from the raster's own pixels, never
-from its overviews.
+No file is written. Pixels are computed when they are read, always from the full resolution and never from overviews.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from .resampled import AVERAGE, BILINEAR, NEAREST
 from .stored import Stored, mask_text, open_stored, plain_text
 from .virtual_mosaic import Piece, mosaic
 
-# Places found by interpolation may be off by this share of a pixel where the CRS changes.
+# Tolerance of GDAL's approximate coordinate transformation, in pixels.
 PLACE_ERROR = 0.02
-# Pixels that cover this many times the ground of the raster's own are averages of those.
+# Pixels larger than the source's by more than this factor are averaged.
 COARSER = 1.01
-# (width, height) in which GDAL warps.
+# (width, height) of the blocks that GDAL warps.
 WARP_BLOCK = (512, 128)
-# A wider data type, and a value in it that no pixel can have: where there is no nodata value, this is one.
+# For bands without nodata value: a wider data type, and a nodata value that no source pixel can have.
 ROOM = {"uint8": ("int16", -1.0), "uint16": ("int32", -1.0), "int16": ("int32", -(2.0**31))}
 
 
 @dataclass(frozen=True)
 class View:
-    """A raster on some grid: what to open for its pixels, which bands, and its mask where that lies apart."""
+    """A raster on a given grid: the source to open, its bands, and a separate mask, if any."""
 
     source: str
     bands: tuple[int, ...]
@@ -44,13 +43,12 @@ class View:
 
 
 def on_grid(stored: Stored, grid: Grid, crs: str, resampling: str) -> View:
-    """A raster on a grid in a CRS; itself where its pixels are those of the grid.
+    """Return a raster on a grid in a CRS; unchanged if it already has the pixels of the grid.
 
-    Where the raster has no data for a pixel, the view has nodata or its mask says so. Only where pixels do not fit
-    is anything resampled.
+    Pixels without data are nodata or masked. Resampling is used only if the pixels do not match.
 
     Raises:
-        InputError: The raster cannot be brought into the CRS.
+        InputError: The raster cannot be transformed to the CRS.
     """
     if same_crs(stored.info.crs, crs):
         if stored.same_grid(grid):
@@ -65,18 +63,21 @@ def on_grid(stored: Stored, grid: Grid, crs: str, resampling: str) -> View:
     if not stored.mask and (covered or not lacking):
         return View(source, _count(stored))
     place = lacking[0] if lacking else 0
-    # Interpolated, a mask would reach out by half a pixel.
+    # Interpolation would extend a mask by half a pixel.
     shown = NEAREST if resampling == BILINEAR else resampling
     mask = _warp(mask_text(stored, place), stored, grid, crs, shown, np.dtype(np.uint8), (None,))
     return View(source, _count(stored), mask)
 
 
 def piece_on_grid(stored: Stored, window: Window, grid: Grid, crs: str, resampling: str) -> Piece:
-    """A part of a mosaic from a raster that does not fit the mosaic's grid: each of its bands gets a nodata value.
+    """Warp a part of a mosaic from a raster that does not match its grid; every band gets a nodata value.
 
     Args:
-        window: The part of the mosaic's grid that the raster is warped to.
+        stored: The raster.
+        window: The part of the mosaic's grid to warp to.
         grid: The mosaic's grid.
+        crs: The mosaic's CRS, as WKT.
+        resampling: "near", "bilinear" or "average".
     """
     dtype, nodata = stored.info.dtype, own_nodata(stored)
     if None in nodata:
@@ -89,13 +90,15 @@ def piece_on_grid(stored: Stored, window: Window, grid: Grid, crs: str, resampli
 
 
 def best_resampling(stored: Stored, native: Grid, grid: Grid) -> str:
-    """How values are to be found on another grid.
+    """Choose the resampling method for another grid.
 
-    Class numbers keep their values; where pixels become coarser, each is the average of what it covers, and else
-    values are interpolated between the nearest four.
+    Class values use the nearest neighbour. Measurements are averaged if pixels become larger, else interpolated
+    bilinearly.
 
     Args:
-        native: The raster's grid in the CRS of the other.
+        stored: The raster.
+        native: The raster's grid in the CRS of `grid`.
+        grid: The target grid.
     """
     if stored.categorical:
         return NEAREST
@@ -105,10 +108,10 @@ def best_resampling(stored: Stored, native: Grid, grid: Grid) -> str:
 
 
 def grid_in(stored: Stored, crs: str) -> Grid:
-    """The grid around a raster in a CRS, with pixels of about the raster's own size there.
+    """The grid around a raster in another CRS, with about the same pixel size.
 
     Raises:
-        InputError: The raster cannot be brought into the CRS.
+            InputError: The raster cannot be transformed to the CRS.
     """
     if same_crs(stored.info.crs, crs):
         return stored.info.grid
@@ -121,7 +124,7 @@ def grid_in(stored: Stored, crs: str) -> Grid:
 
 
 def own_nodata(stored: Stored) -> tuple[Optional[float], ...]:
-    """The nodata value of each band as far as its pixels can have it; NaN where a band of floats has none."""
+    """The nodata value of each band if its data type can hold it; NaN for float bands without one."""
     dtype = stored.info.dtype
     default = math.nan if dtype.kind == "f" else None
     return tuple(value if value is not None and can_hold(dtype, value) else default for value in stored.info.nodata)
@@ -151,7 +154,7 @@ def _warp(
     dtype: np.dtype[Any],
     nodata: Sequence[Optional[float]],
 ) -> str:
-    """The text of a warped raster whose bands have the data type and the nodata values that are given."""
+    """The VRT text of a warped raster with the given data type and nodata values."""
     left, bottom, right, top = grid.bounds
     known = [value for value in nodata if value is not None]
     options: dict[str, Any] = {}
@@ -160,7 +163,7 @@ def _warp(
     elif len(known) == len(nodata):
         options["dstNodata"] = " ".join(map(repr, known))
         own = own_nodata(stored)
-        # With a nodata value of its own GDAL would not look at the mask.
+        # GDAL ignores the mask if srcNodata is set.
         if None not in own and not stored.mask:
             options["srcNodata"] = " ".join(map(repr, own))
     try:
@@ -179,16 +182,16 @@ def _warp(
 
 
 def _warp_options(resampling: str, nodata: Sequence[Optional[float]]) -> list[str]:
-    options = ["UNIFIED_SRC_NODATA=NO"]  # each band has missing values of its own
-    if resampling == BILINEAR:  # else GDAL guesses another scale for each block it warps
+    options = ["UNIFIED_SRC_NODATA=NO"]  # treat the nodata values of each band separately
+    if resampling == BILINEAR:  # else GDAL estimates the scale anew for each block
         options += ["XSCALE=1", "YSCALE=1"]
-    if None in nodata:  # by default GDAL begins with a band's nodata value, and since 3.12 insists on one
+    if None in nodata:  # the default is a band's nodata value, which GDAL 3.12 requires
         options.append("INIT_DEST=" + ",".join(repr(0 if value is None else value) for value in nodata))
     return options
 
 
 def _finished(text: str, grid: Grid, nodata: Sequence[Optional[float]], names: Sequence[str]) -> str:
-    """The text with the exact grid, which may run south-up, and with what GDAL's warp forgets about bands."""
+    """Set the exact grid, which may be south-up, and the band properties that GDAL's warp drops."""
     root = parse_xml(text.encode())
     for tag, numbers in (
         ("GeoTransform", grid.geotransform(grid.window)),
@@ -210,6 +213,6 @@ def _finished(text: str, grid: Grid, nodata: Sequence[Optional[float]], names: S
 
 def _no_way(stored: Stored, crs: str, error: RuntimeError) -> InputError:
     return InputError(
-        f"{stored.info.path} cannot be brought from {crs_text(stored.info.crs)} into {crs_text(crs)} ({error}).",
+        f"{stored.info.path} cannot be reprojected from {crs_text(stored.info.crs)} to {crs_text(crs)} ({error}).",
         "Check its CRS, or reproject it first.",
     )

@@ -1,4 +1,4 @@
-"""Several rasters as one, as text that GDAL opens like a path."""
+"""Mosaics of several rasters, as VRT text that GDAL opens like a path."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .stored import Stored, plain_text
 
 @dataclass(frozen=True)
 class Piece:
-    """A raster that lies on the pixels of a mosaic."""
+    """A raster aligned with the pixels of a mosaic."""
 
     source: str
-    window: Window  # of the mosaic, which it may reach out of
+    window: Window  # in the mosaic's grid; may extend beyond it
     bands: tuple[int, ...]
     dtype: np.dtype[Any]
     types: tuple[str, ...]  # GDAL's name of each band's data type
@@ -31,7 +31,7 @@ class Piece:
 
     @classmethod
     def of(cls, stored: Stored, shift: tuple[int, int]) -> Piece:
-        """The piece that a raster makes whose first pixel falls on the column and row `shift`."""
+        """Make a piece of a raster whose first pixel falls on the column and row `shift`."""
         info = stored.info
         window = Window(*shift, info.grid.width, info.grid.height)
         source = plain_text(stored)
@@ -40,13 +40,16 @@ class Piece:
 
 
 def mosaic(pieces: Sequence[Piece], grid: Grid, crs: str, like: RasterInfo) -> str:
-    """The text of a raster made of pieces, the later one on top wherever it has data.
+    """The VRT text of a mosaic; where pieces overlap, the last one with data is on top.
 
-    A band's nodata value is the first that a piece has for it, NaN for floats without one. Where a band has none, a
-    mask tells what no piece covers.
+    A band's nodata value is that of the first piece that has one, or NaN for floats. Bands without one get a mask of
+    the pixels that are covered.
 
     Args:
-        like: Has the names of the bands, and the data type.
+        pieces: The rasters, in drawing order.
+        grid: The mosaic's grid.
+        crs: The mosaic's CRS, as WKT.
+        like: Gives the band names and the data type.
     """
     root = Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     reference = spatial_reference(crs)
@@ -72,7 +75,7 @@ def mosaic(pieces: Sequence[Piece], grid: Grid, crs: str, like: RasterInfo) -> s
 
 
 def covers(grid: Grid, pieces: Sequence[Piece]) -> bool:
-    """Whether the pieces leave no pixel of the grid free."""
+    """Return whether the pieces cover every pixel of the grid."""
     inside = [piece.window.intersection(grid.window) for piece in pieces]
     cols = np.unique([0, grid.width, *(edge for part in inside for edge in (part.col_off, part.col_end))])
     rows = np.unique([0, grid.height, *(edge for part in inside for edge in (part.row_off, part.row_end))])
@@ -111,7 +114,7 @@ def _add_source(band: Element, kind: str, piece: Piece, place: int, prefix: str 
     SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.source
     SubElement(source, "SourceBand").text = f"{prefix}{piece.bands[place]}"
     width, height = str(piece.window.width), str(piece.window.height)
-    # With these GDAL opens a piece only when it is read, and closes it when too many are open.
+    # With these GDAL opens a piece only when it is read, and closes it when too many files are open.
     SubElement(
         source, "SourceProperties", RasterXSize=width, RasterYSize=height, DataType=piece.types[place],
         BlockXSize=str(piece.block[0]), BlockYSize=str(piece.block[1]),

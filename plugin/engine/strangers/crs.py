@@ -1,4 +1,4 @@
-"""A CRS in the words of a stranger."""
+"""Checks of a CRS from an untrusted file."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 from typing import Any, Optional
 
 LONGEST = 100_000  # letters
-# Anything else (a file, an address) GDAL would fetch.
+# GDAL would take any other text for a file or an address and read it.
 WKT = re.compile(r"\s*[A-Z]+(_[A-Z]+)?\s*[\[(]")
-# Grids, models and definitions that PROJ would open by their path.
+# Grids, models and definitions that PROJ would read from a path.
 FILES = re.compile(
     r'(?:grids|file|model|init)(?:=|"[\s,]*")([^"\s\])]*)|PARAMETERFILE[\[(]"[^"]*"[\s,]*"([^"]*)"', re.IGNORECASE
 )
 
 
 def fault_of_crs(text: Any) -> Optional[str]:
-    """Why a CRS may not be used, in words; None where it may, or there is none."""
+    """Describe why a CRS must not be used; None if it may be used or is absent."""
     if not isinstance(text, str):
         return "it is no text"
     if not text:

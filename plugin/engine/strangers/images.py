@@ -1,8 +1,8 @@
-"""Images of strangers: opened by drivers that read no other file, and refused from their header if they are too large.
+"""Untrusted images: opened by drivers that read no other file, and refused by their header if too large.
 
-GDAL looks beside an image for what belongs to it, and opens overviews and masks there with whatever driver fits (a
-virtual raster, say, that names any file). So it is told what lies there: files that say where an image lies, if they
-are harmless, and nothing else.
+GDAL looks for files beside an image, and opens overviews and masks there with any driver that fits, such as a virtual
+raster that names any file. So GDAL is given a list of these files: georeference files, if they are harmless, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .texts import LARGEST_XML, parse_xml
 
 gdal.UseExceptions()
 
-# Drivers that read nothing but the file they are given; a VRT, say, could name any other.
+# Drivers that read only the file that they are given; a VRT, for example, can name any other.
 DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
-# The formats that a chip dataset has, and the endings of their world files.
+# The formats of a chip dataset, and the suffixes of their world files.
 KEPT = {"GTiff": ".tfw", "PNG": ".pgw", "JPEG": ".jgw"}
 ENDINGS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".mrf")
 WORLD_FILES = (*KEPT.values(), ".wld")
-LARGEST_SIDE = 16384  # pixels; larger images are rasters to cut chips from
+LARGEST_SIDE = 16384  # pixels; larger images are not chips
 LARGEST_PIXELS, LARGEST_BYTES = 2**27, 2**28  # of an image in memory
-LARGEST_BLOCK = 2**26  # bytes in which a small chip may be stored
+LARGEST_BLOCK = 2**26  # bytes, for a chip smaller than a block
 STRICT_JPEG = "GDAL_ERROR_ON_LIBJPEG_WARNING"
-HARMLESS = "extraneous bytes before marker"  # some cameras write them; every pixel is there
+HARMLESS = "extraneous bytes before marker"  # some cameras write them; no pixel is lost
 
-# What MRF files may hold; all else (a cached source, a server) leads elsewhere. GDAL takes names in any case, and
-# attributes for elements.
+# The elements of MRF files that are allowed; all others (cached source, server) lead elsewhere. GDAL ignores case, and
+# treats attributes like elements.
 MRF_WORDS = frozenset((
     "mrf_meta", "raster", "size", "x", "y", "z", "c", "l", "pagesize", "compression", "datatype", "datavalues",
     "nodata", "min", "max", "quality", "photometric", "orientation", "options", "rsets", "model", "scale", "geotags",
@@ -46,27 +46,27 @@ MRF_DATA = (".idx", ".ppg", ".pjg", ".pjp", ".til", ".pzp", ".pzz", ".ptf", ".lr
 
 
 class Unreadable(InputError):
-    """A file is missing or damaged; others of its folder may be fine."""
+    """Raised if a file is missing or damaged; other files of the folder may be fine."""
 
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[None]:
-    """GDAL's errors while it reads a file become `Unreadable`."""
+    """Convert GDAL's errors while it reads a file to `Unreadable`."""
     try:
         yield
     except (RuntimeError, OSError) as error:
-        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
+        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is intact.") from error
 
 
 def open_image(path: Path) -> gdal.Dataset:
-    """Open an image, to which belongs what says where it lies.
+    """Open an image together with its georeference files.
 
     Args:
-        path: Of a file that `inside` has found.
+            path: A path returned by `inside`.
 
     Raises:
-        Unreadable: It is missing, damaged or of another kind.
-        InputError: It stands for a file elsewhere, or is very large.
+            Unreadable: The file is missing, damaged or in another format.
+            InputError: The file refers to another one, or is very large.
     """
     with readable(path):
         if path.suffix.lower() == ".mrf":
@@ -78,7 +78,7 @@ def open_image(path: Path) -> gdal.Dataset:
         size = width * height * pixel_bytes(image)
     if max(width, height) > LARGEST_SIDE or width * height > LARGEST_PIXELS or size > LARGEST_BYTES:
         raise InputError(
-            f"The image {path} has {width} × {height} pixels ({readable_size(size)}), which is no chip.",
+            f"The image {path} has {width} × {height} pixels ({readable_size(size)}), too many for a chip.",
             "Cut chips from it with “Export training chips”.",
         )
     _check_blocks(image, path, LARGEST_BYTES)
@@ -86,10 +86,10 @@ def open_image(path: Path) -> gdal.Dataset:
 
 
 def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """(B, H, W): all bands of a chip of a dataset, as stored; where it lies does not matter.
+    """Read all bands of a dataset's chip as stored: (B, H, W); its georeference is ignored.
 
     Raises:
-        InputError: The file is missing, damaged, or of another shape.
+            InputError: The file is missing, damaged, or has another shape.
     """
     try:
         image = _open(path, tuple(KEPT), [])
@@ -97,7 +97,7 @@ def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         if found != shape:
             raise InputError(
                 f"The chip {path} has {found[0]} bands of {found[2]} × {found[1]} pixels, "
-                f"and its dataset says {shape[0]} of {shape[2]} × {shape[1]}.",
+                f"but its dataset says {shape[0]} of {shape[2]} × {shape[1]}.",
                 "Export the chips again.",
             )
         _check_blocks(image, path, max(LARGEST_BLOCK, 4 * found[1] * found[2] * pixel_bytes(image)))
@@ -109,7 +109,7 @@ def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _open(path: Path, drivers: Sequence[str], siblings: Sequence[str]) -> gdal.Dataset:
     check_plain(path)
-    for ending in SIDECARS:  # which GDAL may open although they are not among the siblings
+    for ending in SIDECARS:  # GDAL may open these even if they are not siblings
         if Path(f"{path}{ending}").is_symlink():
             raise OSError(f"{path.name}{ending} is a link")
     image = gdal.OpenEx(
@@ -122,26 +122,26 @@ def _open(path: Path, drivers: Sequence[str], siblings: Sequence[str]) -> gdal.D
 
 
 def pixel_bytes(image: gdal.Dataset) -> int:
-    """What a pixel takes in memory, all bands together."""
+    """The bytes of a pixel in memory, over all bands."""
     return image.RasterCount * max(1, gdal.GetDataTypeSize(image.GetRasterBand(1).DataType) // 8)
 
 
 def _check_blocks(image: gdal.Dataset, path: Path, most: int) -> None:
-    """GDAL unpacks a whole block for any pixel in it."""
+    """Refuse large blocks, since GDAL decodes a whole block for any pixel in it."""
     width, height = image.GetRasterBand(1).GetBlockSize()
     size = width * height * pixel_bytes(image)
     if size > most:
         raise InputError(
             f"The image {path} is stored in blocks of {width} × {height} pixels ({readable_size(size)} each).",
-            "Save it in smaller ones.",
+            "Save it with smaller blocks.",
         )
 
 
 def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
-    """(C, H, W): the pixels of an open image; without `bands`, of all.
+    """Read the given bands of an open image, or all: (C, H, W).
 
     Raises:
-        Unreadable: It is damaged.
+            Unreadable: The image is damaged.
     """
     numbers = list(bands) or None
     with readable(image.GetDescription()):
@@ -157,7 +157,7 @@ def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
 
 @contextmanager
 def _no_half_jpegs() -> Iterator[None]:
-    """What libjpeg complains of is an error, else the rest of a broken image would be grey; in this thread only."""
+    """Treat libjpeg's warnings as errors, in this thread only; else missing parts of a damaged image would be grey."""
     if not hasattr(gdal, "SetThreadLocalConfigOption"):  # GDAL before 3.4
         yield
         return
@@ -170,7 +170,7 @@ def _no_half_jpegs() -> Iterator[None]:
 
 
 def beside(path: Path) -> list[Path]:
-    """The files that may say where an image lies, as far as they are there and no links."""
+    """The existing georeference files of an image that are not links."""
     endings = (*WORLD_FILES, f"{path.suffix}w") if path.suffix else WORLD_FILES
     worlds = [path.with_suffix(found) for ending in endings for found in (ending, ending.upper())]
     return [found for found in (*dict.fromkeys(worlds), Path(f"{path}.aux.xml")) if is_plain(found)]
@@ -184,39 +184,39 @@ def _sidecars(path: Path) -> list[str]:
 
 
 def _check_auxiliary(path: Path) -> None:
-    """GDAL's auxiliary file may name overviews, masks and definitions of CRSs elsewhere.
+    """Check GDAL's auxiliary file, which may refer to overviews, masks and CRS definitions elsewhere.
 
     Raises:
-        InputError: It does, or cannot be read.
+            InputError: It refers to other files, or cannot be read.
     """
     try:
         root = parse_xml(read_bytes(path, LARGEST_XML))
     except (OSError, ValueError) as error:
-        raise Unreadable(f"The file {path} cannot be read ({error}).", "Check that it is whole.") from error
+        raise Unreadable(f"The file {path} cannot be read ({error}).", "Check that it is intact.") from error
     for element in root.iter():
         fault = fault_of_crs((element.text or "").strip()) if element.tag.lower() == "srs" else None
         names = {str(value).lower() for value in element.attrib.values()}
         if fault is not None or names & {"overview_file", "overviews", "subdatasets"}:
-            raise InputError(f"The file {path} names other files.", "Remove it, or what it names.")
+            raise InputError(f"The file {path} refers to other files.", "Remove it, or these references.")
 
 
 def _check_mrf(path: Path) -> None:
-    """An MRF file names its data, which may lie anywhere.
+    """Check an MRF file, whose data may be in another file.
 
     Raises:
-        InputError: It leads elsewhere.
-        Unreadable: It is damaged.
+            InputError: It refers to another file.
+            Unreadable: It is damaged.
     """
     try:
         root = parse_xml(read_bytes(path, LARGEST_XML))
     except ValueError as error:
-        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is whole.") from error
+        raise Unreadable(f"The image {path} cannot be read ({error}).", "Check that the file is intact.") from error
     named = [path.with_suffix(ending).name for ending in MRF_DATA]
     for element in root.iter():
         held = {element.tag: element.text, **element.attrib}
         for word, text in ((word.lower(), (text or "").strip()) for word, text in held.items()):
             if word not in MRF_WORDS or (word == "projection" and fault_of_crs(text) and text != "LOCAL_CS"):
-                raise InputError(f"{path} stands for an image elsewhere.", "Convert it to GeoTIFF with GDAL first.")
+                raise InputError(f"{path} refers to an image elsewhere.", "Convert it to GeoTIFF with GDAL first.")
             if word in ("datafile", "indexfile") and text:
                 named.append(text)
     for name in named:

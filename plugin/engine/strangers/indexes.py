@@ -1,8 +1,8 @@
-"""Indexes of strangers: GeoPackages, which are SQLite databases and may hold programs.
+"""Untrusted chip indexes: GeoPackages, which are SQLite databases and may contain code.
 
-A view, a trigger, a virtual table, a computed column or a constraint runs when a row is read or written, with all
-functions that GDAL adds (some read files and addresses). What lies beside a database may name files elsewhere. So the
-schema is looked through before GDAL opens it, and the pages are checked, since broken ones can lead round in a circle.
+Views, triggers, virtual tables, computed columns and constraints are evaluated when a row is read or written, with all
+functions that GDAL adds (some read files and addresses). Files beside a database may refer to others. So the schema is
+checked before GDAL opens the file, and so are the pages, since damaged ones can contain cycles.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .paths import check_plain, is_plain
 LAYER = "chips"
 MOST_ENTRIES, LONGEST_ENTRY = 2000, 200_000  # of the schema, in letters
 QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/""", re.DOTALL)
-# Words of the triggers by which GDAL keeps the spatial index and the number of rows.
+# Tokens of the triggers with which GDAL updates the spatial index and the feature count.
 TRIGGER_WORDS = frozenset((
     "create", "trigger", "after", "insert", "update", "delete", "of", "on", "when", "old", "new", "not", "null",
     "isnull", "notnull", "and", "or", "is", "begin", "end", "replace", "into", "values", "set", "from", "where", "id",
@@ -33,16 +33,16 @@ TRIGGER_WORDS = frozenset((
     "gpkg_ogr_contents", "feature_count", "table_name", "lower", "1", "chips", "geom", "fid", "rtree_chips_geom",
 ))  # fmt: skip
 TRIGGER_TARGETS = ("rtree_chips_geom", "gpkg_ogr_contents")
-# Nothing here ever writes to these.
+# Tables that are never written here.
 UNTOUCHED = ("gpkg_tile_matrix", "gpkg_tile_matrix_set", "gpkg_metadata", "gpkg_metadata_reference")
-# Ends a journal that names another one, which SQLite would read and remove.
+# Marks a journal that names another one, which SQLite would read and delete.
 SUPER_JOURNAL = bytes((0xD9, 0xD5, 0x05, 0xF9, 0x20, 0xA1, 0x63, 0xD7))
 WHOLE_TYPES = (ogr.OFTInteger, ogr.OFTInteger64)
 
 
 @contextmanager
 def index_errors(path: Path) -> Iterator[None]:
-    """What goes wrong with an index becomes an error in words."""
+    """Convert errors of an index to `InputError`."""
     try:
         yield
     except (RuntimeError, AttributeError, OSError, sqlite3.Error, UnicodeError) as error:
@@ -50,10 +50,10 @@ def index_errors(path: Path) -> Iterator[None]:
 
 
 def open_index(path: Path, update: bool = False) -> gdal.Dataset:
-    """Open an index, if nothing in it can run and its pages are sound.
+    """Open an index after checking that it contains no code and no damaged pages.
 
     Raises:
-        RuntimeError, OSError, sqlite3.Error: It is none, or cannot be trusted; see `index_errors`.
+            RuntimeError, OSError, sqlite3.Error: It is missing, damaged or unsafe; see `index_errors`.
     """
     check_plain(path)
     for ending in JOURNALS:
@@ -69,10 +69,10 @@ def open_index(path: Path, update: bool = False) -> gdal.Dataset:
 
 
 def check_fields(layer: ogr.Layer, kinds: Mapping[str, int]) -> set[str]:
-    """The names of a layer's fields, those of `kinds` being of that type as far as they are there.
+    """The field names of a layer; those in `kinds` must have the given types if they exist.
 
     Raises:
-        RuntimeError: A field is of another type.
+            RuntimeError: A field has another type.
     """
     definition = layer.GetLayerDefn()
     fields = [definition.GetFieldDefn(place) for place in range(definition.GetFieldCount())]
@@ -88,18 +88,18 @@ def _check_journal(path: Path) -> None:
     if not os.path.lexists(path):
         return
     if not is_plain(path):
-        raise RuntimeError(f"{path.name} is no plain file")
+        raise RuntimeError(f"{path.name} is not a regular file")
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - len(SUPER_JOURNAL)))
         if file.read() == SUPER_JOURNAL:
-            raise RuntimeError(f"{path.name} names another file")
+            raise RuntimeError(f"{path.name} refers to another file")
 
 
 def _fault(path: Path, update: bool) -> Optional[str]:
-    """Why an index cannot be trusted, in words."""
+    """Describe why an index is unsafe; None if it is not."""
     wal = Path(f"{path}-wal")
-    # What nobody writes is read as it stands, also where nothing may be written beside it.
+    # Without updates it is read as immutable, which works in read-only folders too.
     mode = "rw" if update else "ro" if wal.exists() else "ro&immutable=1"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as database:
         database.execute("PRAGMA trusted_schema = OFF")
@@ -109,7 +109,7 @@ def _fault(path: Path, update: bool) -> Optional[str]:
             return "its schema is very long"
         for kind, name, table, sql in entries:
             if not _is_harmless(kind, name.lower(), table.lower(), sql.lower()):
-                return f"the {kind} {name} in it could run something"
+                return f"the {kind} {name} in it could run code"
         if any(kind == "table" and name == "gpkg_spatial_ref_sys" for kind, name, _, _ in entries):
             for (text,) in database.execute("SELECT definition FROM gpkg_spatial_ref_sys LIMIT 1000"):
                 fault = None if text == "undefined" else fault_of_crs(text)
@@ -120,7 +120,7 @@ def _fault(path: Path, update: bool) -> Optional[str]:
 
 
 def _is_harmless(kind: str, name: str, table: str, sql: str) -> bool:
-    """Whether an entry of a schema, all in lower case, only keeps values."""
+    """Return whether a schema entry, in lower case, only stores values."""
     if len(sql) > LONGEST_ENTRY:
         return False
     if not sql:
@@ -146,7 +146,7 @@ def _is_harmless(kind: str, name: str, table: str, sql: str) -> bool:
 
 
 def rows_of(layer: Any, names: list[str]) -> list[list[Any]]:
-    """The values of some fields of every row."""
+    """The values of some fields, for every row."""
     definition = layer.GetLayerDefn()
     held = {definition.GetFieldDefn(place).GetName() for place in range(definition.GetFieldCount())}
     missing = [name for name in names if name not in held]

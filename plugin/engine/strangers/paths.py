@@ -1,4 +1,4 @@
-"""What lies inside a stranger's folder, and is a plain file there."""
+"""Plain files inside an untrusted folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from typing import BinaryIO
 from ..errors import InputError
 from ..files import is_same, lies_in, readable_size
 
-# An absolute path, a drive or an address, a step up, a character that ends a name.
+# An absolute path, a drive or address, a parent folder, a null character.
 STRAY = re.compile(r"^/|^[A-Za-z][A-Za-z0-9+._-]*:|(^|/)\.\.(/|$)|\0", re.MULTILINE)
 
 
 def inside(folder: Path, name: str, named_in: Path) -> Path:
-    """The file inside `folder` that a stranger names, with / or \\ between its parts; it need not be there.
+    """The path of a file inside `folder`, given by a name from an untrusted file; the file need not exist.
 
-    The folder itself may be reached by a link, which is the user's own; below it no link may lead out.
+    The folder itself may be a link made by the user; links below it must not lead out of it.
+
+    Args:
+        folder: The folder.
+        name: The name, with / or \\ as separator.
+        named_in: The file that contains the name, for messages.
 
     Raises:
-        InputError: It lies elsewhere, by its name or through a link.
+            InputError: The name or a link leads out of the folder.
     """
     name = name.replace("\\", "/")
     if STRAY.search(name) or leads_out(folder, name):
@@ -32,10 +37,10 @@ def inside(folder: Path, name: str, named_in: Path) -> Path:
 
 
 def check_names(names: Iterable[str], named_in: Path) -> None:
-    """Refuse names that lead out of a folder by what they say; a million of them take no time.
+    """Check names for absolute paths and parent folders; fast enough for a million names.
 
     Raises:
-        InputError: One does.
+            InputError: A name leads out of the folder.
     """
     names = list(names)
     text = "\n".join(names)
@@ -47,34 +52,34 @@ def check_names(names: Iterable[str], named_in: Path) -> None:
 
 
 def _outside(name: str, named_in: Path) -> InputError:
-    return InputError(f'{named_in} names "{name[:200]}", which lies outside of its folder.', "Do not use it.")
+    return InputError(f'{named_in} names "{name[:200]}", which is outside of its folder.', "Do not use it.")
 
 
 def leads_out(folder: Path, name: str) -> bool:
-    """Whether one of the folders in a relative path, or its end, is a link to somewhere outside of `folder`."""
+    """Return whether a part of a relative path is a link that leads out of `folder`."""
     path = os.fspath(folder)
     for part in name.split("/"):
         path = f"{path}/{part}"
         try:
             found = os.lstat(path)
         except OSError:
-            return False  # nothing is there
+            return False  # does not exist
         if _is_link(found):
             return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
     return False
 
 
 def _is_link(found: os.stat_result) -> bool:
-    """Whether something may be a link; Windows has several kinds."""
+    """Return whether a path may be a link; Windows has several kinds."""
     return stat.S_ISLNK(found.st_mode) or bool(getattr(found, "st_reparse_tag", 0))
 
 
 def entries(folder: Path, root: Path) -> list[Path]:
-    """What a folder inside `root` holds, by name.
+    """The sorted contents of a folder inside `root`.
 
     Raises:
-        InputError: There is a link to somewhere outside of `root`.
-        OSError: As the system has it.
+            InputError: It contains a link that leads out of `root`.
+            OSError: It cannot be read.
     """
     found = []
     with os.scandir(folder) as held:
@@ -91,7 +96,7 @@ def entries(folder: Path, root: Path) -> list[Path]:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a path is a file of its own: no link, pipe, device or folder."""
+    """Return whether a path is a regular file, not a link, pipe, device or folder."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except (OSError, ValueError):
@@ -99,10 +104,10 @@ def is_plain(path: Path) -> bool:
 
 
 def check_plain(path: str | os.PathLike[str]) -> int:
-    """The size of a file, bytes; opening a pipe or a device could wait for ever.
+    """The size of a regular file in bytes; opening a pipe or device could block forever.
 
     Raises:
-        OSError: It is not there, or no plain file.
+            OSError: It does not exist, or is not a regular file.
     """
     found = Path(path).stat()
     if not stat.S_ISREG(found.st_mode):
@@ -111,10 +116,10 @@ def check_plain(path: str | os.PathLike[str]) -> int:
 
 
 def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to read its bytes, without waiting.
+    """Open a regular file for reading in binary mode, without blocking.
 
     Raises:
-        OSError: It is not there, or no plain file.
+            OSError: It does not exist, or is not a regular file.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     check_plain(path)
@@ -126,11 +131,11 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
-    """All of a file.
+    """Read a whole file of bounded size.
 
     Raises:
-        OSError: It is not there, or no plain file.
-        ValueError: It has more than `most` bytes.
+            OSError: It does not exist, or is not a regular file.
+            ValueError: It is larger than `most` bytes.
     """
     with open_plain(path) as file:
         data = file.read(most + 1)
@@ -140,11 +145,11 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def check_apart(source: str, output: str) -> None:
-    """A folder that is written must not lie in the one that is read, nor the other way round.
+    """Check that neither the input folder nor the output folder is inside the other.
 
     Raises:
-        InputError: It does.
+            InputError: One is inside the other.
     """
     one, other = Path(source), Path(output)
     if is_same(one, other) or lies_in(one, other) or lies_in(other, one):
-        raise InputError(f"The folders {source} and {output} lie in each other.", "Choose another OUTPUT.")
+        raise InputError(f"The folders {source} and {output} overlap.", "Choose another OUTPUT.")

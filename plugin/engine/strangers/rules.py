@@ -1,4 +1,4 @@
-"""Rules for values that a stranger wrote down: what each must be, and the words on the first that is not."""
+"""Rules for values from untrusted files, and descriptions of those that break them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from ..classes import ClassTable
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
-# Networks calculate in float32: its largest number, and a spread whose inverse is none too large for it.
+# Networks calculate in float32: its maximum, and a standard deviation whose inverse is still finite.
 LARGEST, SMALLEST_STD = 3.4e38, 1e-30
 LARGEST_FLOAT = 1.7976931348623157e308
 LARGEST_CLASS = 2**31 - 1
 LONGEST_NAME = 1000  # letters
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-# What reading damaged values raises.
+# Exceptions that damaged values can raise.
 DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
-# What is spoken of, the values, and whether one of them is right.
+# A description of the values, the values, and a test for a single one.
 Rule = tuple[str, Iterable[Any], Callable[[Any], Any]]
 
 
 def find_fault(rules: Iterable[Rule]) -> Optional[str]:
-    """What is wrong with some values, in words; None where all are right."""
+    """Describe the first value that breaks a rule; None if all are valid."""
     for what, values, fits in rules:
         for value in values:
             if not fits(value):
@@ -34,42 +34,42 @@ def find_fault(rules: Iterable[Rule]) -> Optional[str]:
 
 
 def within(low: float, high: float) -> Callable[[Any], bool]:
-    """Numbers between two others; JSON has whole numbers that no float can hold."""
+    """A test for numbers between two limits; also for integers in JSON too large for a float."""
     return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def whole(low: int, high: int) -> Callable[[Any], bool]:
-    """Whole numbers between two others."""
+    """A test for integers between two limits."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def or_none(fits: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What another rule takes, and nothing at all."""
+    """A test that also accepts None."""
     return lambda value: value is None or fits(value)
 
 
 def of_type(*kinds: type) -> Callable[[Any], bool]:
-    """Values of some types."""
+    """A test for values of the given types."""
     return lambda value: isinstance(value, kinds)
 
 
 def is_name(value: Any) -> bool:
-    """What a band or a class may be called."""
+    """Return whether a value is valid as the name of a band or class."""
     return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
 def is_std(value: Any) -> bool:
-    """What a deviation may be."""
+    """Return whether a value is valid as a standard deviation."""
     return within(SMALLEST_STD, LARGEST)(value) or within(0, 0)(value)
 
 
 def read_classes(rows: Any) -> ClassTable:
-    """A class table from the rows of a JSON file.
+    """Read a class table from the rows of a JSON file.
 
     Raises:
-        ValueError: It cannot be one; and others of `DAMAGES`.
+            ValueError: It is not a valid class table; other errors of `DAMAGES` are possible.
     """
-    from ..classes import MAX_CLASSES, ClassTable  # numpy: a worker without it still tells what it lacks
+    from ..classes import MAX_CLASSES, ClassTable  # needs numpy; without it the worker must still start
 
     if not isinstance(rows, list):
         raise ValueError(f"its classes are {reprlib.repr(rows)}")
@@ -89,5 +89,5 @@ def read_classes(rows: Any) -> ClassTable:
         raise ValueError(fault)
     table = ClassTable.from_json(rows)
     if values:
-        table.mask_dtype(table.free_value())  # raises where no data type holds all values and one for "no label"
+        table.mask_dtype(table.free_value())  # raises if no data type can hold all values and one for "no label"
     return table

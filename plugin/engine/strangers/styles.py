@@ -1,6 +1,6 @@
-"""What a QGIS style file (QML) from a stranger says of classes: names and colours, and nothing else.
+"""Read only class names and colours from an untrusted QGIS style file (QML).
 
-QGIS itself would load the whole of it, with expressions, paths of pictures, actions and scripts.
+QGIS itself would load everything, including expressions, paths of images, actions and scripts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Optional
 from ..xml_elements import Element
 from .texts import parse_xml
 
-LARGEST_QML = 2**24  # bytes; a class with a pattern of many layers has some thousand
+LARGEST_QML = 2**24  # bytes; a class with a complex symbol takes some thousand
 MOST_CLASSES = 10_000
 LONGEST = 1000  # letters of a name or filter
 COLOR_KEYS = ("color", "line_color", "outline_color")
@@ -23,7 +23,7 @@ HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 @dataclass(frozen=True)
 class SavedClass:
-    """A line of a legend: the values that it stands for, or a filter; its label, and its colour as #rrggbb."""
+    """A legend entry: its values or filter, its label, and its colour as #rrggbb."""
 
     values: tuple[str, ...]
     label: str
@@ -33,13 +33,13 @@ class SavedClass:
 
 @dataclass(frozen=True)
 class SavedStyle:
-    """How a layer is drawn by its classes.
+    """The classes with which a layer is drawn.
 
     Attributes:
-        kind: "categories", "rules", "palette" or "" where it is drawn otherwise.
-        attribute: The field or expression of the categories.
-        classes: The lines of the legend.
-        names: Field → value → what the field's value map calls it.
+            kind: "categories", "rules" or "palette"; "" for other renderers.
+            attribute: The field or expression of the categories.
+            classes: The legend entries.
+            names: Field → value → description, from the field's value map.
     """
 
     kind: str = ""
@@ -49,10 +49,10 @@ class SavedStyle:
 
 
 def read_style(data: bytes) -> SavedStyle:
-    """The classes in the text of a style.
+    """Read the classes from the text of a style.
 
     Raises:
-        ValueError: It is no XML of reasonable size.
+            ValueError: It is not XML, or is very large.
     """
     if len(data) > LARGEST_QML:
         raise ValueError("it is very large")
@@ -104,7 +104,7 @@ def _entry(part: Element) -> SavedClass:
 
 
 def _color_of(symbol: Element) -> Optional[str]:
-    """The colour of a symbol's first layer, as QGIS 3 writes it in either way."""
+    """The colour of a symbol's first layer, in both notations of QGIS 3."""
     layer = symbol.find("layer")
     if layer is None:
         return None
@@ -118,7 +118,7 @@ def _color_of(symbol: Element) -> Optional[str]:
 
 
 def _value_map(part: Element) -> dict[str, str]:
-    """Value → description of an editor widget; QGIS keeps the opposite, as a list of small maps or as one."""
+    """Value → description of a value map, which QGIS stores the other way round, as a map or a list of maps."""
     found: dict[str, str] = {}
     for option in part.iterfind("editWidget/config/Option/Option[@name='map']//Option[@value]"):
         if len(found) < MOST_CLASSES:

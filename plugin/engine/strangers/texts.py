@@ -1,4 +1,4 @@
-"""Text from strangers: JSON, XML, lines and tables, each of bounded size and depth."""
+"""Untrusted text files: JSON, XML, lines and tables, with limits on size and depth."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..xml_elements import Element, TreeBuilder
 from .paths import check_plain, open_plain, read_bytes
 
 LARGEST_LINES = 2**28  # bytes
-LARGEST_XML = 2_000_000  # the label of a chip has some hundred
-# What a JSON file may take in memory once it is read, bytes.
+LARGEST_XML = 2_000_000  # the label of a chip takes some hundred
+# The maximum memory of a parsed JSON file, bytes.
 JSON_MEMORY = 2**28
-DEEPEST = 64  # lists and objects in each other
-DEEPEST_XML = 128  # elements in each other; a QGIS style has some thirty
+DEEPEST = 64  # nesting of lists and objects
+DEEPEST_XML = 128  # nesting of elements; a QGIS style has some thirty levels
 LONGEST_NUMBER = 24  # digits
 
-# Also one that does not end, as looking for its end again and again would take for ever.
+# Also matches an unterminated string, since searching for its end repeatedly would be very slow.
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONG_NUMBERS = re.compile(rb"(?<![0-9.])[0-9]{%d,}" % (LONGEST_NUMBER + 1))
@@ -33,17 +33,18 @@ _HALVES = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def parse_json(data: bytes, memory: int = JSON_MEMORY, constants: bool = False) -> Any:
-    """What a JSON text holds.
+    """Parse a JSON text.
 
     Args:
-        memory: What it may take once it is read, bytes.
-        constants: Whether NaN and Infinity may stand in it.
+            data: The text, in UTF-8.
+            memory: The maximum memory of the result, bytes.
+            constants: Allow NaN and Infinity.
 
     Raises:
-        ValueError: It is no JSON, or deep, long or odd beyond reason.
+            ValueError: It is not valid JSON, or is too deep or too large.
     """
     text = data.decode("utf-8-sig")
-    # Python's objects are up to thirty times as large as their text.
+    # Python objects are up to thirty times as large as their text.
     costs = ((b"{", 240), (b"[", 90), (b",", 40), (b'"', 25))
     if 2 * len(data) + sum(cost * data.count(mark) for mark, cost in costs) > memory:
         raise ValueError(f"it would take more than {readable_size(memory)} of memory")
@@ -52,7 +53,7 @@ def parse_json(data: bytes, memory: int = JSON_MEMORY, constants: bool = False) 
     for _ in range(DEEPEST):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     if brackets:
-        raise ValueError("its brackets do not match, or lie too deep in each other")
+        raise ValueError("its brackets do not match, or are nested too deeply")
     if _LONG_NUMBERS.search(bare):
         raise ValueError(f"a number has more than {LONGEST_NUMBER} digits")
     if _HALVES.search(_PAIRS.sub(b"", data.replace(b"\\\\", b""))):
@@ -60,7 +61,7 @@ def parse_json(data: bytes, memory: int = JSON_MEMORY, constants: bool = False) 
     try:
         return json.loads(text, parse_constant=None if constants else _refuse_constant)
     except RecursionError as error:
-        raise ValueError("its parts lie too deep in each other") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -68,25 +69,26 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def read_json(path: Path, memory: int = JSON_MEMORY, constants: bool = True) -> Any:
-    """What a JSON file holds; arguments as in `parse_json`.
+    """Read a JSON file; see `parse_json` for the arguments.
 
     Raises:
-        InputError: It is missing, no plain file, or no JSON of reasonable size.
+            InputError: It is missing, not a regular file, not valid JSON, or too large.
     """
     try:
         return parse_json(read_bytes(path, memory), memory, constants)
     except (OSError, ValueError) as error:
-        raise InputError(f"The file {path} cannot be read ({error}).", "Check that the file is whole.") from error
+        raise InputError(f"The file {path} cannot be read ({error}).", "Check that the file is intact.") from error
 
 
 def parse_xml(data: bytes, doctype: bool = False) -> Element:
-    """The root of an XML text.
+    """Parse an XML text and return its root.
 
     Args:
-        doctype: Whether it may name a document type; never may it declare one, since entities can grow to any size.
+            data: The text.
+            doctype: Allow a document type; declarations are never allowed, since entities can expand to any size.
 
     Raises:
-        ValueError: It is no XML, or a very deep one.
+            ValueError: It is not valid XML, or is nested very deeply.
     """
     builder = TreeBuilder()
     parser = expat.ParserCreate()
@@ -96,8 +98,8 @@ def parse_xml(data: bytes, doctype: bool = False) -> Element:
     def begin(name: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
-        if depth > DEEPEST_XML:  # Python would crash when it lets go of such a tree
-            raise ValueError("its elements lie too deep in each other")
+        if depth > DEEPEST_XML:  # Python would crash when it frees such a tree
+            raise ValueError("its elements are nested too deeply")
         builder.start(name, attributes)
 
     def end(name: str) -> None:
@@ -121,32 +123,32 @@ def parse_xml(data: bytes, doctype: bool = False) -> Element:
 
 
 def read_xml(path: Path) -> Element:
-    """The root of an XML file.
+    """Read an XML file and return its root.
 
     Raises:
-        InputError: It is missing, no XML, very large, or declares a document type.
+            InputError: It is missing, not valid XML, very large, or declares a document type.
     """
     try:
         return parse_xml(read_bytes(path, LARGEST_XML))
     except (OSError, ValueError) as error:
-        raise InputError(f"The label {path} cannot be read ({error}).", "Check that the file is whole.") from error
+        raise InputError(f"The label {path} cannot be read ({error}).", "Check that the file is intact.") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file that hold something, without white space around them.
+    """The non-empty lines of a text file, stripped.
 
     Raises:
-        InputError: It cannot be read, or is very large.
+            InputError: It cannot be read, or is very large.
     """
     with _text_of(path) as file:
         yield from (line.strip() for line in file if line.strip())
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table with commas, whose first line names the columns.
+    """The rows of a comma-separated table whose first line names the columns.
 
     Raises:
-        InputError: It cannot be read, is very large, or a row has more or fewer cells than there are columns.
+            InputError: It cannot be read, is very large, or a row does not have one cell per column.
     """
     try:
         with _text_of(path) as file:
@@ -154,7 +156,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("its rows differ in length")
     except (ValueError, csv.Error) as error:
-        raise InputError(f"The file {path} is damaged ({error}).", "Mend or remove it.") from error
+        raise InputError(f"The file {path} is damaged ({error}).", "Repair or remove it.") from error
     return rows
 
 
@@ -164,11 +166,11 @@ def _text_of(path: Path) -> TextIO:
             raise ValueError(f"it has more than {readable_size(LARGEST_LINES)}")
         return io.TextIOWrapper(open_plain(path), encoding="utf-8-sig", errors="replace")
     except (OSError, ValueError) as error:
-        raise InputError(f"The file {path} cannot be read ({error}).", "Check that the file is whole.") from error
+        raise InputError(f"The file {path} cannot be read ({error}).", "Check that the file is intact.") from error
 
 
 def contains_all(path: Path, words: set[bytes], step: int = 2**20) -> bool:
-    """Whether a file holds some short words, without reading it whole."""
+    """Return whether a file contains some short byte strings; it is read in steps, not as a whole."""
     wanted, end = set(words), b""
     try:
         with open_plain(path) as file:
