@@ -141,7 +141,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "another journal's name": (
         lambda folder: (folder / "chips.gpkg-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),
         "refers to another file"),
-    "a linked journal": (lambda folder: (folder / "chips.gpkg-wal").symlink_to("/etc/hosts"), "no plain file"),
+    "a linked journal": (lambda folder: (folder / "chips.gpkg-wal").symlink_to("/etc/hosts"), "regular file"),
     "a task": (described(task="x"), "its task is 'x'"),
     "a chip size": (described(chip_size=60000), "its chip size is 60000"),
     "too few bands": (described(band_names=["red"]), "differ in number"),
