@@ -46,10 +46,14 @@ class Row(Record):
     def build(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """The Processing parameter."""
         definition = self.definition(config)
-        definition.setHelp(self.help)
+        definition.setHelp(self.explained(config))
         if self.advanced:
             definition.setFlags(definition.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
         return definition
+
+    def explained(self, config: type[JobConfig]) -> str:
+        """The help text."""
+        return self.help
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """The Processing parameter without what all rows share."""
@@ -72,6 +76,11 @@ class Setting(ValueRow):
     """A number, choice, switch or text; type, default and bounds are those of the config field."""
 
     decimals: int = 6  # that the dialog shows
+
+    def explained(self, config: type[JobConfig]) -> str:
+        """The help text, and what each choice is."""
+        table = config.declared()[self.name.lower()].table or {}
+        return " ".join([self.help, *(f"{name}: {choice.words}" for name, choice in table.items())])
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """A parameter of the kind that the field's type and bounds ask for."""

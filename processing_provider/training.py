@@ -16,7 +16,7 @@ def chance_rows() -> list[Row]:
         Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
             "Chips a step. More need more memory, and steady the training.")),
         Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
-            "The peak of the one-cycle schedule, which rises to it and then falls to almost nothing.")),
+            "How far a step goes: what the schedule makes of it in each step is this or less.")),
         Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
             "Training ends when so many epochs in a row brought nothing better. The last epochs gain most.")),
         Setting("AUGMENT", tr("Flip and turn chips"), tr(
@@ -40,7 +40,13 @@ def smoothing_row() -> Row:
 def machine_rows() -> list[Row]:
     """For experts."""
     return [
-        Setting("WEIGHT_DECAY", tr("Weight decay"), tr("AdamW's pull of the weights towards zero."), advanced=True),
+        Setting("LOSS", tr("Loss"), tr("What a wrong answer costs."), optional=True, advanced=True),
+        Setting("OPTIMIZER", tr("Optimizer"), tr("How weights follow from gradients."), optional=True, advanced=True),
+        Setting("MOMENTUM", tr("Optimizer: momentum"), tr(
+            "The share of the last step that the next one keeps, for sgd."), optional=True, advanced=True, decimals=3),
+        Setting("WEIGHT_DECAY", tr("Weight decay"), tr("Pulls the weights towards zero in each step."), advanced=True),
+        Setting("SCHEDULE", tr("Schedule"), tr(
+            "The learning rate over the training."), optional=True, advanced=True),
         Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(
             "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
         Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from functools import cache
 from typing import Any, TypeVar
@@ -20,9 +20,26 @@ from .records import Record
 Kind = TypeVar("Kind", bound="Settings")
 
 
-def setting(default: Any, low: float | None = None, high: float | None = None, choices: Iterable[str] = ()) -> Any:
-    """A field with bounds: numbers from `low` to `high`, or one of `choices`; None is always "not given"."""
-    return field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices)})
+class Choice(Record):
+    """One of the values of a setting."""
+
+    words: str  # what it is, and when to choose it; a sentence or two for dialogs and docs
+    source: str = ""  # the paper that it comes from
+
+
+def setting(
+    default: Any, low: float | None = None, high: float | None = None,
+    choices: Collection[str] | Mapping[str, Choice] = (),
+) -> Any:  # fmt: skip
+    """A field with bounds; None always means "not given".
+
+    Args:
+        default: The default value.
+        low, high: The range of a number.
+        choices: The values, or a table of them that says what each is.
+    """
+    said = {"low": low, "high": high, "choices": tuple(choices)}
+    return field(default=default, metadata={**said, "table": choices} if isinstance(choices, Mapping) else said)
 
 
 def group(kind: type[Settings], **defaults: Any) -> Any:
@@ -49,6 +66,7 @@ class Declared(Record):
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    table: Mapping[str, Choice] | None = None  # what each choice is
     written: bool = False  # whether it names something to write
 
 

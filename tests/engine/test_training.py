@@ -19,11 +19,11 @@ from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.models.weights_file import Weights
-from plugin.engine.training import segmentation, train
+from plugin.engine.training import train
 from plugin.engine.training import train_segmenter as job
 from plugin.engine.training.augmentation import STEPS
 from plugin.engine.training.chips import ChipReader
-from plugin.engine.training.losses import weighted_cross_entropy
+from plugin.engine.training.losses import LOSS_FUNCTIONS, cross_entropy
 from plugin.engine.training.plan import AllAtOnce
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -249,10 +249,10 @@ def test_a_disk_without_room_for_the_model_is_refused_before_training(chips, tmp
 
 def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
     def explode(*given, **settings):
-        loss, weight = weighted_cross_entropy(*given, **settings)
+        loss, weight = cross_entropy(*given, **settings)
         return loss * float("nan"), weight
 
-    monkeypatch.setattr(segmentation, "weighted_cross_entropy", explode)
+    monkeypatch.setitem(LOSS_FUNCTIONS, "cross_entropy", explode)
     words = r"epoch 1 of 2, by step 1 of 4, at LEARNING_RATE 0.5\. Lower LEARNING_RATE, to 0.05"
     with pytest.raises(InputError, match=words):
         train_quickly(chips, tmp_path, learning_rate=0.5)
@@ -263,11 +263,11 @@ def test_the_best_epoch_before_a_loss_explodes_is_kept(chips, tmp_path, monkeypa
     steps = []
 
     def explode(*given, **settings):
-        loss, weight = weighted_cross_entropy(*given, **settings)
+        loss, weight = cross_entropy(*given, **settings)
         steps.append(loss.requires_grad)
         return (loss * float("nan") if sum(steps) > 5 else loss), weight
 
-    monkeypatch.setattr(segmentation, "weighted_cross_entropy", explode)
+    monkeypatch.setitem(LOSS_FUNCTIONS, "cross_entropy", explode)
     with pytest.raises(InputError, match=r"epoch 3 of 4.*The best epoch so far, [12], is kept in .*checkpoint"):
         train_quickly(chips, tmp_path, epochs=4)
     (kept,) = tmp_path.iterdir()

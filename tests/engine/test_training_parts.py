@@ -21,7 +21,9 @@ from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.recipe.augmentation import AugmentationSettings
+from plugin.engine.recipe.loss import LossSettings
 from plugin.engine.recipe.schedule import (
+    ScheduleSettings,
     automatic_classifier_epochs,
     automatic_epochs,
     automatic_frozen_epochs,
@@ -30,7 +32,7 @@ from plugin.engine.recipe.schedule import (
 from plugin.engine.training.augmentation import STEPS, Example, augment, flip_and_turn, jitter, magnify
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.early_checks import check_segmenter
-from plugin.engine.training.losses import class_weights, presence_weights, weighted_cross_entropy
+from plugin.engine.training.losses import class_weights, cross_entropy, presence_weights
 from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning
 from plugin.engine.training.tally import PixelTally, or_worst
@@ -218,7 +220,7 @@ def test_the_loss_is_that_of_torch():
     logits, weights = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 1.0, 1.5])
     targets = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
     targets[0, :2] = IGNORE_INDEX
-    loss, weight = weighted_cross_entropy(logits, targets, weights)
+    loss, weight = cross_entropy(logits, targets, weights, LossSettings())
     expected = torch.nn.functional.cross_entropy(logits, targets.long(), weights, ignore_index=IGNORE_INDEX)
     assert torch.allclose(loss, expected)
     assert torch.allclose(weight, weights[targets[targets != IGNORE_INDEX].long()].sum())
@@ -228,7 +230,7 @@ def test_pixels_without_a_label_teach_nothing():
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     targets = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
     targets[0, 0, 0] = 1
-    loss, _ = weighted_cross_entropy(logits, targets, torch.ones(3))
+    loss, _ = cross_entropy(logits, targets, torch.ones(3), LossSettings())
     loss.backward()
     assert logits.grad[..., 0, 0].abs().sum() > 0 and logits.grad[..., 1:, :].abs().sum() == 0
 
@@ -267,19 +269,19 @@ def test_an_epoch_without_a_number_is_the_worst():
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_nearly_nothing():
-    rates = [one_cycle(step, 101, 2.0) for step in range(101)]
+    rates = [2 * one_cycle(step, 101, ScheduleSettings()) for step in range(101)]
     assert rates[0] == pytest.approx(2 / 25) and rates[25] == pytest.approx(2) and rates[-1] == pytest.approx(2 / 1000)
     assert (np.diff(rates[:26]) > 0).all() and (np.diff(rates[25:]) < 0).all()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_one_cycle_has_a_rate_for_the_shortest_training(steps):
-    assert all(0 < one_cycle(step, steps, 1.0) <= 1 for step in range(steps))
+    assert all(0 < one_cycle(step, steps, ScheduleSettings()) <= 1 for step in range(steps))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 def test_the_shortest_training_has_one_step_at_the_peak(steps):
-    rates = [one_cycle(step, steps, 1.0) for step in range(steps)]
+    rates = [one_cycle(step, steps, ScheduleSettings()) for step in range(steps)]
     assert rates[min(1, steps - 1)] == max(rates) == 1
     assert steps < 3 or rates[-1] == pytest.approx(1 / 1000)
 

@@ -1,10 +1,11 @@
-"""How long a training lasts, and the learning rate over its steps."""
+"""The schedule: how long a training lasts, and the learning rate of each step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from ..settings import Settings, setting
+from ..settings import Choice, Settings, setting
 
 WARM_UP = 0.25  # of all steps
 START = 1 / 25  # of the peak
@@ -23,12 +24,61 @@ MOST_EPOCHS_PRETRAINED = 20
 FEWEST_STEPS = 300
 
 
+def constant(step: int, steps: int, settings: ScheduleSettings) -> float:
+    """The learning rate of a step as a share of the peak: always 1.
+
+    Args:
+        step: From 0 to steps − 1.
+        steps: All steps of the training.
+        settings: The schedule's.
+    """
+    return 1.0
+
+
+def one_cycle(step: int, steps: int, settings: ScheduleSettings) -> float:
+    """Along cosines up from 1/25 to 1, then down to 1/1000 (Smith 2018); arguments as for `constant`.
+
+    However short the training, one step is at the peak.
+    """
+    top = min(max(WARM_UP * (steps - 1), 1), steps - 1)
+    if step < top:
+        return START + (1 - START) * _rise(step / top)
+    share = (step - top) / (steps - 1 - top) if step > top else 0.0
+    return 1 - (1 - END) * _rise(share)
+
+
+def _rise(share: float) -> float:
+    """Half a cosine, from 0 to 1."""
+    return (1 - math.cos(math.pi * share)) / 2
+
+
+class ScheduleChoice(Choice):
+    """A schedule."""
+
+    rate: Callable[[int, int, ScheduleSettings], float] = constant  # of a step, as a share of the peak
+
+
+SCHEDULES = {
+    "one_cycle": ScheduleChoice(
+        "Rises to the highest rate in the first quarter, then falls to almost nothing: good in short trainings.",
+        "Smith 2018",
+        rate=one_cycle,
+    ),
+    "constant": ScheduleChoice("The same rate in all steps.", rate=constant),
+}
+
+
 class ScheduleSettings(Settings):
     """The length of the training, and the rates of its steps."""
 
     epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips
     # epochs without a better one; 0 never stops early: with the one-cycle schedule the last epochs gain most
     patience: int = setting(0, low=0, high=100000)
+    schedule: str = setting("one_cycle", choices=SCHEDULES)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step, from 0 to steps − 1, as a share of the highest."""
+        return SCHEDULES[self.schedule].rate(step, steps, self)
 
 
 def automatic_epochs(chips: int, chip_size: int, device_type: str) -> int:
@@ -61,25 +111,3 @@ def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretr
 def automatic_frozen_epochs(epochs: int) -> int:
     """How many of the epochs the encoder of a pretrained network stays as it is: about an eighth, at least one."""
     return max(1, round(epochs / 8))
-
-
-def one_cycle(step: int, steps: int, peak: float) -> float:
-    """The learning rate of a step: along cosines up from peak/25 to the peak, then down to peak/1000 (Smith 2018).
-
-    However short the training, one step is at the peak.
-
-    Args:
-        step: From 0 to steps − 1.
-        steps: All steps of the training.
-        peak: The highest rate.
-    """
-    top = min(max(WARM_UP * (steps - 1), 1), steps - 1)
-    if step < top:
-        return peak * (START + (1 - START) * _rise(step / top))
-    share = (step - top) / (steps - 1 - top) if step > top else 0.0
-    return peak * (1 - (1 - END) * _rise(share))
-
-
-def _rise(share: float) -> float:
-    """Half a cosine, from 0 to 1."""
-    return (1 - math.cos(math.pi * share)) / 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainClassifierConfig
-from .losses import class_weights, presence_weights, weighted_binary_cross_entropy, weighted_cross_entropy
+from .losses import class_weights, make_loss, presence_weights
 from .tally import ClassTally, LabelsTally, or_worst
 from .task import Task
 
@@ -19,7 +18,7 @@ FEW_CHIPS = 30
 
 
 class ClassificationTask(Task):
-    """One class a chip: cross-entropy, weighted by class; scored by mean F1.
+    """One class a chip: a loss weighted by class; scored by mean F1.
 
     Args:
         info: The dataset's description.
@@ -31,9 +30,8 @@ class ClassificationTask(Task):
     def __init__(
         self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        weights = torch.tensor(class_weights(shown.sum(axis=0), config.loss.class_weights), dtype=torch.float32)
-        loss = partial(weighted_cross_entropy, weights=weights.to(device), smoothing=config.loss.label_smoothing)
-        super().__init__(info, loss, config.augmentation, device)
+        weights = class_weights(shown.sum(axis=0), config.loss.class_weights)
+        super().__init__(info, make_loss(config.loss, info.task, weights, device), config.augmentation, device)
         self.threshold = config.threshold
 
     def tally(self) -> ClassTally:
@@ -54,10 +52,8 @@ class MultilabelTask(Task):
     def __init__(
         self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        balance = presence_weights(shown.sum(axis=0), len(shown), config.loss.class_weights)
-        weights = torch.tensor(balance, dtype=torch.float32, device=device)
-        loss = partial(weighted_binary_cross_entropy, weights=weights, smoothing=config.loss.label_smoothing)
-        super().__init__(info, loss, config.augmentation, device)
+        weights = presence_weights(shown.sum(axis=0), len(shown), config.loss.class_weights)
+        super().__init__(info, make_loss(config.loss, info.task, weights, device), config.augmentation, device)
         self.threshold = config.threshold
 
     def tally(self) -> LabelsTally:

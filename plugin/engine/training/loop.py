@@ -61,7 +61,7 @@ def fit(
     """
     epochs, patience, size = not_none(config.schedule.epochs), config.schedule.patience, config.batch_size
     steps = -(-len(training) // size)
-    optimization = Optimization(network, plan, config.optimizer, steps, epochs, config.mixed_precision, device)
+    optimization = Optimization(network, plan, config.optimizer, config.schedule, steps, config.mixed_precision, device)
     generator = torch.Generator().manual_seed(config.seed)
     looks = sum(plan.step_cost(epoch) * len(training) + len(validation) for epoch in range(1, epochs + 1))
     stage = Stage(reporter, looks, "Training", *span)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from timm.optim import create_optimizer_v2
 from torch import nn
 
 from ..recipe.optimizer import OptimizerSettings
-from ..recipe.schedule import one_cycle
+from ..recipe.schedule import ScheduleSettings
 from .plan import Plan
 
 GRADIENT_CLIP = 1.0  # the norm of all gradients together; a bad batch moves the weights no further than a good one
@@ -20,21 +21,25 @@ class Optimization:
         network: On the device.
         plan: What of it learns when.
         settings: The optimizer's.
+        schedule: Whose epochs are settled.
         steps_an_epoch: Steps of each epoch.
-        epochs: How many.
         mixed: Whether to calculate in 16 bits where the device has them.
         device: Where the network is.
     """
 
     def __init__(
-        self, network: nn.Module, plan: Plan, settings: OptimizerSettings, steps_an_epoch: int, epochs: int,
-        mixed: bool, device: torch.device,
+        self, network: nn.Module, plan: Plan, settings: OptimizerSettings, schedule: ScheduleSettings,
+        steps_an_epoch: int, mixed: bool, device: torch.device,
     ) -> None:  # fmt: skip
-        self.network, self.peak, self.device = network, settings.learning_rate, device
-        self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * epochs
+        if schedule.epochs is None:
+            raise AssertionError("'automatic' is settled by then")
+        self.network, self.peak, self.schedule, self.device = network, settings.learning_rate, schedule, device
+        self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * schedule.epochs
         self.done = 0  # steps
         # A weight that is frozen has no gradient, and stays as it is until it is thawed.
-        self.optimizer = torch.optim.AdamW(plan.groups(settings.weight_decay), lr=self.peak)
+        self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            plan.groups(settings.weight_decay), settings.optimizer, self.peak, momentum=settings.momentum
+        )
         self.precision = precision(device, mixed)
         half = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
@@ -63,7 +68,8 @@ class Optimization:
             # Its own cycle begins when it begins to learn.
             first = (group["first_epoch"] - 1) * self.steps_an_epoch
             peak = group["rate"] * self.peak
-            group["lr"] = one_cycle(self.done - first, self.steps - first, peak) if self.done >= first else 0.0
+            learning = self.done >= first
+            group["lr"] = peak * self.schedule.rate(self.done - first, self.steps - first) if learning else 0.0
 
 
 def precision(device: torch.device, mixed: bool) -> torch.dtype:

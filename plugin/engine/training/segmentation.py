@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,13 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainSegmenterConfig
-from .losses import class_weights, weighted_cross_entropy
+from .losses import class_weights, make_loss
 from .tally import PixelTally, or_worst
 from .task import Task
 
 
 class SegmentationTask(Task):
-    """Cross-entropy over labelled pixels, weighted by class; scored by mean IoU.
+    """A loss over labelled pixels, weighted by class; scored by mean IoU.
 
     Args:
         info: The dataset's description.
@@ -28,9 +27,8 @@ class SegmentationTask(Task):
     def __init__(
         self, info: DatasetInfo, pixels: np.ndarray, config: TrainSegmenterConfig, device: torch.device
     ) -> None:
-        weights = torch.tensor(class_weights(pixels, config.loss.class_weights), dtype=torch.float32, device=device)
-        loss = partial(weighted_cross_entropy, weights=weights, smoothing=config.loss.label_smoothing)
-        super().__init__(info, loss, config.augmentation, device)
+        weights = class_weights(pixels, config.loss.class_weights)
+        super().__init__(info, make_loss(config.loss, info.task, weights, device), config.augmentation, device)
         self.classes = len(info.classes)
 
     def tally(self) -> PixelTally:
