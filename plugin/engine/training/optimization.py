@@ -6,6 +6,7 @@ import torch
 from timm.optim import create_optimizer_v2
 from torch import nn
 
+from ..errors import not_none
 from ..recipe.optimizer import OptimizerSettings
 from ..recipe.schedule import ScheduleSettings
 from .plan import Plan
@@ -31,10 +32,8 @@ class Optimization:
         self, network: nn.Module, plan: Plan, settings: OptimizerSettings, schedule: ScheduleSettings,
         steps_an_epoch: int, mixed: bool, device: torch.device,
     ) -> None:  # fmt: skip
-        if schedule.epochs is None:
-            raise AssertionError("'automatic' is settled by then")
         self.network, self.peak, self.schedule, self.device = network, settings.learning_rate, schedule, device
-        self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * schedule.epochs
+        self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * not_none(schedule.epochs)  # settled by now
         self.done = 0  # steps
         # A weight that is frozen has no gradient, and stays as it is until it is thawed.
         self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
