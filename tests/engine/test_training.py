@@ -21,7 +21,8 @@ from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.models.weights_file import Weights
 from plugin.engine.training import train
 from plugin.engine.training import train_segmenter as job
-from plugin.engine.training.augmentation import STEPS
+from plugin.engine.training.augmentation.augment import STEPS
+from plugin.engine.training.augmentation.geometry import flip_and_turn
 from plugin.engine.training.chips import ChipReader
 from plugin.engine.training.losses import LOSS_FUNCTIONS, cross_entropy
 from plugin.engine.training.plan import AllAtOnce
@@ -310,7 +311,8 @@ def test_norms_and_biases_do_not_decay():
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setitem(STEPS, "augment", lambda example, *_: (seen.append(len(example.images)), example)[1])
+    monkeypatch.delitem(STEPS, flip_and_turn)
+    monkeypatch.setitem(STEPS, lambda example, *_: (seen.append(len(example.images)), example)[1], ("augment",))
     train_quickly(chips, tmp_path, epochs=1)
     assert seen == [4, 4]
     train_quickly(chips, tmp_path, epochs=1, augment=False)

@@ -1,5 +1,4 @@
 import contextlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from plugin.engine.events import Stage
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
-from plugin.engine.recipe.augmentation import AugmentationSettings
 from plugin.engine.recipe.loss import LossSettings
 from plugin.engine.recipe.schedule import (
     ScheduleSettings,
@@ -29,7 +27,6 @@ from plugin.engine.recipe.schedule import (
     automatic_frozen_epochs,
     one_cycle,
 )
-from plugin.engine.training.augmentation import STEPS, Example, augment, flip_and_turn, jitter, magnify
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.early_checks import check_segmenter
 from plugin.engine.training.losses import class_weights, cross_entropy, presence_weights
@@ -38,7 +35,6 @@ from plugin.engine.training.plan import AllAtOnce, FineTuning
 from plugin.engine.training.tally import PixelTally, or_worst
 
 CPU = torch.device("cpu")
-CLASSES = torch.zeros(40, dtype=torch.uint8)
 
 
 def chips_of(folder, keep, **settings):
@@ -127,75 +123,6 @@ def test_chips_that_do_not_fit_stay_on_disk_and_it_is_said():
     reporter = Heard()
     assert choose_place(1000, CPU, reporter) == CPU and not reporter.logs
     assert choose_place(10**18, CPU, reporter) is None and "read anew" in reporter.logs[0]
-
-
-def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
-    square = torch.arange(9, dtype=torch.uint8).reshape(3, 3)
-    masks = square.repeat(4000, 1, 1)
-    images = torch.stack([masks, masks + 100], dim=1)
-    example = Example(images, images > 105, masks)
-    turned, missing, turned_masks = flip_and_turn(example, 1, torch.Generator().manual_seed(0))
-    assert torch.equal(turned[:, 0], turned_masks) and torch.equal(turned[:, 1], turned_masks + 100)
-    assert torch.equal(missing, turned > 105)
-    ways = Counter(tuple(mask.flatten().tolist()) for mask in turned_masks)
-    expected = {tuple(way.rot90(k).flatten().tolist()) for way in (square, square.flip(1)) for k in range(4)}
-    assert set(ways) == expected and min(ways.values()) > 400
-
-
-def test_chips_without_masks_turn_in_the_same_eight_ways():
-    square = torch.arange(9, dtype=torch.uint8).reshape(1, 1, 3, 3).repeat(50, 2, 1, 1)
-    classes = torch.arange(50, dtype=torch.uint8)
-    turned, missing, targets = flip_and_turn(Example(square, None, classes), 1, torch.Generator().manual_seed(4))
-    both, _, _ = flip_and_turn(Example(square, None, square[:, 0]), 1, torch.Generator().manual_seed(4))
-    assert torch.equal(turned, both) and torch.equal(turned[:, 0], turned[:, 1])
-    assert missing is None and targets is classes
-
-
-def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
-    size = 64
-    ramp = torch.linspace(-1, 1, size)
-    images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)]).expand(200, 2, size, size)
-    seen, missing, _ = magnify(Example(images, None, CLASSES), 0.5, torch.Generator().manual_seed(0))
-    assert missing is None
-    assert seen.shape == images.shape
-    across, down = seen[:, 0, 0], seen[:, 1, :, 0]  # (200, 64)
-    sides = (across[:, -1] - across[:, 0]) / 2
-    assert 0.48 < sides.min() < 0.55 and 0.95 < sides.max() <= 1.0 and abs(sides.mean() - 0.75) < 0.03
-    assert torch.allclose(sides, (down[:, -1] - down[:, 0]) / 2, atol=0.02)  # squares stay squares
-    assert seen.min() >= -1.001 and seen.max() <= 1.001  # never beyond the chip
-    middles = seen.mean((2, 3))
-    assert middles.std(0).min() > 0.1 and abs(middles[:, 0] - middles[:, 1]).max() > 0.2
-    assert torch.allclose(magnify(Example(images, None, CLASSES), 0.0, torch.Generator()).images, images, atol=1e-5)
-
-
-def test_what_is_missing_does_not_spread_when_a_part_is_magnified():
-    images = torch.full((40, 2, 32, 32), 5.0)
-    missing = torch.zeros(images.shape, dtype=torch.bool)
-    missing[:, 0, 10:20, 12:22] = True
-    seen, gaps, _ = magnify(
-        Example(images.masked_fill(missing, 0.0), missing, CLASSES), 0.5, torch.Generator().manual_seed(0)
-    )
-    assert (seen[gaps] == 0).all() and torch.allclose(seen[~gaps], torch.tensor(5.0), atol=1e-4)
-    assert not gaps[:, 1].any() and 0.5 * missing.float().mean() < gaps.float().mean() < 4 * missing.float().mean()
-
-
-def test_image_gaps_and_mask_are_magnified_together():
-    images = torch.arange(64.0).reshape(8, 8).kron(torch.ones(8, 8)).repeat(50, 2, 1, 1)  # 64 squares of 8 pixels
-    masks = images[:, 0].to(torch.uint8)
-    seen, _, shown = magnify(Example(images, None, masks), 0.7, torch.Generator().manual_seed(3))
-    inside = seen[:, 0] == seen[:, 0].round()  # where no two squares are mixed
-    assert inside.float().mean() > 0.5 and torch.equal(seen[:, 0][inside].to(torch.uint8), shown[inside])
-    assert shown.dtype == masks.dtype and (shown != masks).float().mean() > 0.3
-
-
-def test_steps_follow_the_settings_and_each_has_one():
-    assert list(STEPS) == list(AugmentationSettings.declared())
-    example = Example(torch.randn(4, 3, 8, 8), None, torch.zeros(4, 8, 8, dtype=torch.uint8))
-    nothing = AugmentationSettings(augment=False)
-    assert augment(example, nothing, torch.Generator()) is example
-    for change in ({"augment": True}, {"scale_jitter": 0.5}, {"radiometric_jitter": 0.5}):
-        found = augment(example, nothing.replace(**change), torch.Generator().manual_seed(1))
-        assert not torch.equal(found.images, example.images), change
 
 
 def test_class_weights_have_mean_one_and_their_powers():
@@ -339,23 +266,6 @@ def test_bfloat16_is_for_cards_that_have_it(monkeypatch, capability, wanted):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # by imitation
     assert precision(torch.device("cuda", 0), True) == wanted
     assert precision(torch.device("cuda", 0), False) == precision(CPU, True) == torch.float32
-
-
-def test_jitter_changes_each_band_of_each_chip_by_itself_and_leaves_gaps(tmp_path):
-    images = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    missing = torch.zeros(images.shape, dtype=torch.bool)
-    missing[:, :, 0], images[:, :, 0] = True, 0.0
-    images[:, :, 1, 1] = 0.0  # the mean, which is a value like any other
-    seen, gaps, _ = jitter(Example(images, missing, CLASSES), 0.3, torch.Generator().manual_seed(2))
-    assert (seen[:, :, 0] == 0).all() and (seen[:, :, 1, 1] != 0).all() and torch.equal(gaps, missing)
-    whole, _, _ = jitter(Example(images, None, CLASSES), 0.3, torch.Generator().manual_seed(2))
-    assert torch.equal(whole[:, :, 1:], seen[:, :, 1:])
-    rows = images[:, :, 1:], seen[:, :, 1:]
-    gain = rows[1].std((2, 3)) / rows[0].std((2, 3))
-    offset = (rows[1] - gain[..., None, None] * rows[0]).mean((2, 3))
-    for change in (gain - 1, offset):
-        assert change.abs().max() <= 0.3 + 1e-5 and len(change.flatten().unique()) == 12
-        assert change.min() < -0.05 and change.max() > 0.05
 
 
 def test_a_band_that_was_constant_in_training_says_nothing_later():

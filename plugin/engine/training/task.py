@@ -10,7 +10,8 @@ from torch import nn
 from ..chips.dataset import DatasetInfo
 from ..models.normalisation import Normaliser, missing_values
 from ..recipe.augmentation import AugmentationSettings
-from .augmentation import Example, augment
+from .augmentation.augment import Augmentation
+from .augmentation.example import Example
 from .chips import Batch
 from .losses import Loss
 from .tally import Tally
@@ -36,18 +37,20 @@ class Task:
     """
 
     def __init__(self, info: DatasetInfo, loss: Loss, augmentation: AugmentationSettings, device: torch.device) -> None:
-        self.loss, self.augmentation, self.device, self.nodata = loss, augmentation, device, info.nodata
+        self.loss, self.device, self.nodata = loss, device, info.nodata
+        self.augment = Augmentation(augmentation, info, device)
         self.normalise = Normaliser(info.mean, info.std, device)
 
     def learn(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Answers:
         """What a network answers to training chips, varied as `generator` draws; its loss has gradients."""
-        images, _, targets = augment(self.prepare(batch), self.augmentation, generator)
-        return self._judge(network(images), targets)
+        with torch.autocast(self.device.type, enabled=False):  # places and colours need all their bits
+            example = self.augment(self.prepare(batch), generator)
+        return self._judge(network(example.images), example)
 
     def answer(self, network: nn.Module, batch: Batch) -> Answers:
         """What a network answers to chips as they are."""
-        images, _, targets = self.prepare(batch)
-        return self._judge(network(images), targets)
+        example = self.prepare(batch)
+        return self._judge(network(example.images), example)
 
     def prepare(self, batch: Batch) -> Example:
         """Chips as stored, (N, B, H, W) of any type → normalised, float32; what is missing is 0, and marked."""
@@ -55,8 +58,11 @@ class Task:
         missing = missing_values(images, self.nodata)
         return Example(self.normalise(images, missing), missing, targets)
 
-    def _judge(self, logits: torch.Tensor, targets: torch.Tensor) -> Answers:
-        return Answers(logits, targets, *self.loss(logits, targets))
+    def _judge(self, logits: torch.Tensor, example: Example) -> Answers:
+        loss, weight = self.loss(logits, example.targets)
+        if example.mixed is not None:  # with chips of the same batch, so that both answers weigh the same
+            loss = torch.lerp(loss, self.loss(logits, example.mixed.targets)[0], example.mixed.share)
+        return Answers(logits, example.targets, loss, weight)
 
     def tally(self) -> Tally:
         """A new one, to count answers."""

@@ -1,0 +1,81 @@
+"""What augmentation takes and gives: chips on the device, and what a network shall answer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+
+from ...chips.dataset import DatasetInfo
+from ...models.band_partners import find_partners
+
+# In standard deviations from the mean: what lies farther out is no part of a band's usual range.
+DEVIATIONS = 2.5
+COLORS, WAVELENGTHS = ("red", "green", "blue"), (660, 560, 490)
+
+
+class Mixed(NamedTuple):
+    """What else is in chips that were mixed with others."""
+
+    targets: torch.Tensor  # of the others
+    share: float  # how much their answers count, 0 to 1
+
+
+class Example(NamedTuple):
+    """Chips as a network takes them, and what it shall answer."""
+
+    images: torch.Tensor  # (N, B, S, S), normalised; 0 where missing
+    missing: torch.Tensor | None  # bool, of the same shape; None where nothing is missing
+    # (N, S, S), which move with the image, or (N, ...) of whole chips, which do not. Masks hold class indices, and
+    # `IGNORE_INDEX`; of floating point they are numbers to be found, and NaN where there is none.
+    targets: torch.Tensor
+    mixed: Mixed | None = None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each pixel has a target."""
+        return self.targets.shape == (len(self.images), *self.images.shape[2:])
+
+    def showing(self, images: torch.Tensor) -> Example:
+        """The same with other values; what is missing stays 0."""
+        return self._replace(images=images if self.missing is None else images.masked_fill(self.missing, 0.0))
+
+
+class Bands:
+    """What the bands of a dataset are.
+
+    Args:
+        info: The dataset's description.
+        device: Where the batches are.
+
+    Attributes:
+        mean, std: (B, 1, 1), the units of normalised values.
+        low, span: (B, 1, 1) normalised, the range of usual values: from the lowest, but no further than `DEVIATIONS`
+            below the mean, to the highest, the same.
+        colors: The channels of red, green and blue where the bands are these three, by their names; else None.
+    """
+
+    def __init__(self, info: DatasetInfo, device: torch.device) -> None:
+        self.mean, self.std, lowest, highest = (
+            torch.tensor(values, dtype=torch.float32)[:, None, None]
+            for values in (info.mean, info.std, info.minimum, info.maximum)
+        )
+        scale = torch.where(self.std > 0, 1 / self.std, 0.0)
+        self.low = ((lowest - self.mean) * scale).clamp(min=-DEVIATIONS)
+        self.span = ((highest - self.mean) * scale).clamp(max=DEVIATIONS) - self.low
+        for name in ("mean", "std", "low", "span"):
+            setattr(self, name, getattr(self, name).to(device))
+        self.colors = find_colors(info.band_names)
+
+
+def find_colors(names: tuple[str, ...]) -> list[int] | None:
+    """The channels of red, green and blue, where the bands have these names or wavelengths and there is no other."""
+    partners = find_partners(names, COLORS, WAVELENGTHS)
+    if len(names) != len(COLORS) or None in partners or len(set(partners)) != len(COLORS):
+        return None
+    return [partners.index(color) for color in range(len(COLORS))]
+
+
+# Takes an example, how much each setting asks for, the bands and a generator on the CPU; gives another example.
+Step = Callable[[Example, Mapping[str, float], Bands, torch.Generator], Example]
