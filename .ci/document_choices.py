@@ -1,4 +1,4 @@
-"""Writes docs/choices.md: what each loss, optimizer and schedule is, from the tables that the dialogs use.
+"""Writes docs/choices.md: what each loss, optimizer, schedule and preset is, from the tables that the dialogs use.
 
     python3 .ci/document_choices.py
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "choices.md"
-HEAD = """# Losses, optimizers and schedules
+HEAD = """# Losses, optimizers, schedules, augmentation
 
 What the settings of a training choose from. This page is written by `.ci/document_choices.py`.
 """

@@ -12,6 +12,7 @@ from .algorithm import WorkerAlgorithm, tr
 from .list_parameters import Sizes
 from .parameters import InputFolder, Parameters, Row, Setting
 from .training import (
+    augmentation_rows,
     chance_rows,
     figure_outputs,
     machine_rows,
@@ -69,6 +70,7 @@ class TrainClassifier(WorkerAlgorithm):
                 "How much a rare class counts in the loss. none: as much as it has chips. balanced: all classes the "
                 "same. root: halfway between.")),
             smoothing_row(),
+            *augmentation_rows(),
             Setting("THRESHOLD", tr("Threshold (empty: automatic)"), tr(
                 "The probability (0 to 1) from which a class counts. Of two classes: from which a chip is of the "
                 "second one. "

@@ -19,14 +19,67 @@ def chance_rows() -> list[Row]:
             "How far a step goes: what the schedule makes of it in each step is this or less.")),
         Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
             "Training ends when so many epochs in a row brought nothing better. The last epochs gain most.")),
-        Setting("AUGMENT", tr("Flip and turn chips"), tr(
-            "Shows each chip mirrored and in quarter turns as well. Right for images from above.")),
-        Setting("RADIOMETRIC_JITTER", tr("Vary brightness and contrast (0 to 1)"), tr(
-            "Shows each band of a chip up to this share brighter or darker, and richer or poorer in contrast. For "
-            "a network that shall also work on images of another day or sensor."), decimals=2),
-        Setting("SCALE_JITTER", tr("Magnify chips (0 to 1)"), tr(
+        Setting("AUGMENTATION", tr("Augmentation"), tr(
+            "How much training chips are varied each time they are shown, so that the network learns what does not "
+            "matter. Each part can be set by itself under Advanced. The report shows some chips so."), optional=True),
+    ]  # fmt: skip
+
+
+def augmentation_rows() -> list[Row]:
+    """Each part of the augmentation, in the order in which chips are varied."""
+    by_preset = tr("Empty: as the preset says. 0: not at all.")
+
+    def part(name: str, label: str, text: str) -> Setting:
+        return Setting(name, label, f"{text} {by_preset}", optional=True, advanced=True, decimals=3)
+
+    return [
+        Setting("AUGMENT", tr("Augmentation: flips and turns"), tr(
+            "Shows each chip mirrored and in quarter turns as well, with every preset but none. Right for images "
+            "from above; not for photographs with a sky."), advanced=True),
+        part("SCALE_JITTER", tr("Augmentation: crop (0 to 0.9)"), tr(
             "Shows a part of each chip, whose side is up to this share shorter, as large as the whole. For things "
-            "that come in several sizes, or images of several pixel sizes."), optional=True, decimals=2),
+            "that come in several sizes, or images of several pixel sizes.")),
+        part("ROTATION", tr("Augmentation: rotation (°)"), tr(
+            "Rotates each chip by up to so many degrees either way. What comes in from outside of the chip is the chip "
+            "mirrored at its edge, also below.")),
+        part("ZOOM", tr("Augmentation: zoom (0 to 1)"), tr(
+            "Shows each chip up to this share larger (0.25: 1.25 times), or as many times smaller.")),
+        part("SHIFT", tr("Augmentation: shift (0 to 0.5)"), tr(
+            "Moves each chip by up to this share of its side.")),
+        part("SHEAR", tr("Augmentation: shear (°)"), tr(
+            "Leans each chip by up to so many degrees, along both sides.")),
+        part("ELASTIC", tr("Augmentation: elastic (to 0.1)"), tr(
+            "Pulls the ground of each chip about, smoothly, by up to this share of its side.")),
+        part("BLUR", tr("Augmentation: blur (pixels)"), tr(
+            "Blurs every second chip, by a Gaussian with a standard deviation of up to so many pixels.")),
+        part("SHARPEN", tr("Augmentation: sharpen (0 to 3)"), tr(
+            "Makes the details of every second chip up to so many times stronger.")),
+        part("GAMMA_JITTER", tr("Augmentation: gamma (0 to 1)"), tr(
+            "Bends the values of each chip between dark and bright: to the power of up to 1 + this, or 1 / (1 + "
+            "this).")),
+        part("HUE", tr("Augmentation: hue (°)"), tr(
+            "Turns the colours of each chip by up to so many degrees, where the bands are red, green and blue.")),
+        part("SATURATION", tr("Augmentation: saturation"), tr(
+            "Makes the colours of each chip up to this share (0 to 1) richer or paler, where the bands are red, green "
+            "and blue.")),
+        part("CONTRAST", tr("Augmentation: contrast"), tr(
+            "Makes each chip up to this share (0 to 1) richer or poorer in contrast, all bands alike.")),
+        part("BRIGHTNESS", tr("Augmentation: brightness"), tr(
+            "Makes each chip up to so many standard deviations (0 to 2) brighter or darker, all bands alike.")),
+        part("RADIOMETRIC_JITTER", tr("Augmentation: band by band"), tr(
+            "Shows each band of a chip up to this share (0 to 1) brighter or darker, and richer or poorer in contrast. "
+            "For a network that shall also work on images of another day or sensor.")),
+        part("NOISE", tr("Augmentation: noise (0 to 1)"), tr(
+            "Adds noise of up to so many standard deviations to each chip.")),
+        part("BAND_DROPOUT", tr("Augmentation: band dropout"), tr(
+            "The chance (0 to 0.9) of each band of a chip to be left out. For images in which bands may be missing.")),
+        part("CUTOUT", tr("Augmentation: cutout (0 to 0.5)"), tr(
+            "Covers a square of up to this share of every second chip. What is covered has no label.")),
+        part("MIXUP", tr("Augmentation: mixup (0 to 0.5)"), tr(
+            "Lays up to this share of another chip over each chip of every second batch.")),
+        part("CUTMIX", tr("Augmentation: CutMix (0 to 0.5)"), tr(
+            "Shows a square of another chip, of up to this share, in each chip of every second batch, with its "
+            "labels.")),
     ]  # fmt: skip
 
 

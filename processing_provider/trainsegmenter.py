@@ -11,6 +11,7 @@ from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .parameters import InputFolder, Parameters, Row, Setting
 from .training import (
+    augmentation_rows,
     chance_rows,
     figure_outputs,
     machine_rows,
@@ -63,6 +64,7 @@ class TrainSegmenter(WorkerAlgorithm):
                 "How much a rare class counts in the loss. none: as much as it has pixels. balanced: all classes the "
                 "same. root: halfway between.")),
             smoothing_row(),
+            *augmentation_rows(),
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first layer "
                 "is fitted to the bands.")),

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chip_folder import CLASSES
+from chip_folder import CLASSES, write_chip_folder
 
-from plugin.engine.chips.dataset import DatasetInfo
+from plugin.engine.chips.dataset import DatasetInfo, open_dataset
 from plugin.engine.classes import IGNORE_INDEX, ClassTable
 from plugin.engine.errors import InputError
 from plugin.engine.recipe.augmentation import PRESETS, AugmentationSettings
@@ -21,6 +21,8 @@ from plugin.engine.training.augmentation.augment import STEPS, Augmentation
 from plugin.engine.training.augmentation.example import Bands, Example, find_colors
 from plugin.engine.training.augmentation.geometry import draw_affine, sampling_grid
 from plugin.engine.training.augmentation.radiometry import color_matrices, gaussian
+from plugin.engine.training.chips import ChipReader, SceneReader
+from plugin.engine.training.examples import vary_examples
 from plugin.engine.training.losses import weighted_binary_cross_entropy, weighted_cross_entropy
 from plugin.engine.training.task import Task
 
@@ -85,7 +87,7 @@ def assert_spread(values, low, high):
 def test_a_setting_that_is_given_wins_and_the_preset_says_the_others():
     settings = AugmentationSettings(augmentation="standard", rotation=90.0, zoom=0.0).settled()
     assert (settings.rotation, settings.zoom) == (90, 0)
-    assert settings.shift == PRESETS["standard"]["shift"] and settings.cutmix == 0
+    assert settings.shift == PRESETS["standard"].strengths["shift"] and settings.cutmix == 0
     assert None not in vars(settings).values() and settings.settled() == settings
     assert AugmentationSettings(augmentation="none", noise=0.5).strengths()["noise"] == 0.5
 
@@ -94,7 +96,8 @@ def test_a_setting_that_is_given_wins_and_the_preset_says_the_others():
 def test_presets_are_within_bounds_and_flip_but_for_none(name):
     settings = AugmentationSettings(augmentation=name).settled()
     assert settings.augment == (name != "none")
-    assert all(value > 0 for value in PRESETS[name].values()) and {*PRESETS[name]} < {*vars(settings)}
+    strengths = PRESETS[name].strengths
+    assert all(value > 0 for value in strengths.values()) and {*strengths} < {*vars(settings)}
     assert not AugmentationSettings(augmentation=name, augment=False).settled().augment
     with pytest.raises(InputError, match="none, flips, light, standard, strong"):
         AugmentationSettings(augmentation="weak")
@@ -119,7 +122,7 @@ def test_the_guide_tells_what_the_presets_are():
         for preset, number in zip(told.values(), numbers):
             if number != "–":
                 preset[setting.lower()] = float(number)
-    assert told == {name: PRESETS[name] for name in told}
+    assert told == {name: PRESETS[name].strengths for name in told}
 
 
 # What is off, seeds, sizes
@@ -649,6 +652,32 @@ def test_chips_are_varied_in_full_precision_whatever_the_network_calculates_in()
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             task.learn(network, (images, targets), torch.Generator().manual_seed(1))
     assert torch.equal(*seen) and seen[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("task", ["masks", "classes"])
+def test_a_report_shows_each_chip_and_its_variants_in_stored_values(task, tmp_path):
+    dataset = open_dataset(write_chip_folder(tmp_path / "chips", {"training": 3}, size=250, bands=5, nodata=0))
+    info = dataset.info
+    reader = ChipReader(dataset) if task == "masks" else SceneReader(dataset)
+    loss = partial(weighted_cross_entropy, weights=torch.ones(3))
+    settings = AugmentationSettings(augmentation="flips", cutout=0.5)
+    varied = vary_examples(Task(info, loss, settings, CPU), reader, [2, 0], 5, CPU)
+    assert [chip.caption for chip in varied] == ["images/2.tif", "images/0.tif"]
+    for chip in varied:
+        image = dataset.read_image(int(chip.caption[7]))[:3, :249, :249].astype(float)
+        image[image == 0] = np.nan
+        expected = np.nanmean(image.reshape(3, 83, 3, 83, 3), axis=(2, 4))
+        assert np.allclose(chip.images[0], expected, atol=1e-2, equal_nan=True)
+        assert len(chip.images) == 9 and len(chip.masks) == (9 if task == "masks" else 0)
+        assert all(shown.shape == (3, 83, 83) for shown in chip.images)
+        assert len({np.nan_to_num(shown).tobytes() for shown in chip.images}) > 5
+        for shown, mask in zip(chip.images, chip.masks):  # together: values tell the class
+            known = np.isfinite(shown[0]) & (mask != IGNORE_INDEX)
+            assert (np.abs(shown[0] - (10 + 10.0 * mask))[known] < 7).mean() > 0.97
+    assert (
+        vary_examples(Task(info, loss, settings.replace(augmentation="none", cutout=0.0), CPU), reader, [0], 5, CPU)
+        == []
+    )
 
 
 def test_a_constant_band_stays_constant_and_no_range_is_divided_by():

@@ -8,7 +8,7 @@ from chip_folder import write_chip_folder
 from heard import Heard
 
 from plugin.engine.assessment import confusion
-from plugin.engine.assessment.report import Evaluation
+from plugin.engine.assessment.report import Evaluation, Varied
 from plugin.engine.assessment.segmenter_report import PANELS, Example, SegmenterReport, write_report
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.classes import ClassTable
@@ -39,8 +39,9 @@ def report(tmp_path):
     label = np.zeros((32, 32), np.uint8)
     label[:4] = 255
     example = Example(np.random.default_rng(0).normal(0, 9, (3, 32, 32)), label, np.zeros((32, 32), np.uint8), "chip 1")
+    variants = [Varied([np.random.default_rng(0).normal(0, 9, (3, 16, 16))] * 3, [label[::2, ::2]] * 3, "chip <2>")]
     return SegmenterReport(
-        header, info, "/data/chips", {"training": 2, "test": 1}, 1, 1234567, 61.0, "CPU, 2 threads",
+        header, info, "/data/chips", {"training": 2, "test": 1}, 1, 1234567, 61.0, "CPU, 2 threads", variants,
         {"test": Evaluation(figures(matrix), matrix)}, matrix.sum(axis=0), [example],
     )  # fmt: skip
 
@@ -50,7 +51,7 @@ def test_the_report_is_one_whole_page_that_needs_nothing_else(report, tmp_path):
     write_report(str(path), report)
     page = path.read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page) and "http-equiv" not in page
-    assert page.count("<svg") == 2 and page.count("data:image/png") == 3
+    assert page.count("<svg") == 2 and page.count("data:image/png") == 4
     opened = []
 
     class Balance(HTMLParser):
@@ -85,7 +86,7 @@ def test_figures_stand_in_the_page(report, tmp_path):
 def test_names_from_a_layer_cannot_become_code(report, tmp_path):
     write_report(str(tmp_path / "report.html"), report)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "<script" not in page and "&lt;script&gt;" in page and "chip &lt;2&gt;" in page
 
 
 def test_a_report_that_cannot_be_written_says_so(report, tmp_path):
@@ -153,4 +154,8 @@ def test_a_report_beside_a_model_is_made_by_training(tmp_path):
     paths = {"chips": chips, "output": str(tmp_path / "m.safetensors"), "report": str(tmp_path / "r.html")}
     quick = {"architecture": "fcn8s", "encoder": "mobilenet_v3_small", "epochs": 1, "device": "cpu"}
     result = train_segmenter(TrainSegmenterConfig.from_json({**paths, **quick}), Heard())
-    assert Path(result["report"]).read_text(encoding="utf-8").count("data:image/png") == 6
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    # Two examples of three pictures each, and four chips with their variants.
+    assert page.count("data:image/png") == 6 + 4 and page.count('alt="Variants of') == 4
+    train_segmenter(TrainSegmenterConfig.from_json({**paths, **quick, "augment": False}), Heard())
+    assert "Variants of" not in Path(result["report"]).read_text(encoding="utf-8")

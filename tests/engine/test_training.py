@@ -19,6 +19,7 @@ from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.models.weights_file import Weights
+from plugin.engine.recipe.augmentation import PRESETS
 from plugin.engine.training import train
 from plugin.engine.training import train_segmenter as job
 from plugin.engine.training.augmentation.augment import STEPS
@@ -317,6 +318,23 @@ def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     assert seen == [4, 4]
     train_quickly(chips, tmp_path, epochs=1, augment=False)
     assert seen == [4, 4]
+
+
+def test_the_model_file_holds_what_the_preset_meant(chips, tmp_path):
+    reporter = Heard()
+    result = train_quickly(chips, tmp_path, reporter, epochs=1, augmentation="strong", cutmix=0.0)
+    settings = read_header(result["model"]).training
+    expected = {
+        **PRESETS["strong"].strengths,
+        "cutmix": 0.0,
+        "mixup": 0.0,
+        "augment": True,
+        "hue": 0.0,
+        "saturation": 0.0,
+    }
+    assert settings["augmentation"] == "strong" and {name: settings[name] for name in expected} == expected
+    told = [line for line in reporter.logs if "AUGMENTATION is strong: ROTATION 45" in line or "HUE" in line]
+    assert len(told) == 2 and "HUE" not in told[1] and "not red, green and blue" in told[0]
 
 
 def test_a_fold_validates_while_the_others_train(tmp_path):

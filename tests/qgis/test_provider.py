@@ -20,7 +20,8 @@ TRAINING = " ".join(
         "LOSS CLASS_WEIGHTS LABEL_SMOOTHING",
         "OPTIMIZER LEARNING_RATE MOMENTUM WEIGHT_DECAY",
         "SCHEDULE",
-        "AUGMENT RADIOMETRIC_JITTER SCALE_JITTER",
+        "AUGMENTATION AUGMENT SCALE_JITTER ROTATION ZOOM SHIFT SHEAR ELASTIC BLUR SHARPEN GAMMA_JITTER HUE SATURATION "
+        "CONTRAST BRIGHTNESS RADIOMETRIC_JITTER NOISE BAND_DROPOUT CUTOUT MIXUP CUTMIX",
         "OUTPUT REPORT",
     ]
 )
@@ -117,8 +118,8 @@ def test_settings_for_experts_are_folded_away(provider):
     advanced = QgsProcessingParameterDefinition.Flag.FlagAdvanced
     rows = provider.algorithm("trainsegmenter").parameterDefinitions()
     assert [row.name() for row in rows if not row.flags() & advanced] == [
-        "CHIPS", "ARCHITECTURE", "ENCODER", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "PATIENCE", "AUGMENT",
-        "RADIOMETRIC_JITTER", "SCALE_JITTER", "CLASS_WEIGHTS", "PRETRAINED", "ENCODER_WEIGHTS", "OUTPUT", "REPORT",
+        "CHIPS", "ARCHITECTURE", "ENCODER", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "PATIENCE", "AUGMENTATION",
+        "CLASS_WEIGHTS", "PRETRAINED", "ENCODER_WEIGHTS", "OUTPUT", "REPORT",
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..chips.dataset import DatasetInfo
+from ..classes import ClassTable
 from ..events import readable_time
 from ..models.header import ModelHeader
 from ..models.pretrained import PUBLISHED
 from ..rasters.raster_io import crs_text
-from ..reports import charts
+from ..reports import charts, pictures
 from ..reports.page import percent
 from .confusion import doubt
 
@@ -25,6 +26,15 @@ class Evaluation:
 
     figures: dict[str, Any]
     matrix: np.ndarray
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A chip as it is, and then as augmentation shows it: small pictures of three bands, and masks where it has any."""
+
+    images: list[np.ndarray]  # (3, s, s) each, in stored values; NaN where missing
+    masks: list[np.ndarray]  # (s, s) each, class indices
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class TrainingReport:
     parameters: int
     seconds: float
     device: str
+    variants: Sequence[Varied]
 
 
 def common_content(
@@ -69,10 +80,22 @@ def common_content(
         "facts": _facts(report, network),
         "classes": report.header.classes.classes,
         "curves": charts.curves(report.header.history, report.best_epoch, panels),
+        "variants": [_strips(varied, report.header.classes) for varied in report.variants],
         "splits": list(figures),
         "figures": figures,
         "settings": report.header.recipe,
         "versions": report.header.versions,
+    }
+
+
+def _strips(varied: Varied, classes: ClassTable) -> dict[str, str]:
+    """The pictures of a chip side by side, all stretched as the chip itself is; and its masks."""
+    limits = pictures.limits(varied.images[0])
+    masks = [pictures.colored(mask, classes) for mask in varied.masks]
+    return {
+        "images": pictures.jpeg(pictures.strip([pictures.between(image, limits) for image in varied.images])),
+        "masks": pictures.png(pictures.strip(masks)) if masks else "",
+        "caption": varied.caption,
     }
 
 

@@ -85,8 +85,7 @@ class ChipPictures:
         return ", ".join(f"{names[index]} {_share(counts[index] / total)}" for index in largest)
 
     def _mask(self, mask: np.ndarray) -> np.ndarray:
-        step = max(1, -(-mask.shape[0] // SIDE))
-        small = mask[step // 2 :: step, step // 2 :: step]
+        small = pictures.sparser(mask, SIDE)
         if self.dataset.info.task == "regression":
             return pictures.ramp(small, *self.target_range)
         return pictures.colored(self.dataset.info.classes.to_indices(small), self.dataset.info.classes)

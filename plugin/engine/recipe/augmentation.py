@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any
 
-from ..settings import Settings, setting
+from ..settings import Choice, Settings, setting
 
-# What each preset gives the settings that are left empty; those it does not name are off.
-PRESETS: dict[str, dict[str, float]] = {
-    "none": {},
-    "flips": {},
-    "light": {"zoom": 0.1, "shift": 0.05, "brightness": 0.1, "contrast": 0.1},
-    "standard": {
-        "rotation": 15, "zoom": 0.25, "shift": 0.1, "shear": 5, "brightness": 0.2, "contrast": 0.2,
-        "gamma_jitter": 0.2, "radiometric_jitter": 0.05, "saturation": 0.2, "noise": 0.05,
-    },
-    "strong": {
-        "rotation": 45, "zoom": 0.5, "shift": 0.2, "shear": 10, "elastic": 0.02, "blur": 1.5, "sharpen": 1,
-        "brightness": 0.4, "contrast": 0.4, "gamma_jitter": 0.4, "radiometric_jitter": 0.1, "hue": 10,
-        "saturation": 0.4, "noise": 0.1, "band_dropout": 0.05, "cutout": 0.1, "cutmix": 0.5,
-    },
+
+class Preset(Choice):
+    """Settings of the augmentation that go together."""
+
+    strengths: dict[str, float] = field(default_factory=dict)  # of what is left empty; all others are off
+
+
+PRESETS = {
+    "none": Preset("Chips are shown as they are."),
+    "flips": Preset("Mirrored, and turned by quarters: right for images from above, and costs nothing."),
+    "light": Preset(
+        "Flips; a little larger or smaller, moved, brighter or darker. For maps of the image that the chips are from.",
+        strengths={"zoom": 0.1, "shift": 0.05, "brightness": 0.1, "contrast": 0.1},
+    ),
+    "standard": Preset(
+        "Flips; larger or smaller, moved, rotated, sheared, brighter or darker, noisy. For images of other days and "
+        "places.",
+        strengths={
+            "rotation": 15, "zoom": 0.25, "shift": 0.1, "shear": 5, "brightness": 0.2, "contrast": 0.2,
+            "gamma_jitter": 0.2, "radiometric_jitter": 0.05, "saturation": 0.2, "noise": 0.05,
+        },
+    ),
+    "strong": Preset(
+        "More of it; also pulled about, blurred, partly covered and mixed with other chips. For long trainings from "
+        "few chips.",
+        strengths={
+            "rotation": 45, "zoom": 0.5, "shift": 0.2, "shear": 10, "elastic": 0.02, "blur": 1.5, "sharpen": 1,
+            "brightness": 0.4, "contrast": 0.4, "gamma_jitter": 0.4, "radiometric_jitter": 0.1, "hue": 10,
+            "saturation": 0.4, "noise": 0.1, "band_dropout": 0.05, "cutout": 0.1, "cutmix": 0.5,
+        },
+    ),
 }  # fmt: skip
 
 
@@ -55,7 +73,7 @@ class AugmentationSettings(Settings):
 
     def settled(self) -> AugmentationSettings:
         """The same with a number for each setting that is empty: the preset's, or 0. What is given stays."""
-        preset = PRESETS[self.augmentation]
+        preset = PRESETS[self.augmentation].strengths
         found: dict[str, Any] = {name: preset.get(name, 0.0) for name, value in vars(self).items() if value is None}
         return self.replace(augment=self.augment and self.augmentation != "none", **found)
 

@@ -18,6 +18,7 @@ UNLABELLED = (255, 255, 255)
 STRETCH = (2, 98)  # percentiles
 RAMP = "viridis"  # told apart by everyone, and its brightness grows evenly
 JPEG_QUALITY = 82
+GAP = 4  # pixels between the pictures of a strip
 
 
 def visible_bands(names: Sequence[str]) -> list[int]:
@@ -31,9 +32,14 @@ def visible_bands(names: Sequence[str]) -> list[int]:
 def stretch(image: np.ndarray, names: Sequence[str], nodata: float | None = None) -> np.ndarray:
     """(B, H, W) of any type → (H, W, 3) uint8, each band stretched from its 2nd to its 98th percentile."""
     shown = image[visible_bands(names)].astype(np.float64)  # (3, H, W)
+    return between(shown, limits(shown, nodata), nodata)
+
+
+def limits(shown: np.ndarray, nodata: float | None = None) -> np.ndarray:
+    """(3, 2): the 2nd and the 98th percentile of each band of a picture, (3, H, W)."""
     known = ~_missing(shown, nodata)
-    limits = [np.percentile(band[here], STRETCH) if here.any() else (0, 1) for band, here in zip(shown, known)]
-    return between(shown, np.array(limits), nodata)
+    found = [np.percentile(band[here], STRETCH) if here.any() else (0, 1) for band, here in zip(shown, known)]
+    return np.array(found)
 
 
 def between(shown: np.ndarray, limits: np.ndarray, nodata: float | None = None) -> np.ndarray:
@@ -66,6 +72,18 @@ def smaller(shown: np.ndarray, side: int, nodata: float | None = None) -> np.nda
     sums, counts = np.where(known, squares, 0).sum(axis=(2, 4)), known.sum(axis=(2, 4))
     means: np.ndarray = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     return means
+
+
+def sparser(mask: np.ndarray, side: int) -> np.ndarray:
+    """(S, S) → (s, s) of at most `side`: every so many pixels one, since classes have no mean."""
+    step = max(1, -(-mask.shape[0] // side))
+    return mask[step // 2 :: step, step // 2 :: step]
+
+
+def strip(row: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one size, (H, W, 3) uint8 each, side by side."""
+    gap = np.full((row[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([part for picture in row for part in (picture, gap)][:-1], axis=1)
 
 
 def _missing(shown: np.ndarray, nodata: float | None) -> np.ndarray:

@@ -6,7 +6,7 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -25,11 +25,14 @@ from ..events import Reporter, Stage, readable_time
 from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
+from .augmentation.example import find_colors
 from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
 from .loop import Fitted, evaluate, fit, saving_when_orphaned
 from .plan import Plan
 from .tally import Tally
 from .task import Task
+
+Config = TypeVar("Config", bound=TrainingConfig)
 
 # Figures that the log ends with, and their names there.
 TOLD = {
@@ -122,6 +125,18 @@ def warn_of_absent_classes(dataset: ChipDataset, counts: np.ndarray, reporter: R
     absent = [name for name, count in zip(dataset.info.classes.names, counts) if not count]
     if absent:
         reporter.warning(f"No training chip shows {', '.join(absent)}: the network cannot learn it.")
+
+
+def settle_augmentation(config: Config, dataset: ChipDataset, reporter: Reporter) -> Config:
+    """The settings with a number for each of the augmentation's that is left to the preset."""
+    asked = config.augmentation.settled()
+    if (asked.hue or asked.saturation) and find_colors(dataset.info.band_names) is None:
+        reporter.log("HUE and SATURATION stay as they are: the bands are not red, green and blue, by their names.")
+        asked = asked.replace(hue=0.0, saturation=0.0)
+    numbers = [f"{name.upper()} {value:g}" for name, value in asked.strengths().items() if value and name != "augment"]
+    if numbers:
+        reporter.log(f"AUGMENTATION is {asked.augmentation}: {', '.join(numbers)}.")
+    return config.replace(**asked.to_json())
 
 
 def check_outputs(config: TrainingConfig, network: nn.Module) -> None:

@@ -29,6 +29,7 @@ from ..recipe.schedule import automatic_classifier_epochs, automatic_frozen_epoc
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
 from .early_checks import check_classifier
+from .examples import choose_examples, vary_examples
 from .mistakes import find_mistakes
 from .plan import FineTuning
 from .train import (
@@ -39,11 +40,13 @@ from .train import (
     labelled_splits,
     results,
     save,
+    settle_augmentation,
     shown_split,
     train,
     warn_of_absent_classes,
 )
 
+VARIED = 6  # chips that the report shows as augmentation makes them
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
 # A pretrained encoder's share of the learning rate, where the user does not say.
 ENCODER_RATE = 0.5
@@ -75,6 +78,7 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     dataset = open_dataset(config.chips)
     info = dataset.info
     arguments = check_classifier(config, str(dataset.folder), info)
+    config = settle_augmentation(config, dataset, reporter)
     splits = _splits(config, dataset, reporter)
     shown = dataset.shown[splits["training"]]  # (n, C)
     name = config.architecture
@@ -218,7 +222,7 @@ def _plan(config: TrainClassifierConfig, network: Classifier, pretrained: bool, 
 
 
 def _report(training: Training, trained: Trained, header: ModelHeader, summary: Summary) -> ClassifierReport:
-    dataset, splits, threshold = training.dataset, training.splits, header.threshold
+    config, dataset, splits, threshold = training.config, training.dataset, training.splits, header.threshold
     answered = {
         split: Answered(tally.figures(), tally.probabilities(), tally.targets())
         for split, tally in trained.tallies.items()
@@ -227,6 +231,9 @@ def _report(training: Training, trained: Trained, header: ModelHeader, summary: 
     mistakes = []
     if shown in answered:
         mistakes = find_mistakes(answered[shown], threshold, splits[shown], shown, training.reader)
+    with explain_memory(training.device, training.work):
+        chosen = choose_examples(dataset.shown.astype(np.int64), splits["training"], VARIED, config.seed)
+        variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
     return ClassifierReport(
         header=header,
         info=dataset.info,
@@ -236,6 +243,7 @@ def _report(training: Training, trained: Trained, header: ModelHeader, summary: 
         parameters=summary.parameters,
         seconds=time.monotonic() - training.begun,
         device=describe_device(training.device),
+        variants=variants,
         answered=answered,
         shown={split: dataset.shown[places].sum(axis=0) for split, places in splits.items()},
         mistakes=mistakes,

@@ -22,7 +22,7 @@ from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_epochs
 from .chips import ChipReader
 from .early_checks import check_segmenter
-from .examples import choose_examples, predict_examples
+from .examples import choose_examples, predict_examples, vary_examples
 from .plan import AllAtOnce
 from .segmentation import SegmentationTask
 from .train import (
@@ -33,6 +33,7 @@ from .train import (
     labelled_splits,
     results,
     save,
+    settle_augmentation,
     shown_split,
     train,
     warn_of_absent_classes,
@@ -70,6 +71,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     dataset = open_dataset(config.chips)
     info = dataset.info
     check_segmenter(config, str(dataset.folder), info)
+    config = settle_augmentation(config, dataset, reporter)
     splits = labelled_splits(dataset, config.fold, dataset.pixels.sum(axis=1) > 0, LACK, reporter)
     chips, pixels = len(splits["training"]), dataset.pixels[splits["training"]].sum(axis=0)
     check_classes(
@@ -135,8 +137,10 @@ def _report(training: Training, trained: Trained, header: Any) -> SegmenterRepor
     config, dataset, splits = training.config, training.dataset, training.splits
     shown = shown_split(splits)
     with explain_memory(training.device, training.work):
-        chosen = choose_examples(dataset, splits[shown], EXAMPLES, config.seed)
+        chosen = choose_examples(dataset.pixels, splits[shown], EXAMPLES, config.seed)
         examples = predict_examples(training.network, training.task, training.reader, chosen, shown, training.device)
+        chosen = choose_examples(dataset.pixels, splits["training"], EXAMPLES, config.seed)
+        variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
     return SegmenterReport(
         header=header,
         info=dataset.info,
@@ -146,6 +150,7 @@ def _report(training: Training, trained: Trained, header: Any) -> SegmenterRepor
         parameters=count_parameters(training.network),
         seconds=time.monotonic() - training.begun,
         device=describe_device(training.device),
+        variants=variants,
         evaluations={split: Evaluation(tally.figures(), tally.matrix()) for split, tally in trained.tallies.items()},
         training_pixels=dataset.pixels[splits["training"]].sum(axis=0),
         examples=examples,
