@@ -17,13 +17,14 @@ from plugin.engine.chips.dataset import DatasetInfo, open_dataset
 from plugin.engine.classes import IGNORE_INDEX, ClassTable
 from plugin.engine.errors import InputError
 from plugin.engine.recipe.augmentation import PRESETS, AugmentationSettings
+from plugin.engine.recipe.loss import LossSettings
 from plugin.engine.training.augmentation.augment import STEPS, Augmentation
 from plugin.engine.training.augmentation.example import Bands, Example, find_colors
 from plugin.engine.training.augmentation.geometry import draw_affine, sampling_grid
 from plugin.engine.training.augmentation.radiometry import color_matrices, gaussian
 from plugin.engine.training.chips import ChipReader, SceneReader
 from plugin.engine.training.examples import vary_examples
-from plugin.engine.training.losses import weighted_binary_cross_entropy, weighted_cross_entropy
+from plugin.engine.training.losses import binary_cross_entropy, cross_entropy
 from plugin.engine.training.task import Task
 
 CPU = torch.device("cpu")
@@ -619,8 +620,8 @@ def test_any_loss_judges_mixtures_by_what_it_says_of_either_answer(kind):
     ]
     targets = targets.to(torch.uint8)
     weights = torch.tensor([0.5, 1.0, 2.0])
-    plain = weighted_binary_cross_entropy if kind == "labels" else weighted_cross_entropy
-    task = task_of(partial(plain, weights=weights, smoothing=0.1), mixup=0.5)
+    plain = binary_cross_entropy if kind == "labels" else cross_entropy
+    task = task_of(partial(plain, weights=weights, settings=LossSettings(label_smoothing=0.1)), mixup=0.5)
     network = (
         torch.nn.Identity()
         if kind == "masks"
@@ -635,7 +636,9 @@ def test_any_loss_judges_mixtures_by_what_it_says_of_either_answer(kind):
         logits, total, weight = network(example.images), 0.0, 0.0
         for chip in range(6):
             for part, other in ((1 - share, chip), (share, chip - 1)):
-                cost, counted = plain(logits[chip : chip + 1], targets[[other]], weights, 0.1)
+                cost, counted = plain(
+                    logits[chip : chip + 1], targets[[other]], weights, LossSettings(label_smoothing=0.1)
+                )
                 total, weight = total + part * cost * counted, weight + part * counted
         assert torch.allclose(answers.loss, total / weight, atol=1e-5) and torch.allclose(answers.weight, weight)
         assert torch.equal(answers.targets, targets)
@@ -659,7 +662,7 @@ def test_a_report_shows_each_chip_and_its_variants_in_stored_values(task, tmp_pa
     dataset = open_dataset(write_chip_folder(tmp_path / "chips", {"training": 3}, size=250, bands=5, nodata=0))
     info = dataset.info
     reader = ChipReader(dataset) if task == "masks" else SceneReader(dataset)
-    loss = partial(weighted_cross_entropy, weights=torch.ones(3))
+    loss = partial(cross_entropy, weights=torch.ones(3), settings=LossSettings())
     settings = AugmentationSettings(augmentation="flips", cutout=0.5)
     varied = vary_examples(Task(info, loss, settings, CPU), reader, [2, 0], 5, CPU)
     assert [chip.caption for chip in varied] == ["images/2.tif", "images/0.tif"]

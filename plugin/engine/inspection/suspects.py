@@ -73,7 +73,7 @@ REASONS = {
         "They are the same to the last bit. What they show counts double in training.",
         "Check whether a raster was given twice; delete the copies."),
     "near_duplicate": Reason(56, "Chips that look the same",
-        "The same picture turned, mirrored, brightened or compressed. Training does that by itself with AUGMENT.",
+        "The same picture turned, mirrored, brightened or compressed. Training does that by itself with AUGMENTATION.",
         "Delete the copies, or keep them knowingly: at least they lie in one split."),
     "unlabelled": Reason(50, "Chips without any label", "Training leaves them out.",
         "Raise MIN_LABELLED_SHARE, or label these places."),
