@@ -29,8 +29,10 @@ def page() -> str:
             continue
         parts.append(f"\n## `{name.upper()}`\n\nDefault: `{said.default}`.\n\n| choice | what it is |\n| --- | --- |\n")
         for choice, row in said.table.items():
-            tasks = f" For {', '.join(row.tasks)}." if hasattr(row, "tasks") else ""
-            parts.append(f"| `{choice}` | {row.words}{tasks}{f' ({row.source})' if row.source else ''} |\n")
+            more = f" For {', '.join(row.tasks)}." if hasattr(row, "tasks") else ""
+            if hasattr(row, "decay"):
+                more = f" Learning rate {row.rate:g}, weight decay {row.decay:g}, where these are empty."
+            parts.append(f"| `{choice}` | {row.words}{more}{f' ({row.source})' if row.source else ''} |\n")
     return "".join(parts)
 
 

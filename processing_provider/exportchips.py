@@ -13,7 +13,7 @@ from .algorithm import TerrazzoAlgorithm, tr
 from .class_table import COLUMNS
 from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
 from .layers import Images, bounds, chosen_extent, raster_layers
-from .list_parameters import Angles, Bands, Table
+from .list_parameters import Bands, Numbers, Table
 from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
 from .splitting import split_areas, split_outputs, split_results, split_rows
 
@@ -146,10 +146,9 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("MIN_DISTANCE", tr("Distance of random chips"), tr(
                 "For random chips: how many pixels their centres are apart at least. Empty: half a chip."),
                 advanced=True),
-            Angles("ROTATIONS", tr("Rotations, such as 0,90,180"), tr(
+            Numbers("ROTATIONS", tr("Rotations, such as 0,90,180"), tr(
                 "Cuts each chip once for each of these angles in degrees, clockwise. Empty: none. Angles other than "
-                "quarter turns resample the "
-                "image."), advanced=True),
+                "quarter turns resample the image."), advanced=True, example="0,90,180,270"),
             Setting("BLACKEN", tr("Blacken the surroundings"), tr(
                 "For chips around features: ground outside of the chip's own feature becomes nodata."),
                 optional=True, advanced=True),

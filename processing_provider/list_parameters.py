@@ -1,4 +1,4 @@
-"""Parameters that people write as lists: bands, angles, tables."""
+"""Parameters that people write as lists: bands, numbers, tables."""
 
 from __future__ import annotations
 
@@ -49,19 +49,21 @@ def band_numbers(text: str) -> list[int]:
     return numbers
 
 
-class Angles(ValueRow):
-    """Angles in degrees: "0,90,180"."""
+class Numbers(ValueRow):
+    """Numbers, such as angles: "0,90,180"."""
+
+    example: str = ""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """A text."""
         return QgsProcessingParameterString(self.name, self.label, optional=True)
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """The angles, in the order given."""
-        return angles(algorithm.parameterAsString(parameters, self.name, context))
+        """The numbers, in the order given."""
+        return numbers(self.name, algorithm.parameterAsString(parameters, self.name, context), self.example)
 
 
-def angles(text: str) -> list[float]:
+def numbers(name: str, text: str, example: str) -> list[float]:
     """Read "0, 90,180" as [0.0, 90.0, 180.0].
 
     Raises:
@@ -76,7 +78,7 @@ def angles(text: str) -> list[float]:
         except ValueError:
             found.append(math.nan)
         if not math.isfinite(found[-1]):
-            raise InputError(f'ROTATIONS is "{text}".', 'Write angles in degrees, such as "0,90,180,270".')
+            raise InputError(f'{name} is "{text}".', f'Write numbers, such as "{example}".')
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from qgis.core import QgsProcessingOutputDefinition, QgsProcessingOutputNumber
 
 from .algorithm import tr
+from .list_parameters import Numbers
 from .parameters import InputFile, OutputFile, Row, Setting
 
 
@@ -16,7 +17,8 @@ def chance_rows() -> list[Row]:
         Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
             "Chips a step. More need more memory, and steady the training.")),
         Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
-            "How far a step goes: what the schedule makes of it in each step is this or less.")),
+            "How far a step goes: what the schedule makes of it in each step is this or less. Empty: what suits the "
+            "optimizer, 0.001 for adamw, and half of it for a classifier.")),
         Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
             "Training ends when so many epochs in a row brought nothing better. The last epochs gain most.")),
         Setting("AUGMENTATION", tr("Augmentation"), tr(
@@ -94,12 +96,8 @@ def machine_rows() -> list[Row]:
     """For experts."""
     return [
         Setting("LOSS", tr("Loss"), tr("What a wrong answer costs."), optional=True, advanced=True),
-        Setting("OPTIMIZER", tr("Optimizer"), tr("How weights follow from gradients."), optional=True, advanced=True),
-        Setting("MOMENTUM", tr("Optimizer: momentum"), tr(
-            "The share of the last step that the next one keeps, for sgd."), optional=True, advanced=True, decimals=3),
-        Setting("WEIGHT_DECAY", tr("Weight decay"), tr("Pulls the weights towards zero in each step."), advanced=True),
-        Setting("SCHEDULE", tr("Schedule"), tr(
-            "The learning rate over the training."), optional=True, advanced=True),
+        *optimizer_rows(),
+        *schedule_rows(),
         Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(
             "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
         Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
@@ -108,6 +106,54 @@ def machine_rows() -> list[Row]:
             "For cross-validation, with a dataset that is divided into folds: this one, counted from 1, is for "
             "validation and the others are for training. Run it once for each fold."), advanced=True),
         Setting("SEED", tr("Seed"), tr("The same seed gives the same start and order of chips."), advanced=True),
+    ]  # fmt: skip
+
+
+def optimizer_rows() -> list[Row]:
+    """How weights follow from gradients."""
+    return [
+        Setting("OPTIMIZER", tr("Optimizer"), tr("How weights follow from gradients."), optional=True, advanced=True),
+        Setting("WEIGHT_DECAY", tr("Weight decay"), tr(
+            "Pulls the weights towards zero in each step. Empty: 0.01 for adamw, 0.0001 for sgd, none for others."),
+            advanced=True),
+        Setting("MOMENTUM", tr("Optimizer: momentum"), tr(
+            "The share of earlier gradients that the next step keeps: for sgd and rmsprop, and β₁ of the Adam family."),
+            optional=True, advanced=True, decimals=3),
+        Setting("NESTEROV", tr("Optimizer: Nesterov momentum"), tr(
+            "For sgd: looks ahead along the momentum."), optional=True, advanced=True),
+        Setting("SQUARE_MOMENTUM", tr("Optimizer: momentum of squares"), tr(
+            "The same for the squares of gradients: β₂ of the Adam family, α of rmsprop, ρ of adadelta. Empty: 0.999, "
+            "0.99 and 0.9."), advanced=True, decimals=5),
+        Setting("EPSILON", tr("Optimizer: epsilon"), tr(
+            "Is added to what is divided by, in all but sgd. Empty: what is usual."), advanced=True, decimals=12),
+        Setting("GRADIENT_CLIP", tr("Optimizer: gradient clip"), tr(
+            "Gradients whose norm is larger are shortened to it, so that a bad batch moves the weights no further than "
+            "a good one. 0: never."), optional=True, advanced=True),
+    ]  # fmt: skip
+
+
+def schedule_rows() -> list[Row]:
+    """The learning rate over the training."""
+    return [
+        Setting("SCHEDULE", tr("Schedule"), tr(
+            "The learning rate over the training."), optional=True, advanced=True),
+        Setting("WARM_UP", tr("Schedule: warm-up (0 to 0.9)"), tr(
+            "The share of the training in which the rate rises from a 25th of the highest. Empty: 0.25 for one_cycle, "
+            "0 for others."), advanced=True, decimals=3),
+        Setting("LOWEST_RATE", tr("Schedule: lowest rate (share)"), tr(
+            "Of the highest rate: where exponential, cosine and one_cycle end, cyclic turns, and plateau drops no "
+            "more."), optional=True, advanced=True),
+        Setting("DROP_FACTOR", tr("Schedule: drop factor"), tr(
+            "What step, multi_step and plateau multiply the rate by."), optional=True, advanced=True),
+        Setting("DROPS", tr("Schedule: drops of step"), tr(
+            "How often the rate drops, between parts of the same length."), optional=True, advanced=True),
+        Numbers("MILESTONES", tr("Schedule: drops of multi_step"), tr(
+            "Where the rate drops, as shares of the training. Empty: 0.5,0.75."), optional=True, advanced=True,
+            example="0.5,0.75"),
+        Setting("CYCLES", tr("Schedule: cycles of cyclic"), tr(
+            "How often the rate rises and falls."), optional=True, advanced=True),
+        Setting("PLATEAU_EPOCHS", tr("Schedule: epochs of plateau"), tr(
+            "After so many epochs in a row without a better one the rate drops."), optional=True, advanced=True),
     ]  # fmt: skip
 
 

@@ -192,8 +192,6 @@ class TrainClassifierConfig(TrainingConfig):
     block_dropout: float | None = setting(None, low=0, high=0.95)
     batch_size: int = setting(16, low=1, high=4096)
     loss: LossSettings = group(LossSettings, label_smoothing=0.1)
-    # Twice as much made ResNet-18 learn little from 490 photographs; a pretrained encoder gets a share of it.
-    optimizer: OptimizerSettings = group(OptimizerSettings, learning_rate=5e-4)
     fine_tuning: FineTuningSettings = group(FineTuningSettings)
     # The probability from which a class counts: of several a chip, or the second of two. None = 0.5, or the likeliest.
     threshold: float | None = setting(None, low=0, high=1)

@@ -73,9 +73,9 @@ def test_no_setting_stands_in_two_groups(kind: type[TrainingConfig]) -> None:
 
 
 def test_a_job_may_have_other_defaults_than_its_groups() -> None:
-    found = TrainClassifierConfig.declared()["learning_rate"].default
-    assert found == TrainClassifierConfig(chips="a", output="b").optimizer.learning_rate == 5e-4
-    assert TrainSegmenterConfig.declared()["learning_rate"].default == 1e-3
+    found = TrainClassifierConfig.declared()["label_smoothing"].default
+    assert found == TrainClassifierConfig(chips="a", output="b").loss.label_smoothing == 0.1
+    assert TrainSegmenterConfig.declared()["label_smoothing"].default == 0
 
 
 @pytest.mark.parametrize(

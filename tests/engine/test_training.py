@@ -99,6 +99,7 @@ def test_the_model_file_says_how_it_was_made(trained, chips):
     result, _ = trained
     header = read_header(result["model"])
     assert header.finished and header.recipe["epochs"] == 10 and len(header.history) == 10
+    assert header.recipe["learning_rate"] == 3e-3 and header.recipe["weight_decay"] == 1e-2  # which was left to choose
     assert np.sum(header.metrics["test"]["confusion_matrix"]) == 3 * 64 * 61
     assert header.metrics["validation"]["mean_iou"] == result["validation"]["mean_iou"]
     assert header.classes.names == ["water", "field", "forest"] and header.versions["torch"] == torch.__version__

@@ -236,10 +236,10 @@ def test_after_the_warm_up_the_encoder_learns_too(chips, tmp_path, start, monkey
 
 def test_pretrained_weights_bring_a_warm_up_and_a_slower_encoder_by_themselves(chips, tmp_path, start):
     train_quickly(chips, tmp_path, encoder_weights=start, epochs=8)
-    settings = read_header(str(tmp_path / "model.safetensors")).training
+    settings = read_header(str(tmp_path / "model.safetensors")).recipe
     assert (settings["freeze"], settings["freeze_epochs"], settings["encoder_rate"]) == ("warm_up", 1, 0.5)
     train_quickly(chips, tmp_path, encoder_weights=start, epochs=1, freeze="none", encoder_rate=0.5)
-    settings = read_header(str(tmp_path / "model.safetensors")).training
+    settings = read_header(str(tmp_path / "model.safetensors")).recipe
     assert (settings["freeze"], settings["freeze_epochs"], settings["encoder_rate"]) == ("none", None, 0.5)
 
 

@@ -74,6 +74,7 @@ def fit(
         for epoch in range(1, epochs + 1):
             epoch_begun = time.monotonic()
             plan.begin(epoch)
+            optimization.improved = [record["best"] for record in fitted.history]
             network.train()
             tally = task.tally()
             for batch in training.batches(shuffled(len(training), size, config.seed, epoch)):

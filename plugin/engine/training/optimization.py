@@ -11,7 +11,6 @@ from ..recipe.optimizer import OptimizerSettings
 from ..recipe.schedule import ScheduleSettings
 from .plan import Plan
 
-GRADIENT_CLIP = 1.0  # the norm of all gradients together; a bad batch moves the weights no further than a good one
 BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
 
 
@@ -21,7 +20,7 @@ class Optimization:
     Args:
         network: On the device.
         plan: What of it learns when.
-        settings: The optimizer's.
+        settings: The optimizer's, settled.
         schedule: Whose epochs are settled.
         steps_an_epoch: Steps of each epoch.
         mixed: Whether to calculate in 16 bits where the device has them.
@@ -32,12 +31,19 @@ class Optimization:
         self, network: nn.Module, plan: Plan, settings: OptimizerSettings, schedule: ScheduleSettings,
         steps_an_epoch: int, mixed: bool, device: torch.device,
     ) -> None:  # fmt: skip
-        self.network, self.peak, self.schedule, self.device = network, settings.learning_rate, schedule, device
+        self.network, self.peak, self.schedule, self.device = (
+            network,
+            not_none(settings.learning_rate),
+            schedule,
+            device,
+        )
+        self.gradient_clip = settings.gradient_clip
         self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * not_none(schedule.epochs)  # settled by now
         self.done = 0  # steps
+        self.improved: list[bool] = []  # of each epoch so far, whether it was the best one until then
         # A weight that is frozen has no gradient, and stays as it is until it is thawed.
         self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            plan.groups(settings.weight_decay), settings.optimizer, self.peak, momentum=settings.momentum
+            plan.groups(not_none(settings.weight_decay)), settings.optimizer, self.peak, **settings.arguments()
         )
         self.precision = precision(device, mixed)
         half = self.precision is torch.float16
@@ -52,7 +58,8 @@ class Optimization:
         self._set_rates()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_CLIP)
+        if self.gradient_clip:  # a bad batch moves the weights no further than a good one
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -66,9 +73,10 @@ class Optimization:
         for group in self.optimizer.param_groups:
             # Its own cycle begins when it begins to learn.
             first = (group["first_epoch"] - 1) * self.steps_an_epoch
-            peak = group["rate"] * self.peak
-            learning = self.done >= first
-            group["lr"] = peak * self.schedule.rate(self.done - first, self.steps - first) if learning else 0.0
+            share = 0.0
+            if self.done >= first:
+                share = self.schedule.rate(self.done - first, self.steps - first, self.improved)
+            group["lr"] = group["rate"] * self.peak * share
 
 
 def precision(device: torch.device, mixed: bool) -> torch.dtype:

@@ -187,7 +187,7 @@ def _settled(
         threshold = USUAL_THRESHOLD
     return config.replace(
         epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
-        threshold=threshold,
+        threshold=threshold, **config.optimizer.settled(info.task),
     )  # fmt: skip
 
 

@@ -81,6 +81,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     if config.schedule.epochs is None:
         config = config.replace(epochs=automatic_epochs(chips, info.chip_size, device.type))
         reporter.log(f"EPOCHS is automatic: {config.schedule.epochs} for {chips} training chips.")
+    config = config.replace(**config.optimizer.settled(info.task))
     torch.manual_seed(config.seed)
     config, network = _make_network(config, dataset, reporter)
     check_outputs(config, network)
