@@ -10,6 +10,7 @@ from typing import Any
 from . import probe
 from .config import StatusConfig
 from .events import Reporter
+from .threads import cpu_threads
 
 
 def report_status(config: StatusConfig, reporter: Reporter) -> dict[str, Any]:
@@ -47,13 +48,6 @@ def _torch_status() -> dict[str, Any]:
         free, total = torch.cuda.mem_get_info(number)
         gpus.append({"name": torch.cuda.get_device_name(number), "memory": total, "memory_free": free})
     return {"gpus": gpus, "cuda": torch.version.cuda, "torch_error": None}
-
-
-def cpu_threads() -> int:
-    """The threads this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def machine_memory() -> tuple[int | None, int | None]:

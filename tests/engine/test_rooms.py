@@ -64,9 +64,8 @@ for name in sys.argv[1:]:
 def test_what_qgis_knows_of_the_engine_needs_nothing_that_only_the_worker_has() -> None:
     known = {name for name in MODULES if name.startswith(("chips.", "rasters.", "strangers.", "recipe."))}
     for path in (*ROOT.glob("processing_provider/*.py"), *ROOT.glob("plugin/*.py"), *ROOT.glob("plugin/[gs]*/*.py")):
-        for node in ast.walk(
-            ast.parse(path.read_text(encoding="utf-8"))
-        ):  # also what is imported in `read` and `check`
+        # Also what is imported late, in `read` and `check`.
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
                 _, _, name = f".{node.module}.".rpartition(".engine.")
                 known |= {name.rstrip(".")} & MODULES.keys()

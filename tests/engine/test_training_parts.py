@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,14 @@ def test_chips_too_small_are_refused_before_torch_is_there_with_a_size_to_take(t
         with fits:
             config = TrainSegmenterConfig(chips=str(folder), output=str(tmp_path / "m.safetensors"))
             check_segmenter(config, config.chips, open_dataset(folder).info)
+
+
+def test_a_chip_without_a_mask_is_named(tmp_path):
+    dataset = open_dataset(write_chip_folder(tmp_path / "chips", {"training": 2, "validation": 1}, size=32))
+    labels = dataset.labels.copy()
+    labels[1] = ""
+    with pytest.raises(InputError, match=r"chip images/\S+ has no mask"):
+        ChipReader(dataclasses.replace(dataset, labels=labels)).read([0, 1])
 
 
 def test_masks_are_indices_and_unlabelled_pixels_are_ignored(tmp_path):

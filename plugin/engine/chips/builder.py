@@ -49,3 +49,18 @@ def building(output: str, keep: bool = False, join: bool = False, mark: str = ""
             raise ResourceError(
                 f"Reading or writing failed ({error}).", "Check that the rasters are whole and the disk has room."
             ) from error
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Failures of the file system become errors in words.
+
+    Raises:
+        ResourceError: A file cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"Reading or writing failed ({error}).", "Check that all files are there and the disk has room."
+        ) from error

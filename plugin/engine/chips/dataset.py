@@ -155,7 +155,9 @@ class ChipDataset:
         return inside(self.folder, str(self.images[place]), self.folder / INDEX)
 
     def label_path(self, place: int) -> Path:
-        """The file of a chip's mask; raises as `image_path`."""
+        """The file of a chip's mask; raises as `image_path`, and where the chip has none."""
+        if not self.labels[place]:
+            raise InputError(f"The chip {self.images[place]} has no mask.", "Export the chips again.")
         return inside(self.folder, str(self.labels[place]), self.folder / INDEX)
 
     def read_image(self, place: int) -> np.ndarray:

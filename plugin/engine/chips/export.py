@@ -8,6 +8,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -21,10 +22,11 @@ from ..events import Reporter, Stage
 from ..files import check_kept, check_space
 from ..rasters.block_cache import limited_cache
 from ..rasters.raster_io import crs_text
+from ..threads import WORKERS, work_ahead
 from .append import Join, check_joins
 from .builder import building, check_target
 from .chip_size import choose_size
-from .cutting import Chip, Cutter, Pixels
+from .cutting import Chip, Cutter
 from .dataset import DatasetInfo, index_of, read_info
 from .divide import SplitRule, divide
 from .extremes import Extreme, measure, to_json
@@ -216,9 +218,10 @@ class _Export:
         """Cut every unit of the plan and write the chips that are kept."""
         waiting: deque[tuple[Chip, np.ndarray, Future[_Written]]] = deque()
         number = self.join.first_number + max(0, self.progress.chips - self.join.chips)
-        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as writers:
+        read = work_ahead(lambda numbered: self.cutter.read(numbered[1]), self._units(stage), threads=1, waiting=2)
+        with closing(read) as units, ThreadPoolExecutor(WORKERS) as writers:
             try:
-                for done, unit, pixels in self._units(stage):
+                for (done, unit), pixels in units:
                     corners = unit.spots.corners(self.plan.rasters[unit.source].grid)
                     for chip in self.cutter.cut(unit, pixels):
                         if chip is not None:
@@ -239,20 +242,13 @@ class _Export:
                 writers.shutdown(cancel_futures=True)
                 raise
 
-    def _units(self, stage: Stage) -> Iterator[tuple[int, Unit, Optional[Pixels]]]:
-        """(units done with this one, unit, its pixels), read one ahead on a thread; without those done earlier."""
-        with ThreadPoolExecutor(max_workers=1) as reading:
-            ahead: Optional[tuple[int, Unit, Future[Optional[Pixels]]]] = None
-            for number, unit in enumerate(self.plan.units(), start=1):
-                if number <= self.progress.units:
-                    stage.advance(len(unit.spots))
-                    continue
-                following = (number, unit, reading.submit(self.cutter.read, unit))
-                if ahead is not None:
-                    yield ahead[0], ahead[1], ahead[2].result()
-                ahead = following
-            if ahead is not None:
-                yield ahead[0], ahead[1], ahead[2].result()
+    def _units(self, stage: Stage) -> Iterator[tuple[int, Unit]]:
+        """(units done with this one, unit), without those done earlier."""
+        for number, unit in enumerate(self.plan.units(), start=1):
+            if number > self.progress.units:
+                yield number, unit
+            else:
+                stage.advance(len(unit.spots))
 
     def _write(self, name: str, chip: Chip, corners: np.ndarray) -> _Written:
         """Write a chip's files; runs on a thread, in GDAL and numpy for the most part."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..windows import Window
 from .placement import Spots, cosines, sines
 
-# A sample counts where at least this much of its weight lies on pixels with data.
+# What is mixed from several pixels is known where at least this much of its weight lies on pixels with data.
 ENOUGH = 0.5
 
 

@@ -16,9 +16,10 @@ from ..chips.dataset import MASK_TASKS, SPLITS, ChipDataset
 from ..errors import InputError
 from ..events import Stage
 from ..rasters.raster_io import missing_values
+from ..threads import READERS, work_ahead
 from . import ground, looks
 from .chip_table import ChipTable
-from .measures import Measures, threads
+from .measures import Measures
 
 # Of a million random fingerprints, some hundred pairs differ in no more bits than this by chance.
 LIKE_BITS = 8
@@ -154,13 +155,11 @@ def _join_same(groups: _Groups, dataset: ChipDataset, table: ChipTable, pairs: n
     pairs = np.array([pair for pair in pairs.tolist() if groups.root(pair[0]) != groups.root(pair[1])], np.int64)
     if len(pairs) == 0:
         return
-    chips = np.unique(pairs)
-    with threads() as pool:
-        shown = dict(zip(chips.tolist(), pool.map(_picture_of(dataset, table), chips.tolist())))
+    shown = dict(work_ahead(_picture_of(dataset, table), np.unique(pairs).tolist(), threads=READERS))
     for one, other in pairs.tolist():
         stage.advance(0)
-        pictures = shown[one], shown[other]
-        if pictures[0] is not None and pictures[1] is not None and looks.same_picture(*pictures):
+        first, second = shown[one], shown[other]
+        if first is not None and second is not None and looks.same_picture(first, second):
             groups.join(one, other)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +16,10 @@ from ..classes import IGNORE_INDEX
 from ..errors import InputError
 from ..events import Stage
 from ..rasters.raster_io import missing_values
-from ..status import cpu_threads
+from ..threads import READERS, work_ahead
 from . import looks
 from .chip_table import ChipTable, add_target, rows_of
 
-THREADS = min(8, cpu_threads())
 # A thread takes so many bytes of chips in one go, and this many at most.
 BATCH_BYTES, BATCH_CHIPS = 4_000_000, 16
 # The pixels that histograms are made of, over all bands, and the chips they come from at most.
@@ -150,11 +148,6 @@ def draw_pixels(dataset: ChipDataset, chips: np.ndarray, seed: int) -> PixelSamp
     )
 
 
-def threads() -> ThreadPoolExecutor:
-    """Threads that read chips."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="chips")
-
-
 class _Reader:
     """Reads and measures chips; its methods are safe to call from several threads."""
 
@@ -169,18 +162,10 @@ class _Reader:
         """Each chip with its measures, or with why it cannot be read."""
         chip_bytes = self.size**2 * (self.bands * np.dtype(self.dataset.info.dtype).itemsize + 1)
         step = int(np.clip(BATCH_BYTES // chip_bytes, 1, BATCH_CHIPS))
-        batches = iter([chips[begin : begin + step] for begin in range(0, len(chips), step)])
-        pool = threads()
-        pending: deque[Future[list[tuple[int, _Measured | str]]]] = deque()
-        try:
-            while True:
-                while len(pending) < THREADS + 1 and (batch := next(batches, None)) is not None:
-                    pending.append(pool.submit(self._batch, batch.tolist()))
-                if not pending:
-                    return
-                yield from pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        batches = [chips[begin : begin + step].tolist() for begin in range(0, len(chips), step)]
+        with closing(work_ahead(self._batch, batches, threads=READERS, waiting=READERS + 1)) as read:
+            for _, found in read:
+                yield from found
 
     def _batch(self, chips: Sequence[int]) -> list[tuple[int, _Measured | str]]:
         found: list[tuple[int, _Measured | str]] = []
@@ -210,8 +195,6 @@ class _Reader:
             self.sample.values[:, row] = image.reshape(self.bands, -1)[:, self.sample.positions]
             self.sample.read[row] = True
         if self.dataset.info.task in MASK_TASKS:
-            if not self.dataset.labels[chip]:
-                raise InputError(f"The chip {self.dataset.images[chip]} has no mask.", "Export the chips again.")
             mask = self.dataset.read_mask(chip)
             measured.label_hash = _hash(mask)
             (self._classes if self.dataset.info.task == "segmentation" else self._target)(measured, chip, row, mask)

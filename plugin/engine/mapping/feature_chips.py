@@ -10,7 +10,7 @@ import numpy as np
 
 from ..chips.features import FeatureFile
 from ..chips.placement import Spots
-from ..chips.sampling import is_slice, sample_image
+from ..chips.sampling import ENOUGH, is_slice, sample_image
 from ..rasters.raster_io import RasterReader, missing_values
 from ..windows import Window
 from .reading import COMPACT_TYPES, Images, explain_reading
@@ -110,7 +110,7 @@ class FeatureChipReader:
             values, gaps = self._pixels(strip, None if owned is None else next(owned))
             known = np.add.reduceat((~gaps).sum(axis=1), begins, axis=1)  # (B, width)
             total = np.add.reduceat(np.where(gaps, 0, values).sum(axis=1, dtype=np.float64), begins, axis=1)
-            missing[:, row] = 2 * known < strip.height * factor
+            missing[:, row] = known < ENOUGH * strip.height * factor
             data[:, row] = total / np.maximum(1, known)
         return data, missing
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..drafts import Draft, publish
 from ..events import Stage
+from ..threads import work_ahead
 
 # Of the work that is done of a piece, the share since the last call; shares sum to 1, and a call may end the job.
 Advance = Callable[[float], object]
@@ -61,9 +62,9 @@ def run(
         Cancelled: The user asked for the end, or is gone.
         EngineError: The first error of any thread.
     """
-    with _thread("reading") as reading, _thread("writing") as writing:
+    with closing(work_ahead(read, units, threads=1, waiting=2)) as pieces, _thread("writing") as writing:
         written: Future[None] | None = None
-        for unit, work in _read_ahead(reading, read, units):
+        for unit, work in pieces:
             if work is None:
                 stage.advance(len(unit))
                 continue
@@ -85,19 +86,6 @@ def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _read_ahead(
-    thread: ThreadPoolExecutor, read: Callable[[Unit], Work | None], units: Iterable[Unit]
-) -> Iterator[tuple[Unit, Work | None]]:
-    """Each unit with its work; while one is used, the next is read."""
-    ahead: tuple[Unit, Future[Work | None]] | None = None
-    for unit in units:
-        now, ahead = ahead, (unit, thread.submit(read, unit))
-        if now is not None:
-            yield now[0], now[1].result()
-    if ahead is not None:
-        yield ahead[0], ahead[1].result()
 
 
 def _calculate(

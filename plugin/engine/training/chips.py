@@ -6,10 +6,8 @@ There are no worker processes: GDAL gives up Python's lock while it reads, so th
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -19,13 +17,10 @@ from ..classes import IGNORE_INDEX
 from ..device import free_memory, to_device
 from ..events import Reporter, Stage
 from ..files import readable_size
-from ..status import cpu_threads
+from ..threads import READERS, work_ahead
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-THREADS = min(8, cpu_threads())
-# Batches read ahead of the one in use.
-AHEAD = THREADS + 1
 # Chips that one thread reads in one go when all are loaded.
 LOAD_BATCH = 32
 # The share of the free memory that chips may fill; the network needs the rest.
@@ -123,19 +118,10 @@ class StreamedChips:
 
     def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
         """Images (N, B, H, W) and targets (N, ...) for each array of chip numbers, 0 to n − 1."""
-        remaining = iter(orders)
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="chips")
-        pending: deque[Any] = deque()
-        try:
-            while True:
-                while len(pending) < AHEAD and (order := next(remaining, None)) is not None:
-                    pending.append(pool.submit(self.reader.read, self.places[order]))
-                if not pending:
-                    return
-                images, targets = pending.popleft().result()
+        places = (self.places[order] for order in orders)
+        with closing(work_ahead(self.reader.read, places, threads=READERS, waiting=READERS + 1)) as read:
+            for _, (images, targets) in read:
                 yield to_device(images, self.device), to_device(targets, self.device)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 class ResidentChips:

@@ -18,10 +18,10 @@ from ...errors import InputError
 from ...events import Reporter, Stage
 from ...strangers.paths import inside
 from ...strangers.texts import read_json, read_lines, read_rows, read_xml
+from ...threads import work_ahead
 from ..dataset import SPLITS
 from .foreign import ForeignChip, ForeignFolder, Named, Note
 from .masks import read_mask
-from .pool import in_order
 from .words import counted, first_of
 
 KIND = "arcgis"
@@ -175,7 +175,7 @@ def _whole_labels(
     Returns:
         Chips, classes, and the images whose label names no class.
     """
-    texts = [found for _, found in in_order(lambda chip: _label_texts(chip.label, task), chips, stage)]
+    texts = [found for _, found in work_ahead(lambda chip: _label_texts(chip.label, task), chips, stage)]
     values: dict[str, int] = dict(note.values) if note else {}
     for value in named:
         values.setdefault(str(value), value)

@@ -11,11 +11,11 @@ from ...errors import InputError, not_none
 from ...events import Reporter, Stage
 from ...strangers.images import Unreadable
 from ...strangers.rules import LONGEST_NAME
+from ...threads import work_ahead
 from ..scheme import BACKGROUND_COLOR, BACKGROUND_NAME
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
 from .images import ImageFacts
 from .masks import values_in
-from .pool import in_order
 from .words import first_of
 
 TOLD = 9  # classes in a message
@@ -89,7 +89,7 @@ def _labelled(folder: ForeignFolder, found: Found, reporter: Reporter) -> tuple[
         return values_in(mask)
 
     kept, seen, damaged = [], set(), []
-    for item, values in in_order(look, found, Stage(reporter, len(found), "Looking for classes", 0.2, 0.4)):
+    for item, values in work_ahead(look, found, Stage(reporter, len(found), "Looking for classes", 0.2, 0.4)):
         if values is None:
             damaged.append(item[0].image.name)
             continue

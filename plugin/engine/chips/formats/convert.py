@@ -13,13 +13,13 @@ from ...drafts import check_writable, claim
 from ...errors import InputError
 from ...events import Reporter, Stage
 from ...strangers.paths import check_apart, check_plain
-from ..builder import building
+from ...threads import work_ahead
+from ..builder import building, file_errors
 from ..dataset import NO_SPLIT, ChipDataset, open_dataset
 from .arcgis_folder import ArcgisWriter
 from .coco import CocoWriter
 from .foreign import NOTE, FolderWriter, Note
 from .imagenet import ImagenetWriter
-from .pool import file_errors, in_order
 from .voc_folder import VocWriter
 from .words import counted
 
@@ -62,7 +62,7 @@ def _convert_chips(config: ConvertChipsConfig, reporter: Reporter) -> dict[str, 
         for remark in writer.remarks:
             reporter.log(remark)
         stage = Stage(reporter, len(places), "Writing chips")
-        with closing(in_order(writer.write, places.tolist(), stage)) as chips:
+        with closing(work_ahead(writer.write, places.tolist(), stage)) as chips:
             for place, written in chips:
                 writer.collect(place, written)
         writer.finish()

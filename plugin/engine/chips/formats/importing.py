@@ -21,7 +21,8 @@ from ...events import Reporter, Stage
 from ...rasters.raster_io import missing_values
 from ...strangers.images import Unreadable
 from ...strangers.paths import check_apart
-from ..builder import building, check_target
+from ...threads import work_ahead
+from ..builder import building, check_target, file_errors
 from ..dataset import SPLITS, DatasetInfo
 from ..divide import SplitRule, divide
 from ..export import result_of
@@ -32,7 +33,6 @@ from .class_table import Found, find_classes, label_nodata_of
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
 from .images import ImageFacts, corners, place_image, read_image, turn
 from .masks import square_mask
-from .pool import file_errors, in_order
 from .readers import read_folder
 from .squares import square, square_with_gaps
 from .survey import Shape, survey
@@ -140,7 +140,7 @@ class _Import:
         Raises:
             InputError: None can be read.
         """
-        with closing(in_order(self._write, enumerate(found), stage)) as chips:
+        with closing(work_ahead(self._write, enumerate(found), stage)) as chips:
             for (_, (chip, facts)), written in chips:
                 if written is None:
                     self.damaged.append(chip.image.name)

@@ -15,11 +15,11 @@ from ...errors import InputError
 from ...events import Reporter, Stage
 from ...rasters.raster_io import crs_text, same_crs
 from ...strangers.images import Unreadable
+from ...threads import work_ahead
 from ..plan import AUTOMATIC_BLOCKS, LARGEST_AUTOMATIC_BLOCK
 from .foreign import ForeignChip, ForeignFolder
 from .images import ImageFacts, corners, look_at
 from .orientation import UPRIGHT
-from .pool import in_order
 from .squares import square_transform
 from .words import counted, first_of
 
@@ -107,7 +107,7 @@ def survey(folder: ForeignFolder, reporter: Reporter) -> tuple[list[tuple[Foreig
     found: list[tuple[ForeignChip, ImageFacts]] = []
     damaged: list[str] = []
     stage = Stage(reporter, len(folder.chips), "Looking at the images", 0.1, 0.2)
-    for chip, facts in in_order(_look, folder.chips, stage):
+    for chip, facts in work_ahead(_look, folder.chips, stage):
         if facts is None:
             damaged.append(chip.image.name)
         else:

@@ -21,9 +21,9 @@ from ...events import Reporter, Stage
 from ...strangers.images import ENDINGS, open_image, read_pixels
 from ...strangers.paths import entries, inside
 from ...strangers.texts import read_lines, read_xml
+from ...threads import work_ahead
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder, Named, Note, split_of
 from .masks import read_mask
-from .pool import in_order
 from .words import first_of
 
 KIND = "voc"
@@ -216,7 +216,7 @@ def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter)
     if not stems:
         raise InputError(f"{folder} holds no image with an annotation.", "Give both the same name.")
     stage = Stage(reporter, len(stems), "Reading annotations", 0, 0.1)
-    given = [names for _, names in in_order(lambda stem: _object_names(labels[stem]), stems, stage)]
+    given = [names for _, names in work_ahead(lambda stem: _object_names(labels[stem]), stems, stage)]
     texts = [list(dict.fromkeys(map(class_text, names))) for names in given]
     note = Note.of(folder, KIND)
     lines = [name for name in _labelmap(folder).values() if name != NAMES[0]]

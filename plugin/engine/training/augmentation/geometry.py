@@ -9,12 +9,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ...chips.sampling import ENOUGH
 from ...device import to_device
 from .draws import factors, within
 from .example import Bands, Example
 
-# A resampled pixel is known where at least this much of what it is mixed from is; as in chips/sampling.py.
-ENOUGH = 0.5
 CELLS = 4  # of the grid whose corners the elastic step pulls, along a side
 
 
