@@ -17,7 +17,7 @@ from synthetic import write_raster
 
 from plugin.engine.errors import InputError
 from plugin.engine.rasters import raster_io
-from plugin.engine.rasters.block_cache import SMALLEST, limited_cache
+from plugin.engine.rasters.block_cache import LARGEST, LARGEST_IN_WORKER, SMALLEST, limited_cache
 from plugin.engine.rasters.opening import virtual_text
 from plugin.engine.rasters.raster_io import RasterReader, crs_text, missing_values, spatial_reference, value_text
 from plugin.engine.windows import Grid, Window
@@ -429,6 +429,11 @@ def test_a_raster_in_strips_is_kept_for_one_row_of_windows(tmp_path: Path) -> No
     )
     target.SetGeoTransform((0, 1, 0, 0, 0, -1))
     target = None
-    before = gdal.GetCacheMax()
-    with limited_cache([RasterReader(str(tmp_path / "a.tif"))], 2000):
+    reader, before = RasterReader(str(tmp_path / "a.tif")), gdal.GetCacheMax()
+    with limited_cache([reader], 2000):
         assert min(before, 30000 * 2000 * 2) <= gdal.GetCacheMax()
+    with limited_cache([reader], 100_000):
+        assert gdal.GetCacheMax() == min(before, LARGEST)
+        with limited_cache([reader], 100_000, in_worker=True):
+            assert gdal.GetCacheMax() == LARGEST_IN_WORKER
+    assert gdal.GetCacheMax() == before

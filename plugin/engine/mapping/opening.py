@@ -21,9 +21,6 @@ from ..windows import Window
 from .checks import compare_with_training, nodata_values, open_for
 from .outputs import check_not_input
 
-# What GDAL may keep of a raster in strips: without a row of tiles, each strip would be read anew for each tile.
-LARGEST_CACHE = 2**30
-
 
 @dataclass(frozen=True)
 class Opened:
@@ -45,7 +42,7 @@ class Opened:
     @contextmanager
     def at_work(self, rows: int, doing: str, remedy: str) -> Iterator[None]:
         """A block in which windows of so many rows are read and go through the network, as `explain_memory` words."""
-        with explain_memory(self.device, doing, remedy), limited_cache([self.raster], rows, LARGEST_CACHE):
+        with explain_memory(self.device, doing, remedy), limited_cache([self.raster], rows, in_worker=True):
             yield
 
     @property

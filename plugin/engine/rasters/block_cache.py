@@ -11,8 +11,10 @@ from osgeo import gdal
 from .raster_io import RasterReader
 
 # A raster stored in strips is read across its full width for each window, so the cache should still hold the strips
-# for the next window. Beyond LARGEST they are read again. Tiled rasters need little.
-SMALLEST, LARGEST = 64 * 2**20, 512 * 2**20
+# for the next window. Beyond the limit they are read again. Tiled rasters need little.
+SMALLEST = 64 * 2**20
+LARGEST = 512 * 2**20  # in a process of QGIS
+LARGEST_IN_WORKER = 2**30
 
 
 class _Wishes:
@@ -24,20 +26,19 @@ class _Wishes:
 
 
 @contextmanager
-def limited_cache(readers: Iterable[RasterReader], rows: int, largest: int | None = None) -> Iterator[None]:
+def limited_cache(readers: Iterable[RasterReader], rows: int, in_worker: bool = False) -> Iterator[None]:
     """Limit GDAL's block cache while rasters are read; GDAL's default is 5 % of the machine's memory.
 
     Args:
         readers: The rasters to be read.
         rows: The largest height of a window, in pixels.
-        largest: The upper limit in bytes, for a process of our own. None: `LARGEST`, but no more than the current
-            setting.
+        in_worker: Whether the process is our own; in QGIS's the cache never becomes larger than it is.
     """
     needed = max([SMALLEST, *(reader.cache_bytes(rows) for reader in readers)])
     with _Wishes.lock:
         if not _Wishes.wanted:
             _Wishes.before = gdal.GetCacheMax()
-        needed = min(needed, min(LARGEST, _Wishes.before) if largest is None else largest)
+        needed = min(needed, LARGEST_IN_WORKER if in_worker else min(LARGEST, _Wishes.before))
         _Wishes.wanted.append(needed)
         gdal.SetCacheMax(max(_Wishes.wanted))
     try:
