@@ -17,8 +17,8 @@ from .training import (
     figure_outputs,
     machine_rows,
     result_rows,
-    smoothing_row,
     training_results,
+    weights_of_classes_row,
     weights_rows,
 )
 
@@ -66,10 +66,7 @@ class TrainClassifier(WorkerAlgorithm):
                 "pretrained weights (more where chips are very few); fewer the more chips there are and the larger the "
                 "network is, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
             *chance_rows(),
-            Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
-                "How much a rare class counts in the loss. none: as much as it has chips. balanced: all classes the "
-                "same. root: halfway between.")),
-            smoothing_row(),
+            weights_of_classes_row(),
             *augmentation_rows(),
             Setting("THRESHOLD", tr("Threshold (empty: automatic)"), tr(
                 "The probability (0 to 1) from which a class counts. Of two classes: from which a chip is of the "

@@ -85,17 +85,66 @@ def augmentation_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def smoothing_row() -> Row:
-    """How sure a network may become."""
-    return Setting("LABEL_SMOOTHING", tr("Label smoothing (0 to 0.9)"), tr(
-        "This share of each label is spread over all classes: the network becomes less sure of itself, and wrong "
-        "labels do less harm."), optional=True, advanced=True, decimals=2)  # fmt: skip
+def weights_of_classes_row() -> Row:
+    """The daily one of the loss's settings."""
+    return Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr("How much a rare class counts in the loss."))
+
+
+def loss_rows() -> list[Row]:
+    """What a wrong answer costs, for experts."""
+
+    def row(name: str, label: str, help: str, decimals: int = 2) -> Row:
+        return Setting(name, label, help, optional=True, advanced=True, decimals=decimals)
+
+    return [
+        row("LOSS", tr("Loss"), tr("What a wrong answer costs.")),
+        row("SECOND_LOSS", tr("Loss: second loss"), tr(
+            "A loss that is added to the first, of the same ones; none: the first alone.")),
+        row("SECOND_LOSS_SHARE", tr("Loss: share of the second"), tr(
+            "Of the sum of both, 0 to 1; the first loss has the rest.")),
+        row("CLASS_WEIGHT_LIST", tr("Loss: class weights by hand"), tr(
+            "A number for each class in the order of the class values, such as 1, 2.5, 1; or some classes by name or "
+            "value, such as water=2.5, of which the others have 1. Takes the place of the weights above; 0 leaves a "
+            "class out.")),
+        row("EFFECTIVE_NUMBER_BETA", tr("Loss: beta of effective_number"), tr(
+            "For the class weights effective_number: near 1 they are those of balanced, with 0 all are the same. "
+            "Empty: 1 minus 1 over the mean count of a class."), decimals=12),
+        row("LABEL_SMOOTHING", tr("Loss: label smoothing"), tr(
+            "This share of each label is spread over all classes: the network becomes less sure of itself, and wrong "
+            "labels do less harm. For losses with a cross-entropy in them: not for dice, jaccard, tversky, "
+            "focal_tversky, lovasz and generalized_cross_entropy.")),
+        row("FOCAL_GAMMA", tr("Loss: gamma of focal"), tr(
+            "How little easy pixels count; with 0 as much as all others.")),
+        row("TVERSKY_ALPHA", tr("Loss: alpha of tversky"), tr(
+            "What is wrongly found costs so much, in tversky and focal_tversky.")),
+        row("TVERSKY_BETA", tr("Loss: beta of tversky"), tr(
+            "What is missed costs so much, in tversky and focal_tversky: more finds more of a class, and more where "
+            "it is not.")),
+        row("FOCAL_TVERSKY_GAMMA", tr("Loss: gamma of focal_tversky"), tr(
+            "How much classes that are still poor are looked at; with 1 it is tversky.")),
+        row("UNIFIED_FOCAL_LAMBDA", tr("Loss: lambda of unified_focal"), tr(
+            "The share of its focal loss; its focal Tversky loss has the rest.")),
+        row("UNIFIED_FOCAL_DELTA", tr("Loss: delta of unified_focal"), tr(
+            "What is missed costs so much, and what is wrongly found the rest of 1.")),
+        row("UNIFIED_FOCAL_GAMMA", tr("Loss: gamma of unified_focal"), tr(
+            "The smaller, the less easy pixels count.")),
+        row("OHEM_SHARE", tr("Loss: share of ohem"), tr(
+            "The share of the labelled pixels or chips of a batch, the costliest, that counts."), decimals=3),
+        row("SYMMETRIC_ALPHA", tr("Loss: alpha of symmetric"), tr(
+            "Of symmetric_cross_entropy: how much the usual cross-entropy counts. More learns sooner, less is misled "
+            "less."), decimals=3),
+        row("SYMMETRIC_BETA", tr("Loss: beta of symmetric"), tr(
+            "Of symmetric_cross_entropy: how much the reverse cross-entropy counts."), decimals=3),
+        row("GENERALIZED_Q", tr("Loss: q of generalized"), tr(
+            "Of generalized_cross_entropy: near 0 it is the cross-entropy; with 1 it is misled least, and learns most "
+            "slowly.")),
+    ]  # fmt: skip
 
 
 def machine_rows() -> list[Row]:
     """For experts."""
     return [
-        Setting("LOSS", tr("Loss"), tr("What a wrong answer costs."), optional=True, advanced=True),
+        *loss_rows(),
         *optimizer_rows(),
         *schedule_rows(),
         Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(

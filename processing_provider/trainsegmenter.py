@@ -16,8 +16,8 @@ from .training import (
     figure_outputs,
     machine_rows,
     result_rows,
-    smoothing_row,
     training_results,
+    weights_of_classes_row,
     weights_rows,
 )
 
@@ -60,10 +60,7 @@ class TrainSegmenter(WorkerAlgorithm):
                 "How often training goes through all training chips at most. Automatic: 8 to 60, fewer the more chips "
                 "there are, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
             *chance_rows(),
-            Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr(
-                "How much a rare class counts in the loss. none: as much as it has pixels. balanced: all classes the "
-                "same. root: halfway between.")),
-            smoothing_row(),
+            weights_of_classes_row(),
             *augmentation_rows(),
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first layer "

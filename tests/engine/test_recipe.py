@@ -10,38 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from plugin.engine.classes import IGNORE_INDEX
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.errors import InputError
-from plugin.engine.recipe.loss import LOSSES, USUAL, LossSettings
+from plugin.engine.recipe.loss import LossSettings
 from plugin.engine.recipe.optimizer import OPTIMIZERS, OptimizerSettings
 from plugin.engine.recipe.schedule import SCHEDULES, ScheduleSettings
-from plugin.engine.training.losses import LOSS_FUNCTIONS, cross_entropy, dice
+from plugin.engine.training.losses.cross_entropies import cross_entropy
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.plan import AllAtOnce
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-
-
-def test_each_loss_has_a_formula_and_each_task_a_usual_one():
-    assert LOSS_FUNCTIONS.keys() == LOSSES.keys()
-    assert all(LossSettings().chosen(task) == loss for task, loss in USUAL.items())
-
-
-def test_a_loss_of_another_task_is_refused():
-    with pytest.raises(InputError, match=r'LOSS is "dice", and the chips are for multilabel.*binary_cross_entropy'):
-        LossSettings(loss="dice").chosen("multilabel")
-
-
-def test_the_dice_loss_is_what_is_counted_by_hand():
-    probabilities = torch.tensor([[[0.9, 0.2, 0.6]], [[0.1, 0.8, 0.4]], [[1e-9, 1e-9, 1e-9]]])[None]
-    targets = torch.tensor([[[0, 1, IGNORE_INDEX]]])
-    loss, weight = dice(probabilities.log(), targets, torch.ones(3), LossSettings())
-    first, second = 2 * 0.9 / (0.9 + 0.2 + 1), 2 * 0.8 / (0.1 + 0.8 + 1)  # the third class is not shown
-    assert loss.item() == pytest.approx(1 - (first + second) / 2, abs=1e-6) and weight == 2
-    nothing, weight = dice(probabilities.log(), torch.full((1, 1, 3), IGNORE_INDEX), torch.ones(3), LossSettings())
-    assert nothing == 0 and weight == 0
 
 
 def settled(**values):

@@ -25,7 +25,8 @@ from plugin.engine.training import train_segmenter as job
 from plugin.engine.training.augmentation.augment import STEPS
 from plugin.engine.training.augmentation.geometry import flip_and_turn
 from plugin.engine.training.chips import ChipReader
-from plugin.engine.training.losses import LOSS_FUNCTIONS, cross_entropy
+from plugin.engine.training.losses.cross_entropies import cross_entropy
+from plugin.engine.training.losses.table import LOSS_FUNCTIONS
 from plugin.engine.training.plan import AllAtOnce
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -324,7 +325,7 @@ def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
 def test_the_model_file_holds_what_the_preset_meant(chips, tmp_path):
     reporter = Heard()
     result = train_quickly(chips, tmp_path, reporter, epochs=1, augmentation="strong", cutmix=0.0)
-    settings = read_header(result["model"]).training
+    settings = read_header(result["model"]).recipe
     expected = {
         **PRESETS["strong"].strengths,
         "cutmix": 0.0,

@@ -423,9 +423,9 @@ def test_an_output_below_a_file_is_refused(chips, tmp_path, nothing_read):
 # The tasks by themselves
 
 
-def info(classes=2):
+def info(task="classification"):
     return DatasetInfo(
-        task="classification", band_names=("a",), bands=(1,), dtype="uint8", nodata=None, chip_size=8, stride=8, crs="",
+        task=task, band_names=("a",), bands=(1,), dtype="uint8", nodata=None, chip_size=8, stride=8, crs="",
         pixel_size=1, classes=(), label_nodata=None, sources=(), split={}, mean=(0.0,), std=(1.0,), minimum=(0.0,),
         maximum=(1.0,), chip_counts={}, pixel_counts={},
     )  # fmt: skip
@@ -435,9 +435,9 @@ def test_rare_classes_weigh_as_the_settings_say(tmp_path):
     shown = np.array([[True, False]] * 9 + [[False, True]])
     for kind, ratio in (("none", 1), ("root", 3), ("balanced", 9)):
         settings = config("", tmp_path, class_weights=kind)
-        weights = ClassificationTask(info(), shown, settings, CPU).loss.keywords["weights"]
+        weights = ClassificationTask(info(), shown, settings, CPU).loss.terms[0][2]
         assert (weights[1] / weights[0]).item() == pytest.approx(ratio)
-        yes = MultilabelTask(info(), shown, settings, CPU).loss.keywords["weights"]
+        yes = MultilabelTask(info("multilabel"), shown, settings, CPU).loss.terms[0][2]
         assert yes.tolist() == pytest.approx([1 / ratio, ratio])
 
 
@@ -445,16 +445,17 @@ def test_the_loss_is_torchs_with_weights_and_smoothing(tmp_path):
     shown = np.array([[True, False]] * 9 + [[False, True]])
     settings = config("", tmp_path, label_smoothing=0.2, class_weights="root")
     logits = torch.randn(6, 2)
-    one, several = (kind(info(), shown, settings, CPU) for kind in (ClassificationTask, MultilabelTask))
+    one = ClassificationTask(info(), shown, settings, CPU)
+    several = MultilabelTask(info("multilabel"), shown, settings, CPU)
     targets = torch.tensor([0, 1, 0, 1, 1, 0], dtype=torch.uint8)
     loss, _ = one.loss(logits, targets)
-    weights = one.loss.keywords["weights"]
+    weights = one.loss.terms[0][2]
     expected = torch.nn.functional.cross_entropy(logits, targets.long(), weights, label_smoothing=0.2)
     assert torch.allclose(loss, expected)
     yes = torch.randint(0, 2, (6, 2))
     loss, _ = several.loss(logits, yes.to(torch.uint8))
     costs = torch.nn.functional.binary_cross_entropy_with_logits(logits, yes * 0.8 + 0.1, reduction="none")
-    each = torch.where(yes > 0, several.loss.keywords["weights"], torch.tensor(1.0))
+    each = torch.where(yes > 0, several.loss.terms[0][2], torch.tensor(1.0))
     assert torch.allclose(loss, (costs * each).sum() / each.sum())
 
 

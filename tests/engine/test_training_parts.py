@@ -20,7 +20,6 @@ from plugin.engine.events import Stage
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
-from plugin.engine.recipe.loss import LossSettings
 from plugin.engine.recipe.schedule import (
     ScheduleSettings,
     automatic_classifier_epochs,
@@ -30,7 +29,6 @@ from plugin.engine.recipe.schedule import (
 )
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
 from plugin.engine.training.early_checks import check_segmenter
-from plugin.engine.training.losses import class_weights, cross_entropy, presence_weights
 from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning
 from plugin.engine.training.tally import PixelTally, or_worst
@@ -134,43 +132,6 @@ def test_chips_that_do_not_fit_stay_on_disk_and_it_is_said():
     assert choose_place(10**18, CPU, reporter) is None and "read anew" in reporter.logs[0]
 
 
-def test_class_weights_have_mean_one_and_their_powers():
-    assert class_weights([900, 100], "none").tolist() == [1, 1]
-    root, balanced = class_weights([900, 100], "root"), class_weights([900, 100], "balanced")
-    assert root[1] / root[0] == pytest.approx(3) and balanced[1] / balanced[0] == pytest.approx(9)
-    assert root.mean() == pytest.approx(1) and balanced.mean() == pytest.approx(1)
-
-
-def test_a_class_without_pixels_weighs_one():
-    weights = class_weights([900, 0, 100], "balanced")
-    assert weights[1] == 1 and weights[[0, 2]].mean() == pytest.approx(1)
-
-
-def test_a_class_that_few_chips_show_weighs_more_but_never_without_bound():
-    assert presence_weights([10, 50, 0, 100], 100, "balanced").tolist() == pytest.approx([9, 1, 1, 1])
-    assert presence_weights([10], 100, "root").tolist() == pytest.approx([3])
-    assert presence_weights([1], 100_000, "balanced").tolist() == [100]
-
-
-def test_the_loss_is_that_of_torch():
-    logits, weights = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 1.0, 1.5])
-    targets = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
-    targets[0, :2] = IGNORE_INDEX
-    loss, weight = cross_entropy(logits, targets, weights, LossSettings())
-    expected = torch.nn.functional.cross_entropy(logits, targets.long(), weights, ignore_index=IGNORE_INDEX)
-    assert torch.allclose(loss, expected)
-    assert torch.allclose(weight, weights[targets[targets != IGNORE_INDEX].long()].sum())
-
-
-def test_pixels_without_a_label_teach_nothing():
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    targets = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
-    targets[0, 0, 0] = 1
-    loss, _ = cross_entropy(logits, targets, torch.ones(3), LossSettings())
-    loss.backward()
-    assert logits.grad[..., 0, 0].abs().sum() > 0 and logits.grad[..., 1:, :].abs().sum() == 0
-
-
 def test_the_tally_counts_as_numpy_does():
     tally = PixelTally(3, CPU)
     expected = np.zeros((3, 3), int)
@@ -197,7 +158,6 @@ def test_what_has_no_label_has_no_loss():
     tally.add(torch.zeros(1, 2, 1, 1), torch.full((1, 1, 1), IGNORE_INDEX), torch.tensor(0.0), torch.tensor(0.0))
     figures = tally.figures()
     assert not tally.labelled and tally.finite() and figures["loss"] is figures["mean_iou"] is None
-    assert class_weights([0, 0], "root").tolist() == [1, 1]
 
 
 def test_an_epoch_without_a_number_is_the_worst():

@@ -9,7 +9,7 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainClassifierConfig
-from .losses import class_weights, make_loss, presence_weights
+from .losses.table import ChosenLoss
 from .tally import ClassTally, LabelsTally, or_worst
 from .task import Task
 
@@ -30,8 +30,7 @@ class ClassificationTask(Task):
     def __init__(
         self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        weights = class_weights(shown.sum(axis=0), config.loss.class_weights)
-        super().__init__(info, make_loss(config.loss, info.task, weights, device), config.augmentation, device)
+        super().__init__(info, ChosenLoss(config.loss, info, shown, device), config.augmentation, device)
         self.threshold = config.threshold
 
     def tally(self) -> ClassTally:
@@ -52,8 +51,7 @@ class MultilabelTask(Task):
     def __init__(
         self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        weights = presence_weights(shown.sum(axis=0), len(shown), config.loss.class_weights)
-        super().__init__(info, make_loss(config.loss, info.task, weights, device), config.augmentation, device)
+        super().__init__(info, ChosenLoss(config.loss, info, shown, device), config.augmentation, device)
         self.threshold = config.threshold
 
     def tally(self) -> LabelsTally:

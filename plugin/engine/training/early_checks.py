@@ -37,11 +37,11 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
         info: Its description.
 
     Raises:
-        InputError: The loss is for another task, the optimizer lacks what is set, the dataset has no such fold, or the
-            names of device, weights or results will not do.
+        InputError: The loss is for another task, class weights do not fit the classes, the optimizer lacks what is set,
+            the dataset has no such fold, or the names of device, weights or results will not do.
     """
     check_device_name(config.device)
-    config.loss.chosen(info.task)
+    config.loss.check(info.task, info.classes)
     config.optimizer.check()
     if config.fold is not None and "folds" in info.split:  # else the index of the chips tells, later
         check_fold(config.fold, info.split["folds"] or 0, folder)

@@ -9,7 +9,7 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainSegmenterConfig
-from .losses import class_weights, make_loss
+from .losses.table import ChosenLoss
 from .tally import PixelTally, or_worst
 from .task import Task
 
@@ -19,7 +19,7 @@ class SegmentationTask(Task):
 
     Args:
         info: The dataset's description.
-        pixels: (C,) labelled pixels of each class in the training chips.
+        pixels: (n, C) labelled pixels of each class in each training chip.
         config: The settings.
         device: Where the batches are.
     """
@@ -27,8 +27,7 @@ class SegmentationTask(Task):
     def __init__(
         self, info: DatasetInfo, pixels: np.ndarray, config: TrainSegmenterConfig, device: torch.device
     ) -> None:
-        weights = class_weights(pixels, config.loss.class_weights)
-        super().__init__(info, make_loss(config.loss, info.task, weights, device), config.augmentation, device)
+        super().__init__(info, ChosenLoss(config.loss, info, pixels, device), config.augmentation, device)
         self.classes = len(info.classes)
 
     def tally(self) -> PixelTally:

@@ -13,7 +13,7 @@ from ..recipe.augmentation import AugmentationSettings
 from .augmentation.augment import Augmentation
 from .augmentation.example import Example
 from .chips import Batch
-from .losses import Loss
+from .losses.table import Loss
 from .tally import Tally
 
 

@@ -73,7 +73,8 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     check_segmenter(config, str(dataset.folder), info)
     config = settle_augmentation(config, dataset, reporter)
     splits = labelled_splits(dataset, config.fold, dataset.pixels.sum(axis=1) > 0, LACK, reporter)
-    chips, pixels = len(splits["training"]), dataset.pixels[splits["training"]].sum(axis=0)
+    chips, shown = len(splits["training"]), dataset.pixels[splits["training"]]  # (n, C)
+    pixels = shown.sum(axis=0)
     check_classes(
         dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
     )
@@ -99,7 +100,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         splits=splits,
         reader=ChipReader(dataset),
         network=network,
-        task=SegmentationTask(info, pixels, config, device),
+        task=SegmentationTask(info, shown, config, device),
         plan=AllAtOnce(network),
         device=device,
         kind={
