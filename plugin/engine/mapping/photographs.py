@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..chips.formats.images import ImageFacts, look_at, read_image
-from ..chips.formats.squares import square, square_with_gaps
+from ..chips.formats.squares import square_chip
 from ..config import ClassifyScenesConfig
 from ..device import choose_device, describe_device, explain_memory
 from ..drafts import check_writable
@@ -20,7 +20,6 @@ from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
-from ..rasters.raster_io import missing_values
 from ..strangers.paths import inside
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers, Tally, known_answers
@@ -84,12 +83,7 @@ class PhotographReader:
                 self.remarks.failures.append(error.problem)
                 continue
             nodata = self.header.nodata if facts.nodata is None else facts.nodata
-            missing = missing_values(data, (nodata,) * len(data))
-            if missing is None:
-                data = square(data, self.header.chip_size)
-            else:
-                fill = np.nan if nodata is None else nodata
-                data, missing = square_with_gaps(data, missing, self.header.chip_size, fill)
+            data, missing = square_chip(data, nodata, self.header.chip_size)
             gaps.append(np.zeros(data.shape, bool) if missing is None else missing)
             images.append(data if data.dtype in COMPACT_TYPES else data.astype(np.float32))
             names.append(name)

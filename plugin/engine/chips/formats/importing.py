@@ -18,7 +18,6 @@ from ...config import ImportChipsConfig
 from ...drafts import check_writable, claim
 from ...errors import InputError, not_none
 from ...events import Reporter, Stage
-from ...rasters.raster_io import missing_values
 from ...strangers.images import Unreadable
 from ...strangers.paths import check_apart
 from ...threads import work_ahead
@@ -34,7 +33,7 @@ from .foreign import NO_CLASS, ForeignChip, ForeignFolder
 from .images import ImageFacts, corners, place_image, read_image, turn
 from .masks import square_mask
 from .readers import read_folder
-from .squares import square, square_with_gaps
+from .squares import square_chip
 from .survey import Shape, survey
 from .words import counted, first_of
 
@@ -169,11 +168,7 @@ class _Import:
             data = read_image(shown, shape.bands, shape.dtype)
         except Unreadable:
             return None
-        missing = missing_values(data, (shape.nodata,) * len(data))
-        if missing is None:
-            data = square(data, size)
-        else:
-            data, missing = square_with_gaps(data, missing, size, np.nan if shape.nodata is None else shape.nodata)
+        data, missing = square_chip(data, shape.nodata, size)
         transform = shape.ground.transform(number, facts)
         name = f"{number:07d}"
         if self._kept(facts):

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from osgeo import gdal
 
-from ...rasters.raster_io import gdal_type
+from ...rasters.raster_io import gdal_type, missing_values
 from ..sampling import ENOUGH
+
+
+def square_chip(data: np.ndarray, nodata: Optional[float], size: int) -> tuple[np.ndarray, Optional[np.ndarray]]:
+    """The largest square in the middle of an image, as a chip.
+
+    Args:
+        data: (C, H, W).
+        nodata: The value that marks missing pixels in all bands, beside those that are not finite.
+        size: The chip size.
+
+    Returns:
+        (C, size, size) in the type of the data, and bool, true where pixels are missing; None where none are.
+    """
+    missing = missing_values(data, (nodata,) * len(data))
+    if missing is None:
+        return square(data, size), None
+    return square_with_gaps(data, missing, size, np.nan if nodata is None else nodata)
 
 
 def square(data: np.ndarray, size: int) -> np.ndarray:
