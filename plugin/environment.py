@@ -1,9 +1,9 @@
 """Finds and checks the Python that the worker runs in; `setup/` builds one.
 
-Standard library only: QGIS imports it, and any bare Python runs it as a script:
+Standard library only: QGIS imports this module, and any Python can run it as a script:
 
     python3 plugin/environment.py build [FOLDER]   build or reuse an environment; its interpreter is the last line
-    python3 plugin/environment.py check [PYTHON]   say what an interpreter lacks
+    python3 plugin/environment.py check [PYTHON]   report what an interpreter lacks
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-if not __package__:  # as a script: the folder above this file's is where the package lies
+if not __package__:  # as a script: the package is in the folder above this file's folder
     import runpy
 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -34,40 +34,42 @@ from .setup.building import MARKER, active_python
 VARIABLE = "TERRAZZO_PYTHON"
 HERE = Path(__file__).resolve().parent
 PROBE = HERE / "engine" / "probe.py"
-PROBE_SECONDS = 60  # a cold disk is slow; a Python that takes longer will not do
-# What QGIS sets for its own libraries and would mislead another Python's.
+PROBE_SECONDS = 60  # reading from a cold disk takes time; a Python that needs longer cannot be used
+# Set by QGIS for its own libraries; they would mislead those of another Python.
 DROPPED_PREFIXES = ("PYTHON", "PROJ_", "GDAL_", "QGIS_", "DYLD_")
-QGIS_PYTHON = "QGIS's Python"  # where nothing was named or built
+QGIS_PYTHON = "QGIS's Python"  # if no Python was named or built
 DROPPED = ("LD_LIBRARY_PATH", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET")
 SYSTEM_PYTHONS = ("/usr/bin/python3",) if sys.platform.startswith("linux") else ()
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python for the worker, and in a few words where it was found."""
+    """A Python for the worker, and a short description of where it was found."""
 
     path: str
     origin: str
 
 
 def clean_environment(python: str, base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
-    """The environment variables for a child that runs `python`: `base` (`os.environ`) without QGIS's own settings."""
+    """Return the environment variables for a child that runs `python`: `base` (`os.environ`) without QGIS's own
+    settings.
+    """
     kept = {
         name: value
         for name, value in (os.environ if base is None else base).items()
         if not name.upper().startswith(DROPPED_PREFIXES) and name.upper() not in DROPPED
     }
     kept.update(PYTHONUNBUFFERED="1", PYTHONUTF8="1")
-    # torch's threads otherwise wait for each other in busy loops: wherever QGIS or anything else uses the cores as
-    # well, that has been seen to make training six times slower.
+    # Otherwise torch's threads busy-wait for each other: when QGIS or anything else uses the cores too, training became
+    # six times slower.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # glibc gives every large tensor back to the system, and gets it again page by page: a sixth of a training's
-    # processor time on a CPU, a quarter of a map's. A worker lives for one job, so it keeps what it has.
+    # By default, glibc returns every large tensor to the system and gets it back page by page: a sixth of a training's
+    # CPU time, a quarter of a map's. A worker lives for one job, so it keeps its memory.
     kept.setdefault("MALLOC_MMAP_MAX_", "0")
     kept.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**40))
     if (Path(python).parent.parent / MARKER).exists():
-        # Our own environment is whole: another NumPy in the user's folder must not get in its way. Other Pythons may
-        # well have their torch there.
+        # Our own environment is complete, so packages in the user's folder, such as another NumPy, must not be used.
+        # Other Pythons may have their torch there.
         kept["PYTHONNOUSERSITE"] = "1"
     return kept
 
@@ -76,7 +78,7 @@ def clean_environment(python: str, base: Optional[Mapping[str, str]] = None) -> 
 
 
 def cache_folder() -> Path:
-    """Where this system keeps what can be made again."""
+    """Return the folder for caches on this system, in which Terrazzo keeps what can be built again."""
     if WINDOWS:
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -87,16 +89,17 @@ def cache_folder() -> Path:
 
 
 def default_folder(version: str = "") -> Path:
-    """Where Terrazzo's own environments are for a Python version, by default ours; QGIS versions may have several."""
+    """Return the default folder for environments of a Python version, by default of the one that runs this code."""
     major, minor = (version or sys.version).split(".")[:2]
     return cache_folder() / f"worker{major}.{minor}"
 
 
 def find_python(setting: str = "") -> Interpreter:
-    """Find the worker's Python: the setting, the variable TERRAZZO_PYTHON, Terrazzo's own environment, QGIS's Python.
+    """Find the worker's Python: the setting, the variable TERRAZZO_PYTHON, Terrazzo's own environment, or QGIS's
+    Python.
 
     Raises:
-        InputError: The setting or the variable names no file.
+        InputError: The setting or the variable names a file that does not exist.
         ResourceError: There is no Python at all.
     """
     for path, origin in ((setting, "Terrazzo's setting"), (os.environ.get(VARIABLE, ""), f"the variable {VARIABLE}")):
@@ -105,7 +108,8 @@ def find_python(setting: str = "") -> Interpreter:
         given = Path(path.strip()).expanduser()
         if not given.is_file():
             raise InputError(
-                f"There is no Python {given}, which {origin} names.", "Correct it, or empty it to let Terrazzo search."
+                f"The Python {given}, which {origin} names, does not exist.",
+                "Correct it, or leave it empty so that Terrazzo searches.",
             )
         return Interpreter(str(given), origin)
     own = active_python(default_folder())
@@ -114,27 +118,28 @@ def find_python(setting: str = "") -> Interpreter:
     qgis = qgis_python()
     if qgis is None:
         raise ResourceError(
-            f"No Python was found for the worker: neither {default_folder()} nor the Python of QGIS in {sys.prefix}.",
-            f"Name one in Terrazzo's settings or in the variable {VARIABLE}.",
+            f"No Python was found for the worker: neither in {default_folder()} nor the Python of QGIS in "
+            f"{sys.prefix}.",
+            f"Choose one in Terrazzo's settings or in the variable {VARIABLE}.",
         )
     return Interpreter(qgis, QGIS_PYTHON)
 
 
 def is_set_up(setting: str = "") -> bool:
-    """Whether a Python for the worker was named or built, be it complete or not; starts no process."""
+    """Return whether a Python for the worker was chosen or built, complete or not; starts no process."""
     try:
         return find_python(setting).origin != QGIS_PYTHON
-    except InputError:  # the one that is named is gone
+    except InputError:  # the chosen one no longer exists
         return True
     except ResourceError:
         return False
 
 
 def qgis_python() -> Optional[str]:
-    """The interpreter that belongs to the Python we run in.
+    """Return the interpreter of the Python that this code runs in.
 
-    First that of the folder from which GDAL's bindings were loaded: where pyenv or conda come first in PATH, an
-    embedded Python takes theirs for its own. `sys.executable` comes last; it is QGIS itself on Windows and macOS.
+    The folder from which GDAL's bindings were loaded comes first: if pyenv or conda is first in PATH, an embedded
+    Python takes their prefix for its own. `sys.executable` comes last: on Windows and macOS it is QGIS itself.
     """
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     prefixes = [*_prefixes_of_loaded(), sys.prefix, sys.exec_prefix, sys.base_prefix]
@@ -144,7 +149,7 @@ def qgis_python() -> Optional[str]:
             candidates += [Path(prefix) / "python.exe", Path(prefix) / "python3.exe"]
         else:
             candidates += [Path(prefix) / "bin" / name for name in (version, "python3")]
-    if sys.executable:  # QGIS.app/Contents/MacOS/QGIS has its Python in bin beside it
+    if sys.executable:  # QGIS.app/Contents/MacOS/QGIS has its Python in the folder bin beside it
         candidates += [Path(sys.executable).parent / "bin" / "python3", Path(sys.executable)]
     for candidate in candidates:
         if candidate.name.lower().startswith("python") and candidate.is_file():
@@ -153,7 +158,7 @@ def qgis_python() -> Optional[str]:
 
 
 def _prefixes_of_loaded() -> list[str]:
-    """The folders in which the Python lives whose packages qgis and osgeo we have loaded."""
+    """Return the prefixes of the Python whose packages qgis and osgeo are loaded."""
     found = []
     for name in ("qgis", "osgeo"):
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -166,10 +171,11 @@ def _prefixes_of_loaded() -> list[str]:
 
 
 def probe(python: str) -> dict[str, Any]:
-    """What an interpreter offers: see `engine/probe.py`; takes a tenth of a second and imports none of it.
+    """Return what an interpreter offers (see `engine/probe.py`); takes a tenth of a second, because nothing is
+    imported.
 
     Raises:
-        ResourceError: It cannot be run.
+        ResourceError: The interpreter cannot be run.
     """
     try:
         done = subprocess.run(  # nosec B603  # no shell; the Python that the user chose
@@ -187,7 +193,7 @@ def probe(python: str) -> dict[str, Any]:
         return found
     except subprocess.TimeoutExpired as error:
         raise ResourceError(
-            f"The Python {python} gave no answer in {PROBE_SECONDS} seconds.",
+            f"The Python {python} did not answer within {PROBE_SECONDS} seconds.",
             "Choose another one in Terrazzo's settings.",
         ) from error
     except OSError as error:
@@ -198,43 +204,44 @@ def probe(python: str) -> dict[str, Any]:
     except (ValueError, IndexError) as error:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise ResourceError(
-            f"{python} does not answer as a Python 3.7 or newer does (status {done.returncode}"
-            f"{': ' + words[-1] if words else ''}).",
+            f"{python} does not behave like Python 3.7 or newer (status "
+            f"{done.returncode}{': ' + words[-1] if words else ''}).",
             "Choose another one in Terrazzo's settings.",
         ) from error
 
 
 def check(python: str) -> dict[str, str]:
-    """What an interpreter lacks to run a worker, in words, such as "torch" or "timm 1.0.3 or newer (it has 0.9)".
+    """Return what an interpreter lacks to run a worker, such as "torch" or "timm 1.0.3 or newer (it has 0.9)".
 
     Returns:
-        By "python" or the name of the module; empty if it lacks nothing.
+        Descriptions by "python" or name of the module; empty if nothing is missing.
 
     Raises:
-        ResourceError: It cannot be run.
+        ResourceError: The interpreter cannot be run.
     """
     return dict(probe(python)["missing"])
 
 
 def remedy(interpreter: Interpreter, missing: Mapping[str, str]) -> str:
-    """The one thing to do about what `check` found missing, in a sentence."""
+    """Return the sentence that says what to do about the packages that `check` found missing."""
     own = interpreter.origin not in ("Terrazzo's setting", f"the variable {VARIABLE}")
     command = f'{own_python()} "{HERE / "environment.py"}" build'
     build = f"choose Plugins ▸ Terrazzo ▸ Set up training and mapping in QGIS, or run {command}"
     if own:
-        return f"To have an environment built (2 to 6 GB), {build}"
+        return f"To build an environment (2 to 6 GB), {build}"
     if "python" in missing:
         return f"Choose a newer Python in Terrazzo's settings or in the variable {VARIABLE}."
     if "osgeo" in missing:
-        return f"Choose a Python that has GDAL's bindings. To have one built, {build}"
+        return f"Choose a Python with GDAL's bindings. To build one, {build}"
     return f'Install them with: "{interpreter.path}" -m pip install -r "{REQUIREMENTS}"'
 
 
 def require_python(setting: str = "") -> Interpreter:
-    """Find the worker's Python and make sure that it has all it needs.
+    """Find the worker's Python and make sure that it has everything it needs.
 
     Raises:
-        InputError, ResourceError: As `find_python` and `probe` do, and where something is missing.
+        InputError: As `find_python`.
+        ResourceError: As `find_python` and `probe`, or something is missing.
     """
     interpreter = find_python(setting)
     missing = check(interpreter.path)
@@ -247,11 +254,11 @@ def require_python(setting: str = "") -> Interpreter:
 
 
 def own_python() -> str:
-    """The Python to build upon: the one we run in, or beneath it."""
+    """Return the Python to build upon: the one that runs this code, or the one that its virtual environment is from."""
     python = qgis_python()
     if python is None:
         raise ResourceError(f"No Python was found in {sys.prefix}.", "Run this script with a Python of your choice.")
-    # Of a virtual environment take the Python beneath: one environment cannot see another's packages.
+    # Not a virtual environment's Python, because an environment based on it cannot see its packages.
     if sys.prefix != sys.base_prefix:
         base = getattr(sys, "_base_executable", "") or python
         return str(base)
@@ -259,15 +266,15 @@ def own_python() -> str:
 
 
 class _Console(Reporter):
-    """Tells what a build does on standard error."""
+    """Writes a build's log to standard error."""
 
     def log(self, text: str) -> None:
-        """A line."""
+        """Write a line."""
         print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """The command line; results on standard output, all else on standard error."""
+    """Run the command line; results go to standard output, everything else to standard error."""
     from .setup.machine import look_at_machine
     from .setup.planning import build_planned, plan_build
     from .setup.torch_builds import BUILDS, choose_build
@@ -275,12 +282,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="The Python environment of Terrazzo's worker.")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build or reuse an environment and print its interpreter")
-    builder.add_argument("folder", nargs="?", help=f"for environments, default {default_folder()}")
-    builder.add_argument("--torch", default="", choices=BUILDS, help="the build of PyTorch; default: the one that fits")
-    builder.add_argument("--base", default="", help="the Python to build upon")
-    builder.add_argument("--wheels", type=Path, help="a folder of wheels to take everything from, without network")
-    checker = commands.add_parser("check", help="say what an interpreter lacks")
-    checker.add_argument("python", nargs="?", default="", help="default: the one the plugin would take")
+    builder.add_argument("folder", nargs="?", help=f"folder for environments, default {default_folder()}")
+    builder.add_argument(
+        "--torch", default="", choices=BUILDS, help="build of PyTorch; default: the one that fits this computer"
+    )
+    builder.add_argument("--base", default="", help="Python to build upon")
+    builder.add_argument("--wheels", type=Path, help="folder of wheels to install everything from, without network")
+    checker = commands.add_parser("check", help="report what an interpreter lacks")
+    checker.add_argument("python", nargs="?", default="", help="default: the one that the plugin would use")
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":

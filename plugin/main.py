@@ -1,4 +1,4 @@
-"""The plugin as QGIS switches it on and off: wiring only."""
+"""The plugin's entry points, which QGIS calls when it loads and unloads the plugin."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..processing_provider.provider import TerrazzoProvider
 
 
 class TerrazzoPlugin:
-    """Registers the Processing provider, and in the desktop the options page and the set-up.
+    """Registers the Processing provider and, in QGIS Desktop, the options page and the set-up.
 
     Args:
-        iface: QGIS's interface; None in `qgis_process`, which calls `initProcessing` alone.
+        iface: The `QgisInterface`; None in `qgis_process`, which only calls `initProcessing`.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -23,12 +23,12 @@ class TerrazzoPlugin:
         self.door: Any = None
 
     def initProcessing(self) -> None:
-        """Make the algorithms known; called by `qgis_process` too."""
+        """Register the algorithms; `qgis_process` calls this too."""
         self.provider = TerrazzoProvider()
         QgsApplication.processingRegistry().addProvider(self.provider)
 
     def initGui(self) -> None:
-        """Make the algorithms, the options page and the set-up known."""
+        """Register the algorithms, the options page and the set-up."""
         from . import setup
         from .gui.door import Door
         from .gui.options import OptionsFactory
@@ -40,7 +40,7 @@ class TerrazzoPlugin:
         setup.open_window = self.door.open
 
     def unload(self) -> None:
-        """Take everything back."""
+        """Unregister everything."""
         from . import setup
 
         setup.open_window = None

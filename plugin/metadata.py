@@ -1,4 +1,4 @@
-"""What `metadata.txt` says of the plugin: the one place of its addresses."""
+"""Reads the plugin's metadata and addresses from `metadata.txt`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ FILE = Path(__file__).resolve().parent.parent / "metadata.txt"
 
 @cache
 def said(key: str) -> str:
-    """The value of a key."""
+    """Return the value of a key."""
     parser = ConfigParser(interpolation=None)
     parser.read(FILE, encoding="utf-8")
     return parser["general"][key]
 
 
 def guide(heading: str) -> str:
-    """The address of a part of the user guide, by its heading."""
+    """Return the address of a section of the user guide."""
     return f"{page('guide.md')}#{anchor(heading)}"
 
 
 def page(name: str) -> str:
-    """The address of a page of the documents."""
+    """Return the address of a page of the documentation."""
     return f"{said('repository')}/blob/HEAD/docs/{name}"
 
 
 def anchor(heading: str) -> str:
-    """What a heading of a Markdown page is reached by, where repositories show such pages."""
+    """Return the anchor that code hosts give to a heading of a Markdown page."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -1,6 +1,6 @@
-"""Starts a worker, passes its events on, cancels it, and says in one message what became of it.
+"""Starts a worker, passes its events on, cancels it, and reports how it ended.
 
-Standard library only. Runs on any thread of QGIS; nothing here touches Qt.
+Standard library only. Runs on any thread of QGIS and does not use Qt.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from .environment import clean_environment
 from .setup.building import in_use
 
 ROOT = Path(__file__).resolve().parent.parent
-POLL = 0.1  # seconds between two looks at whether the user cancelled
-CANCEL_GRACE = 0.7  # seconds a worker has to end by itself after `cancel`; a busy one is then stopped
-END_GRACE = 5.0  # seconds a worker has to end after it closed its output
-MAX_LINE = 64_000_000  # bytes; more is no event
-REPORT = "Look at the log and report it; the algorithm “status” tells whether the worker's Python is whole."
+POLL = 0.1  # seconds between two checks for Cancel
+CANCEL_GRACE = 0.7  # seconds for a worker to end by itself after `cancel`; then it is killed
+END_GRACE = 5.0  # seconds for a worker to end after it has closed its output
+MAX_LINE = 64_000_000  # bytes; a longer line is not an event
+REPORT = "See the log and report this error; the algorithm “status” shows whether the worker's Python is complete."
 
 
 class WorkerError(EngineError):
-    """A job that ended without a result."""
+    """A job ended without a result."""
 
 
 class _NoResult(Exception):
@@ -44,22 +44,24 @@ def run_job(
     python: str, job: str, config: dict[str, Any], reporter: Reporter, log_path: Optional[str] = None,
     inherit: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run a job in a worker of its own and wait for its result.
+    """Run a job in a new worker and wait for its result.
 
-    After a failure nothing is left of what the job was writing, and earlier files of those names are whole.
+    After a failure, nothing that the job was writing is left, and earlier files of these names are intact.
 
     Args:
         python: The worker's interpreter.
-        job: An id of `engine.jobs.JOBS`.
-        config: The job's settings as `to_json` gives them.
-        reporter: Its methods are called with the worker's events, on the calling thread; asked ten times a second
-            whether to cancel.
-        log_path: Where the worker's log is kept; without it, its last lines go to `reporter.log` after a failure.
-        inherit: Keep QGIS's settings for its own libraries, as QGIS's Python needs them and others must not have them.
+        job: Id of a job in `engine.jobs.JOBS`.
+        config: Settings of the job, as returned by `to_json`.
+        reporter: Receives the worker's events on the calling thread; is asked ten times a second whether to cancel.
+        log_path: File for the worker's log; without it, its last lines go to `reporter.log` after a failure.
+        inherit: Keep the environment variables of QGIS's libraries, which QGIS's Python needs and others must not get.
+
+    Returns:
+        The result of the job.
 
     Raises:
         WorkerError: The worker could not be started, reported an error, or ended without a result.
-        Cancelled: The user asked for the end; the worker is gone by then.
+        Cancelled: The user cancelled the job; the worker has ended by then.
     """
     with scratch_folder() as scratch, in_use(python):
         job_file = scratch / "job.json"
@@ -85,11 +87,11 @@ def run_job(
 
 
 class _Worker:
-    """A started worker: its process, and a thread that puts its output into a queue."""
+    """A running worker: its process, and a thread that puts its output into a queue."""
 
     def __init__(self, python: str, job_file: Path, log: IO[bytes], environment: dict[str, str]) -> None:
         self.begun = time.monotonic()
-        self.garbage: deque[str] = deque(maxlen=3)  # output that was no event
+        self.garbage: deque[str] = deque(maxlen=3)  # output that is not an event
         self._lines: queue.Queue[Optional[bytes]] = queue.Queue()
         try:
             self.process = subprocess.Popen(  # nosec B603  # no shell; the worker, in the Python that was chosen
@@ -104,7 +106,7 @@ class _Worker:
         except OSError as error:
             raise WorkerError(
                 f"The worker's Python {python} cannot be started ({error.strerror or error}).",
-                "Choose another one in Terrazzo's settings; the algorithm “status” shows which one is used.",
+                "Choose another Python in Terrazzo's settings; the algorithm “status” shows which one is used.",
             ) from error
         self._commands, self._output = not_none(self.process.stdin), not_none(self.process.stdout)
         threading.Thread(target=self._read, daemon=True, name="worker output").start()
@@ -116,8 +118,8 @@ class _Worker:
         self._lines.put(None)
 
     def run(self, reporter: Reporter) -> dict[str, Any]:
-        """Pass events and commands on until the result comes."""
-        give_up = None  # when to stop waiting for a worker that was told to cancel
+        """Pass on events and commands until the result arrives."""
+        give_up = None  # when to stop waiting for a worker that was asked to cancel
         finishing = False
         while True:
             if give_up is None and reporter.cancel_requested():
@@ -140,7 +142,9 @@ class _Worker:
             _pass_on(event, reporter)
 
     def _parse(self, line: bytes) -> dict[str, Any]:
-        """The event of a line in the types it should have; {} for garbage, which is kept for the message."""
+        """Parse a line into an event with values of the expected types; {} for anything else, which is kept for the
+        message.
+        """
         try:
             event = json.loads(line)
             types = EVENTS[event["event"]]
@@ -154,10 +158,10 @@ class _Worker:
             self._commands.write(f"{word}\n".encode())
             self._commands.flush()
         except OSError:
-            pass  # it has ended, and its output says how
+            pass  # the worker has ended; its output tells how
 
     def explain_end(self, last_lines: list[str]) -> WorkerError:
-        """What became of a worker that gave neither a result nor an error."""
+        """Describe how a worker ended that gave neither a result nor an error."""
         status = self.wait()
         after = readable_time(time.monotonic() - self.begun)
         words = ""
@@ -170,25 +174,25 @@ class _Worker:
         if status in (-9, 137):
             return WorkerError(
                 f"The worker was killed by signal 9 (SIGKILL) after {after}.{words}",
-                "Where nobody did that by hand, the computer's memory ran out: use a smaller batch size, chip size or "
-                "tile size, or close other programs.",
+                "If nobody killed it, the computer ran out of memory: use a smaller batch size, chip size or tile "
+                "size, or close other programs.",
             )
-        if status < 0 or status >= 0xC0000000:  # Windows gives the exception's code
+        if status < 0 or status >= 0xC0000000:  # on Windows, the status is the exception's code
             return WorkerError(
                 f"The worker was ended by {_signal_words(status)} after {after}.{words}",
-                "Where nobody did that by hand, a library crashed: try device cpu, or build the environment anew.",
+                "If nobody killed it, a library crashed: try device cpu, or set up the environment again.",
             )
         return WorkerError(f"The worker ended without a result after {after} (status {status}).{words}", REPORT)
 
     def wait(self) -> Optional[int]:
-        """The exit status; None where it does not end."""
+        """Wait for the exit status; None if the process does not end."""
         try:
             return self.process.wait(END_GRACE)
         except subprocess.TimeoutExpired:
             return None
 
     def stop(self) -> None:
-        """Make sure that the worker is gone, and with it the processes it started."""
+        """Make sure that the worker and the processes it started have ended."""
         if self.process.poll() is None:
             if WINDOWS:
                 self.process.kill()
@@ -198,14 +202,14 @@ class _Worker:
         try:
             self._commands.close()
         except OSError:
-            pass  # a command that nobody read
+            pass  # a command was not read
 
 
 def _maybe_seconds(value: Any) -> Optional[float]:
     return None if value is None else float(value)
 
 
-# event → its values and their types, in the order of the arguments of `Reporter`'s methods
+# Event → its values and their types, in the order of the arguments of the `Reporter` method.
 EVENTS: dict[str, dict[str, Any]] = {
     "progress": {"fraction": float, "text": str, "seconds_left": _maybe_seconds},
     "log": {"text": str},
@@ -217,7 +221,7 @@ EVENTS: dict[str, dict[str, Any]] = {
 
 
 def _pass_on(event: dict[str, Any], reporter: Reporter) -> None:
-    """Call the reporter's method for an event; raise what the worker reports as its end."""
+    """Call the reporter's method for an event, or raise the error that ended the job."""
     kind = event.pop("event", None)
     if kind == "error":
         if event["kind"] == "Cancelled":
@@ -237,7 +241,7 @@ def _signal_words(status: int) -> str:
 
 
 def _last_lines(log_file: Path, count: int = 20) -> list[str]:
-    """The last lines with text of a log, however long it is."""
+    """Return the last non-empty lines of a log of any length."""
     with open(log_file, "rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 20_000))

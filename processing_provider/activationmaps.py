@@ -1,4 +1,4 @@
-"""Raster, or folder of photographs, + model file → what a network looks for, and where it sees it."""
+"""Show what a trained network looks for, and where: raster or photographs, and a model file → rasters or pictures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ..plugin.engine.config import ActivationMapsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_bands, device_row, image_settings
+from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import Look, SavedStyle
-from .parameters import InputFile, InputFolder, Parameters, Row, Setting
+from .parameters import InputFolder, Parameters, Row, Setting
 
 
 class ActivationMaps(WorkerAlgorithm):
@@ -30,65 +31,64 @@ class ActivationMaps(WorkerAlgorithm):
     GROUP = ("mapping", "Mapping")
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
-            "Looks into a trained network, of classification or of segmentation.\n"
-            "class_activation: where it sees a class (Grad-CAM), as a raster over the image, or as pictures of "
-            "photographs. feature_maps: what comes out of one of its layers, as a raster with a band a channel; the "
-            "log lists the layers. filters: a picture of what its first layer looks for in the bare pixels."
+            "Shows what a trained network, a classifier or a segmentation network, looks at.\n"
+            "class_activation: where it sees a class (Grad-CAM), as a raster of the image or as pictures of "
+            "photographs. feature_maps: the output of one of its layers, as a raster with one band per channel; the "
+            "log lists the layers. filters: a picture of what its first layer responds to."
         )
 
     def rows(self) -> list[Row]:
-        """The parameters."""
+        """Declare the parameters."""
         return [
             Setting("KIND", tr("What to show"), tr(
                 "class_activation: where the network sees TARGET_CLASS. feature_maps: the output of LAYER. filters: "
-                "those of the first layer, which need no image.")),
-            InputFile("MODEL", tr("Model file"), tr(
-                "The .safetensors file that “Train a classifier” or “Train a segmentation network” wrote."),
-                filter=tr("Model files") + " (*.safetensors)"),
+                "the filters of the first layer, which need no image.")),
+            model_row("trainclassifier", "trainsegmenter"),
             Raster("INPUT", tr("Image"), tr(
-                "The raster to look at. It needs the bands that the model was trained on, at about the same pixel "
+                "The raster to look at. It needs the bands that the model was trained on, and about the same pixel "
                 "size."), optional=True),
             InputFolder("INPUT_FOLDER", tr("Folder of photographs"), tr(
-                "For class activation of a classifier: each image in it, and in the folders in it, becomes a picture."),
+                "For class_activation with a classifier: a picture is made of each image in this folder and its "
+                "subfolders."),
                 optional=True),
             Setting("TARGET_CLASS", tr("Class"), tr(
-                "The class to show, by its value or name. A raster needs one; empty, each photograph shows its "
-                "likeliest."), optional=True),
+                "The class to show, by value or name. Required for rasters; if empty, the likeliest class of each "
+                "photograph is shown."), optional=True),
             Setting("LAYER", tr("Layer (empty: the last)"), tr(
-                "The layer to listen to, by its name in the list that feature_maps writes to the log. Empty: the last "
-                "of "
-                "the features."), optional=True),
-            Setting("CHANNELS", tr("Channels of feature maps"), tr("The first ones of the layer are written.")),
-            Extent("EXTENT", tr("Extent"), tr("Look only at this rectangle.")),
+                "The layer to show, by its name in the list that feature_maps writes to the log. Empty: the last "
+                "layer of the features."), optional=True),
+            Setting("CHANNELS", tr("Channels of feature maps"), tr("How many channels of the layer are written, from "
+                "the first.")),
+            Extent("EXTENT", tr("Extent"), tr("Use only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
-                "Look only inside these polygons; outside is nodata."), optional=True),
+                "Use only the ground inside these polygons; the rest is nodata."), optional=True),
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
-                "The image's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
-                "in "
-                "order.")),
+                "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
+                "matched by name, otherwise by order.")),
             Setting("STRIDE", tr("Stride (empty: half a chip)"), tr(
-                "For classifiers: chips so many pixels apart are looked at and blended, each with most weight in its "
-                "middle. Smaller is smoother and slower."), advanced=True),
+                "For classifiers: the distance of the chips in pixels. Overlapping chips are blended, each weighted "
+                "most at its centre. Smaller values are smoother and slower."), advanced=True),
             Setting("TILE_SIZE", tr("Tile size (pixels)"), tr(
-                "Side of the squares that are worked on at once. Halve it when memory runs out."), advanced=True),
+                "Side of the squares that are processed at a time. Halve it if memory runs out."), advanced=True),
             Setting("HALO", tr("Halo (pixels)"), tr(
-                "How much is read around each tile for the network to see the surroundings."), advanced=True),
-            Setting("BATCH_SIZE", tr("Batch size (chips)"), tr("Chips at once in the network."), advanced=True),
+                "How many pixels around each tile are read as context for the network."), advanced=True),
+            Setting("BATCH_SIZE", tr("Batch size (chips)"), tr("How many chips the network processes at a "
+                "time."), advanced=True),
             device_row(),
             UsualRaster("OUTPUT", tr("Activation or feature maps"), tr(
-                "The GeoTIFF to write: the activation in a band, or a band a channel."), optional=True,
+                "The GeoTIFF to write: one band of activation, or one band per channel."), optional=True,
                 called="activation"),
-            WishedFile("PICTURE", tr("Picture of the filters"), tr("The PNG file to write for KIND filters."),
+            WishedFile("PICTURE", tr("Picture of the filters"), tr("The PNG file to write if KIND is filters."),
                 optional=True, filter=tr("PNG files") + " (*.png)"),
             WishedFolder("PICTURES", tr("Folder of pictures"), tr(
-                "A new folder for photographs: each beside itself with the activation laid over, and a table of what "
-                "the network says of them."), optional=True),
+                "A new folder for photographs: each photograph with the activation drawn over it, and a table of the "
+                "network's answers."), optional=True),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, once the file proves to be a model."""
+        """Read the settings and the header of the model file."""
         from ..plugin.engine.models.header import read_header
 
         settings = super().read(parameters, context)
@@ -102,13 +102,13 @@ class ActivationMaps(WorkerAlgorithm):
         return settings
 
     def check(self, config: ActivationMapsConfig) -> None:
-        """Whether what is asked for, model, image and outputs go together."""
+        """Check that the settings, the model, the image and the outputs fit together."""
         from ..plugin.engine.mapping.early_checks import check_activation
 
         check_activation(config, self._header)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Look into the network in the worker."""
+        """Run the job in the worker and style its results."""
         found = self.run_worker(settings, reporter)
         if settings["kind"] == "class_activation":
             title = tr("{}, activation of {}").format(self._name, settings["target_class"])

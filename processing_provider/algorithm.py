@@ -1,9 +1,9 @@
-"""What all algorithms of Terrazzo share.
+"""The base classes of Terrazzo's Processing algorithms.
 
-An algorithm file declares, always in this order: name, displayName, tags, summary, rows, outputs, read, check, work.
-`read` turns parameters and layers into plain settings, on the thread QGIS chooses; `check` lets the engine say early
-what cannot work; `work` does the job with them. What only these need is imported in them: QGIS loads the rest when it
-starts.
+An algorithm file defines, always in this order: ID, NAME, TAGS, `summary`, `rows`, `outputs`, `read`, `check`, `work`.
+`read` turns parameters and layers into plain settings, on the thread that QGIS calls it on; `check` lets the engine
+report early what cannot work; `work` runs the job. Modules that only these three need are imported inside them, so that
+QGIS does not load them at start-up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
 from ..plugin.metadata import guide
 from .feedback import FeedbackReporter
-from .layer_names import file_name
+from .layer_names import dataset_name
 from .layer_parameters import Polygons, Raster, Rasters
 from .layers import hidden_in_qgis, raster_layers
 from .looks import FootprintStyle, GreyStyle, Look
@@ -47,65 +47,66 @@ if TYPE_CHECKING:
     from .features import FeatureSource
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
-# The ids of groups, in the order of the work.
+# The ids of the groups, in the order in which the algorithms are used.
 GROUPS = ("chips", "training", "mapping", "setup")
 PYTHON_SETTING = "terrazzo/python"
 
 
 def tr(text: str) -> str:
-    """The text in the user's language, where there is a translation."""
+    """Translate a text into the user's language."""
     return QCoreApplication.translate("Terrazzo", text)
 
 
 def icon_path(name: str) -> str:
-    """The file of one of the plugin's icons."""
+    """Return the path of one of the plugin's icons."""
     return str(ICONS / f"{name}.svg")
 
 
 def icon(name: str) -> QIcon:
-    """One of the plugin's icons."""
+    """Return one of the plugin's icons."""
     return QIcon(icon_path(name))
 
 
 def python_setting() -> str:
-    """The interpreter that the user chose for the worker; empty = Terrazzo searches."""
+    """Return the Python interpreter that the user chose for the worker; "" means that Terrazzo searches for one."""
     return str(QgsSettings().value(PYTHON_SETTING, "") or "")
 
 
 class TerrazzoAlgorithm(QgsProcessingAlgorithm):
-    """An algorithm made of rows of parameters, a `read` and a `work`."""
+    """Base class of all algorithms: a list of parameter rows, a `read` and a `work`."""
 
     CONFIG: type[JobConfig]
-    ID = ""  # in scripts and models; it stays
-    NAME = ""  # in the Toolbox
-    TAGS: tuple[str, ...] = ()  # words by which it is found there
+    ID = ""  # used by scripts and models, so it never changes
+    NAME = ""  # shown in the Toolbox
+    TAGS: tuple[str, ...] = ()  # keywords for the Toolbox's search
     GROUP = ("", "")  # id, name
-    KEEPS_BEST = False  # whether Cancel may keep what there is
-    # The parameters beside whose file or folder the dialog proposes results, the first one that is given.
+    KEEPS_BEST = False  # whether the user can stop a run and keep its best result so far
+    # Results are proposed beside the file or folder of the first of these parameters that is given.
     NAMED_AFTER: tuple[str, ...] = ("INPUT",)
 
     def __init__(self) -> None:
         super().__init__()
         self._results: dict[str, Any] = {}
-        self._looks: dict[str, Look] = {}  # of results, by their sources
+        self._looks: dict[str, Look] = {}  # of results, by source
         self._given: Parameters = {}
 
     # --- what each algorithm declares
 
     def summary(self) -> str:
-        """What the algorithm does, in a few sentences."""
+        """Describe the algorithm in a few sentences."""
         raise NotImplementedError
 
     def rows(self) -> list[Row]:
-        """The parameters, in the order of the dialog."""
+        """Return the parameters in the order of the dialog."""
         raise NotImplementedError
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """The outputs beside those that destinations bring."""
+        """Return the outputs other than those that belong to destination parameters."""
         return []
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings of the job, but for its destinations; a `FeatureSource` stands for a file to be written.
+        """Read the job's settings, without its destinations; a `FeatureSource` stands for a file that is still to be
+        written.
 
         Raises:
             EngineError: Something given cannot be used.
@@ -113,85 +114,89 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         return self.settings(parameters, context)
 
     def check(self, config: Any) -> None:
-        """What the engine can say of the settings, which take destinations in, before the job begins.
+        """Check the settings, destinations included, before the job starts.
 
         Raises:
-            EngineError: Something cannot work.
+            EngineError: The job cannot work with them.
         """
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Do the job and give every declared output.
+        """Run the job.
+
+        Returns:
+            The value of every declared output, by name.
 
         Raises:
-            EngineError, Cancelled: As the engine has them.
+            EngineError: The job failed.
+            Cancelled: The user cancelled it.
         """
         raise NotImplementedError
 
     # --- what follows from it
 
     def createInstance(self) -> TerrazzoAlgorithm:
-        """A new one of the same kind."""
+        """Return a new instance of the same class."""
         return type(self)()
 
     def name(self) -> str:
-        """The id."""
+        """Return the id."""
         return self.ID
 
     def displayName(self) -> str:
-        """The name in the Toolbox."""
+        """Return the name shown in the Toolbox."""
         return tr(self.NAME)
 
     def tags(self) -> list[str]:
-        """Words by which it is found."""
+        """Return the keywords for the Toolbox's search."""
         return list(self.TAGS)
 
     def groupId(self) -> str:
-        """The group's id."""
+        """Return the id of the group."""
         return self.GROUP[0]
 
     def group(self) -> str:
-        """The group in the Toolbox, which sorts by names: the number keeps the order of the work."""
+        """Return the name of the group; a number keeps the groups in the order of use, as the Toolbox sorts names."""
         return f"{GROUPS.index(self.GROUP[0]) + 1} {tr(self.GROUP[1])}"
 
     def icon(self) -> QIcon:
-        """The algorithm's own icon."""
+        """Return the algorithm's icon."""
         return icon(self.name())
 
     def svgIconPath(self) -> str:
-        """The same as a file, for the model designer."""
+        """Return the path of the icon, which the model designer needs."""
         return icon_path(self.name())
 
     def helpUrl(self) -> str:
-        """The part of the guide that tells of it."""
+        """Return the address of the algorithm's section in the guide."""
         return guide(f"{self.displayName()} ({self.name()})")
 
     def shortDescription(self) -> str:
-        """The first sentence of the summary, for tooltips."""
+        """Return the first sentence of the summary, which QGIS shows as a tooltip."""
         return self.summary().partition(". ")[0].rstrip(".")
 
     def shortHelpString(self) -> str:
-        """The help beside the dialog: the summary, and what each parameter does."""
+        """Return the help shown beside the dialog: the summary, and what each parameter does."""
         lines = [f"<p>{escape(text, quote=False)}</p>" for text in self.summary().split("\n")]
         texts = [(escape(row.label, quote=False), escape(row.help, quote=False)) for row in self.rows()]
-        # Not <b>, which QGIS's dialog draws in a grey that dark themes hide.
+        # Not <b>: QGIS's dialog draws it in a grey that cannot be read in dark themes.
         lines += [f"<p><strong>{label}</strong><br>{text}</p>" for label, text in texts]
         return "\n".join(lines)
 
     def createCustomParametersWidget(self, parent: Optional[QWidget] = None) -> QWidget:
-        """The dialog; here and not above, because `qgis_process` needs none."""
+        """Return the dialog; imported here because `qgis_process` does not need it."""
         from .dialog import Dialog
 
         return Dialog(self, parent=parent)
 
     def initAlgorithm(self, configuration: Any = None) -> None:
-        """Declare parameters and outputs."""
+        """Declare the parameters and outputs."""
         for row in self.rows():
             self.addParameter(row.build(self.CONFIG))
         for output in self.outputs():
             self.addOutput(output)
 
     def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> tuple[bool, str]:
-        """Say what is wrong while the dialog is still open; models do not ask, so `prepareAlgorithm` does again."""
+        """Report errors while the dialog is still open; models do not call this, so `prepareAlgorithm` checks again."""
         try:
             with gdal_errors():
                 self._checked(self.read(parameters, context), parameters, context)
@@ -200,14 +205,14 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         return super().checkParameterValues(parameters, context)
 
     def worded(self, text: str) -> str:
-        """A message of the engine in the words of the dialog."""
+        """Put the dialog's labels into a message of the engine."""
         from .wording import in_words_of
 
         return in_words_of(self, text)
 
     @contextmanager
     def in_words(self) -> Iterator[None]:
-        """Errors of the engine become QGIS's, whose text the user reads."""
+        """Turn errors of the engine into QGIS's own, whose text is shown to the user."""
         try:
             yield
         except EngineError as error:
@@ -216,7 +221,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def prepareAlgorithm(
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
-        """Read everything that belongs to layers and settings."""
+        """Read everything that depends on layers and settings."""
         with self.in_words(), gdal_errors():
             self._settings = self._checked(self.read(parameters, context), parameters, context)
             self._warn_of_layers(parameters, context, feedback)
@@ -225,7 +230,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def processAlgorithm(
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Do the job; a cancelled one has no results."""
+        """Run the job; a cancelled job has no results."""
         from ..plugin.engine.drafts import scratch_folder
 
         reporter = FeedbackReporter(feedback, self.worded)
@@ -233,7 +238,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         try:
             with self.in_words(), gdal_errors(), scratch_folder() as folder:
                 settings = write_features(self._settings, folder, reporter)
-                # Not earlier: on a task, QGIS forgets the layers to load that were named while preparing.
+                # Not earlier: when run as a task, QGIS forgets layers to load that were registered during preparation.
                 wished = self.destinations(parameters, context)
                 self._results = self.work({**settings, **wished}, context, reporter)
                 forget({wished.get(name.lower()) for name, path in self._results.items() if path is None}, context)
@@ -242,12 +247,12 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
             return {}
 
     def postProcessAlgorithm(self, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> dict[str, Any]:
-        """Let the layers of the project that show what was written show it as it is now."""
+        """Reload the layers of the project whose files the job has written."""
         show_again(self._results.values(), self._looks)
         return {}
 
     def show(self, source: Optional[str], name: str, look: Look, context: QgsProcessingContext) -> None:
-        """Give a layer of the results its name and look; the look in the project as well, where its file is there."""
+        """Name and style a layer of the results, and restyle it where the project already shows its file."""
         if source:
             self._looks[source] = look
             entitle(source, name, self._given, context)
@@ -256,25 +261,27 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def show_probabilities(
         self, source: Optional[str], name: str, classes: Optional[str], context: QgsProcessingContext
     ) -> None:
-        """Give a raster of probabilities its name and look; beside a raster of classes it waits below it, switched off.
+        """Name and style a raster of probabilities.
+
+        Beside a raster of classes it is placed below that one, switched off.
 
         Args:
-            source: The raster's; None where there is none.
-            name: What the raster of classes is called.
-            classes: The source of the raster of classes; None where there is none.
-            context: QGIS's.
+            source: Source of the raster; None if it was not written.
+            name: Name of the raster of classes.
+            classes: Source of the raster of classes; None if it was not written.
+            context: The processing context.
         """
         self.show(source, tr("{}, probabilities").format(name), GreyStyle(), context)
         if source and classes and context.willLoadLayerOnCompletion(classes):
             keep_below(source, classes, context)
 
     def show_footprints(self, dataset: str, context: QgsProcessingContext) -> str:
-        """Ask QGIS to add the footprints of a dataset to the project; gives their source, and headless no more."""
+        """Ask QGIS to add the footprints of a dataset to the project, and return their source."""
         source = f"{Path(dataset) / 'chips.gpkg'}|layername=chips"
-        name = file_name(dataset)
+        name = dataset_name(dataset)
         title = tr("{}: chips").format(name) if name else tr("Chip footprints")
         details = QgsProcessingContext.LayerDetails(title, context.project(), "FOOTPRINTS")
-        details.forceName = True  # by QGIS's default it would be that of the file, which all datasets have
+        details.forceName = True  # otherwise QGIS would use the file's name, which is the same for all datasets
         context.addLayerToLoadOnCompletion(source, details)
         self.show(source, title, FootprintStyle(), context)
         return source
@@ -282,7 +289,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def _warn_of_layers(
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> None:
-        """Name what raster layers show otherwise than their files hold it."""
+        """Warn of raster layers that QGIS shows differently from what their files contain."""
         names = [row.name for row in self.rows() if isinstance(row, (Raster, Rasters))]
         for layer in (layer for name in names for layer in raster_layers(self, parameters, name, context)):
             text = hidden_in_qgis(layer)
@@ -290,12 +297,12 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
                 feedback.pushWarning(text)
 
     def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings that parameters hold as they stand, without destinations."""
+        """Return the settings that parameters hold unchanged, without destinations."""
         fields = set(self.CONFIG.declared())
         return {name: value for name, value in self.values(parameters, context).items() if name in fields}
 
     def values(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """What parameters hold as it stands, by their names in lower case: settings, and what `read` makes such of."""
+        """Return the values of all parameters but destinations, by their names in lower case."""
         return {
             row.name.lower(): row.value(self, parameters, context)
             for row in self.rows()
@@ -303,21 +310,21 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         }
 
     def destinations(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The paths to write; asked for once, because a temporary one gets a new name each time."""
+        """Return the paths to write; called once only, because a temporary path gets a new name each time."""
         rows = (row for row in self.rows() if isinstance(row, Destination))
         return {row.name.lower(): row.value(self, parameters, context) for row in rows}
 
     def _checked(
         self, settings: dict[str, Any], parameters: Parameters, context: QgsProcessingContext
     ) -> dict[str, Any]:
-        """The settings, once the config takes them and nothing is wrong that is known now."""
+        """Check the settings with the config, the project's layers and the engine, and return them."""
         plain = {**settings, **dict.fromkeys(feature_sources(settings), "")}
         rows = [row for row in self.rows() if isinstance(row, Destination)]
         wishes = {row.name.lower(): row.wished(self, parameters, context) for row in rows}
         config = self.CONFIG.from_json({**plain, **wishes})
         outputs = {row.name: place_wished(parameters.get(row.name), context) for row in rows}
         sources = [row.name for row in self.rows() if isinstance(row, Polygons)]
-        if not getattr(config, "append", False):  # which replaces nothing
+        if not getattr(config, "append", False):  # appending replaces nothing
             check_kept(outputs, places_read(sources, parameters, context))
         check_closed(outputs, context.project())
         self.check(config)
@@ -325,49 +332,49 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
 
 class ApartAlgorithm(TerrazzoAlgorithm):
-    """An algorithm whose job runs in a process of its own, so that a crash there costs no project.
+    """Base class of algorithms whose job runs in a separate process, so that a crash there does not end QGIS.
 
-    QGIS's Python will do for it; only where there is none, the worker's is needed.
+    The job runs with QGIS's own Python if that can be found, otherwise with the worker's.
     """
 
     NEEDS_TORCH = False
     _python: str
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, once there is a Python that can do the job."""
+        """Read the settings, after finding a Python that can run the job."""
         self._python = self.find_python()
         return self.settings(parameters, context)
 
     def find_python(self) -> str:
-        """The Python to do the job.
+        """Find the Python that runs the job.
 
         Raises:
-            EngineError: There is none.
+            EngineError: No suitable Python was found.
         """
         from ..plugin.environment import qgis_python, require_python
 
         return qgis_python() or require_python(python_setting()).path
 
     def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-        """The result of the job."""
+        """Run the job in its process and return the result."""
         from ..plugin.environment import qgis_python
         from ..plugin.worker_process import run_job
 
         config = self.CONFIG.from_json(settings)
-        with gdal_errors_paused():  # for hours it may be
+        with gdal_errors_paused():  # the job may run for hours
             inherit = self._python == qgis_python() and not self.NEEDS_TORCH
             return run_job(self._python, self.name(), config.to_json(), reporter, inherit=inherit)
 
 
 class WorkerAlgorithm(ApartAlgorithm):
-    """An algorithm whose job runs in the worker, a Python with torch."""
+    """Base class of algorithms whose job runs in the worker, a Python with torch."""
 
     NEEDS_TORCH = True
 
     def canExecute(self) -> tuple[bool, str]:
-        """Whether there is a Python for the worker; where there is none, the set-up opens beside the message.
+        """Return whether a Python for the worker was found; if not, the set-up opens together with the message.
 
-        QGIS asks before it opens a dialog, but not in `qgis_process`, where `read` says the same.
+        QGIS calls this before it opens a dialog, but `qgis_process` does not; there `read` reports the same.
         """
         from ..plugin.environment import is_set_up, require_python
 
@@ -379,25 +386,25 @@ class WorkerAlgorithm(ApartAlgorithm):
             QTimer.singleShot(0, setup.open_window)
             if is_set_up(python_setting()):
                 return False, str(error)
-            return False, tr("Training and mapping are not set up yet: they need PyTorch. The set-up opens now.")
+            return False, tr("Training and mapping need PyTorch, which is not set up yet. The set-up opens now.")
         return True, ""
 
     def find_python(self) -> str:
-        """The worker's Python; raises as above."""
+        """Find the worker's Python."""
         from ..plugin.environment import require_python
 
         return require_python(python_setting()).path
 
 
 def feature_sources(settings: dict[str, Any]) -> dict[str, FeatureSource]:
-    """Those of the settings that are still to be written to files."""
+    """Return the settings that are features still to be written to a file."""
     from .features import FeatureSource
 
     return {name: value for name, value in settings.items() if isinstance(value, FeatureSource)}
 
 
 def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """The settings with a file for each `FeatureSource`, and what follows from its features."""
+    """Write a file for each `FeatureSource`, and return the settings with the files and what the features define."""
     written: dict[str, Any] = {}
     for source in feature_sources(settings).values():
         written.update(source.write(folder, reporter))
@@ -405,9 +412,9 @@ def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -
 
 
 class _GdalErrors:
-    """Who needs GDAL to raise errors; other plugins in this process may rely on it not to.
+    """Counts the jobs that need GDAL to raise exceptions, because other plugins in this process may rely on it not to.
 
-    It has one setting for all threads, and the engine reads and writes on several.
+    GDAL has one setting for all threads, and the engine reads and writes on several.
     """
 
     lock = threading.Lock()
@@ -416,32 +423,32 @@ class _GdalErrors:
 
     @classmethod
     def need(cls) -> None:
-        """Switch it on for one user more."""
+        """Turn exceptions on for one more job."""
         with cls.lock:
             cls.users += 1
             if cls.users == 1:
-                # The engine's modules switch it on as well when they are imported, which is always inside of this.
+                # Importing the engine's modules also turns exceptions on; that always happens inside this context.
                 cls.switched = [module for module in (gdal, ogr, osr) if not module.GetUseExceptions()]
                 for module in cls.switched:
                     module.UseExceptions()
 
     @classmethod
     def release(cls) -> None:
-        """One user less; after the last one all is as it was."""
+        """Count one job less; the last one restores GDAL's setting."""
         with cls.lock:
             cls.users -= 1
             if not cls.users:
                 try:
-                    # GDAL before 3.7 takes them back in the opposite order only.
+                    # GDAL before 3.7 restores them in reverse order only.
                     for module in reversed(cls.switched):
                         module.DontUseExceptions()
                 except RuntimeError:
-                    pass  # another plugin has switched it on meanwhile, and that shall hold
+                    pass  # another plugin has turned exceptions on in the meantime: leave them on
 
 
 @contextmanager
 def gdal_errors() -> Iterator[None]:
-    """Let GDAL raise errors, as the engine expects, and put its setting back after the last job that runs."""
+    """Let GDAL raise exceptions, as the engine expects; the previous setting returns when the last job ends."""
     _GdalErrors.need()
     try:
         yield
@@ -451,7 +458,7 @@ def gdal_errors() -> Iterator[None]:
 
 @contextmanager
 def gdal_errors_paused() -> Iterator[None]:
-    """Inside of `gdal_errors`: a while in which the job does without GDAL."""
+    """Inside `gdal_errors`: suspend it while the job does not use GDAL."""
     _GdalErrors.release()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the algorithms that use a classifier share: their outputs, the rows of raster and model, early checks."""
+"""Parameters and checks shared by the algorithms that use a classifier."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Par
 
 
 class Text(ValueRow):
-    """A text that is no setting of the job."""
+    """A text that is not a setting of the job."""
 
     default: str = ""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A text that may be empty."""
+        """Create a text parameter that may be empty."""
         return QgsProcessingParameterString(self.name, self.label, defaultValue=self.default, optional=True)
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """The text."""
+        """Return the text."""
         return algorithm.parameterAsString(parameters, self.name, context)
 
 
 class UsualRaster(OutputRaster):
-    """A raster that the dialog writes unless the user skips it."""
+    """A raster that the dialog creates unless the user skips it."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """An optional raster destination that is made by default."""
+        """Create an optional raster destination that is created by default."""
         return QgsProcessingParameterRasterDestination(self.name, self.label, optional=True, createByDefault=True)
 
 
 class WishedPolygons(OutputVector):
-    """A layer of polygons that is written only where the user asks for it."""
+    """A polygon layer that is written only on request."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """An optional vector destination that is not made by default."""
+        """Create an optional vector destination that is not created by default."""
         kind = QgsProcessing.SourceType.TypeVectorPolygon
         return QgsProcessingParameterVectorDestination(
             self.name, self.label, type=kind, optional=True, createByDefault=False
@@ -58,10 +58,10 @@ class WishedPolygons(OutputVector):
 
 
 class WishedTable(OutputVector):
-    """A table that is written only where the user asks for it."""
+    """A table that is written only on request."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """As of polygons, but it may have no geometry."""
+        """Create a vector destination as for polygons, but geometry is not required."""
         kind = QgsProcessing.SourceType.TypeVector
         return QgsProcessingParameterVectorDestination(
             self.name, self.label, type=kind, optional=True, createByDefault=False
@@ -69,61 +69,61 @@ class WishedTable(OutputVector):
 
 
 class WishedFile(OutputFile):
-    """A file that is written only where the user asks for it."""
+    """A file that is written only on request."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """An optional file destination that is not made by default."""
+        """Create an optional file destination that is not created by default."""
         return QgsProcessingParameterFileDestination(
             self.name, self.label, fileFilter=self.filter, optional=True, createByDefault=False
         )
 
 
 class WishedFolder(Destination):
-    """A folder that is written only where the user asks for it."""
+    """A folder that is written only on request."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """An optional folder destination that is not made by default."""
+        """Create an optional folder destination that is not created by default."""
         return QgsProcessingParameterFolderDestination(self.name, self.label, optional=True, createByDefault=False)
 
 
 class FeatureSink(Destination):
-    """A layer that is written feature by feature, to wherever QGIS can write; the algorithm opens it by itself."""
+    """A layer written feature by feature to any format of QGIS; the algorithm opens it itself."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A feature sink of any geometry."""
+        """Create a feature sink for any geometry."""
         return QgsProcessingParameterFeatureSink(self.name, self.label)
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Nothing: what it holds depends on the model."""
+        """Return None, because the fields of the sink depend on the model."""
         return None
 
     def wished(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> str:
-        """As far as it is a file."""
+        """Return the path if the sink is a file, otherwise ""."""
         return super().wished(algorithm, parameters, context) or ""
 
 
 def device_row() -> Row:
-    """Where the network calculates."""
+    """Return the row for the device to compute on."""
     return Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
-        "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True)  # fmt: skip
+        "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True)  # fmt: skip
 
 
 def threshold_row() -> Row:
-    """From which probability a class counts."""
+    """Return the row for the probability threshold."""
     return Setting("THRESHOLD", tr("Threshold (empty: the model's)"), tr(
-        "The probability from which a class counts, 0 to 1. Of several classes a chip, each; of two, the second one, "
-        "else the "
-        "first one is taken; of more, the likeliest has to reach it, or there is no class. Empty: as the model says, "
-        "which for one class a chip is the likeliest."), optional=True, decimals=3)  # fmt: skip
+        "The probability (0 to 1) from which a class counts. With several classes per chip: for each class. With two "
+        "classes: for the second one, otherwise the first is taken. With more: the likeliest class must reach it, "
+        "otherwise there is no class. Empty: the model's threshold; without one, the likeliest "
+        "class."), optional=True, decimals=3)  # fmt: skip
 
 
 def classifier_header(path: Optional[str]) -> Any:
-    """The header of a model file, once it proves to be that of a classifier.
+    """Read the header of a model file and check that it is a classifier's.
 
     Raises:
-        InputError: It is none.
+        InputError: The file is not the model of a classifier.
     """
-    # Here and not above: numpy is not needed to show the algorithms in the Toolbox.
+    # Imported here because numpy is not needed to list the algorithms in the Toolbox.
     from ..plugin.engine.models.header import read_header
     from ..plugin.engine.models.tasks import CLASSIFIER_TASKS, check_task
 
@@ -133,34 +133,37 @@ def classifier_header(path: Optional[str]) -> Any:
 
 
 def check_bands(bands: Any, header: Any) -> None:
-    """Whether as many bands are named as the model has.
+    """Check that BANDS names as many bands as the model has.
 
     Raises:
-        InputError: They are not.
+        InputError: The numbers differ.
     """
     if bands and len(bands) != len(header.band_names):
         raise InputError(
-            f"BANDS names {len(bands)} bands, and the model has {len(header.band_names)}: "
+            f"BANDS has {len(bands)} bands, but the model needs {len(header.band_names)}: "
             f"{', '.join(header.band_names)}.",
-            "Name one band for each of the model's, or leave BANDS empty.",
+            "Give one band for each band of the model, or leave BANDS empty.",
         )
 
 
 def image_settings(
     algorithm: WorkerAlgorithm, parameters: Parameters, context: QgsProcessingContext, folder: Optional[str]
 ) -> dict[str, Any]:
-    """`input`, `extent` and `area` of an algorithm that takes a raster or a folder of photographs.
+    """Return the settings `input`, `extent` and `area` of an algorithm that takes a raster or a folder of photographs.
 
     Raises:
-        InputError: Both or neither are given, or a part of a raster without one.
+        InputError: Both or neither are given, or EXTENT or AREA is given without a raster.
     """
     has_raster = parameters.get("INPUT") not in (None, "")
     if has_raster == bool(folder):
-        what = "INPUT and INPUT_FOLDER are given." if has_raster else "Neither INPUT nor INPUT_FOLDER is given."
+        what = "INPUT and INPUT_FOLDER are both given." if has_raster else "Neither INPUT nor INPUT_FOLDER is given."
         raise InputError(what, "Choose a raster as INPUT, or a folder of photographs as INPUT_FOLDER.")
     if not has_raster:
         for name in ("EXTENT", "AREA"):
             if parameters.get(name) not in (None, ""):
-                raise InputError(f"{name} is given with a folder of photographs.", "It is for rasters: leave it empty.")
+                raise InputError(
+                    f"{name} is given with a folder of photographs.",
+                    "Extents and areas apply to rasters only: leave it empty.",
+                )
         return {"input": None, "extent": None, "area": None}
     return mapped_raster(algorithm, parameters, context)

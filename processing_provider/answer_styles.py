@@ -1,4 +1,4 @@
-"""How layers of answers look when QGIS adds them to the project: their colours, and what their fields are called."""
+"""The styles of layers of answers: colours of classes, and titles of fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPACITY = 0.6
 
 
 class Titles(Look):
-    """Lets people read titles in the place of the names of fields."""
+    """Shows titles instead of field names."""
 
     def __init__(self, titles: dict[str, str]) -> None:
         self.titles = titles
@@ -26,7 +26,7 @@ class Titles(Look):
 
 
 class ClassStyle(Titles):
-    """Draws features in the colour of the class whose value stands in a field."""
+    """Draws features in the colours of their classes."""
 
     def __init__(self, field: str, classes: Any, titles: dict[str, str]) -> None:
         super().__init__(titles)
@@ -51,7 +51,7 @@ class ClassStyle(Titles):
 
 
 class GivenStyle(Look):
-    """Draws a layer as a style says, wherever that is kept."""
+    """Applies a style given as QML."""
 
     def __init__(self, style: str) -> None:
         self.style = style
@@ -64,7 +64,7 @@ class GivenStyle(Look):
 
 
 def set_titles(layer: QgsMapLayer, titles: dict[str, str]) -> None:
-    """Give fields of a layer titles, as far as it has such fields."""
+    """Set the aliases of those fields that the layer has."""
     for name, title in titles.items():
         place = layer.fields().lookupField(name)
         if place >= 0:

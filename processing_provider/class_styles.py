@@ -1,4 +1,4 @@
-"""What layers call their classes, and how they draw them: renderers, value maps and value relations."""
+"""Names and colours of classes, from renderers, value maps and value relations of layers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from qgis.PyQt.QtCore import Qt
 from ..plugin.engine.class_names import class_text
 from .saved_styles import dressed_from_file
 
-# Name and "#rrggbb" for the values of a field as texts.
+# Name and colour ("#rrggbb") of the values of a field, by value as text.
 Styles = dict[str, tuple[str, Optional[str]]]
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table in which the names of values stand; it can be read on any thread.
+    """The table of a value relation, which can be read on any thread.
 
     Attributes:
-        table: Gives its rows.
-        key, name: The places of its fields.
+        table: Source of its rows.
+        key, name: Indices of its fields.
     """
 
     table: QgsVectorLayerFeatureSource
@@ -49,7 +49,7 @@ class Relation:
     name: int
 
     def names(self, wanted: Iterable[str]) -> dict[str, str]:
-        """What some values are called; one pass over the table, which may be long."""
+        """Look up the names of values; one pass over the table, which may be long."""
         found: dict[str, str] = {}
         lacking = set(wanted)
         request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
@@ -65,12 +65,12 @@ class Relation:
 
 @dataclass(frozen=True)
 class FieldStyles:
-    """What is known of the values of a field.
+    """Names and colours of the values of a field.
 
     Attributes:
         drawn: From the layer's renderer.
         named: From the field's value map.
-        relation: The table of the field's value relation.
+        relation: Table of the field's value relation.
     """
 
     drawn: Styles = field(default_factory=dict)
@@ -78,7 +78,7 @@ class FieldStyles:
     relation: Optional[Relation] = None
 
     def of(self, texts: Iterable[str]) -> Styles:
-        """Name ("" where there is none) and colour of values; a label in the legend goes before other names."""
+        """Return name ("" if unknown) and colour of each value; labels of the legend take precedence."""
         texts = list(texts)
         related = self.relation.names(texts) if self.relation is not None else {}
         found: Styles = {}
@@ -90,11 +90,11 @@ class FieldStyles:
 
 @dataclass(frozen=True)
 class LayerStyle:
-    """How somebody chose to show a vector layer.
+    """The style that somebody chose for a vector layer.
 
     Attributes:
-        layer: With that style; it need not be the layer of the project.
-        renderer: How it is drawn; None if nobody chose that.
+        layer: A layer with that style; not necessarily the layer of the project.
+        renderer: Its renderer; None if nobody chose one.
         project: Holds the tables of value relations.
     """
 
@@ -104,18 +104,20 @@ class LayerStyle:
 
     @classmethod
     def of(cls, layer: Optional[QgsVectorLayer], context: QgsProcessingContext) -> LayerStyle:
-        """The style of a layer that Processing opened."""
+        """Return the style of a layer that Processing opened."""
         styled = styled_layer(layer, context)
         return cls(styled, chosen_renderer(styled, layer, context), context.project())
 
     @property
     def drawn_by(self) -> str:
-        """The field by whose values the layer is drawn; "" where it is drawn otherwise, as by an expression."""
+        """Name of the field by whose values the layer is drawn; "" if it is drawn otherwise, for example by an
+        expression.
+        """
         renderer = self.renderer
         return renderer.classAttribute().strip('"') if isinstance(renderer, QgsCategorizedSymbolRenderer) else ""
 
     def field(self, name: str) -> FieldStyles:
-        """What is known of the values of one of its fields."""
+        """Return names and colours of the values of a field."""
         named: dict[str, str] = {}
         relation = None
         if self.layer is not None and self.layer.fields().lookupField(name) >= 0:
@@ -128,9 +130,9 @@ class LayerStyle:
 
 
 def styled_layer(layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Optional[QgsMapLayer]:
-    """A layer with its style: that of the project, or that beside its file.
+    """Return a layer with its style, from the project or from the file beside the layer.
 
-    Processing opens a path without its style, so that a headless run would know no names and colours.
+    Processing opens a path without its style, so a headless run would not know names and colours.
     """
     project = context.project()
     if layer is None or (project is not None and project.mapLayer(layer.id()) is not None):
@@ -141,10 +143,12 @@ def styled_layer(layer: Optional[QgsMapLayer], context: QgsProcessingContext) ->
 
 
 def chosen_renderer(styled: Optional[QgsMapLayer], layer: Optional[QgsMapLayer], context: QgsProcessingContext) -> Any:
-    """How somebody chose to draw a layer; None if nobody did.
+    """Return the renderer that somebody chose for a layer; None if nobody did.
 
     Args:
-        styled: What `styled_layer` makes of `layer`.
+        styled: The result of `styled_layer` for `layer`.
+        layer: The layer that Processing opened.
+        context: The processing context.
     """
     if styled is None:
         return None
@@ -152,13 +156,13 @@ def chosen_renderer(styled: Optional[QgsMapLayer], layer: Optional[QgsMapLayer],
     renderer = styled.renderer()
     if styled is not layer or (project is not None and project.mapLayer(layer.id()) is not None):
         return renderer and renderer.clone()
-    # QGIS draws lots for the colour of any other renderer.
+    # Other renderers have a random colour, chosen by QGIS.
     chosen = (QgsCategorizedSymbolRenderer, QgsRuleBasedRenderer, QgsPalettedRasterRenderer)
     return renderer.clone() if isinstance(renderer, chosen) else None
 
 
 def drawn_styles(renderer: Optional[QgsFeatureRenderer], name: str) -> Styles:
-    """Label and colour of a field's values; empty where the layer is not drawn by that field."""
+    """Return label and colour of a field's values; empty if the layer is not drawn by that field."""
     if isinstance(renderer, QgsCategorizedSymbolRenderer) and renderer.classAttribute().strip('"') == name:
         return _category_styles(renderer)
     if isinstance(renderer, QgsRuleBasedRenderer):
@@ -169,7 +173,7 @@ def drawn_styles(renderer: Optional[QgsFeatureRenderer], name: str) -> Styles:
 def _category_styles(renderer: QgsCategorizedSymbolRenderer) -> Styles:
     styles: Styles = {}
     for category in renderer.categories():
-        # A category may gather several values. They stay classes of their own, so they cannot share its label.
+        # A category may combine several values. They remain separate classes, so they cannot share its label.
         together = category.value() if isinstance(category.value(), list) else None
         for value in together if together is not None else [category.value()]:
             text = value_text(value)
@@ -179,7 +183,7 @@ def _category_styles(renderer: QgsCategorizedSymbolRenderer) -> Styles:
 
 
 def _rule_styles(renderer: QgsRuleBasedRenderer, name: str) -> Styles:
-    """Of the rules that are `"field" = value` and no more."""
+    """Read rules of the form `"field" = value`; others are ignored."""
     styles: Styles = {}
     for rule in renderer.rootRule().descendants():
         expression = QgsExpression(rule.filterExpression())
@@ -202,14 +206,14 @@ def _color(symbol: Optional[QgsSymbol]) -> Optional[str]:
 
 
 def value_map(given: Any) -> dict[str, str]:
-    """Value → description; QGIS stores the opposite, as one dictionary or as a list of small ones."""
+    """Return description by value; QGIS stores the opposite, as one dictionary or a list of dictionaries."""
     parts = given if isinstance(given, list) else [given]
     pairs = [pair for part in parts if isinstance(part, dict) for pair in part.items()]
     return {value_text(value): str(name) for name, value in pairs}
 
 
 def value_relation(config: dict[str, Any], project: Optional[QgsProject]) -> Optional[Relation]:
-    """The table of a value relation; None where the project does not have it, or not its fields."""
+    """Return the table of a value relation; None if the project lacks the table or its fields."""
     table = QgsValueRelationFieldFormatter.resolveLayer(config, project) if project is not None else None
     if table is None or not table.isValid():
         return None
@@ -218,7 +222,9 @@ def value_relation(config: dict[str, Any], project: Optional[QgsProject]) -> Opt
 
 
 def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) -> list[list[Any]]:
-    """[value, name, colour] of the classes that the renderers of label rasters show; a number is no name."""
+    """Return [value, name, colour] of the classes in the renderers of label rasters; a label that is a number is no
+    name.
+    """
     rows: dict[int, list[Any]] = {}
     for layer in layers:
         renderer = chosen_renderer(styled_layer(layer, context), layer, context)
@@ -232,16 +238,16 @@ def raster_classes(layers: list[QgsRasterLayer], context: QgsProcessingContext) 
 
 
 def value_text(value: Any) -> str:
-    """A field's value as the text that names a class; whole numbers look alike, whatever their type."""
+    """Convert a field's value to the text that identifies a class; whole numbers look the same in every type."""
     if isinstance(value, float):
         return f"{value:.15g}"
     if isinstance(value, bool):
-        return str(value).lower()  # as QGIS shows it
+        return str(value).lower()  # as QGIS displays it
     return class_text(value.toString(Qt.DateFormat.ISODate) if hasattr(value, "toString") else str(value))
 
 
 def absent(value: Any) -> bool:
-    """Whether a field is empty or blank: NULL is a QVariant in some versions of QGIS and None in others."""
+    """Return whether a value is empty or blank: NULL is a QVariant or None, depending on the version of QGIS."""
     if value is None or (hasattr(value, "isNull") and value.isNull()):
         return True
     return not class_text(value) if isinstance(value, str) else isinstance(value, float) and isnan(value)

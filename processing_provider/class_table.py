@@ -1,4 +1,4 @@
-"""The user's own class table: which class a value of a layer becomes, or that it is dropped."""
+"""The user's class table: which class each value of a layer becomes, or that it is dropped."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..plugin.engine.class_names import HIGHEST, LOWEST, class_text, whole_numbe
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
 
-# What stands for a class in a label picture.
+# A colour of a label picture, used as its value.
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 LARGEST_TABLE = 2**24  # bytes
 COLUMNS = ("value", "class", "name", "color")
 
 
 class ClassRow(Record):
-    """One line of a class table.
+    """A row of a class table.
 
     Attributes:
-        source: The value in the layer, as text.
-        value: The class value; None drops the source value.
-        name: What the class is called; "" leaves that open.
+        source: Value in the layer, as text.
+        value: Class value; None drops the source value.
+        name: Name of the class; "" if not given.
         color: "#rrggbb", or None.
     """
 
@@ -38,11 +38,11 @@ class ClassRow(Record):
 
 
 class ClassMapping(Record):
-    """A class table; values that it does not list stay as they are.
+    """A class table; values that it does not list are kept.
 
     Attributes:
-        title: What messages call it.
-        rows: Its lines.
+        title: Its name in messages.
+        rows: Its rows.
     """
 
     title: str
@@ -50,11 +50,11 @@ class ClassMapping(Record):
 
     @classmethod
     def from_rows(cls, title: str, lines: Iterable[Sequence[Any]]) -> ClassMapping:
-        """A table from lines of value, class value, name and colour; lines with nothing in them do not count.
+        """Create a table from rows of value, class value, name and colour; empty rows are skipped.
 
         Raises:
-            InputError: A line lacks its value, its class value is no whole number of 32 bits, its colour is unknown, or
-                a value is listed twice.
+            InputError: A row has no value, its class value is not a 32-bit whole number, its colour is unknown, or a
+                value is listed twice.
         """
         rows: dict[str, ClassRow] = {}
         for number, line in enumerate(lines, 1):
@@ -62,7 +62,9 @@ class ClassMapping(Record):
             if not (source or value or name or color):
                 continue
             if not source:
-                raise InputError(f"Line {number} of {title} has no value.", "Write which value of the layer it is for.")
+                raise InputError(
+                    f"Line {number} of {title} has no value.", "Enter the value of the layer that this line applies to."
+                )
             if source in rows:
                 raise InputError(f'{title} lists the value "{source}" twice.', "Keep one of the two lines.")
             rows[source] = ClassRow(source, _class_value(value, number, title), name, _color(color, number, title))
@@ -70,12 +72,12 @@ class ClassMapping(Record):
 
     @classmethod
     def from_file(cls, path: str) -> ClassMapping:
-        """A table from a .csv file with the header value,class,name,color, or a .json list of such objects.
+        """Read a table from a .csv file with the header value,class,name,color, or a .json list of such objects.
 
         Raises:
             InputError: The file cannot be read, or as `from_rows`.
         """
-        # Here and not above: what reads a stranger's text is not needed to show the algorithms in the Toolbox.
+        # Imported here because it is not needed to list the algorithms in the Toolbox.
         from ..plugin.engine.strangers.paths import read_bytes
         from ..plugin.engine.strangers.texts import parse_json
 
@@ -87,15 +89,16 @@ class ClassMapping(Record):
             raise InputError(f"The class table {path} cannot be read ({error}).", "Check the path.") from error
         except (ValueError, csv.Error) as error:
             raise InputError(
-                f"The file {path} is no class table ({error}).",
+                f"The file {path} is not a class table ({error}).",
                 "Write a .csv file with the header value,class,name,color, or a .json list of objects with these keys.",
             ) from error
         return cls.from_rows(f"the class table {path}", lines)
 
     def rows_of(self, texts: Collection[str]) -> dict[str, Optional[ClassRow]]:
-        """The line of each text of a field, or None: that with the text, else that with its number, as 1 for 01.
+        """Return the row for each text of a field, or None: the row with this text, otherwise with the same number (1
+        for 01).
 
-        A number that the field writes in two ways is no help: they may be different codes.
+        Numbers are not matched if the field writes one in two ways, because these may be different codes.
         """
         by_text = {row.source: row for row in self.rows}
         by_number = {whole_number(row.source): row for row in self.rows}
@@ -108,18 +111,18 @@ class ClassMapping(Record):
         return found
 
     def by_number(self) -> dict[float, ClassRow]:
-        """The lines by their values as numbers.
+        """Return the rows by their values as numbers.
 
         Raises:
-            InputError: A value is no number, or two are the same one.
+            InputError: A value is not a number, or two values are the same number.
         """
         found: dict[float, ClassRow] = {}
         for row in self.rows:
             number = _number(row.source)
             if number is None:
                 raise InputError(
-                    f'{self.title} lists "{row.source}", and the layer holds numbers.',
-                    "List the numbers that the layer holds, or the colours of a label picture as #rrggbb.",
+                    f'{self.title} lists "{row.source}", but the layer holds numbers.',
+                    "List numbers that the layer holds, or colours of a label picture as #rrggbb.",
                 )
             if number in found:
                 raise InputError(f"{self.title} lists the value {number:.15g} twice.", "Keep one of the two lines.")
@@ -127,23 +130,23 @@ class ClassMapping(Record):
         return found
 
     def for_rasters(self) -> dict[int, Optional[int]]:
-        """Raster value → class value, or None to drop it; a colour of a label picture as 0xrrggbb.
+        """Return class value by raster value, None to drop it; a colour of a label picture is the number 0xrrggbb.
 
         Raises:
-            InputError: As `by_number`, or a value is not whole.
+            InputError: As `by_number`, or a value is not a whole number.
         """
         painted = [row for row in self.rows if COLOR.fullmatch(row.source)]
         numbers = ClassMapping(self.title, tuple(row for row in self.rows if row not in painted)).by_number()
         broken = [row.source for number, row in numbers.items() if not number.is_integer()]
         if broken:
             raise InputError(
-                f"{self.title} lists {broken[0]}, and label rasters hold whole numbers.", "List whole numbers."
+                f"{self.title} lists {broken[0]}, but label rasters hold whole numbers.", "List whole numbers."
             )
         become = {int(number): row.value for number, row in numbers.items()}
         return {**become, **{int(row.source[1:], 16): row.value for row in painted}}
 
     def style_of(self, value: int) -> tuple[str, Optional[str]]:
-        """The first name and the first colour that a class has here; "" and None where there is none."""
+        """Return the first name and the first colour of a class in the table; "" and None if there is none."""
         rows = [row for row in self.rows if row.value == value]
         return (
             next((row.name for row in rows if row.name), ""),
@@ -162,7 +165,7 @@ def _csv_lines(text: str) -> list[list[Any]]:
 
 def _json_lines(rows: Any) -> list[list[Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("it is no list of objects")
+        raise ValueError("it is not a list of objects")
     for row in rows:
         _check_names(row, "key")
     return [[row.get(column) for column in COLUMNS] for row in rows]
@@ -175,7 +178,7 @@ def _check_names(names: Iterable[str], noun: str) -> None:
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; QGIS reads numbers in a text of cells as floats."""
+    """Convert a cell to text; QGIS reads numbers in text cells as floats."""
     if cell is None or (hasattr(cell, "isNull") and cell.isNull()):
         return ""
     return f"{cell:.15g}" if isinstance(cell, float) else class_text(str(cell))
@@ -196,7 +199,7 @@ def _class_value(text: str, line: int, title: str) -> Optional[int]:
     if number is None or not number.is_integer() or not LOWEST <= number <= HIGHEST:
         raise InputError(
             f'Line {line} of {title} has the class value "{text}".',
-            "Class values are whole numbers of 32 bits; leave it empty to drop the value.",
+            "Class values are 32-bit whole numbers; leave the cell empty to drop the value.",
         )
     return int(number)
 

@@ -1,4 +1,4 @@
-"""From what a vector layer says of its features to the values that the engine burns."""
+"""Turns the attributes of vector features into the values that the engine rasterises."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from . import field_types
 from .class_styles import FieldStyles, LayerStyle, absent, value_text
 from .class_table import ClassMapping
 
-# The engine holds class indices in a byte, one of which means "no label".
+# The engine stores class indices in one byte, of which one value means "no label".
 MAX_CLASSES = 254
 NAMES_SHOWN = 3
-# What fields of classes are called, as far as one can guess.
+# Typical names of fields that hold classes.
 PLAUSIBLE = re.compile(
     r"cla(ss|zz)|klass|clase|label|categ|kateg|land_?(use|cover)|lulc|nutzung|habitat|species|"
     r"(^|_)(code|types?|typ|kind|art|crop|cover)($|_)",
@@ -35,52 +35,52 @@ PLAUSIBLE = re.compile(
 
 
 class Values:
-    """What features are worth, where nothing tells them apart: 1.
+    """The values of features; this base class gives every feature the value 1.
 
     Attributes:
-        fractional: Whether values are any numbers, not whole ones.
-        missing: Why a feature without a value has none, in words.
+        fractional: Whether values may be any numbers, not only whole ones.
+        missing: Why a feature has no value, for messages.
     """
 
     fractional = False
     missing = "no class given"
 
     def attributes(self) -> list[int]:
-        """The places of the fields that `value_of` needs."""
+        """Return the indices of the fields that `value_of` needs."""
         return []
 
     def prepare(self, source: QgsProcessingFeatureSource) -> None:
-        """Look at the whole layer first, where that is needed."""
+        """Read the whole layer in advance, if that is necessary."""
 
     def value_of(self, feature: QgsFeature) -> Optional[float]:
-        """The value of a feature; None leaves it out."""
+        """Return the value of a feature; None leaves it out."""
         return 1
 
     def dropped(self) -> int:
-        """How many of the features without a value the user wanted to be without one."""
+        """Return how many features were left out on the user's request."""
         return 0
 
     def settings(self) -> dict[str, Any]:
-        """What the job has to know of the values met."""
+        """Return the settings of the job that follow from the values found."""
         return {}
 
     def notes(self) -> list[str]:
-        """What the user should know of the values, for the log."""
+        """Return remarks for the log."""
         return []
 
     def doubts(self) -> list[str]:
-        """What may not be what the user wants, as warnings."""
+        """Return warnings about values that may not be what the user wants."""
         return []
 
 
 @dataclass
 class OneClass(Values):
-    """All features are one class, named and coloured like their layer.
+    """All features are one class, with the name and colour of their layer.
 
     Attributes:
-        name, color: Of the class.
-        drawn_by: The field by whose values the layer is drawn, if any.
-        doubt: What to warn of.
+        name, color: Name and colour of the class.
+        drawn_by: Field by whose values the layer is drawn, if any.
+        doubt: Text of the warning.
     """
 
     name: str
@@ -90,13 +90,13 @@ class OneClass(Values):
 
     @classmethod
     def of(cls, style: LayerStyle, name: str) -> OneClass:
-        """The class of a layer of that name; its colour, where it draws all its features alike."""
+        """Return the class of a layer; it has a colour if the layer draws all features alike."""
         renderer = style.renderer
         symbol = renderer.symbol() if isinstance(renderer, QgsSingleSymbolRenderer) else None
         return cls(name, None if symbol is None else symbol.color().name(), style.drawn_by)
 
     def prepare(self, source: QgsProcessingFeatureSource) -> None:
-        """Look for a field that looks as if it held classes."""
+        """Look for a field that seems to hold classes."""
         for place, found in enumerate(source.fields()):
             plausible = found.name() == self.drawn_by or PLAUSIBLE.search(found.name())
             if not plausible or found.type() not in (field_types.TEXT, field_types.INTEGER, field_types.LONG):
@@ -106,34 +106,34 @@ class OneClass(Values):
             if 1 < len(texts) <= min(MAX_CLASSES, source.featureCount() - 1):
                 self.doubt = (
                     f'The layer "{self.name}" has the field {found.name()} with {len(texts)} different values '
-                    f"({together(texts)}), and no CLASS_FIELD is given: all its features are taken for one class. Set "
-                    f"CLASS_FIELD to {found.name()} where that field holds the classes."
+                    f"({together(texts)}), but no CLASS_FIELD is given, so all its features are one class. If the "
+                    f"field holds the classes, set CLASS_FIELD to {found.name()}."
                 )
                 return
 
     def doubts(self) -> list[str]:
-        """A field that looks as if it held classes."""
+        """Return the warning about a field that seems to hold classes."""
         return [self.doubt] if self.doubt else []
 
     def settings(self) -> dict[str, Any]:
-        """The class."""
+        """Return the class."""
         return {"classes": [[1, self.name, self.color]]}
 
 
 @dataclass
 class ClassField(Values):
-    """The class of a feature stands in a field: whole numbers, or texts, which become such as `class_values` has it.
+    """The class of a feature is in a field: a whole number, or a text, which `class_values` turns into a number.
 
     Attributes:
-        place: The field's place.
-        name: The field's name.
+        place: Index of the field.
+        name: Name of the field.
         numeric: Whether it holds numbers.
-        styles: What is known of its values.
+        styles: Names and colours of its values.
         mapping: The user's class table.
-        known: The class value of a number or a class text, as far as met; None where the class table drops it.
-        seen: The number or class text of what stands in the field, as far as met; None where that is no class.
-        unlisted: The texts that the class table does not list.
-        left: How many features the class table dropped.
+        known: Class value by number or class text found so far; None if the class table drops it.
+        seen: Number or class text by content of the field found so far; None if it is no class.
+        unlisted: Texts that the class table does not list.
+        left: Number of features that the class table dropped.
     """
 
     place: int
@@ -148,7 +148,7 @@ class ClassField(Values):
 
     @classmethod
     def of(cls, style: LayerStyle, fields: QgsFields, name: str, title: str, mapping: ClassMapping) -> ClassField:
-        """The classes in the field `name` of the layer `title`.
+        """Return the classes in the field `name` of the layer `title`.
 
         Raises:
             InputError: The layer has no such field, or the class table does not fit it.
@@ -159,21 +159,21 @@ class ClassField(Values):
         return cls(place, found.name(), found.isNumeric(), style.field(found.name()), mapping)
 
     def attributes(self) -> list[int]:
-        """The class field."""
+        """Return the index of the class field."""
         return [self.place]
 
     def prepare(self, source: QgsProcessingFeatureSource) -> None:
-        """Number the texts of the whole layer, so that a class has one value wherever its features lie.
+        """Number the texts of the whole layer, so that a class has the same value wherever its features are.
 
         Raises:
-            InputError: There are more texts than there can be classes.
+            InputError: There are more texts than classes allowed.
         """
         if self.numeric:
             return
         rows = self.mapping.rows
         found = self.mapping.rows_of(self._texts(source, len(rows) + MAX_CLASSES))
         self.unlisted = [text for text, row in found.items() if row is None]
-        # A number that stays is the class that a listed number becomes, but none that a word does.
+        # An unlisted number may get the same class as a listed number, but not the class of a word.
         of_words = {row.value for row in rows if whole_number(row.source) is None}
         values = own_numbers(self.unlisted, of_words) or class_values(self.unlisted, {row.value for row in rows})
         for text, row in found.items():
@@ -181,7 +181,7 @@ class ClassField(Values):
         self._check_count()
 
     def value_of(self, feature: QgsFeature) -> Optional[int]:
-        """The class value of a feature; None where the field is empty or the class table drops it.
+        """Return the class value of a feature; None if the field is empty or the class table drops it.
 
         Raises:
             InputError: A number is not whole or too large, or there are too many classes.
@@ -196,11 +196,11 @@ class ClassField(Values):
         return value
 
     def dropped(self) -> int:
-        """The features that the class table dropped."""
+        """Return the number of features that the class table dropped."""
         return self.left
 
     def settings(self) -> dict[str, Any]:
-        """The classes met; names of plain numbers are left to the engine."""
+        """Return the classes found; the engine names plain numbers."""
         gathered: dict[int, list[str]] = {}
         for given, value in self.known.items():
             if value is not None:
@@ -215,35 +215,35 @@ class ClassField(Values):
         return {"classes": rows}
 
     def notes(self) -> list[str]:
-        """What the class table does not list, and how much it dropped."""
+        """Report what the class table does not list, and how many features it dropped."""
         found = []
         if self.unlisted and self.mapping.rows:
             numbered = ", ".join(f"{text} {self.known[text]}" for text in self.unlisted)
-            found.append(f"Values of {self.name} that are not in {self.mapping.title} were numbered: {numbered}.")
+            found.append(f"Values of {self.name} that {self.mapping.title} does not list were numbered: {numbered}.")
         if self.left:
             features = f"{self.left} feature{'' if self.left == 1 else 's'}"
-            found.append(f"{features} left out, because {self.mapping.title} gives them no class.")
+            found.append(f"{features} left out, because {self.mapping.title} drops their value.")
         if not self.numeric:
             unlisted = {text: value for text in self.unlisted if (value := self.known[text]) is not None}
             found += remarks_on(filter(None, map(str, self.seen)), unlisted, f"the field {self.name}")
         return found
 
     def _texts(self, source: QgsProcessingFeatureSource, limit: int) -> set[str]:
-        """The class texts of the whole layer; where there are more than `limit`, at least so many."""
+        """Return the class texts of the whole layer; if there are more than `limit`, at least that many."""
         if source.fields()[self.place].type() == field_types.TEXT:
             found = source.uniqueValues(self.place, limit + 1)
             texts = {value_text(given) for given in found if not absent(given)}
             if len(texts) > limit or len(found) <= limit:
                 return texts
-            found = source.uniqueValues(self.place)  # many ways to write a class
-        else:  # of dates and lists QGIS looks up other values than it reads
+            found = source.uniqueValues(self.place)  # the same class may be written in many ways
+        else:  # for dates and lists, QGIS's unique values differ from those of the features
             request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
             rows = source.getFeatures(request.setSubsetOfAttributes([self.place]))
             found = {_plain(row[self.place]) for row in rows}
         return {value_text(given) for given in found if not absent(given)}
 
     def _meet(self, given: Any, number: int) -> Any:
-        """Take up what was not met before: the number or class text that it is; None where it is no class."""
+        """Return the number or class text of a new content of the field; None if it is no class."""
         if absent(given):
             return None
         if self.numeric:
@@ -252,7 +252,7 @@ class ClassField(Values):
         text = value_text(given)
         if text not in self.known:
             raise InputError(
-                f'The class field {self.name} holds "{text}" (feature id {number}), which QGIS does not find among the '
+                f'The class field {self.name} holds "{text}" (feature id {number}), which QGIS does not list among the '
                 "values of the field.",
                 "Save the layer to a new file.",
             )
@@ -260,10 +260,10 @@ class ClassField(Values):
 
     def _meet_number(self, given: float, number: int) -> None:
         row = self.mapping.by_number().get(given)
-        if row is None and (not LOWEST <= given <= HIGHEST or given != int(given)):  # NaN is in no range
+        if row is None and (not LOWEST <= given <= HIGHEST or given != int(given)):  # NaN is outside any range
             raise InputError(
                 f"The class field {self.name} holds {given:.15g} (feature id {number}).",
-                "Class values are whole numbers of 32 bits; choose another field, or convert it.",
+                "Class values must be 32-bit whole numbers: choose another field, or convert it.",
             )
         self.known[given] = int(given) if row is None else row.value
         self._check_count()
@@ -272,17 +272,17 @@ class ClassField(Values):
         if len(set(self.known.values()) - {None}) > MAX_CLASSES:
             raise InputError(
                 f"The class field {self.name} holds more than {MAX_CLASSES} different values.",
-                "Choose a field of classes; names or numbers of single features cannot be learned.",
+                "Choose a field of classes; a name or number for each single feature cannot be learned.",
             )
 
 
 @dataclass(frozen=True)
 class NumberField(Values):
-    """The value of a feature is a number of a field, such as a height.
+    """The value of a feature is a number in a field, such as a height.
 
     Attributes:
-        place: The field's place.
-        name: The field's name.
+        place: Index of the field.
+        name: Name of the field.
     """
 
     place: int
@@ -293,7 +293,7 @@ class NumberField(Values):
 
     @classmethod
     def of(cls, fields: QgsFields, name: str, title: str) -> NumberField:
-        """The numbers in the field `name` of the layer `title`.
+        """Return the numbers in the field `name` of the layer `title`.
 
         Raises:
             InputError: The layer has no such field, or it holds no numbers.
@@ -307,11 +307,11 @@ class NumberField(Values):
         return cls(place, found.name())
 
     def attributes(self) -> list[int]:
-        """The field."""
+        """Return the index of the field."""
         return [self.place]
 
     def value_of(self, feature: QgsFeature) -> Optional[float]:
-        """The number; None where there is none."""
+        """Return the number; None if there is none."""
         given = feature[self.place]
         return float(given) if not absent(given) and isfinite(given) else None
 
@@ -321,8 +321,8 @@ class Areas(Values):
     """Areas that go to one split as a whole: one for each text of a field, or for each feature.
 
     Attributes:
-        place: The field's place; None makes each feature an area.
-        numbers: The number of an area.
+        place: Index of the field; None makes each feature an area.
+        numbers: Number of each area, by name.
     """
 
     place: Optional[int] = None
@@ -332,7 +332,7 @@ class Areas(Values):
 
     @classmethod
     def of(cls, fields: QgsFields, name: str, title: str) -> Areas:
-        """The areas in the field `name` of the layer `title`; without a name each feature is one.
+        """Return the areas in the field `name` of the layer `title`; without a name, each feature is one.
 
         Raises:
             InputError: The layer has no such field.
@@ -340,21 +340,21 @@ class Areas(Values):
         return cls(find_field(fields, name, title)[0] if name else None)
 
     def attributes(self) -> list[int]:
-        """The field."""
+        """Return the index of the field, if there is one."""
         return [] if self.place is None else [self.place]
 
     def value_of(self, feature: QgsFeature) -> Optional[int]:
-        """The area's number; None where the field is empty."""
+        """Return the number of the area; None if the field is empty."""
         given = feature.id() if self.place is None else feature[self.place]
         if absent(given):
             return None
         return self.numbers.setdefault(value_text(given), len(self.numbers) + 1)
 
     def settings(self) -> dict[str, Any]:
-        """What the areas are called.
+        """Return the names of the areas.
 
         Raises:
-            InputError: Some are called by the names of splits, and others are not.
+            InputError: Some areas have the names of splits, and others do not.
         """
         from ..plugin.engine.chips.divide import SPLIT_WORDS
 
@@ -362,17 +362,17 @@ class Areas(Values):
         if others and len(others) < len(self.numbers):
             splits = ", ".join(name for name in self.numbers if name not in others)
             raise InputError(
-                f"SPLIT_FIELD names splits ({splits}) and other areas ({together(others)}).",
-                "Give every area its split, or areas of any names, which Terrazzo deals out.",
+                f"SPLIT_FIELD holds names of splits ({splits}) as well as other names ({together(others)}).",
+                "Give a split for every area, or other names for all areas, which Terrazzo then divides.",
             )
         return {"split_names": [[number, name] for name, number in self.numbers.items()]}
 
 
 def find_field(fields: QgsFields, name: str, title: str) -> tuple[int, QgsField]:
-    """The place of a field and the field.
+    """Return the index of a field and the field.
 
     Raises:
-        InputError: The layer `title` has none of that name.
+        InputError: The layer `title` has no field of that name.
     """
     place = fields.lookupField(name)
     if place < 0:
@@ -382,7 +382,7 @@ def find_field(fields: QgsFields, name: str, title: str) -> tuple[int, QgsField]
 
 
 def _plain(given: Any) -> Any:
-    """What stands in a field as something to look up: a text, a number, a text of anything else; None for nothing."""
+    """Convert the content of a field to a number or text that can be a dictionary key; None for empty."""
     if isinstance(given, (str, int)):
         return given
     if absent(given):
@@ -391,6 +391,6 @@ def _plain(given: Any) -> Any:
 
 
 def together(names: Iterable[str]) -> str:
-    """One name for what was merged; "" where nothing has one."""
+    """Combine the names of merged values into one; "" if none has a name."""
     known = list(dict.fromkeys(name for name in names if name))
     return ", ".join(known[:NAMES_SHOWN]) + (", …" if len(known) > NAMES_SHOWN else "")

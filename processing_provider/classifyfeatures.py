@@ -1,4 +1,4 @@
-"""Raster + features + model file of a classifier → the features with their classes."""
+"""Classify features: raster, features and the model file of a classifier → the features with their classes."""
 
 from __future__ import annotations
 
@@ -24,35 +24,36 @@ from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
 from .answer_styles import ClassStyle, Titles, set_titles
+from .earlier_results import model_row
 from .layer_names import answer_name
 from .layer_parameters import Features, Raster
 from .layers import gdal_path, given_crs, layer_crs, raster_layer
 from .list_parameters import Bands
-from .parameters import InputFile, Parameters, Row, Setting
+from .parameters import Parameters, Row, Setting
 from .places import place_wished
 
 if TYPE_CHECKING:
     from .sinks import WholeSink
 
 PREFIX = "predicted_"
-LOOK_EVERY = 1000  # features written between two looks whether the user wants to cancel
+LOOK_EVERY = 1000  # features between two checks for Cancel
 TYPES = {"integer": field_types.LONG, "number": field_types.NUMBER, "text": field_types.TEXT}
 
 
 class Count:
-    """What was written."""
+    """Counts the features written."""
 
     def __init__(self) -> None:
         self.features = 0
-        self.unknown = 0  # of them, those without an answer
+        self.unknown = 0  # features without an answer
 
     def tell(self, reporter: Reporter) -> None:
-        """Warn of features without an answer."""
+        """Warn about features without an answer."""
         if self.unknown:
             one = self.unknown == 1
             reporter.warning(
                 f"{self.unknown:,} of {self.features:,} features {'gets' if one else 'get'} no class: "
-                f"{'it lies' if one else 'they lie'} beyond the image, where it has no data, or "
+                f"{'it lies' if one else 'they lie'} outside the image or where it has no data, or "
                 f"{'has' if one else 'have'} no geometry."
             )
 
@@ -70,49 +71,46 @@ class ClassifyFeatures(WorkerAlgorithm):
     GROUP = ("mapping", "Mapping")
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
-            "Looks at a chip of the image for each feature with a trained classifier, and writes the features with the "
-            "class, how sure the network is, and the probability of each class. All else of the layer stays.\n"
-            "A chip is cut as those were that the network learned from: on the middle of the feature, or the square "
-            "around its bounds, scaled to the chip size. Features beyond the image, or where it has no data, are "
-            "written without a class."
+            "Classifies a chip of the image for each feature with a trained classifier, and writes the features with "
+            "the class, the confidence, and the probability of each class. Their own fields are kept.\n"
+            "Chips are cut as they were for training: centred on the feature, or the square around its bounds, scaled "
+            "to the chip size. Features outside the image, or where it has no data, are written without a class."
         )
 
     def rows(self) -> list[Row]:
-        """The parameters."""
+        """Declare the parameters."""
         return [
             Raster("INPUT", tr("Image"), tr(
-                "The raster to look at. It needs the bands that the model was trained on, at about the same pixel "
+                "The raster to classify. It needs the bands that the model was trained on, and about the same pixel "
                 "size.")),
             Features("FEATURES", tr("Features"), tr(
-                "Polygons, lines or points, in any CRS. Selections and filters hold.")),
-            InputFile("MODEL", tr("Model file"), tr(
-                "The .safetensors file that “Train a classifier” wrote."),
-                filter=tr("Model files") + " (*.safetensors)"),
+                "Polygons, lines or points in any CRS. Selections and filters are respected.")),
+            model_row("trainclassifier"),
             Setting("PLACEMENT", tr("Chips"), tr(
-                "auto: as the chips of training were laid out. features: chips of the model's size on the middle of "
-                "each feature. bounding_boxes: the square around each feature's bounds, scaled to the chip size.")),
+                "auto: as in training. features: chips of the model's size, centred on each feature. bounding_boxes: "
+                "the square around each feature's bounds, scaled to the chip size.")),
             Setting("SURROUNDINGS", tr("Ground around a feature"), tr(
-                "auto: as in training. keep: the network sees it. blacken: it counts as missing; not for points."),
+                "auto: as in training. keep: the network sees it. blacken: it counts as missing; not possible for "
+                "points."),
                 advanced=True),
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
-                "The image's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
-                "in "
-                "order.")),
+                "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
+                "matched by name, otherwise by order.")),
             threshold_row(),
             Text("PREFIX", tr("Prefix of the new fields"), tr(
-                "The fields value, class, confidence and probability_… get it in front of their names."),
+                "Put before the names of the new fields value, class, confidence and probability_…."),
                 default=PREFIX, advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
-                "Chips at once in the network. Halve it when memory runs out."), advanced=True),
+                "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
             device_row(),
             FeatureSink("OUTPUT", tr("Classified features"), tr(
-                "The layer to write: the features with all their fields, and the new ones."), called="features"),
+                "The layer to write: the features with all their fields and the new ones."), called="features"),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, with the features as a source."""
+        """Read the settings, with the features as a source, and check that the model is a classifier."""
         from .features import ANY_KIND, feature_source
 
         settings = super().read(parameters, context)
@@ -132,24 +130,24 @@ class ClassifyFeatures(WorkerAlgorithm):
         return settings
 
     def check(self, config: ClassifyFeaturesConfig) -> None:
-        """Whether model and image go together, and no other layer is lost for the result."""
+        """Check that model and image fit together, and that the result replaces no other layer."""
         from ..plugin.engine.mapping.early_checks import check_features
         from ..plugin.engine.mapping.tables import check_replaceable
 
         check_features(config, self._header)
         path = self._place.path
-        if path is not None and not self._place.layer:  # of which QGIS makes a new file
+        if path is not None and not self._place.layer:  # in that case QGIS creates a new file
             check_replaceable({"OUTPUT": str(path)}, path.stem)
 
     def destinations(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """None for the worker; the layer is opened when its answers are there."""
+        """Return no destinations for the worker: the layer is opened when its answers are known."""
         return {}
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker, then write the features."""
         from .sinks import WholeSink
 
-        # Claimed before the work, which may be long.
+        # Claimed before the job, which may take long.
         with WholeSink(self, self._given, "OUTPUT", context) as output:
             return self._classify(settings, output, context, reporter)
 
@@ -185,14 +183,14 @@ class ClassifyFeatures(WorkerAlgorithm):
         return {"OUTPUT": name}
 
     def _write(self, path: str, output: WholeSink, fields: QgsFields, added: int, reporter: Reporter) -> Count:
-        """Write all features of the source, with their answers where there are such."""
+        """Write all features of the source, with their answers where there are any."""
         from .geopackage import UNSAVED
 
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         answers = source.GetLayer(0)
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
         count, sink = Count(), not_none(output.sink)
-        known = {answer.GetFID() for answer in answers}  # to ask for one that is not there is an error
+        known = {answer.GetFID() for answer in answers}  # asking for a missing one is an error
         for feature in self._source.getFeatures(QgsFeatureRequest(), unchecked):
             number = feature.id()
             number = number if number >= 0 else UNSAVED - number

@@ -1,4 +1,4 @@
-"""Layers → chip dataset."""
+"""Export training chips: rasters and labels → chip dataset."""
 
 from __future__ import annotations
 
@@ -29,174 +29,179 @@ class ExportChips(TerrazzoAlgorithm):
     NAMED_AFTER = ("INPUT", "INPUT_FOLDER")
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
             "Cuts chips (small images and their labels) from rasters, ready for training. Labels are polygons, lines "
-            "or points with a class or a number, or label rasters.\n"
-            "The chips are divided into training, validation and test by square blocks of ground, so that no pixel of "
-            "ground is in two of them and the accuracies found in training are honest.\n"
-            "The footprints of the chips are added to the project, coloured by split."
+            "or points with a class or a number, or label rasters.\nThe chips are divided into training, validation "
+            "and test by square blocks of ground, so that no pixel of ground is in two of them and the accuracies "
+            "reported by training are realistic.\nThe footprints of the chips are added to the project, coloured by "
+            "split."
         )
 
     def rows(self) -> list[Row]:
-        """The parameters."""
+        """Declare the parameters."""
         return [*self._image_rows(), *self._label_rows(), *self._chip_rows(), *self._rare_rows(),
                 *split_rows(tr("automatic")), *self._output_rows()]  # fmt: skip
 
     def _image_rows(self) -> list[Row]:
         return [
             NeededRasters("INPUT", tr("Images"), tr(
-                "The rasters to cut chips from: any that GDAL opens, with any number of bands. They are needed, unless "
+                "The rasters to cut chips from, in any format of GDAL and with any number of bands. Required, unless "
                 "a folder of images is given.")),
             InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
-                "A folder instead: all rasters in it, in the order of their names."), optional=True, advanced=True),
+                "A folder used instead: all rasters in it, in the order of their "
+                "names."), optional=True, advanced=True),
         ]  # fmt: skip
 
     def _label_rows(self) -> list[Row]:
         return [
             Features("LABELS", tr("Label features (or rasters)"), tr(
-                "Polygons, lines or points that say what is where, in any CRS. Names and colours of the classes come "
-                "from the layer's style where it has them. These or label rasters are needed, unless the task is "
+                "Polygons, lines or points that show what is where, in any CRS. Names and colours of the classes come "
+                "from the layer's style, if it has them. These or label rasters are required, unless the task is "
                 "unlabelled."), optional=True),
             FieldOf("CLASS_FIELD", tr("Class field (empty: one class)"), tr(
-                "The field of the label features that holds the class: whole numbers or texts. Without it all features "
-                "are one class, and what they leave free is the other."), optional=True, parent="LABELS"),
+                "The field of the label features that holds the class: whole numbers or texts. Without it, all "
+                "features are one class, and the ground between them is the other."), optional=True, parent="LABELS"),
             Rasters("LABEL_RASTERS", tr("Label rasters (or features)"), tr(
-                "Rasters of classes, or of numbers for regression, instead of features: one for each image in the "
-                "same order, or one for all. Another CRS or pixel size is brought to the image's."), optional=True),
+                "Rasters of classes, or of numbers for regression, used instead of features: one for each image in "
+                "the same order, or one for all. Rasters in another CRS or pixel size are resampled to the "
+                "image's."), optional=True),
             InputFolder("LABEL_FOLDER", tr("Folder of label rasters"), tr(
-                "A folder instead: each image's labels have its name, with any ending."), optional=True,
+                "A folder used instead: the labels of each image have the image's name, with any "
+                "extension."), optional=True,
                 advanced=True),
             Setting("TASK", tr("Task"), tr(
-                "What the network shall learn. segmentation: the class of each pixel. classification: one class for "
-                "the whole chip, that of its feature or of most of its pixels. multilabel: all classes that a chip "
-                "shows. regression: a number for each pixel, such as a height. unlabelled: images only."),
+                "What the network will learn. segmentation: the class of each pixel. classification: one class per "
+                "chip, that of its feature or of most of its pixels. multilabel: all classes in a chip. regression: a "
+                "number for each pixel, such as a height. unlabelled: images only."),
                 optional=True),
             NumberFieldOf("VALUE_FIELD", tr("Value field (for regression)"), tr(
                 "The field of the label features that holds the numbers to learn."), optional=True, parent="LABELS"),
             Setting("BACKGROUND", tr("Ground outside the label features"), tr(
-                "auto: a class of its own where all features are one class, else unlabelled. ignore: unlabelled, so it "
-                "is neither learned nor tested. class: a class of its own, named background.")),
+                "auto: a separate class if all features are one class, otherwise unlabelled. ignore: unlabelled, so "
+                "it is used neither for learning nor for testing. class: a separate class, named background.")),
         ]  # fmt: skip
 
     def _chip_rows(self) -> list[Row]:
         return [
             Setting("COMBINE", tr("Several images are"), tr(
-                "separate: each gives chips of its own; they need the same bands. mosaic: one large image, in which a "
-                "later raster lies on top; chips cross the seams. stack: bands of the same ground, such as an "
-                "orthophoto and a surface model, brought to the pixels of the first."), optional=True),
+                "separate: each is cut into chips of its own; all need the same bands. mosaic: one large image, in "
+                "which later rasters lie on top and chips cross the seams. stack: bands of the same ground, such as "
+                "an orthophoto and a surface model, resampled to the pixels of the first."), optional=True),
             Setting("PIXEL_SIZE", tr("Pixel size (empty: first image)"), tr(
                 "In map units. Images of another pixel size are resampled to this one. Empty: that of the first "
                 "image."), advanced=True, decimals=10),
             Bands("BANDS", tr("Bands (empty: all)"), tr(
-                "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty takes all but an alpha "
+                "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty: all except an alpha "
                 "band.")),
             Setting("CHIP_SIZE", tr("Chip size (empty: automatic)"), tr(
-                "Width and height of a chip in pixels. Empty: 256, or less where images are small or labels lie in few "
-                "places. A multiple of 32 suits every network.")),
+                "Width and height of a chip in pixels. Empty: 256, or less if images are small or labels are in few "
+                "places. Multiples of 32 suit every network.")),
             Setting("STRIDE", tr("Stride (empty: chip size)"), tr(
-                "How many pixels one chip begins after the last. Less than the chip size makes them overlap: more "
-                "chips, and "
-                "each place seen in several surroundings.")),
+                "Distance from one chip to the next in pixels. With less than the chip size, chips overlap: there are "
+                "more of them, and each place is seen in several surroundings.")),
             Setting("PLACEMENT", tr("Where chips lie"), tr(
-                "grid: side by side over the whole image. features: around the middle of each label feature. "
-                "bounding_boxes: as the square around each label feature, brought to the chip size. random: anywhere."),
+                "grid: side by side over the whole image. features: centred on each label feature. bounding_boxes: "
+                "the square around each label feature, resampled to the chip size. random: at random places."),
                 optional=True),
             Extent("EXTENT", tr("Extent"), tr("Cut chips only inside this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
-                "Polygons outside of which labels do not count."), optional=True),
+                "Labels outside these polygons are ignored."), optional=True),
         ]  # fmt: skip
 
     def _rare_rows(self) -> list[Row]:
         return [
             Setting("NODATA", tr("Image value for “no data”"), tr(
-                "Filling in the images that they do not declare, such as −9999. Without it their own nodata value "
-                "counts; what is infinite or no number is missing anyway."), advanced=True),
+                "A value that means “no data” in the images but is not declared there, such as −9999. Without it, the "
+                "images' own nodata value is used; infinite values and NaN are always missing."), advanced=True),
             Setting("LABEL_NODATA", tr("Label value for “no label”"), tr(
-                "The value in the label rasters that is no class. Without it their own nodata value counts."),
+                "The value in the label rasters that is no class. Without it, their own nodata value is used."),
                 advanced=True),
             Table("CLASS_TABLE", tr("Class table"), tr(
-                "Which class a value of the labels becomes, what it is called and its colour (#rrggbb). Values with "
-                "the same class are merged; an empty class drops the value; values that are not listed stay as they "
-                "are."), headers=(tr("value in the layer"), tr("class value"), tr("name"), tr("colour")),
+                "The class, name and colour (#rrggbb) for each value of the labels. Values with the same class are "
+                "merged; an empty class drops the value; values that are not listed are "
+                "kept."), headers=(tr("value in the layer"), tr("class value"), tr("name"), tr("colour")),
                 advanced=True),
             InputFile("CLASS_FILE", tr("Class table as a file"), tr(
                 "The same as a .csv file with the header {}, or as a .json list of objects with these keys.").format(
                 ",".join(COLUMNS)), filter=tr("Class tables") + " (*.csv *.json)", optional=True, advanced=True),
             Number("BUFFER", tr("Buffer around points and lines"), tr(
-                "How far labels reach around points and lines, in units of the first image's CRS; mind that those may "
-                "be degrees. 0 labels the pixels that they touch."), optional=True, advanced=True),
+                "How far labels reach around points and lines, in units of the first image's CRS, which may be "
+                "degrees. 0 labels only the pixels that they touch."), optional=True, advanced=True),
             Setting("OVERLAP_RULE", tr("Where label features overlap"), tr(
-                "order: the later one in the layer wins. field: the one with the higher priority. smaller: the one "
-                "with the smaller area."), optional=True, advanced=True),
+                "order: the later feature in the layer wins. field: the one with the higher priority. smaller: the "
+                "one with the smaller area."), optional=True, advanced=True),
             NumberFieldOf("PRIORITY_FIELD", tr("Priority field"), tr(
-                "The field of the label features for the rule “field”; one without a priority loses to all others."),
+                "The field of the label features with their priorities, for the rule “field”; features without a "
+                "priority lose to all others."),
                 optional=True, parent="LABELS", advanced=True),
             Setting("ALL_TOUCHED", tr("Label every pixel that a feature touches"), tr(
-                "Without this a polygon labels the pixels whose centre it covers. Good for narrow features."),
+                "Without this, a polygon labels the pixels whose centre it covers. Useful for narrow features."),
                 optional=True, advanced=True),
             Setting("CHIPS_PER_FEATURE", tr("Chips per feature"), tr(
-                "For chips around features: how many each feature gets."), optional=True, advanced=True),
+                "For chips around features: the number of chips for each feature."), optional=True, advanced=True),
             Setting("POSITION_JITTER", tr("Position jitter (pixels)"), tr(
-                "For chips around features: how far a chip may be moved from its feature, in each direction, so that "
-                "the network does not learn that the middle matters."), optional=True, advanced=True),
+                "For chips around features: how far a chip may be moved from its feature in each direction, so that "
+                "the network does not learn that objects are always in the middle."), optional=True, advanced=True),
             Setting("RANDOM_CHIPS", tr("Random chips"), tr(
-                "For random chips: about how many places to try. Chips without labels are left out."),
+                "For random chips: about how many places are tried. Chips without labels are left out."),
                 optional=True, advanced=True),
             Setting("MIN_DISTANCE", tr("Distance of random chips"), tr(
-                "For random chips: how many pixels their centres are apart at least. Empty: half a chip."),
+                "For random chips: the minimum distance of their centres in pixels. Empty: half a chip."),
                 advanced=True),
             Numbers("ROTATIONS", tr("Rotations, such as 0,90,180"), tr(
-                "Cuts each chip once for each of these angles in degrees, clockwise. Empty: none. Angles other than "
+                "Each chip is cut once for each of these angles in degrees, clockwise. Empty: none. Angles other than "
                 "quarter turns resample the image."), advanced=True, example="0,90,180,270"),
             Setting("BLACKEN", tr("Blacken the surroundings"), tr(
-                "For chips around features: ground outside of the chip's own feature becomes nodata."),
+                "For chips around features: ground outside the chip's own feature becomes nodata."),
                 optional=True, advanced=True),
             Setting("MIN_LABELLED_SHARE", tr("Minimum share of labelled pixels (0 to 1)"), tr(
-                "Chips with fewer labelled pixels are left out. 0 keeps every chip with at least one."), advanced=True,
+                "Chips with a smaller share of labelled pixels are left out. 0 keeps every chip with at least "
+                "one."), advanced=True,
                 decimals=2),
             Setting("MIN_CLASS_SHARE", tr("Minimum share of the class"), tr(
-                "For classification and multilabel: how much of a chip (0 to 1) a class must cover to be the chip's."),
+                "For classification and multilabel: the share of a chip (0 to 1) that a class must cover to become a "
+                "class of the chip."),
                 optional=True, advanced=True, decimals=2),
             Setting("MIN_FEATURE_SHARE", tr("Minimum share of a feature"), tr(
-                "How much of a label feature (0 to 1) must lie inside a chip to count there; slivers at the chip's "
-                "edge are "
-                "then no labels."), optional=True, advanced=True, decimals=2),
+                "The share of a label feature (0 to 1) that must lie inside a chip; smaller parts at the edges of "
+                "chips are not labelled."), optional=True, advanced=True, decimals=2),
             Setting("BACKGROUND_SHARE", tr("Background chips to keep"), tr(
-                "Of the chips that show nothing but background, this share (0 to 1) is kept."), optional=True,
+                "The share (0 to 1) of chips with nothing but background that is kept."), optional=True,
                 advanced=True,
                 decimals=2),
             Setting("EDGES", tr("Chips at the edges"), tr(
-                "shift: the last chips are moved back inside. pad: they reach beyond the edge and are filled up with "
+                "shift: the last chips are moved back inside. pad: they extend beyond the edge and are filled with "
                 "nodata."), advanced=True),
         ]  # fmt: skip
 
     def _output_rows(self) -> list[Row]:
         return [
             Setting("CHIP_FORMAT", tr("Format of the images"), tr(
-                "GTiff keeps everything: any number of bands, any type, the place on the ground. PNG and JPEG are for "
-                "one or three bands; JPEG loses detail, and takes bytes only. Masks are never lossy."), optional=True,
+                "GTiff keeps everything: any number of bands, any data type, and the georeference. PNG and JPEG are "
+                "for one or three bands; JPEG loses detail and stores bytes only. Masks are always "
+                "lossless."), optional=True,
                 advanced=True),
             Setting("COMPRESSION", tr("Compression of GeoTIFF images"), tr(
-                "Smaller files, but slower to write and to train from."), optional=True, advanced=True),
+                "Smaller files, but slower to write and to read in training."), optional=True, advanced=True),
             Setting("APPEND", tr("Add to the dataset in that folder"), tr(
-                "The new chips join those that are there, which keep their splits. Bands, chip size and classes must "
-                "be the same."), optional=True, advanced=True),
-            Setting("RESUME", tr("Go on with an interrupted export"), tr(
-                "Keeps what an export has written when it is cancelled or killed, and goes on from there when it is "
+                "The new chips are added to the existing ones, which keep their splits. Bands, chip size and classes "
+                "must be the same."), optional=True, advanced=True),
+            Setting("RESUME", tr("Resume an interrupted export"), tr(
+                "Keeps what an export has written when it is cancelled or killed, and resumes there when it is "
                 "started again with the same settings."), optional=True, advanced=True),
             Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
-                "Without this an existing dataset is an error. A folder that holds anything else is never touched."),
+                "Without this, an existing dataset is an error. A folder that holds anything else is never touched."),
                 advanced=True),
             OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """The footprints, and how many chips there are."""
+        """Declare the footprints and the numbers of chips."""
         return split_outputs()
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, with the layers of features as sources."""
+        """Read the settings, with the layers of features as sources."""
         from .features import feature_source
         from .labels import LabelRasters, check_labels, class_mapping, label_features
 
@@ -221,17 +226,17 @@ class ExportChips(TerrazzoAlgorithm):
     def _images(self, parameters: Parameters, context: QgsProcessingContext, folder: str) -> Images:
         layers = raster_layers(self, parameters, "INPUT", context)
         if layers and folder:
-            raise InputError("INPUT and INPUT_FOLDER are given.", "Choose one of them.")
+            raise InputError("INPUT and INPUT_FOLDER are both given.", "Choose one of them.")
         if layers:
             return Images.of_layers(layers, context)
         if not folder:
-            raise InputError("No image is given.", "Choose rasters as Images (INPUT), or a folder (INPUT_FOLDER).")
+            raise InputError("No image is given.", "Choose rasters as INPUT, or a folder as INPUT_FOLDER.")
         from ..plugin.engine.chips.sources import rasters_in
 
         return Images.of_files(rasters_in(folder), context)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Export, and show the footprints."""
+        """Export the chips and show their footprints."""
         from ..plugin.engine.chips.export import export_chips
 
         found = export_chips(ExportChipsConfig.from_json(settings), reporter)

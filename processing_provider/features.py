@@ -1,4 +1,4 @@
-"""Features from any vector layer, brought to where the engine can read them: a GeoPackage in the CRS of the raster."""
+"""Writes features of any vector layer to a GeoPackage in the CRS of the raster, which the engine can read."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .geopackage import GeoPackage
 from .layers import crs_text, ground_crs, place_text, same_ground, vector_layer
 
 NAMED_FEATURES = 10
-# Of a layer's extent: where so much of it is wanted, all of it is read.
+# If more than this share of the layer's extent is wanted, the whole layer is read.
 MOST = 0.5
-# How many features are read between two looks at the clock and at Cancel.
+# Features read between two progress updates and checks for Cancel.
 FEATURES_A_STEP = 500
-# Of a quarter of a circle around a point.
+# Segments per quarter circle around a point.
 BUFFER_SEGMENTS = 16
 
 Kind = QgsWkbTypes.GeometryType
@@ -54,12 +54,16 @@ def feature_source(
     extent: QgsRectangle,
     kinds: tuple[Any, ...] = POLYGONS,
 ) -> Optional[FeatureSource]:
-    """The features that a parameter holds, all of the value 1; None where it is not given.
+    """Return the features of a parameter, all with the value 1; None if it is not given.
 
     Args:
-        crs: What they are wanted in.
-        extent: What they must meet, in that CRS.
-        kinds: The geometries that will do.
+        algorithm: The algorithm.
+        parameters: Its parameters.
+        name: Name of the parameter.
+        context: The processing context.
+        crs: CRS to write the features in.
+        extent: Only features that intersect it are wanted, in `crs`.
+        kinds: Geometry types that can be used.
 
     Raises:
         InputError: The layer cannot be read, or holds other geometries.
@@ -69,19 +73,19 @@ def feature_source(
     source = algorithm.parameterAsSource(parameters, name, context)
     if source is None:
         raise InputError(
-            f"{name} ({parameters[name]}) is no vector layer that QGIS can open.",
+            f"{name} ({parameters[name]}) is not a vector layer that QGIS can open.",
             "Check the path and the layer's name.",
         )
     if QgsWkbTypes.geometryType(source.wkbType()) not in (*kinds, Kind.UnknownGeometry):
         noun = "polygons" if kinds == POLYGONS else "places on the ground"
         words = QgsWkbTypes.displayString(source.wkbType())
         raise InputError(
-            f'The layer "{source.sourceName()}" holds no {noun} (its geometry is {words}).',
+            f'The layer "{source.sourceName()}" holds no {noun} (its geometry type is {words}).',
             "Choose a polygon layer." if kinds == POLYGONS else "Choose a layer of polygons, lines or points.",
         )
     own = (source.sourceCrs(), source.sourceExtent())
     if QgsWkbTypes.geometryType(source.wkbType()) == Kind.UnknownGeometry:
-        # QGIS takes a layer of collections for a table; only what reads it knows where its features lie.
+        # QGIS treats a layer of geometry collections as a table; only its data provider knows where its features are.
         layer = vector_layer(algorithm, parameters, name, context)
         if layer is not None:
             own = (layer.dataProvider().crs(), layer.dataProvider().extent())
@@ -89,14 +93,14 @@ def feature_source(
 
 
 class Some:
-    """Features that have something in common: how many, and the ids of the first."""
+    """Counts features of one kind and keeps the ids of the first ones."""
 
     def __init__(self) -> None:
         self.count = 0
         self.ids: list[int] = []
 
     def add(self, feature: QgsFeature) -> None:
-        """Count one in."""
+        """Add a feature."""
         self.count += 1
         if len(self.ids) < NAMED_FEATURES:
             self.ids.append(feature.id())
@@ -108,37 +112,37 @@ class Some:
 
 @dataclass
 class Odd:
-    """Features that cannot be used as they are."""
+    """Features that cannot be used unchanged."""
 
     without_value: int = 0
     without_geometry: Some = field(default_factory=Some)
-    broken: Some = field(default_factory=Some)  # of whose geometry nothing can be made
+    broken: Some = field(default_factory=Some)  # their geometry could not be repaired
     mended: Some = field(default_factory=Some)
-    cut: Some = field(default_factory=Some)  # collections of which only the polygons are used, say
+    cut: Some = field(default_factory=Some)  # for example collections of which only the polygons are used
 
     @property
     def unusable(self) -> int:
-        """How many have no geometry that will do."""
+        """Number of features without a usable geometry."""
         return self.without_geometry.count + self.broken.count
 
 
 @dataclass
 class FeatureSource:
-    """Features of a layer, still to be written.
+    """Features of a layer that are still to be written to a file.
 
     Attributes:
-        setting: The setting of the job that names the file; also the name of its layer.
-        source: Gives the features; honours filters and "selected features only".
-        own_crs: The layer's CRS.
-        own_extent: Where its features lie; null where nobody knows.
-        kinds: The geometries that will do.
-        crs: The CRS to write in.
-        extent: What the features must meet, in `crs`.
-        context: Holds the user's choice of transformations between CRSs.
-        values: Tells the value of a feature.
-        buffer: Units of `crs` around points and lines; 0 leaves them as they are.
-        rank: The place of the field that says which feature wins where they overlap.
-        layer: The name of the file's layer, where it is not the setting's.
+        setting: Setting of the job that names the file; also the name of its layer.
+        source: Source of the features; respects filters and "selected features only".
+        own_crs: CRS of the layer.
+        own_extent: Extent of the layer; null if unknown.
+        kinds: Geometry types that can be used.
+        crs: CRS to write in.
+        extent: Only features that intersect it are written, in `crs`.
+        context: Holds the user's choice of coordinate transformations.
+        values: Gives the value of a feature.
+        buffer: Buffer around points and lines, in units of `crs`; 0 for none.
+        rank: Index of the field with the priorities of overlapping features.
+        layer: Name of the file's layer, if it differs from the setting.
     """
 
     setting: str
@@ -156,19 +160,23 @@ class FeatureSource:
 
     @property
     def title(self) -> str:
-        """The layer's name."""
+        """Name of the layer."""
         return self.source.sourceName()
 
     def write(self, folder: Path, reporter: Reporter) -> dict[str, Any]:
-        """Write the features that meet the extent to a new GeoPackage, one by one.
+        """Write the features that intersect the extent to a new GeoPackage, one by one.
 
         Geometries are transformed and made valid; features that cannot be used are left out with a warning.
 
+        Args:
+            folder: Folder for the file.
+            reporter: Receives progress and warnings.
+
         Returns:
-            The settings that follow: the file, and what its values mean.
+            Settings of the job: the file, and those that follow from the values.
 
         Raises:
-            InputError: No feature meets the extent, or a value cannot be used.
+            InputError: No feature intersects the extent, or a value cannot be used.
         """
         path = folder / f"{self.setting}.gpkg"
         transform = self._transform(reporter)
@@ -210,12 +218,14 @@ class FeatureSource:
             return None
         if not own.isValid() or not self.crs.isValid():
             lacking, other = ("The raster", f'"{self.title}"') if own.isValid() else (f'"{self.title}"', "the raster")
-            reporter.warning(f"{lacking} has no CRS: its coordinates are taken to be in that of {other}.")
+            reporter.warning(f"{lacking} has no CRS: its coordinates are assumed to be in the CRS of {other}.")
             return None
         return QgsCoordinateTransform(own, self.crs, self.context.transformContext())
 
     def _request(self, transform: Optional[QgsCoordinateTransform]) -> QgsFeatureRequest:
-        """Asks for the features near the extent; for all where these are most, or cannot be told in the layer's CRS."""
+        """Return a request for the features near the extent, or for all if most are near or the extent cannot be
+        transformed.
+        """
         ranks = [] if self.rank is None else [self.rank]
         request = QgsFeatureRequest().setSubsetOfAttributes([*self.values.attributes(), *ranks])
         near = self.extent.buffered(self.buffer)
@@ -225,7 +235,7 @@ class FeatureSource:
                 near = back.transformBoundingBox(near)
             except QgsCsException:
                 return request
-        # A spatial index hands features out in its own order, in which they are much slower to write than in theirs.
+        # With a spatial index, features come in the index's order, in which writing them is much slower.
         whole = self.own_extent
         most = whole.isNull() or near.intersect(whole).area() > MOST * whole.area()
         return request if most or not near.isFinite() else request.setFilterRect(near)
@@ -233,7 +243,7 @@ class FeatureSource:
     def _shape(
         self, feature: QgsFeature, transform: Optional[QgsCoordinateTransform], odd: Odd
     ) -> Optional[QgsGeometry]:
-        """The feature's geometry in the raster's CRS, valid and with straight edges; None where nothing is left."""
+        """Return the geometry in the raster's CRS, valid and with straight edges; None if nothing usable is left."""
         geometry = feature.geometry()
         plain = geometry.wkbType() in PLAIN_POLYGONS
         if not plain:
@@ -245,7 +255,7 @@ class FeatureSource:
             geometry = _mended(geometry)
             if not geometry.isEmpty():
                 odd.mended.add(feature)
-        # A polygon that is a mere line when mended was no line in the user's mind.
+        # A polygon that becomes a line when repaired is not one of the lines that the user wants labelled.
         kinds = POLYGONS if plain else self.kinds
         if geometry.isEmpty() or geometry.type() not in kinds:
             return None
@@ -254,7 +264,7 @@ class FeatureSource:
                 geometry.transform(transform)
             except QgsCsException:
                 return None
-        elif plain:  # and valid, hence finite
+        elif plain:  # and valid, therefore finite
             return geometry
         if self.buffer and not plain:
             geometry = geometry.buffer(self.buffer, BUFFER_SEGMENTS)
@@ -267,37 +277,41 @@ class FeatureSource:
         what = "polygon" if self.kinds == POLYGONS else "polygon, line or point"
         for some, tell, words in (
             (odd.without_geometry, reporter.warning, "left out: no geometry"),
-            (odd.broken, reporter.warning, f"left out: the geometry makes no {what} in the raster's CRS"),
-            (odd.mended, reporter.log, "mended: the polygon crosses itself, or is invalid otherwise"),
-            (odd.cut, reporter.log, "used in part: of a geometry collection the polygons, else the lines"),
+            (odd.broken, reporter.warning, f"left out: the geometry gives no {what} in the raster's CRS"),
+            (odd.mended, reporter.log, "repaired: the polygon crosses itself or is invalid in another way"),
+            (odd.cut, reporter.log, "used in part: the polygons of a geometry collection, otherwise its lines"),
         ):
             if some.count:
                 tell(f'{_features(some.count)} of "{self.title}" {words} ({some}).')
 
     def _nothing_there(self, odd: Odd) -> InputError:
         if self.source.featureCount() == 0:
-            return InputError(f'The layer "{self.title}" holds no features, or none is selected.', "Check the layer.")
+            return InputError(
+                f'The layer "{self.title}" holds no features, or none is selected.',
+                "Check the layer and the selection.",
+            )
         dropped = self.values.dropped()
         if odd.without_value or odd.unusable or dropped:
             return InputError(
-                f'No feature of "{self.title}" can be used: {odd.without_value} with {self.values.missing}, '
-                f"{dropped} that the class table drops, {odd.unusable} with a broken geometry or none.",
+                f'No feature of "{self.title}" can be used: {odd.without_value} with {self.values.missing}, {dropped} '
+                f"dropped by the class table, {odd.unusable} with no geometry or one that cannot be repaired.",
                 "Check the field and the geometries.",
             )
         own = self.own_crs
         return InputError(
-            f'The features of "{self.title}" do not overlap the raster: they lie at '
-            f"{place_text(self.own_extent, own)}, the part of the raster to work on at "
+            f'The features of "{self.title}" do not overlap the raster: they are at '
+            f"{place_text(self.own_extent, own)}, but the part of the raster to work on is at "
             f"{place_text(self.extent, self.crs)}.",
-            f"Check that both belong together and that {crs_text(own)} is the right CRS of the features.",
+            f"Check that the two layers belong together and that {crs_text(own)} is the right CRS of the features.",
         )
 
 
 def _straight(geometry: QgsGeometry) -> tuple[QgsGeometry, bool]:
-    """Curves as straight pieces; of a collection its polygons, without such its lines, without such its points.
+    """Convert curves to straight lines, and reduce a collection to its polygons, otherwise its lines, otherwise its
+    points.
 
     Returns:
-        The geometry, and whether it is all of it.
+        The geometry, and whether it is complete.
     """
     if geometry.isEmpty():
         return geometry, True
@@ -315,12 +329,12 @@ def _straight(geometry: QgsGeometry) -> tuple[QgsGeometry, bool]:
 
 
 def _together(parts: list[QgsGeometry]) -> QgsGeometry:
-    """Parts of one kind as one geometry, as they are."""
+    """Combine parts of one type into one geometry."""
     return parts[0] if len(parts) == 1 else QgsGeometry.collectGeometry(parts)
 
 
 def _mended(geometry: QgsGeometry) -> QgsGeometry:
-    """A valid geometry of polygons; mended part by part, since GEOS makes holes where the parts of one overlap."""
+    """Make polygons valid; part by part, because GEOS makes holes where parts of one geometry overlap."""
     parts = []
     for part in geometry.asGeometryCollection():
         valid, _ = _straight(part.makeValid())

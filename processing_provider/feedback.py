@@ -1,4 +1,4 @@
-"""What a job reports, shown in QGIS."""
+"""Passes the reports of a job on to QGIS."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from qgis.core import QgsProcessingFeedback
 
 from ..plugin.engine.events import Reporter, readable_time
 
-# The log of the desktop is HTML, where plain spaces collapse.
+# The log of QGIS is HTML, which collapses ordinary spaces.
 NO_BREAK = "\u00a0"
 
-# QGIS writes every progress text into the log as well, so they are sent now and then: after so many seconds, and not
-# before so much of the time that was left then has gone by.
+# QGIS also writes every progress text to the log, so texts are sent at most every so many seconds, and not before this
+# share of the time left has passed.
 SECONDS_BETWEEN_TEXTS, SHARE_BETWEEN_TEXTS = 30.0, 0.2
 
-# What the best epoch has most of: the first of these figures that a task has.
+# The score that selects the best epoch: the first of these that the task has.
 SCORES = {"mean_iou": "mean IoU", "mean_average_precision": "mean average precision", "mean_f1": "mean F1"}
 
 
 class FeedbackReporter(Reporter):
-    """Passes on to QGIS's feedback what a job reports, and to the job the user's wish to cancel.
+    """Passes a job's reports to QGIS's feedback, and the user's Cancel to the job.
 
     Args:
-        feedback: QGIS's.
-        worded: Puts a message of the engine into the words of the dialog.
+        feedback: QGIS's feedback.
+        worded: Puts the dialog's labels into a message of the engine.
     """
 
     def __init__(self, feedback: QgsProcessingFeedback, worded: Callable[[str], str] = str) -> None:
         self.feedback, self.worded = feedback, worded
-        # What a training and its dialog tell each other; a feedback of QGIS knows of Cancel alone.
+        # Shared by a training and its dialog; QGIS's own feedback only knows Cancel.
         self.feedback.has_best, self.feedback.finish_wanted = False, False
         self.stages: set[str] = set()
-        self.next = 0.0  # when the same may be said again
+        self.next = 0.0  # earliest time to repeat a text
 
     def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
-        """Move the bar; say what is done when that changes, and now and then how long it will still take."""
+        """Set the progress bar; report each new stage, and from time to time how long it will still take."""
         self.feedback.setProgress(100 * fraction)
-        stage = re.sub(r"\d+", "", text)  # "Epoch 1 of 30" and "Epoch 2 of 30" are the same
+        stage = re.sub(r"\d+", "", text)  # "Epoch 1 of 30" and "Epoch 2 of 30" are the same stage
         now = time.monotonic()
         new = stage not in self.stages
         if not text or fraction >= 1 or (not new and now < self.next):
             return
-        left = None if new else seconds_left  # at the beginning it tells little
+        left = None if new else seconds_left  # not yet a good estimate at the start of a stage
         self.stages.add(stage)
         self.next = now + max(SECONDS_BETWEEN_TEXTS, SHARE_BETWEEN_TEXTS * (left or 0))
         self.feedback.setProgressText(text if left is None else f"{text}, about {readable_time(left)} left")
 
     def log(self, text: str) -> None:
-        """A line in the log."""
+        """Write a line to the log."""
         self.feedback.pushInfo(self.worded(text))
 
     def warning(self, text: str) -> None:
-        """A warning in the log."""
+        """Write a warning to the log."""
         self.feedback.pushWarning(self.worded(text))
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """A line of figures under those of the epochs before, in the log's even spaced font."""
+        """Write a line of figures, in the log's monospaced font, so that epochs form a table."""
         self.feedback.pushCommandInfo(epoch_line(record))
         self.feedback.has_best = True
 
     def cancel_requested(self) -> bool:
-        """Whether the user pressed Cancel."""
+        """Return whether the user pressed Cancel."""
         return self.feedback.isCanceled()
 
     def finish_requested(self) -> bool:
-        """Whether the user chose in a training's dialog to keep its best epoch."""
+        """Return whether the user chose to stop the training and keep its best epoch."""
         return self.feedback.finish_wanted
 
 
 def epoch_line(record: dict[str, Any]) -> str:
-    """The figures of one epoch, in columns that stand under each other."""
+    """Format the figures of an epoch in fixed-width columns."""
     epochs = str(record["epochs"])
     validation = record["validation"]
     figures = validation or record["training"]

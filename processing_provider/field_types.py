@@ -1,4 +1,4 @@
-"""Types of fields: QGIS wants Qt's by the names of QMetaType since 3.38, and QGIS 4 knows no others."""
+"""Field types: QGIS takes them from QMetaType since 3.38; QGIS 4 accepts no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GeoPackage in which features go to the engine."""
+"""The GeoPackage that passes features to the engine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from qgis.core import (
 from ..plugin.engine.errors import InputError, ResourceError
 from . import field_types
 
-# Handing over single features takes Python longer than storing them; many may be large.
+# Adding features one by one costs Python more than storing them; more at once would need much memory if they are large.
 FEATURES_AT_ONCE = 25
-# Features that were never saved have negative ids; they come last, in the order in which they were made. The engine
-# holds ids in doubles, which are exact below 2**53.
+# Features that were never saved have negative ids; they are stored last, in the order in which they were created. The
+# engine keeps ids in doubles, which are exact below 2**53.
 UNSAVED = 2**52
 
 
 class GeoPackage:
-    """A new GeoPackage with one layer of features and the field "value"; to be used in a `with` statement.
+    """A new GeoPackage with one layer of features and the field "value"; used in a `with` statement.
 
-    A feature keeps its id: spatial indexes hand features out in any order, and where they overlap, the later one of
-    the user's layer must win; and chips tell which feature they were cut for.
+    Features keep their ids: spatial indexes return features in any order, but where features overlap, the later one
+    of the user's layer must win; and chips record the feature that they were cut for.
 
     Args:
-        path: The file to write.
-        layer: The name of its layer.
-        crs: The layer's CRS.
-        fractional: The values are any numbers, not whole ones of 32 bits.
-        ranked: The features have a field "priority".
+        path: File to write.
+        layer: Name of its layer.
+        crs: CRS of the layer.
+        fractional: Whether values may be any numbers, not only 32-bit whole numbers.
+        ranked: Whether the features have a field "priority".
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GeoPackage:
     ) -> None:
         self.path, self.ranked = path, ranked
         self.fields = QgsFields()
-        self.fields.append(QgsField("fid", field_types.LONG))  # of which QGIS makes the id
+        self.fields.append(QgsField("fid", field_types.LONG))  # QGIS uses it as the id
         self.fields.append(QgsField("value", field_types.NUMBER if fractional else field_types.INTEGER))
         if ranked:
             self.fields.append(QgsField("priority", field_types.NUMBER))
@@ -59,31 +59,36 @@ class GeoPackage:
         self._check(self.writer.hasError() == QgsVectorFileWriter.WriterError.NoError)
 
     def __enter__(self) -> GeoPackage:
-        """Begin to write."""
+        """Return the open file."""
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        """Write what is left, index it and close the file."""
+        """Write the remaining features, create the spatial index and close the file."""
         if error is None:
             self._write()
         self.waiting = []
         self.writer = None
 
     def add(self, feature: QgsFeature, value: float, priority: Optional[float] = None) -> None:
-        """Write a feature of the user's layer; in a file with priorities, None is the lowest.
+        """Write a feature of the user's layer.
+
+        Args:
+            feature: The feature; its attributes are replaced.
+            value: Its value.
+            priority: Its priority, in a file with priorities; None is the lowest.
 
         Raises:
-            InputError: The feature's id is too large to keep.
-            ResourceError: The disk is full, or GDAL refuses.
+            InputError: The id of the feature is too large.
+            ResourceError: The disk is full, or GDAL fails.
         """
         number = feature.id()
         if number >= UNSAVED:
             raise InputError(
-                f"A feature has the id {number}, and ids of {UNSAVED} and more cannot keep their order.",
+                f"A feature has the id {number}, but ids must be smaller than {UNSAVED} to keep their order.",
                 "Save the layer to a new file without its ids.",
             )
         place = number if number >= 0 else UNSAVED - number
-        # The same feature again, with other attributes: to make a new one takes as long as all else here.
+        # The feature is reused, because creating a new one takes as long as everything else here.
         feature.setAttributes([place, value, priority] if self.ranked else [place, value])
         self.waiting.append(feature)
         self.count += 1
@@ -97,6 +102,6 @@ class GeoPackage:
     def _check(self, fine: bool) -> None:
         if not fine:
             raise ResourceError(
-                f"The features cannot be written to {self.path} ({self.writer.errorMessage()}).",
-                "Check the space on its disk.",
+                f"The features could not be written to {self.path} ({self.writer.errorMessage()}).",
+                "Check the free space on this disk.",
             )

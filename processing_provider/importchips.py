@@ -1,4 +1,4 @@
-"""A folder of chips from another program → chip dataset."""
+"""Import chips: a folder of chips from another program → chip dataset."""
 
 from __future__ import annotations
 
@@ -26,45 +26,44 @@ class ImportChips(ApartAlgorithm):
     GROUP = ("chips", "Chips")
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
-            "Makes a chip dataset of a folder from elsewhere: training data exported by ArcGIS Pro, a folder of images "
-            "for each class (ImageNet), COCO annotations with outlines, or Pascal VOC.\n"
-            "Images that have one size are copied as they are; those of another one are cut to the square in their "
-            "middle and resampled. Places and splits are kept where the folder has them."
+            "Creates a chip dataset from a folder of another program: training data exported by ArcGIS Pro, a folder "
+            "of images per class (ImageNet), COCO annotations with outlines, or Pascal VOC.\nIf all images have the "
+            "same size, they are copied unchanged; images of another size are cropped to a central square and "
+            "resampled. Georeferences and splits are kept where the folder has them."
         )
 
     def rows(self) -> list[Row]:
-        """The parameters."""
+        """Declare the parameters."""
         return [
             InputFolder("INPUT", tr("Folder of chips"), tr(
-                "The folder that holds map.txt (ArcGIS), the annotations (COCO), JPEGImages (Pascal VOC), or the "
-                "folders of the classes or splits (ImageNet).")),
-            Setting("FOLDER_FORMAT", tr("Format"), tr("auto finds it out by what is in the folder.")),
+                "The folder with map.txt (ArcGIS), the annotations (COCO), JPEGImages (Pascal VOC), or the folders of "
+                "the classes or splits (ImageNet).")),
+            Setting("FOLDER_FORMAT", tr("Format"), tr("auto: detected from the contents of the folder.")),
             Setting("SPLIT_METHOD", tr("Division into splits"), tr(
-                "For folders without splits. blocks: by square blocks of ground, so that no ground is in two splits; "
-                "chips without a place are divided at random. random: each chip by itself. A folder's own splits "
-                "hold.")),
+                "For folders without splits of their own. blocks: by square blocks of ground, so that no ground is in "
+                "two splits; chips without a georeference are divided at random. random: chip by chip.")),
             Setting("VALIDATION_SHARE", tr("Validation share (0 to 0.9)"), tr(
-                "Share of the chips kept for choosing the best epoch in training, where the folder has no splits."),
+                "The share of the chips used to choose the best epoch in training, if the folder has no splits."),
                 decimals=2),
             Setting("TEST_SHARE", tr("Test share (0 to 0.9)"), tr(
-                "Share of the chips kept for the final accuracy, where the folder has no splits."), decimals=2),
+                "The share of the chips used for the final accuracy, if the folder has no splits."), decimals=2),
             Setting("FOLDS", tr("Folds (empty: none)"), tr(
-                "Divides what is not for testing into so many folds for cross-validation, where the folder has no "
-                "splits."), advanced=True),
+                "Divides the chips that are not for testing into this many folds for cross-validation, if the folder "
+                "has no splits."), advanced=True),
             Setting("SEED", tr("Seed"), tr("The same seed divides the same chips in the same way."), advanced=True),
             Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
-                "Without this an existing dataset is an error. A folder that holds anything else is never touched."),
+                "Without this, an existing dataset is an error. A folder that holds anything else is never touched."),
                 advanced=True),
             OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """The footprints, and how many chips there are."""
+        """Declare the footprints and the numbers of chips."""
         return split_outputs()
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Import, and show the footprints."""
+        """Import the chips in a separate process and show their footprints."""
         found = self.run_worker(settings, reporter)
         return {"OUTPUT": found["dataset"], **split_results(self.show_footprints(found["dataset"], context), found)}

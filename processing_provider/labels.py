@@ -1,4 +1,4 @@
-"""The labels of an export: what the user gave, whether it goes together, and what the job is told of it."""
+"""Reads and checks the label parameters of an export."""
 
 from __future__ import annotations
 
@@ -20,38 +20,36 @@ FEATURE_PLACEMENTS = ("features", "bounding_boxes")
 
 
 def check_labels(values: dict[str, Any], kinds: list[str]) -> None:
-    """Whether what the user gave goes together, as far as names of parameters tell.
+    """Check that the label parameters fit together, as far as this follows from the parameters alone.
 
     Args:
-        values: What parameters hold, by their names in lower case.
-        kinds: Which of LABELS, LABEL_RASTERS and LABEL_FOLDER are given.
+        values: Values of the parameters, by name in lower case.
+        kinds: Those of LABELS, LABEL_RASTERS and LABEL_FOLDER that are given.
 
     Raises:
-        InputError: It does not.
+        InputError: They do not fit together.
     """
     task, placement = values["task"], values["placement"]
     around_features = placement in FEATURE_PLACEMENTS
     if len(kinds) > 1:
-        raise InputError(f"{' and '.join(kinds)} are given.", "Choose one of them.")
+        raise InputError(f"{' and '.join(kinds)} are given together.", "Choose one of them.")
     if around_features and kinds != ["LABELS"]:
         raise InputError(
-            f"PLACEMENT is {placement}, and no features are given to place chips at.",
+            f"PLACEMENT is {placement}, but no features are given to place chips at.",
             "Choose a vector layer as LABELS, or set PLACEMENT to grid or random.",
         )
     if values["blacken"] and not around_features:
         raise InputError(
-            f"BLACKEN is set, and PLACEMENT is {placement}: such chips have no feature of their own.",
+            f"BLACKEN is set, but PLACEMENT is {placement}: such chips have no feature of their own.",
             "Set PLACEMENT to features or bounding_boxes, or BLACKEN to false.",
         )
     if not kinds and task != "unlabelled":
         raise InputError(
             "No labels are given.",
-            "Choose label features (LABELS) or label rasters (LABEL_RASTERS), or set the task (TASK) to unlabelled.",
+            "Choose label features as LABELS or label rasters as LABEL_RASTERS, or set TASK to unlabelled.",
         )
     if kinds and task == "unlabelled" and not around_features:
-        raise InputError(
-            f"TASK is unlabelled, and {kinds[0]} are given.", "Choose another TASK, or leave the labels out."
-        )
+        raise InputError(f"TASK is unlabelled, but {kinds[0]} are given.", "Choose another TASK, or give no labels.")
     if values["buffer"] < 0:
         raise InputError(f"BUFFER is {values['buffer']:g}.", "Give 0 or more.")
     _check_fields(values, kinds)
@@ -62,38 +60,38 @@ def _check_fields(values: dict[str, Any], kinds: list[str]) -> None:
     if task == "regression":
         if features and not values["value_field"]:
             raise InputError(
-                "TASK is regression, and no VALUE_FIELD is given.", "Choose the field of LABELS that holds the numbers."
+                "TASK is regression, but no VALUE_FIELD is given.", "Choose the field of LABELS that holds the numbers."
             )
         for name in ("class_field", "class_table", "class_file"):
             if values[name]:
-                raise InputError(f"TASK is regression, and {name.upper()} is given.", "Leave it empty.")
+                raise InputError(f"TASK is regression, but {name.upper()} is given.", "Leave it empty.")
     elif values["value_field"]:
         raise InputError(
-            f"VALUE_FIELD is {values['value_field']}, and TASK is {task}.",
+            f"VALUE_FIELD is {values['value_field']}, but TASK is {task}.",
             "Set TASK to regression, or choose a CLASS_FIELD instead.",
         )
     if values["class_table"] and values["class_file"]:
-        raise InputError("CLASS_TABLE and CLASS_FILE are given.", "Choose one of them.")
+        raise InputError("CLASS_TABLE and CLASS_FILE are both given.", "Choose one of them.")
     if (values["class_table"] or values["class_file"]) and features and not values["class_field"]:
         raise InputError(
-            "A class table is given, and no CLASS_FIELD, so that there are no values to map.",
+            "A class table is given, but no CLASS_FIELD with the values to map.",
             "Choose the field of LABELS that holds the classes.",
         )
     by_field = values["overlap_rule"] == "field"
     if by_field and not (features and values["priority_field"]):
         raise InputError(
-            "OVERLAP_RULE is field, and no PRIORITY_FIELD is given.",
-            "Choose the field of LABELS that says which feature wins.",
+            "OVERLAP_RULE is field, but no PRIORITY_FIELD is given.",
+            "Choose the field of LABELS that holds the priorities.",
         )
     if values["priority_field"] and not by_field:
         raise InputError(
-            f"PRIORITY_FIELD is {values['priority_field']}, and OVERLAP_RULE is {values['overlap_rule']}.",
+            f"PRIORITY_FIELD is {values['priority_field']}, but OVERLAP_RULE is {values['overlap_rule']}.",
             "Set OVERLAP_RULE to field, or leave PRIORITY_FIELD empty.",
         )
 
 
 def class_mapping(values: dict[str, Any]) -> ClassMapping:
-    """The class table that the user gave, in the dialog or as a file.
+    """Return the class table that the user gave in the dialog or as a file.
 
     Raises:
         InputError: It cannot be used.
@@ -112,14 +110,19 @@ def label_features(
     near: QgsRectangle,
     mapping: ClassMapping,
 ) -> Optional[FeatureSource]:
-    """The features that LABELS holds, with what tells their values; None where it is not given.
+    """Return the features of LABELS, with what gives their values; None if LABELS is not given.
 
     Args:
-        values: What parameters hold, by their names in lower case.
-        near: What the features must meet, in the CRS of the images.
+        algorithm: The algorithm.
+        parameters: Its parameters.
+        context: The processing context.
+        values: Values of the parameters, by name in lower case.
+        images: The images.
+        near: Only features that intersect it are used, in the CRS of the images.
+        mapping: The user's class table.
 
     Raises:
-        InputError: The layer or one of the fields cannot be used.
+        InputError: The layer or one of its fields cannot be used.
     """
     labels = feature_source(algorithm, parameters, "LABELS", context, images.crs, near, ANY_KIND)
     if labels is None:
@@ -135,7 +138,7 @@ def label_features(
         labels.values = ClassField.of(style, fields, name, title, mapping) if name else OneClass.of(style, title)
     labels.buffer = values["buffer"]
     if values["priority_field"]:
-        # Only to say early that there is no such field, or that it holds no numbers.
+        # Only to report early that the field does not exist or holds no numbers.
         NumberField.of(fields, values["priority_field"], title)
         labels.rank = find_field(fields, values["priority_field"], title)[0]
     return labels
@@ -143,11 +146,11 @@ def label_features(
 
 @dataclass(frozen=True)
 class LabelRasters:
-    """Label rasters, and what is known of their classes.
+    """Label rasters, and what is known about their classes.
 
     Attributes:
-        paths: What GDAL opens.
-        given: Of each, the CRS that the user gave it, as WKT; "" where its own holds.
+        paths: Sources that GDAL opens.
+        given: CRS of each as the user set it in QGIS, as WKT; "" for the file's own.
         shown: Layers whose style may name classes.
     """
 
@@ -164,19 +167,23 @@ class LabelRasters:
         values: dict[str, Any],
         images: Images,
     ) -> LabelRasters:
-        """What LABEL_RASTERS or LABEL_FOLDER holds.
+        """Return the label rasters of LABEL_RASTERS or LABEL_FOLDER.
 
         Args:
-            values: What parameters hold, by their names in lower case.
+            algorithm: The algorithm.
+            parameters: Its parameters.
+            context: The processing context.
+            values: Values of the parameters, by name in lower case.
+            images: The images.
 
         Raises:
-            InputError: One cannot be opened, an image has no partner in the folder, or there are several for one image.
+            InputError: A raster cannot be opened, an image has no label raster in the folder, or one image has several.
         """
         folder = values["label_folder"]
         found = cls._of_folder(folder, images) if folder else cls._of_layers(algorithm, parameters, context)
         if len(found.paths) > 1 and values["combine"] == "stack":
             raise InputError(
-                f"COMBINE is stack, which makes one image of all on the pixels of the first, and {len(found.paths)} "
+                f"COMBINE is stack, which makes one image on the pixels of the first raster, but {len(found.paths)} "
                 "label rasters are given.",
                 "Give one label raster.",
             )
@@ -194,14 +201,14 @@ class LabelRasters:
         from ..plugin.engine.chips.sources import rasters_in
 
         paths = label_partners(images.paths, rasters_in(folder), folder)
-        # One style says it for all: a folder may have thousands.
+        # One style is enough for all: a folder may hold thousands.
         return cls(paths, [""] * len(paths), [opened_plainly(paths[0], QgsRasterLayer, "gdal")])
 
     def settings(self, context: QgsProcessingContext, mapping: ClassMapping, task: str) -> dict[str, Any]:
-        """The settings `label_rasters`, `class_map` and `classes`.
+        """Return the settings `label_rasters`, `label_crs`, `class_map` and `classes`.
 
         Raises:
-            InputError: The class table does not fit.
+            InputError: The class table does not fit the rasters.
         """
         rasters = {"label_rasters": self.paths, "label_crs": self.given}
         if not self.paths or task not in CLASS_TASKS:

@@ -1,7 +1,8 @@
-"""What results are called in the project."""
+"""Names of results in the project."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Optional
 
@@ -12,20 +13,27 @@ from .parameters import Parameters
 
 
 def file_name(path: Optional[str]) -> str:
-    """What people call a file or folder: its name without ending; "" for a temporary one, which QGIS named."""
+    """Return the name of a file or folder without extension; "" for a temporary one, which has a random name."""
     if not path or Path(QgsProcessingUtils.tempFolder()) in Path(path).parents:
         return ""
     return Path(path).stem
 
 
+def dataset_name(path: Optional[str]) -> str:
+    """Return the name of a chip dataset without the "_chips" that dialogs append; "" if nothing is left."""
+    return re.sub(r"^chips$|_chips(?=_\d+$|$)", "", file_name(path))
+
+
 def map_name(algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> str:
-    """What comes of a raster (INPUT) or a folder of photographs (INPUT_FOLDER) and a model: "scene6: landcover"."""
+    """Return the name for the result of a raster (INPUT) or folder of photographs (INPUT_FOLDER) and a model: "scene6:
+    landcover".
+    """
     layer = algorithm.parameterAsRasterLayer(parameters, "INPUT", context)
     image = layer.name() if layer is not None else file_name(parameters.get("INPUT_FOLDER"))
     return answer_name(image, algorithm.parameterAsFile(parameters, "MODEL", context))
 
 
 def answer_name(subject: str, model: str) -> str:
-    """What comes of something and a model file, in a few words."""
+    """Return the name for the result of a subject and a model file."""
     words = file_name(model) or QCoreApplication.translate("Terrazzo", "map")
     return f"{subject}: {words}" if subject else words

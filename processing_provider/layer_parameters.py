@@ -1,4 +1,4 @@
-"""Parameters that hold layers, and what belongs to layers: fields and extents."""
+"""Parameters for layers, their fields and extents."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .parameters import Parameters, Row, ValueRow
 
 
 class Raster(Row):
-    """One raster layer."""
+    """A raster layer."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A raster layer or the path of one."""
+        """Create a raster layer parameter."""
         return QgsProcessingParameterRasterLayer(self.name, self.label, optional=self.optional)
 
 
@@ -32,66 +32,66 @@ class Rasters(Row):
     """Several raster layers."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A list of raster layers or paths."""
+        """Create a parameter for a list of raster layers or paths."""
         kind = QgsProcessing.SourceType.TypeRaster
         return QgsProcessingParameterMultipleLayers(self.name, self.label, layerType=kind, optional=self.optional)
 
 
 class _NeededLayers(QgsProcessingParameterMultipleLayers):
-    """Layers that the dialog does not call optional, although a folder may take their place, as in models."""
+    """Layers that the dialog does not mark as optional, although a folder may replace them, for example in models."""
 
     def checkValueIsAcceptable(self, input: Any, context: Any = None) -> bool:
-        """Whether they will do as far as can be told without the folder; `read` tells the rest."""
+        """Accept an empty value, because the folder is not known here; `read` checks both."""
         return input in (None, "", []) or super().checkValueIsAcceptable(input, context)
 
 
 class NeededRasters(Rasters):
-    """Several raster layers, for which nothing but another parameter can stand in."""
+    """Several raster layers that may be empty only if another parameter replaces them."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A list of raster layers or paths, not marked as optional."""
+        """Create a parameter for raster layers or paths that is not marked as optional."""
         return _NeededLayers(self.name, self.label, layerType=QgsProcessing.SourceType.TypeRaster)
 
 
 class Polygons(Row):
-    """The polygons of a layer, or its selected ones."""
+    """The polygons of a layer, or the selected ones."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A feature source, so that "selected features only" and filters work."""
+        """Create a feature source parameter, so that "selected features only" and filters work."""
         kinds = [QgsProcessing.SourceType.TypeVectorPolygon]
         return QgsProcessingParameterFeatureSource(self.name, self.label, types=kinds, optional=self.optional)
 
 
 class Features(Polygons):
-    """The polygons, lines or points of a layer, or its selected ones."""
+    """The polygons, lines or points of a layer, or the selected ones."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A feature source of any geometry."""
+        """Create a feature source parameter for any geometry."""
         kinds = [QgsProcessing.SourceType.TypeVectorAnyGeometry]
         return QgsProcessingParameterFeatureSource(self.name, self.label, types=kinds, optional=self.optional)
 
 
 class FieldOf(ValueRow):
-    """A field of the layer that another parameter holds."""
+    """A field of the layer in another parameter."""
 
     parent: str = ""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A field of any type."""
+        """Create a field parameter for any type."""
         return QgsProcessingParameterField(
             self.name, self.label, parentLayerParameterName=self.parent, optional=self.optional
         )
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Its name; "" where none is given."""
+        """Return the name of the field; "" if none is given."""
         return algorithm.parameterAsString(parameters, self.name, context)
 
 
 class NumberFieldOf(FieldOf):
-    """A field of numbers."""
+    """A numeric field."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A numeric field."""
+        """Create a field parameter for numbers."""
         return QgsProcessingParameterField(
             self.name,
             self.label,
@@ -102,8 +102,8 @@ class NumberFieldOf(FieldOf):
 
 
 class Extent(Row):
-    """A rectangle, in any CRS."""
+    """A rectangle in any CRS."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """An extent."""
+        """Create an extent parameter."""
         return QgsProcessingParameterExtent(self.name, self.label, optional=True)

@@ -1,4 +1,4 @@
-"""What the engine needs of a person's layers, as plain paths, numbers and texts."""
+"""Turns layers of the user into the plain paths, numbers and texts that the engine needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qgis.core import (
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
 
-# What QGIS appends to a GDAL source when the user set options for opening it.
+# Appended by QGIS to a GDAL source if the user set open options.
 OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
 WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT2_2019
 MAP_SERVICES = ("wms", "arcgismapserver")
@@ -32,14 +32,16 @@ MAP_SERVICES = ("wms", "arcgismapserver")
 def raster_layer(
     algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
 ) -> QgsRasterLayer:
-    """The raster layer that a parameter holds.
+    """Return the raster layer of a parameter.
 
     Raises:
-        InputError: There is none, or GDAL has no part in it.
+        InputError: There is none, or it is not read by GDAL.
     """
     layer = algorithm.parameterAsRasterLayer(parameters, name, context)
     if layer is None or not layer.isValid():
-        raise InputError(f"{name} ({_shown(parameters.get(name))}) is no raster that QGIS can open.", "Check the path.")
+        raise InputError(
+            f"{name} ({_shown(parameters.get(name))}) is not a raster that QGIS can open.", "Check the path."
+        )
     gdal_path(layer)
     return layer
 
@@ -47,9 +49,9 @@ def raster_layer(
 def vector_layer(
     algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
 ) -> Optional[QgsVectorLayer]:
-    """The vector layer that a parameter holds, also where only its selected features count; None if there is none."""
+    """Return the vector layer of a parameter, even if only its selected features are used; None if there is none."""
     given = parameters.get(name)
-    if isinstance(given, QgsProcessingFeatureSourceDefinition):  # of which older QGIS makes no layer
+    if isinstance(given, QgsProcessingFeatureSourceDefinition):  # older QGIS does not resolve it to a layer
         given = given.source
     return algorithm.parameterAsVectorLayer({**parameters, name: given}, name, context)
 
@@ -57,10 +59,10 @@ def vector_layer(
 def raster_layers(
     algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
 ) -> list[QgsRasterLayer]:
-    """The raster layers that a parameter holds, in its order.
+    """Return the raster layers of a parameter in order.
 
     Raises:
-        InputError: One cannot be opened; QGIS itself leaves such out without a word.
+        InputError: One cannot be opened; QGIS itself would silently skip it.
     """
     given = parameters.get(name)
     if given in (None, "", []):
@@ -71,7 +73,7 @@ def raster_layers(
         rasters = [layer for layer in layers if isinstance(layer, QgsRasterLayer) and layer.isValid()]
         if not rasters or len(rasters) < len(layers):
             raise InputError(
-                f"Entry {place + 1} of {name} ({_shown(entry)}) is no raster that QGIS can open.",
+                f"Entry {place + 1} of {name} ({_shown(entry)}) is not a raster that QGIS can open.",
                 "Check the path, and that the layer is not broken.",
             )
         found.extend(rasters)
@@ -85,10 +87,10 @@ def _shown(entry: Any) -> str:
 
 
 def gdal_path(layer: QgsRasterLayer) -> str:
-    """What GDAL opens to read the layer: a file, a subdataset, a /vsi path.
+    """Return what GDAL opens to read the layer: a file, a subdataset or a /vsi path.
 
     Raises:
-        InputError: The layer does not come from GDAL.
+        InputError: The layer is not read by GDAL.
     """
     if layer.providerType() in MAP_SERVICES:
         raise InputError(
@@ -102,40 +104,40 @@ def gdal_path(layer: QgsRasterLayer) -> str:
         )
     source = OPEN_OPTIONS.sub("", layer.source())
     path = Path(source)
-    # The worker runs in another folder; names such as NETCDF:"file":variable are no paths.
+    # The worker runs in another folder; names such as NETCDF:"file":variable are not paths.
     return str(path.absolute()) if path.exists() else source
 
 
 def hidden_in_qgis(layer: QgsRasterLayer) -> str:
-    """What QGIS alone takes for missing, or no longer does, in words; "" where it keeps to the file."""
+    """Describe how the layer's nodata in QGIS differs from its file; "" if it does not."""
     provider = layer.dataProvider()
     bands = range(1, provider.bandCount() + 1)
     if any(provider.userNoDataValues(band) for band in bands):
-        what = "has additional no-data values in QGIS"
+        what = "has additional nodata values in QGIS"
     elif any(provider.sourceHasNoDataValue(band) and not provider.useSourceNoDataValue(band) for band in bands):
-        what = "shows its no-data value in QGIS"
+        what = "ignores its nodata value in QGIS"
     else:
         return ""
     return (
-        f'The raster layer "{layer.name()}" {what}, which does not count here: the no-data value of its file does, or '
-        "that of the parameter NODATA where there is one."
+        f'The raster layer "{layer.name()}" {what}, which has no effect here. The nodata value of its file is used, '
+        "or the parameter NODATA if there is one."
     )
 
 
 def layer_crs(layer: QgsRasterLayer) -> QgsCoordinateReferenceSystem:
-    """Where a layer lies on the ground: the CRS that it has in QGIS, or that of its file where it has none there."""
+    """Return the horizontal CRS of a layer: the one set in QGIS, otherwise that of its file."""
     return ground_crs(layer.crs() if layer.crs().isValid() else layer.dataProvider().crs())
 
 
 def given_crs(layer: QgsRasterLayer) -> str:
-    """The CRS that a layer has in QGIS, as WKT, where it is another than its file's; "" where the file's holds."""
+    """Return the CRS set in QGIS, as WKT, if it differs from that of the layer's file; otherwise ""."""
     if not layer.crs().isValid() or layer.crs() == layer.dataProvider().crs():
         return ""
     return layer.crs().toWkt(WKT2)
 
 
 def ground_crs(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
-    """A CRS without its heights, which say nothing of where things lie and need grids that few have."""
+    """Return a CRS without its vertical part, which does not affect positions and may need transformation grids."""
     if not crs.isValid():
         return crs
     from ..plugin.engine.rasters.raster_io import ground_crs
@@ -146,7 +148,7 @@ def ground_crs(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSyste
 
 
 def same_ground(one: QgsCoordinateReferenceSystem, other: QgsCoordinateReferenceSystem) -> bool:
-    """Whether two CRSs place things alike; an unknown one is like no other."""
+    """Return whether two CRSs give the same positions; an unknown CRS equals only another unknown one."""
     if one == other or not (one.isValid() and other.isValid()):
         return one == other
     from ..plugin.engine.rasters.raster_io import same_crs
@@ -158,10 +160,10 @@ class Images(Record):
     """The rasters of an export.
 
     Attributes:
-        paths: What GDAL opens.
-        given: Of each, the CRS that the user gave it, as WKT; "" where its own holds.
-        crs: The CRS of the first.
-        extent: The rectangle around all, in that CRS.
+        paths: Sources that GDAL opens.
+        given: CRS of each as the user set it in QGIS, as WKT; "" for the file's own.
+        crs: CRS of the first.
+        extent: Extent of all, in that CRS.
     """
 
     paths: list[str]
@@ -171,14 +173,14 @@ class Images(Record):
 
     @classmethod
     def of_layers(cls, layers: list[QgsRasterLayer], context: QgsProcessingContext) -> Images:
-        """Raster layers of QGIS."""
+        """Create from raster layers of QGIS."""
         grounds = [(layer_crs(layer), layer.extent()) for layer in layers]
         paths, given = [gdal_path(layer) for layer in layers], [given_crs(layer) for layer in layers]
         return cls(paths, given, grounds[0][0], _around(paths, grounds, context))
 
     @classmethod
     def of_files(cls, paths: list[str], context: QgsProcessingContext) -> Images:
-        """Files; a folder may have thousands, and a layer for each would take long.
+        """Create from files, without a layer for each, because a folder may hold thousands.
 
         Raises:
             InputError: One cannot be opened.
@@ -187,7 +189,9 @@ class Images(Record):
         for path in paths:
             provider = QgsProviderRegistry.instance().createProvider("gdal", path)
             if provider is None or not provider.isValid():
-                raise InputError(f"The raster {path} cannot be opened.", "Check that it is whole, or take it away.")
+                raise InputError(
+                    f"The raster {path} cannot be opened.", "Check that the file is complete, or remove it."
+                )
             grounds.append((ground_crs(provider.crs()), provider.extent()))
         return cls(paths, [""] * len(paths), grounds[0][0], _around(paths, grounds, context))
 
@@ -195,19 +199,19 @@ class Images(Record):
 def _around(
     paths: list[str], grounds: list[tuple[QgsCoordinateReferenceSystem, QgsRectangle]], context: QgsProcessingContext
 ) -> QgsRectangle:
-    """The rectangle around all, in the CRS of the first."""
+    """Return the extent of all rasters in the CRS of the first."""
     crs, extent = grounds[0][0], QgsRectangle(grounds[0][1])
     for path, (own, rectangle) in zip(paths, grounds):
         if own.isValid() and crs.isValid() and not same_ground(own, crs):
             try:
                 transform = QgsCoordinateTransform(own, crs, context.transformContext())
                 rectangle = transform.transformBoundingBox(rectangle)
-                reason = "" if rectangle.isFinite() else "it reaches beyond that"
+                reason = "" if rectangle.isFinite() else "it is outside the area of that CRS"
             except QgsCsException as error:
                 reason = str(error)
             if reason:
                 raise InputError(
-                    f"The raster {path} lies in {crs_text(own)}, which cannot be brought to {crs_text(crs)} "
+                    f"The raster {path} is in {crs_text(own)}, which cannot be transformed to {crs_text(crs)} "
                     f"({reason}).",
                     "Choose rasters of the same part of the world.",
                 )
@@ -216,7 +220,7 @@ def _around(
 
 
 def label_partners(images: list[str], labels: list[str], folder: str) -> list[str]:
-    """For each image the label raster with its name, whatever the ending.
+    """Return, for each image, the label raster with the same name and any extension.
 
     Raises:
         InputError: An image has none or several.
@@ -229,7 +233,7 @@ def label_partners(images: list[str], labels: list[str], folder: str) -> list[st
         named = found.get(Path(path).stem, [])
         if len(named) != 1:
             raise InputError(
-                f"LABEL_FOLDER ({folder}) holds {len(named) or 'no'} label raster{'s' if named else ''} called "
+                f"LABEL_FOLDER ({folder}) holds {len(named) or 'no'} label raster{'s' if named else ''} named "
                 f"{Path(path).stem} for the image {path}.",
                 "Give each image one label raster of the same name.",
             )
@@ -244,33 +248,37 @@ def chosen_extent(
     context: QgsProcessingContext,
     crs: QgsCoordinateReferenceSystem,
 ) -> Optional[QgsRectangle]:
-    """The extent that a parameter holds, in `crs`; None where it is not given."""
+    """Return the extent of a parameter in `crs`; None if it is not given.
+
+    Raises:
+        InputError: The extent is empty or outside the area of the CRS.
+    """
     if parameters.get(name) in (None, ""):
         return None
     rectangle = algorithm.parameterAsExtent(parameters, name, context, crs)
     if rectangle.isEmpty() or not rectangle.isFinite():
         raise InputError(
-            f"{name} ({parameters[name]}) is empty, or lies beyond what {crs_text(crs)} can say.",
-            "Give xmin,xmax,ymin,ymax, or leave it out.",
+            f"{name} ({parameters[name]}) is empty, or outside the area of {crs_text(crs)}.",
+            "Give xmin,xmax,ymin,ymax, or leave it empty.",
         )
     return rectangle
 
 
 def bounds(rectangle: QgsRectangle) -> tuple[float, float, float, float]:
-    """(left, bottom, right, top)."""
+    """Return (left, bottom, right, top)."""
     return rectangle.xMinimum(), rectangle.yMinimum(), rectangle.xMaximum(), rectangle.yMaximum()
 
 
 def place_text(rectangle: QgsRectangle, crs: QgsCoordinateReferenceSystem) -> str:
-    """Where something lies, in words: "x 1 to 2, y 3 to 4 in EPSG:4326 (WGS 84)"."""
-    if rectangle.isNull() or not rectangle.isFinite():  # a null one has the largest numbers that there are
+    """Describe an extent: "x 1 to 2, y 3 to 4 in EPSG:4326 (WGS 84)"."""
+    if rectangle.isNull() or not rectangle.isFinite():  # a null rectangle has the largest possible numbers
         return f"an unknown place in {crs_text(crs)}"
     left, bottom, right, top = (f"{value:.7g}" for value in bounds(rectangle))
     return f"x {left} to {right}, y {bottom} to {top} in {crs_text(crs)}"
 
 
 def crs_text(crs: QgsCoordinateReferenceSystem) -> str:
-    """A CRS in a few words: "EPSG:4326 (WGS 84)"."""
+    """Describe a CRS: "EPSG:4326 (WGS 84)"."""
     if not crs.isValid():
         return "an unknown CRS"
     name = crs.description() or "without a name"

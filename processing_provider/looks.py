@@ -1,4 +1,4 @@
-"""How results look in the project."""
+"""Styles of result layers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QCoreApplication
 
-# Told apart over any image, and by people who confuse red and green.
+# Visible over any image, and distinguishable with red-green colour blindness.
 SPLIT_COLORS = {"training": "255,176,0", "validation": "100,143,255", "test": "220,38,127"}
 
-# Bright enough to be seen over any image.
+# Bright enough to be visible over any image.
 OUTLINE_COLORS = ("#ff3b30", "#ffd60a", "#00c7ff", "#ff2dd4", "#34ff5b", "#ff9500", "#b18cff", "#ffffff")
 
 
 class Look:
-    """How a layer of results looks."""
+    """Base class of layer styles."""
 
     def draw(self, layer: QgsMapLayer) -> None:
         """Style a layer, on QGIS's main thread."""
@@ -28,13 +28,13 @@ class Look:
 
 
 class FootprintStyle(Look):
-    """Draws chips as outlines in the colour of their split."""
+    """Draws chips as outlines in the colours of their splits."""
 
     def draw(self, layer: QgsMapLayer) -> None:
         """Style the layer."""
         categories = []
         colors = dict(SPLIT_COLORS)
-        # Chips that share ground with another split's; most datasets have none of them.
+        # Chips that share ground with another split; most datasets have none.
         if "none" in layer.uniqueValues(layer.fields().lookupField("split")):
             colors["none"] = "140,140,140"
         for split, color in colors.items():
@@ -47,7 +47,7 @@ class FootprintStyle(Look):
 
 
 class OutlineStyle(Look):
-    """Draws polygons as outlines over the image, in a colour for each value of a field."""
+    """Draws polygons as outlines over the image, one colour per value of a field."""
 
     def __init__(self, field: str) -> None:
         self.field = field
@@ -66,7 +66,7 @@ class OutlineStyle(Look):
 
 
 class GreyStyle(Look):
-    """Draws the first band of a raster of shares, from black at 0 to white at 1."""
+    """Draws the first band of a raster of shares, black at 0 and white at 1."""
 
     def draw(self, layer: QgsMapLayer) -> None:
         """Style the layer."""
@@ -83,7 +83,7 @@ class GreyStyle(Look):
 
 
 class SavedStyle(Look):
-    """Draws a layer in the style that lies beside its file; Processing itself looks at the file alone."""
+    """Draws a layer in the style beside its file, which Processing does not load."""
 
     def draw(self, layer: QgsMapLayer) -> None:
         """Style the layer."""

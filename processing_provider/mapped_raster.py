@@ -1,4 +1,4 @@
-"""The raster that an algorithm maps, where it lies, and which part of it counts."""
+"""Reads the raster that an algorithm maps, its CRS, and the part to map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .parameters import Parameters
 def mapped_raster(
     algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext
 ) -> dict[str, Any]:
-    """The settings `input`, `input_crs`, `extent` and `area`, from the parameters INPUT, EXTENT and AREA.
+    """Return the settings `input`, `input_crs`, `extent` and `area`, from INPUT, EXTENT and AREA.
 
     Raises:
         InputError: The raster, the extent or the polygons cannot be used.

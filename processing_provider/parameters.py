@@ -1,7 +1,7 @@
-"""The parameters of the algorithms: each is declared once, as a row of name, label and help.
+"""The parameters of the algorithms; each is declared once, as a row of name, label and help.
 
-A row becomes a Processing parameter and reads its value back as a setting of the job. Defaults, ranges and choices
-come from the config field of the same name in lower case.
+A row creates a Processing parameter and reads its value as a setting of the job. Default, range and choices come from
+the config field of the same name in lower case.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Parameters = dict
 
 
 class Row(Record):
-    """A parameter: its name, what the dialog calls it, and what it does."""
+    """A parameter: its name, its label in the dialog and its help text."""
 
     name: str
     label: str
@@ -44,7 +44,7 @@ class Row(Record):
     advanced: bool = False
 
     def build(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """The Processing parameter."""
+        """Create the Processing parameter."""
         definition = self.definition(config)
         definition.setHelp(self.explained(config))
         if self.advanced:
@@ -56,26 +56,26 @@ class Row(Record):
         return self.help
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """The Processing parameter without what all rows share."""
+        """Create the Processing parameter, without the properties that all rows share."""
         raise NotImplementedError
 
     def given(self, parameters: Parameters) -> bool:
-        """Whether the caller gave a value."""
+        """Return whether the caller gave a value."""
         return parameters.get(self.name) not in (None, "", [])
 
 
 class ValueRow(Row):
-    """A parameter whose value is a setting of the job as it stands."""
+    """A parameter whose value is used as a setting without change."""
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """The setting; None or () where an optional one is not given."""
+        """Return the setting; None or () if an optional parameter is not given."""
         raise NotImplementedError
 
 
 class Setting(ValueRow):
-    """A number, choice, switch or text; type, default and bounds are those of the config field."""
+    """A number, choice, switch or text; type, default and bounds come from the config field."""
 
-    decimals: int = 6  # that the dialog shows
+    decimals: int = 6  # shown in the dialog
 
     def explained(self, config: type[JobConfig]) -> str:
         """The help text, and what each choice is."""
@@ -83,11 +83,11 @@ class Setting(ValueRow):
         return " ".join([self.help, *(f"{name}: {choice.words}" for name, choice in table.items())])
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A parameter of the kind that the field's type and bounds ask for."""
+        """Create the parameter class that fits the type and bounds of the field."""
         said = config.declared()[self.name.lower()]
-        # The annotations are texts, because they are written for a later Python than QGIS may have.
+        # Annotations are strings, because they use syntax of a later Python than QGIS may have.
         kind, _, absent = said.kind.partition(" | ")
-        # A setting that came after a release is optional, or models saved before would no longer be valid.
+        # A setting added after a release must be optional, or models saved with earlier releases become invalid.
         optional = self.optional or bool(absent)
         if said.choices:
             return QgsProcessingParameterEnum(
@@ -114,7 +114,7 @@ class Setting(ValueRow):
         return number
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """The value in the field's type."""
+        """Return the value in the field's type."""
         definition = algorithm.parameterDefinition(self.name)
         if parameters.get(self.name) in (None, "") and definition.defaultValue() is None:
             return None
@@ -127,65 +127,67 @@ class Setting(ValueRow):
         number = algorithm.parameterAsDouble(parameters, self.name, context)
         if definition.dataType() != QgsProcessingParameterNumber.Type.Integer:
             return number
-        if not number.is_integer():  # which QGIS would round without a word
+        if not number.is_integer():  # QGIS would silently round it
             raise InputError(f"{self.name} is {number:g}.", "Give a whole number.")
         return int(number)
 
 
 class Number(ValueRow):
-    """A number that is no setting of the job, because what is read from layers depends on it alone."""
+    """A number that is not a setting of the job, because it only affects how layers are read."""
 
     default: float = 0.0
     low: float = 0.0
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A number of any kind."""
+        """Create a number parameter."""
         kind = QgsProcessingParameterNumber.Type.Double
         return QgsProcessingParameterNumber(
             self.name, self.label, type=kind, defaultValue=self.default, optional=True, minValue=self.low
         )
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """The number."""
+        """Return the number."""
         return algorithm.parameterAsDouble(parameters, self.name, context)
 
 
 class InputFile(ValueRow):
-    """A file that exists."""
+    """An existing file."""
 
     filter: str = ""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A file."""
+        """Create a file parameter."""
         return QgsProcessingParameterFile(self.name, self.label, fileFilter=self.filter, optional=self.optional)
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Its absolute path."""
+        """Return the absolute path."""
         return absolute(algorithm.parameterAsFile(parameters, self.name, context))
 
 
 class InputFolder(InputFile):
-    """A folder that exists."""
+    """An existing folder."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A folder."""
+        """Create a folder parameter."""
         behavior = QgsProcessingParameterFile.Behavior.Folder
         return QgsProcessingParameterFile(self.name, self.label, behavior=behavior, optional=self.optional)
 
 
 class Destination(ValueRow):
-    """Something that the algorithm writes."""
+    """A result of the algorithm."""
 
-    called: str = ""  # the word for it in the name that the dialog proposes; "" = none is proposed
+    called: str = ""  # its word in the file name that the dialog proposes; "" = no proposal
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Its absolute path; None where an optional one is not wanted."""
+        """Return the absolute path; None if an optional result is not wanted."""
         return absolute(algorithm.parameterAsFileOutput(parameters, self.name, context))
 
     def wished(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """What its value will be as far as that is known now; for a temporary one, a path like it.
+        """Return the path that `value` will give, as far as it is known before the run; a similar path for a temporary
+        one.
 
-        Not `value`: that would make new names, and have layers loaded, whenever a dialog looks whether all is well.
+        Unlike `value`, this may be called whenever the dialog checks its values: `value` creates new temporary names
+        and registers layers to load.
         """
         place = place_wished(parameters.get(self.name), context)
         if place.temporary:
@@ -199,7 +201,7 @@ class OutputFolder(Destination):
     """A folder to write."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A folder destination."""
+        """Create a folder destination."""
         return QgsProcessingParameterFolderDestination(self.name, self.label)
 
 
@@ -209,7 +211,7 @@ class OutputFile(Destination):
     filter: str = ""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A file destination; an optional one is made by default in the dialog."""
+        """Create a file destination; the dialog creates an optional one by default."""
         return QgsProcessingParameterFileDestination(
             self.name, self.label, fileFilter=self.filter, optional=self.optional, createByDefault=True
         )
@@ -219,9 +221,9 @@ class OutputLayer(Destination):
     """A layer to write, which QGIS may add to the project."""
 
     def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
-        """Its absolute path; None where an optional one is not wanted."""
+        """Return the absolute path; None if an optional layer is not wanted."""
         if not wanted(parameters.get(self.name), context):
-            return None  # of the empty cell of a batch QGIS would make a layer to load
+            return None  # for an empty cell of a batch, QGIS would register a layer to load
         return absolute(algorithm.parameterAsOutputLayer(parameters, self.name, context))
 
 
@@ -229,17 +231,17 @@ class OutputRaster(OutputLayer):
     """A raster to write."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A raster destination; an optional one is not made by default."""
+        """Create a raster destination; an optional one is not created by default."""
         return QgsProcessingParameterRasterDestination(
             self.name, self.label, optional=self.optional, createByDefault=not self.optional
         )
 
 
 class OutputVector(OutputLayer):
-    """A layer of polygons to write."""
+    """A polygon layer to write."""
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """A vector destination; an optional one is made by default in the dialog."""
+        """Create a vector destination; the dialog creates an optional one by default."""
         kind = QgsProcessing.SourceType.TypeVectorPolygon
         return QgsProcessingParameterVectorDestination(
             self.name, self.label, type=kind, optional=self.optional, createByDefault=True
@@ -247,5 +249,5 @@ class OutputVector(OutputLayer):
 
 
 def absolute(path: str) -> Optional[str]:
-    """A path from the root, because the worker runs in another folder; None for no path."""
+    """Make a path absolute, because the worker runs in another folder; None for an empty path."""
     return str(Path(path).expanduser().absolute()) if path else None

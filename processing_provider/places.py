@@ -1,4 +1,4 @@
-"""Which files layers are read from, and where outputs will be, as far as these are files."""
+"""The files that layers are read from and outputs are written to, as far as they are files."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from ..plugin.engine.files import is_same, lies_in
 from ..plugin.engine.records import Record
 
 REPLACES_OPEN_FILES = os.name != "nt"
-# What stands in front of the address of a database; one letter is a disk of Windows.
+# The prefix of a database address; a single letter is a Windows drive.
 PROVIDER = re.compile(r"^\w{2,}:")
 
 
 class Place(Record):
-    """Where a layer is.
+    """Location of a layer.
 
     Attributes:
-        path: Its file; None where it has none, as in memory or in a database.
-        layer: Its name in that file; "" for the file as a whole.
+        path: File; None if there is none, as in memory or in a database.
+        layer: Name of the layer in the file; "" for the whole file.
         temporary: Whether QGIS will choose a name.
     """
 
@@ -45,7 +45,7 @@ class Place(Record):
     temporary: bool = False
 
     def overwrites(self, other: Place) -> bool:
-        """Whether to write here is to lose what lies there: the same layer, or a file in a folder that is replaced."""
+        """Return whether writing here replaces the other: the same layer, or a file in a folder that is replaced."""
         if self.path is None or other.path is None or not other.path.exists():
             return False
         same = is_same(self.path, other.path) and self.layer.lower() in ("", other.layer.lower())
@@ -53,7 +53,7 @@ class Place(Record):
 
 
 def place_wished(given: Any, context: QgsProcessingContext) -> Place:
-    """Where an output will be, by what a parameter holds."""
+    """Return the location of an output, from the value of its parameter."""
     if isinstance(given, QgsProcessingOutputLayerDefinition):
         given = given.sink
     text = _text(given, context)
@@ -68,12 +68,12 @@ def place_wished(given: Any, context: QgsProcessingContext) -> Place:
 
 
 def wanted(given: Any, context: QgsProcessingContext) -> bool:
-    """Whether an output is to be written, by what a parameter holds."""
+    """Return whether an output is to be written, from the value of its parameter."""
     return bool(_text(given.sink if isinstance(given, QgsProcessingOutputLayerDefinition) else given, context))
 
 
 def place_read(given: Any, context: QgsProcessingContext) -> Place:
-    """Where an input layer is read from, by what a parameter holds."""
+    """Return the location of an input layer, from the value of its parameter."""
     if isinstance(given, QgsProcessingFeatureSourceDefinition):
         given = given.source
     layer = given
@@ -87,7 +87,7 @@ def place_read(given: Any, context: QgsProcessingContext) -> Place:
 
 
 def file_given(given: Any, context: QgsProcessingContext) -> Optional[Path]:
-    """The file or folder that a parameter holds, the first of several, as far as that is known without opening it."""
+    """Return the file or folder of a parameter, the first of several, as far as it is known without opening it."""
     if isinstance(given, (list, tuple)):
         given = given[0] if given else None
     layer = given
@@ -101,23 +101,23 @@ def file_given(given: Any, context: QgsProcessingContext) -> Optional[Path]:
 
 
 def layer_place(layer: QgsMapLayer) -> Place:
-    """Where a layer of the project is read from; "" for the layer where its file is named alone."""
+    """Return the location of a layer; its `layer` is "" if the source names only the file."""
     return place_of(layer.source(), layer.providerType())
 
 
 def place_of(source: str, provider: str = "ogr") -> Place:
-    """Where a result is, or a layer, by its source."""
+    """Return the location of a layer or result from its source."""
     parts = QgsProviderRegistry.instance().decodeUri(provider, source)
     path = parts.get("path")
     return Place(_absolute(path), parts.get("layerName") or "") if path else Place()
 
 
 def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
-    """Refuse to write over the layers that are read.
+    """Refuse to overwrite input layers.
 
     Args:
-        outputs: By the names of their parameters.
-        inputs: The same.
+        outputs: Locations of the outputs, by parameter name.
+        inputs: Locations of the inputs, by parameter name.
 
     Raises:
         InputError: An output would replace an input.
@@ -129,19 +129,19 @@ def check_kept(outputs: dict[str, Place], inputs: dict[str, Place]) -> None:
                 relation = "is" if same else "holds"
                 raise InputError(
                     f"{output} {wished.path} {relation} the file that {name} is read from, which would be lost.",
-                    "Give the result another name.",
+                    "Choose another name for the result.",
                 )
 
 
 def check_closed(outputs: dict[str, Place], project: Optional[QgsProject]) -> None:
-    """Refuse to replace a file that is open in the project where the system does not let anybody replace such.
+    """Refuse to replace a file that is open in the project, on systems that do not allow it.
 
     Args:
-        outputs: By the names of their parameters.
+        outputs: Locations of the outputs, by parameter name.
         project: The user's project.
 
     Raises:
-        InputError: A layer is read from what would be replaced.
+        InputError: A layer of the project is read from a file that would be replaced.
     """
     if REPLACES_OPEN_FILES or project is None:
         return
@@ -152,14 +152,14 @@ def check_closed(outputs: dict[str, Place], project: Optional[QgsProject]) -> No
             shown = layer_place(layer).path
             if shown is not None and wished.path in (shown, *shown.parents):
                 raise InputError(
-                    f'{output} {wished.path} is open in the project as the layer "{layer.name()}", and Windows does '
-                    "not let anybody replace an open file.",
-                    "Remove that layer from the project first, or give the result another name.",
+                    f'{output} {wished.path} is open in the project as the layer "{layer.name()}", and Windows cannot '
+                    "replace open files.",
+                    "Remove the layer from the project first, or choose another name for the result.",
                 )
 
 
 def places_read(names: Iterable[str], parameters: dict, context: QgsProcessingContext) -> dict[str, Place]:
-    """`place_read` of some parameters."""
+    """Return `place_read` of several parameters, by name."""
     return {name: place_read(parameters.get(name), context) for name in names}
 
 
@@ -174,7 +174,7 @@ def _absolute(path: str) -> Optional[Path]:
 
 
 def _only_layer(path: str) -> str:
-    """The first layer of a file, which QGIS opens where none is named."""
+    """Return the name of the first layer of a file, which QGIS opens if none is named."""
     try:
         source = gdal.OpenEx(path, gdal.OF_VECTOR)
         return source.GetLayer(0).GetName() if source is not None and source.GetLayerCount() else ""

@@ -14,19 +14,19 @@ from .algorithm import TerrazzoAlgorithm
 from .parameters import Destination
 from .places import Place, file_given, place_wished
 
-FOLDER = "terrazzo"  # beside the image; what is made of something in it stays there
-# Parameters → the word at the end of a name that Terrazzo proposed, which the name of what comes next leaves out.
+FOLDER = "terrazzo"  # folder beside the image; results of what lies in it stay in it
+# Parameter → the suffix of proposed names, which is removed before the next step adds its own.
 WORDS = {"CHIPS": "chips", "MODEL": "model"}
 
 
 class Proposals:
-    """Keeps names of results in the destinations of a dialog, as long as the user leaves them alone.
+    """Fills in proposed names of results in a dialog, until the user changes them.
 
-    Nothing is made on disk, and no name is one of a file that is there. Where nothing can be written beside the input,
-    results stay temporary.
+    Nothing is created on disk, and a name is never that of an existing file. If nothing can be written beside the
+    input, results stay temporary.
 
     Args:
-        algorithm: The dialog's.
+        algorithm: The algorithm of the dialog.
         panel: The dialog's parameters, QGIS's `ParametersPanel`.
     """
 
@@ -44,12 +44,12 @@ class Proposals:
         self.refresh()
 
     def leave(self, names: Any) -> None:
-        """Propose nothing any more for some destinations: somebody has set them."""
+        """Stop proposing values for some destinations, because they have been set."""
         for name in names:
             self.shown.pop(name, None)
 
     def refresh(self) -> None:
-        """Propose what suits the inputs that are chosen now."""
+        """Propose names that fit the current inputs."""
         self.leave([name for name, place in self.shown.items() if self._place(name) != place])
         paths = self._paths()
         for name in self.shown:
@@ -60,7 +60,7 @@ class Proposals:
         return place_wished(self.wrappers[name].parameterValue(), self.context)
 
     def _paths(self) -> dict[str, str]:
-        """By the names of their parameters; empty where nothing is to be proposed."""
+        """Return the proposed paths by parameter name; empty if nothing is to be proposed."""
         try:
             folder, stem = next(self._subjects(), (None, ""))
             if folder is None:
@@ -70,11 +70,13 @@ class Proposals:
                 if not any(path.exists() for path in paths.values()):
                     return {name: str(path) for name, path in paths.items()}
         except OSError:
-            pass  # a disk that is gone, say
+            pass  # for example a disk that is no longer mounted
         return {}
 
     def _subjects(self) -> Iterator[tuple[Optional[Path], str]]:
-        """For each input that is given: the folder for results, None where they cannot be there, and their names."""
+        """Yield, for each input that is given, the folder for results (None if they cannot be written) and their base
+        name.
+        """
         for name in self.algorithm.NAMED_AFTER:
             subject = self._file(name)
             if subject is not None:
@@ -99,7 +101,7 @@ def _stem(path: Path, parameter: str) -> str:
 
 
 def _folder(subject: Path) -> Optional[Path]:
-    """The folder for what is made of a file or folder; None where it is temporary or nothing can be written."""
+    """Return the folder for results of a file or folder; None if it is temporary or not writable."""
     if Path(QgsProcessingUtils.tempFolder()) in subject.parents:
         return None
     beside = subject.parent

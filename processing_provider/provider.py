@@ -30,38 +30,40 @@ MODELS = Path(__file__).resolve().parent.parent / "resources" / "models"
 
 
 class TerrazzoProvider(QgsProcessingProvider):
-    """Holds the algorithms of Terrazzo."""
+    """The provider, which holds Terrazzo's algorithms."""
 
     def id(self) -> str:
-        """The id that scripts and models name; it stays."""
+        """Return the id, which scripts and models use, so it never changes."""
         return "terrazzo"
 
     def name(self) -> str:
-        """What the Toolbox calls the provider."""
+        """Return the name shown in the Toolbox."""
         return "Terrazzo"
 
     def longName(self) -> str:
-        """The name with a word on what it is."""
+        """Return the name with a short description."""
         return self.tr("Terrazzo: deep learning on your own layers")
 
     def icon(self) -> QIcon:
-        """The icon in the Toolbox."""
+        """Return the icon shown in the Toolbox."""
         return icon("terrazzo")
 
     def svgIconPath(self) -> str:
-        """The same as a file, for the model designer."""
+        """Return the path of the icon, which the model designer needs."""
         return icon_path("terrazzo")
 
     def supportedOutputVectorLayerExtensions(self) -> list[str]:
-        """What the dialogs offer; each is one file, so that it appears whole or not at all."""
+        """Return the formats that dialogs offer; each is a single file, so that a result is written completely or not
+        at all.
+        """
         return ["gpkg", "geojson", "csv"]
 
     def defaultVectorFileExtension(self, hasGeometry: bool = True) -> str:
-        """Of temporary layers."""
+        """Return the format of temporary layers."""
         return "gpkg"
 
     def loadAlgorithms(self) -> None:
-        """Register each algorithm, and the models that show how they go together."""
+        """Register the algorithms, and example models that combine them."""
         for algorithm in ALGORITHMS:
             self.addAlgorithm(algorithm())
         for path in sorted(MODELS.glob("*.model3")):

@@ -1,4 +1,4 @@
-"""The style beside a layer's file or in its GeoPackage, of which names and colours of classes are read, no more."""
+"""Reads names and colours of classes, and nothing else, from the style beside a layer's file or in its GeoPackage."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from qgis.PyQt.QtGui import QColor
 if TYPE_CHECKING:
     from ..plugin.engine.strangers.styles import SavedStyle
 
-UNKNOWN = "#808080"  # of a palette's entry that tells no colour; a renderer needs one
+UNKNOWN = "#808080"  # for palette entries without a colour; the renderer needs one
 
 
 def opened_plainly(source: str, kind: type[QgsMapLayer], provider: str) -> QgsMapLayer:
-    """A layer without the style beside it, which QGIS loads whole when a layer is opened, or copied."""
+    """Open a layer without the style beside it, which QGIS would load completely, also when the layer is copied."""
     return kind(source, "", provider, kind.LayerOptions(loadDefaultStyle=False))
 
 
 def dressed_from_file(layer: QgsMapLayer) -> Optional[QgsMapLayer]:
-    """The same layer once more, with the classes of the style that its file comes with; None where there are none.
+    """Return a copy of the layer with the classes of the style beside its file; None if there are none.
 
-    QGIS's own way of loading it would take over all else that a style may hold.
+    QGIS's own loading would also apply everything else that a style may contain.
     """
-    # Here and not above: what reads a stranger's text is not needed to show the algorithms in the Toolbox.
+    # Imported here because it is not needed to list the algorithms in the Toolbox.
     from ..plugin.engine.strangers.styles import read_style
 
     data = _style_of(layer)
@@ -45,13 +45,13 @@ def dressed_from_file(layer: QgsMapLayer) -> Optional[QgsMapLayer]:
     try:
         style = read_style(data)
     except ValueError:
-        return None  # the layer can be read without its style
+        return None  # the layer can be used without its style
     fresh = opened_plainly(layer.source(), type(layer), layer.providerType())
     return fresh if _dress(fresh, style) else None
 
 
 def _dress(layer: QgsMapLayer, style: SavedStyle) -> bool:
-    """Give a layer the classes of a style; whether there are any."""
+    """Apply the classes of a style to a layer, and return whether there are any."""
     if isinstance(layer, QgsRasterLayer):
         if style.kind != "palette" or not layer.bandCount():
             return False
@@ -90,7 +90,7 @@ def _dress(layer: QgsMapLayer, style: SavedStyle) -> bool:
 
 
 def _symbol(layer: QgsVectorLayer, color: Optional[str]) -> Optional[QgsSymbol]:
-    """A symbol in a colour; None where the style tells none."""
+    """Return a symbol in a colour; None if the style has no colour."""
     symbol = QgsSymbol.defaultSymbol(layer.geometryType()) if color is not None else None
     if symbol is not None:
         symbol.setColor(QColor(color))
@@ -105,7 +105,7 @@ def _number(text: str) -> Optional[float]:
 
 
 def _style_of(layer: QgsMapLayer) -> Optional[bytes]:
-    """The text of the style beside a layer's file, or of its GeoPackage's default style."""
+    """Return the text of the style beside a layer's file, or of the default style in its GeoPackage."""
     from ..plugin.engine.strangers.paths import read_bytes
     from ..plugin.engine.strangers.styles import LARGEST_QML
 
@@ -124,7 +124,7 @@ def _style_of(layer: QgsMapLayer) -> Optional[bytes]:
 
 
 def _style_in(path: Path, name: str) -> Optional[bytes]:
-    """The default style of a layer in a GeoPackage's table of styles, else the newest one."""
+    """Return the default style of a layer in a GeoPackage's table of styles, otherwise the newest."""
     try:
         source = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         name = name or source.GetLayer(0).GetName()

@@ -1,4 +1,4 @@
-"""Raster + model file → class raster."""
+"""Segment a raster: raster and model file → class raster."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from qgis.core import QgsProcessingContext
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
+from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
 from .mapped_raster import mapped_raster
-from .parameters import InputFile, OutputRaster, Parameters, Row, Setting
+from .parameters import OutputRaster, Parameters, Row, Setting
 
 
 class SegmentRaster(WorkerAlgorithm):
-    """Maps a raster with a trained network."""
+    """Maps a raster with a segmentation network."""
 
     ID = "segmentraster"
     NAME = "Segment a raster"
@@ -27,44 +28,42 @@ class SegmentRaster(WorkerAlgorithm):
     GROUP = ("mapping", "Mapping")
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
-            "Gives each pixel of a raster the class that a trained network sees there. The result holds the class "
-            "values of your own labels, with their names and colours.\n"
-            "The raster may be of any size: it is read and written tile by tile, with so much around each tile that "
-            "their edges do not show. Where the raster has no data, neither has the result."
+            "Classifies each pixel of a raster with a trained network. The result holds the class values of your own "
+            "labels, with their names and colours.\nThe raster may be of any size: it is processed in tiles, which "
+            "are read with enough context that their edges do not show. Where the raster has no data, the result has "
+            "none either."
         )
 
     def rows(self) -> list[Row]:
-        """The parameters."""
+        """Declare the parameters."""
         return [
             Raster("INPUT", tr("Image"), tr(
-                "The raster to map. It needs the bands that the model was trained on, at about the same pixel size.")),
-            InputFile("MODEL", tr("Model file"), tr(
-                "The .safetensors file that “Train a segmentation network” wrote."),
-                filter=tr("Model files") + " (*.safetensors)"),
+                "The raster to map. It needs the bands that the model was trained on, and about the same pixel size.")),
+            model_row("trainsegmenter"),
             Extent("EXTENT", tr("Extent"), tr("Map only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
-                "Map only inside these polygons; outside is nodata."), optional=True),
+                "Map only inside these polygons; the rest is nodata."), optional=True),
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
-                "The raster's band, by number from 1, for each band of the model, such as 3,2,1. Empty: by name, else "
-                "in "
-                "order.")),
+                "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
+                "matched by name, otherwise by order.")),
             Setting("TILE_SIZE", tr("Tile size (pixels)"), tr(
-                "Side of the squares that are mapped at once. Larger ones are a little faster and need more memory; "
-                "the result is the same but for traces."), advanced=True),
+                "Side of the squares that are mapped at a time. Larger tiles are a little faster and need more "
+                "memory; the result is practically the same."), advanced=True),
             Setting("HALO", tr("Halo (pixels)"), tr(
-                "How much is read around each tile for the network to see the surroundings."), advanced=True),
-            Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("Tiles at once in the network."), advanced=True),
+                "How many pixels around each tile are read as context for the network."), advanced=True),
+            Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
+                "time."), advanced=True),
             Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
-                "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
+                "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
             OutputRaster("OUTPUT", tr("Class raster"), tr("The GeoTIFF of class values to write."), called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
-                "A GeoTIFF with a band a class: how sure the network is of it."), optional=True),
+                "A GeoTIFF with one band per class: the probability that the network gives it."), optional=True),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, once the file proves to be a model."""
+        """Read the settings and the header of the model file."""
         from ..plugin.engine.models.header import read_header
 
         settings = super().read(parameters, context)
@@ -74,13 +73,13 @@ class SegmentRaster(WorkerAlgorithm):
         return settings
 
     def check(self, config: SegmentRasterConfig) -> None:
-        """Whether model, image and outputs go together."""
+        """Check that model, image and outputs fit together."""
         from ..plugin.engine.mapping.early_checks import check_segmentation
 
         check_segmentation(config, self._header)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Map in the worker."""
+        """Map in the worker and style the results."""
         found = self.run_worker(settings, reporter)
         self.show(found["output"], self._name, SavedStyle(), context)
         self.show_probabilities(found["probabilities"], self._name, found["output"], context)

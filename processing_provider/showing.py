@@ -1,4 +1,4 @@
-"""Brings results into the project: new layers get their look, those of a file that was replaced its new content."""
+"""Adds results to the project: new layers get their style, and layers of replaced files are reloaded."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from .looks import Look
 from .parameters import absolute
 from .places import Place, layer_place, place_of
 
-# The ids of layers that were in the project before their file was written again.
+# The ids of layers that were in the project before their file was rewritten.
 _reloaded: set[str] = set()
 
 
 class _Dresser(QgsProcessingLayerPostProcessorInterface):
-    """Gives a layer its look when QGIS adds it to the project.
+    """Styles a layer when QGIS adds it to the project.
 
-    QGIS takes a layer that is there already for the new one, where both have the same source; that one was looked
-    after by `show_again`, and keeps the user's style if it can.
+    If the project already has a layer with the same source, QGIS passes that one instead; `show_again` has then already
+    updated it, and keeps the user's style where possible.
     """
 
     def __init__(self, look: Look) -> None:
         super().__init__()
         self.look = look
-        self.above: Optional[str] = None  # the source of the layer that this one waits below
+        self.above: Optional[str] = None  # source of the layer that this one is placed below
 
     def postProcessLayer(
         self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -55,16 +55,16 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
             layer.triggerRepaint()
             if self.above is not None:
                 above, identity = place_of(self.above, "gdal"), layer.id()
-                # Not now: QGIS may not have added the other one yet.
+                # Deferred, because QGIS may not have added the other layer yet.
                 QTimer.singleShot(0, lambda: _put_below(identity, above))
 
 
-# A context deletes its post-processors at its end and keeps no Python object alive until then.
+# A context deletes its post-processors when it ends, but keeps no reference that would keep the Python objects alive.
 _kept: list[QgsProcessingLayerPostProcessorInterface] = []
 
 
 def dress(source: str, look: Look, context: QgsProcessingContext) -> None:
-    """If QGIS will add a layer to the project, let it do so in a look."""
+    """Style a layer when QGIS adds it to the project."""
     if context.willLoadLayerOnCompletion(source):
         dresser = _Dresser(look)
         _kept[:] = [*(earlier for earlier in _kept if not sip.isdeleted(earlier)), dresser]
@@ -72,13 +72,13 @@ def dress(source: str, look: Look, context: QgsProcessingContext) -> None:
 
 
 def entitle(source: str, name: str, parameters: Mapping[str, Any], context: QgsProcessingContext) -> None:
-    """If QGIS will add a layer to the project, let it call it so, unless the user or a model names that output.
+    """Name a layer that QGIS will add to the project, unless the user or a model names that output.
 
     Args:
-        source: The layer's.
-        name: For the layer; where the user wants them named after their files, QGIS does that.
-        parameters: The algorithm's.
-        context: QGIS's.
+        source: Source of the layer.
+        name: Name of the layer; QGIS ignores it if the user prefers file names.
+        parameters: Parameters of the algorithm.
+        context: The processing context.
     """
     if context.willLoadLayerOnCompletion(source):
         details = context.layerToLoadOnCompletionDetails(source)
@@ -88,7 +88,7 @@ def entitle(source: str, name: str, parameters: Mapping[str, Any], context: QgsP
 
 
 def forget(paths: Collection[Optional[str]], context: QgsProcessingContext) -> None:
-    """Let QGIS not look for layers that were wished but do not come of these settings, as a table of a raster."""
+    """Stop QGIS from loading requested layers that these settings do not produce, such as a table for a raster."""
     wished = context.layersToLoadOnCompletion()
     there = {source: details for source, details in wished.items() if absolute(source) not in paths}
     if len(there) < len(wished):
@@ -96,7 +96,7 @@ def forget(paths: Collection[Optional[str]], context: QgsProcessingContext) -> N
 
 
 def keep_below(source: str, above: str, context: QgsProcessingContext) -> None:
-    """Let a layer that has its look be added to the project switched off, and below another raster of the results."""
+    """Place a layer, when it is added to the project, below another raster of the results and switch it off."""
     if context.willLoadLayerOnCompletion(source):
         dresser = context.layerToLoadOnCompletionDetails(source).postProcessor()
         if isinstance(dresser, _Dresser):
@@ -104,7 +104,7 @@ def keep_below(source: str, above: str, context: QgsProcessingContext) -> None:
 
 
 def _put_below(identity: str, above: Place) -> None:
-    """Switch a layer off in the legend, and move it below another one of the same group."""
+    """Switch a layer off in the legend, and move it below another layer of the same group."""
     project = QgsProject.instance()
     node = project.layerTreeRoot().findLayer(identity)
     if node is None:
@@ -116,12 +116,13 @@ def _put_below(identity: str, above: Place) -> None:
     places = [rows.index(other) for other in others if other in rows]
     if places and rows.index(node) < max(places):
         group = node.parent()
-        group.insertChildNode(max(places) + 1, node.clone())  # first: a layer without a node leaves the project
+        # Inserted first, because a layer without a node is removed from the project.
+        group.insertChildNode(max(places) + 1, node.clone())
         group.removeChildNode(node)
 
 
 class _Errand(QObject):
-    """Something to do on the main thread."""
+    """Runs a reload on the main thread."""
 
     wanted = pyqtSignal()
     waiting: list[_Errand] = []  # noqa: RUF012 (shared on purpose: it keeps them alive)
@@ -134,19 +135,19 @@ class _Errand(QObject):
         self.wanted.connect(self.run)
 
     def run(self) -> None:
-        """Do it."""
+        """Reload the layers."""
         self.waiting.remove(self)
         _show_again(self.results, self.looks)
 
 
 def show_again(results: Iterable[Any], looks: Mapping[str, Look]) -> None:
-    """Reload the layers of the project that show what was written; on the main thread, whichever this is.
+    """Reload the layers of the project whose files were written; on the main thread, whatever the calling thread.
 
-    In a model, algorithms end on the thread of the model.
+    In a model, algorithms end on the model's thread.
 
     Args:
-        results: What the algorithm gives: files, folders, layers in files, and other things, which do not matter.
-        looks: How layers look, by their sources.
+        results: Values of the algorithm's outputs; those that are not files, folders or layers are ignored.
+        looks: Styles of the layers, by source.
     """
     texts = [text for text in results if isinstance(text, str)]
     if QThread.currentThread() == QCoreApplication.instance().thread():
@@ -168,8 +169,8 @@ def _show_again(results: list[str], looks: dict[str, Look]) -> None:
         _reloaded.add(layer.id())
         if isinstance(layer, QgsVectorLayer) and layer.isEditable():
             QgsMessageLog.logMessage(
-                f'The layer "{layer.name()}" is being edited and was not reloaded, though {shown.path} was written '
-                "again. Stop editing and add the layer anew.",
+                f'The layer "{layer.name()}" is being edited and was not reloaded, although {shown.path} was '
+                "rewritten. Stop editing and add the layer again.",
                 "Terrazzo",
                 Qgis.MessageLevel.Warning,
             )
@@ -186,27 +187,27 @@ def _real(path: Path) -> Path:
 
 
 def _same(one: Place, other: Place) -> bool:
-    """Whether two places are the same layer; a file is its only layer where no other is named."""
+    """Return whether two locations are the same layer; a file without a layer name stands for its only layer."""
     if one.path is None or other.path is None or _real(one.path) != _real(other.path):
         return False
     return "" in (one.layer, other.layer) or one.layer == other.layer
 
 
 def _reload(layer: Any) -> None:
-    """Open a layer's file anew; where a provider reloads by itself, the layer keeps its extent, for one."""
+    """Reopen the file of a layer; the provider's own reload would keep the old extent, for example."""
     project, options = QgsProject.instance(), QgsDataProvider.ProviderOptions()
     options.transformContext = project.transformContext()
     bands = layer.bandCount() if isinstance(layer, QgsRasterLayer) else None
     layer.setDataSource(layer.source(), layer.name(), layer.providerType(), options)
     if isinstance(layer, QgsVectorLayer):
         layer.updateExtents(True)
-        layer.removeSelection()  # the ids are those of other features now
+        layer.removeSelection()  # ids now belong to other features
     elif layer.bandCount() != bands:
         layer.setDataSource(layer.source(), layer.name(), layer.providerType(), options, True)
 
 
 def _redraw(layer: Any, look: Look) -> None:
-    """Give a layer its look, or leave it in the user's style where that says of all classes the same."""
+    """Apply a style to a layer, unless the user's style shows the same classes and titles."""
     before, had, had_titles = QgsMapLayerStyle(), _classes(layer), _titles(layer)
     before.readFromLayer(layer)
     look.draw(layer)
@@ -217,7 +218,7 @@ def _redraw(layer: Any, look: Look) -> None:
 
 
 def _classes(layer: Any) -> Optional[dict[Any, str]]:
-    """What the legend calls the values of a layer; None where it is not drawn by classes."""
+    """Return the legend's name of each value; None if the layer is not drawn by classes."""
     renderer = layer.renderer()
     if isinstance(renderer, QgsPalettedRasterRenderer):
         return {int(entry.value): entry.label for entry in renderer.classes()}
@@ -228,7 +229,7 @@ def _classes(layer: Any) -> Optional[dict[Any, str]]:
 
 
 def _titles(layer: Any) -> dict[str, str]:
-    """What people read in the place of the names of fields."""
+    """Return the aliases of fields by name."""
     if not isinstance(layer, QgsVectorLayer):
         return {}
     return {field.name(): field.alias() for field in layer.fields() if field.alias()}

@@ -1,4 +1,4 @@
-"""A layer that QGIS writes, wherever it can write; one in a file appears there when it is whole."""
+"""A feature sink for any format of QGIS; a file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from .places import place_wished
 
 
 class WholeSink:
-    """A feature sink whose layer appears when it is whole; to be used in a `with` block, which keeps others off.
+    """A feature sink whose layer appears when it is complete; its `with` block locks the file for this job.
 
-    A file is written in a hidden folder. A table that goes into a GeoPackage is written there as well, and copied in
-    one transaction: other programs may have that file open. Databases and memory are QGIS's business.
+    A file is written in a hidden folder. So is a table for an existing GeoPackage, which is then copied in one
+    transaction, because other programs may have that file open. Databases and memory layers are left to QGIS.
 
     Args:
-        algorithm: Whose output it is.
-        parameters: The algorithm's.
-        name: The output's parameter.
-        context: QGIS's.
+        algorithm: The algorithm that writes.
+        parameters: Its parameters.
+        name: Name of the output's parameter.
+        context: The processing context.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class WholeSink:
         """Claim the file.
 
         Raises:
-            EngineError: Another job writes it, or nothing can be written there.
+            EngineError: Another job is writing it, or the place is not writable.
         """
         if self.path is not None:
             self._draft = claim(self.path)
@@ -62,12 +62,12 @@ class WholeSink:
 
     def __exit__(self, *failure: object) -> None:
         """Remove what was not published."""
-        self.sink = None  # which closes the file
+        self.sink = None  # closes the file
         if self._draft is not None:
             self._draft.close()
 
     def open(self, fields: QgsFields, kind: QgsWkbTypes.Type, crs: QgsCoordinateReferenceSystem) -> QgsFeatureSink:
-        """The sink, to which features are added.
+        """Open the sink, to which features are added.
 
         Raises:
             QgsProcessingException: QGIS cannot write there.
@@ -83,15 +83,15 @@ class WholeSink:
         return self.sink
 
     def publish(self) -> str:
-        """Close the layer and let it appear; gives what QGIS opens it by.
+        """Close the layer, publish it, and return its source.
 
         Raises:
-            ResourceError: It cannot be written to its end, or not replace an earlier one.
+            ResourceError: It could not be written completely, or cannot replace an earlier file.
         """
         fine = self.sink is None or self.sink.flushBuffer()
         self.sink = None
         if not fine:
-            raise ResourceError(f"The layer {self._address} could not be written to its end.", "Free some space.")
+            raise ResourceError(f"The layer {self._address} could not be written completely.", "Free some disk space.")
         if self._draft is None or self.path is None:
             return self._address
         if self.table and self.path.exists():
@@ -107,7 +107,7 @@ class WholeSink:
         return address
 
     def _hidden(self, given: Any, path: Path) -> QgsProcessingOutputLayerDefinition:
-        """The destination with a hidden file in the place of its own, and no project that would load that."""
+        """Return the destination with a hidden file instead of its own, and without a project that would load it."""
         text = str(path)
         if self.table:
             wished = given.sink.staticValue() if isinstance(given, QgsProcessingOutputLayerDefinition) else given
@@ -121,13 +121,13 @@ class WholeSink:
 
 
 def _with_ending(path: Path) -> Path:
-    """The file that QGIS writes: to a name without an ending that it knows it adds one."""
+    """Return the file that QGIS writes: without a known extension, QGIS appends .gpkg."""
     known = QgsVectorFileWriter.driverForExtension(path.suffix.lstrip(".")) if path.suffix else ""
     return path if known else path.with_name(f"{path.name}.gpkg")
 
 
 def _copy_table(source: Path, target: Path, table: str) -> None:
-    """Put the only layer of a GeoPackage into another one, or nothing; an earlier table of that name goes with it.
+    """Copy the only layer of a GeoPackage into another one in a transaction; a table of the same name is replaced.
 
     Raises:
         ResourceError: It cannot be written.
@@ -135,7 +135,7 @@ def _copy_table(source: Path, target: Path, table: str) -> None:
     try:
         made, into = gdal.OpenEx(str(source), gdal.OF_VECTOR), gdal.OpenEx(str(target), gdal.OF_VECTOR | gdal.OF_UPDATE)
         layer = made.GetLayer(0)
-        into.StartTransaction()  # in which GDAL's own CopyLayer would begin another one
+        into.StartTransaction()  # GDAL's own CopyLayer would start a transaction inside this one
         for place in reversed(range(into.GetLayerCount())):
             if into.GetLayer(place).GetName().lower() == table.lower():
                 into.DeleteLayer(place)
@@ -153,5 +153,5 @@ def _copy_table(source: Path, target: Path, table: str) -> None:
     except (RuntimeError, AttributeError) as error:
         raise ResourceError(
             f"The table {table} could not be written to {target} ({error}).",
-            "Close it in other programs, or free some space.",
+            "Close the file in other programs, or free some disk space.",
         ) from error

@@ -1,4 +1,4 @@
-"""What all algorithms that divide chips into training, validation and test ask the user, and what they tell."""
+"""Parameters and outputs shared by the algorithms that divide chips into training, validation and test."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ AREAS_LAYER = "areas"
 
 
 def split_rows(blocks: str) -> list[Row]:
-    """The parameters.
+    """Return the rows of the split parameters.
 
     Args:
-        blocks: What an empty BLOCK_SIZE means, in a word.
+        blocks: The meaning of an empty BLOCK_SIZE, for its label.
     """
     return [
         Setting("SPLIT_METHOD", tr("Split by"), tr(
-            "What goes to training, validation or test as a whole. blocks: squares of ground; right unless you know "
-            "better. areas: polygons of your own. rasters: each raster, for a test on scenes that training never saw. "
-            "random: single chips; neighbours are alike, so accuracies come out too good, and the log says by how many "
-            "chips."), optional=True),
+            "The unit that goes to training, validation or test as a whole. blocks: squares of ground; recommended. "
+            "areas: your own polygons. rasters: each raster, to test on scenes that are not in training. random: "
+            "single chips; neighbours are alike, so accuracies are too high, and the log tells how many chips are "
+            "affected."), optional=True),
         Setting("BLOCK_SIZE", tr("Block size (empty: {})").format(blocks), tr(
-            "Side, in pixels, of the squares of ground that go to training, validation or test as a whole."),
+            "Side of the squares of ground that go to training, validation or test as a whole, in pixels."),
             advanced=True),
         Polygons("SPLIT_AREAS", tr("Split areas"), tr(
-            "For a split by areas: polygons, each of which goes to one split as a whole. Chips that do not lie "
-            "wholly in one area are in no split."), optional=True, advanced=True),
+            "For a split by areas: polygons that each go to one split as a whole. Chips that are not completely "
+            "inside one area are in no split."), optional=True, advanced=True),
         FieldOf("SPLIT_FIELD", tr("Split area field"), tr(
-            "The field of the split areas that tells them apart: either it holds training, validation and test "
-            "(train, val and valid will do), or names or numbers of areas, which Terrazzo then deals out so that every "
-            "class keeps its share. Without it each polygon is an area of its own."),
+            "The field that identifies the split areas. It holds either training, validation and test (or train, val "
+            "and valid), or names or numbers of areas, which Terrazzo then divides so that every class keeps its "
+            "share. Without it, each polygon is an area."),
             optional=True, parent="SPLIT_AREAS", advanced=True),
         Setting("VALIDATION_SHARE", tr("Validation share (0 to 0.9)"), tr(
-            "Share of the labelled ground kept for choosing the best epoch in training."), decimals=2),
+            "The share of the labelled ground used to choose the best epoch in training."), decimals=2),
         Setting("TEST_SHARE", tr("Test share (0 to 0.9)"), tr(
-            "Share of the labelled ground kept for the final accuracy, which training never sees."), decimals=2),
+            "The share of the labelled ground used for the final accuracy; training never sees it."), decimals=2),
         Setting("FOLDS", tr("Folds (empty: none)"), tr(
-            "Divides what is not kept for the test into so many equal parts for cross-validation, each of which is "
-            "the validation once. It takes the place of the validation share."), advanced=True),
+            "Divides the chips that are not for testing into this many equal folds for cross-validation; each is the "
+            "validation split once. Replaces the validation share."), advanced=True),
         Setting("SEED", tr("Seed"), tr("The same seed divides the same chips in the same way."), advanced=True),
     ]  # fmt: skip
 
@@ -68,15 +68,18 @@ def split_areas(
     crs: QgsCoordinateReferenceSystem,
     extent: QgsRectangle,
 ) -> Optional[FeatureSource]:
-    """The areas that SPLIT_AREAS and SPLIT_FIELD hold; None where they are not given.
+    """Return the areas of SPLIT_AREAS and SPLIT_FIELD; None if they are not given.
 
     Args:
-        method: SPLIT_METHOD.
-        crs: The CRS of the chips.
-        extent: What the areas must meet, in that CRS.
+        algorithm: The algorithm.
+        parameters: Its parameters.
+        context: The processing context.
+        method: Value of SPLIT_METHOD.
+        crs: CRS of the chips.
+        extent: Only areas that intersect it are used, in `crs`.
 
     Raises:
-        InputError: Areas are given for another method, or not for this one, or cannot be read.
+        InputError: Areas are given for another method, are missing for this one, or cannot be read.
     """
     from .classes import Areas
     from .features import feature_source
@@ -85,12 +88,13 @@ def split_areas(
     if areas is None:
         if method == "areas":
             raise InputError(
-                "SPLIT_METHOD is areas, and no SPLIT_AREAS are given.", "Choose a polygon layer as SPLIT_AREAS."
+                "SPLIT_METHOD is areas, but no SPLIT_AREAS are given.", "Choose a polygon layer as SPLIT_AREAS."
             )
         return None
     if method != "areas":
         raise InputError(
-            f"SPLIT_AREAS are given, and SPLIT_METHOD is {method}.", "Set SPLIT_METHOD to areas, or give no areas."
+            f"SPLIT_AREAS are given, but SPLIT_METHOD is {method}.",
+            "Set SPLIT_METHOD to areas, or leave SPLIT_AREAS empty.",
         )
     field = algorithm.parameterAsString(parameters, "SPLIT_FIELD", context)
     areas.layer = AREAS_LAYER
@@ -99,7 +103,7 @@ def split_areas(
 
 
 def split_outputs() -> list[QgsProcessingOutputDefinition]:
-    """The footprints, and how many chips there are."""
+    """Declare the footprints and the numbers of chips."""
     return [
         QgsProcessingOutputVectorLayer("FOOTPRINTS", tr("Chip footprints"), QgsProcessing.SourceType.TypeVectorPolygon),
         QgsProcessingOutputNumber("CHIPS_COUNT", tr("Chips")),
@@ -110,7 +114,7 @@ def split_outputs() -> list[QgsProcessingOutputDefinition]:
 
 
 def split_results(footprints: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The values of `split_outputs`, from what the engine found."""
+    """Return the values of `split_outputs` from the result of the job."""
     return {
         "FOOTPRINTS": footprints,
         "CHIPS_COUNT": found["chips"],

@@ -1,4 +1,4 @@
-"""Which Python, torch and GPU the worker has; builds nothing."""
+"""Check the set-up: reports the worker's Python, PyTorch and GPU, without installing anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = ("PYTHON", "PYTHON_VERSION", "TORCH", "TORCHVISION", "GPU", "GPU_MEMORY"
 
 
 class Status(TerrazzoAlgorithm):
-    """Tells whether training and mapping can run, and what is missing if not."""
+    """Reports whether training and mapping can run, and what is missing if not."""
 
     ID = "status"
     NAME = "Check the set-up"
@@ -30,19 +30,19 @@ class Status(TerrazzoAlgorithm):
     GROUP = ("setup", "Setup")
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
-            "Tells which Python training and mapping run in, its versions of PyTorch and torchvision, the GPU and the "
-            "memory, and what is missing, if anything, with the command that gets it. It installs nothing.\n"
-            "Plugins ▸ Terrazzo ▸ Set up training and mapping builds what is missing, or takes a Python of yours."
+            "Reports the Python that training and mapping run in, its versions of PyTorch and torchvision, the GPU, "
+            "the memory, and what is missing, with the command that installs it. Nothing is installed.\nPlugins ▸ "
+            "Terrazzo ▸ Set up training and mapping installs what is missing, or uses a Python of your own."
         )
 
     def rows(self) -> list[Row]:
-        """There are no parameters."""
+        """Declare no parameters."""
         return []
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """What was found, as texts, and whether all is there."""
+        """Declare texts on what was found, and whether everything is available."""
         labels = {
             "PYTHON": tr("Python"),
             "PYTHON_VERSION": tr("Version of Python"),
@@ -57,7 +57,7 @@ class Status(TerrazzoAlgorithm):
         return [*texts, QgsProcessingOutputBoolean("READY", tr("Whether training and mapping can run"))]
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Ask the worker's Python; what is wrong with it is an answer, not an error."""
+        """Ask the worker's Python; its problems are a result, not an error."""
         from ..plugin.engine.files import readable_size
         from ..plugin.engine.probe import OLDEST_TORCH_FOR_PTH, parse, spell
         from ..plugin.environment import find_python, remedy
@@ -75,7 +75,7 @@ class Status(TerrazzoAlgorithm):
             reporter.warning(f"Missing: {', '.join(problems)}. {remedy(interpreter, found['missing'])}")
         if found["torch_error"]:
             problems.append(f"torch, which cannot be imported ({found['torch_error']})")
-            reporter.warning(f"PyTorch is there but cannot be imported: {found['torch_error']}")
+            reporter.warning(f"PyTorch is installed but cannot be imported: {found['torch_error']}")
         gpus = found["gpus"]
         outputs = {
             "PYTHON": found["python"],
@@ -93,7 +93,9 @@ class Status(TerrazzoAlgorithm):
         reporter.log(f"PyTorch {outputs['TORCH'] or 'missing'}, torchvision {outputs['TORCHVISION'] or 'missing'}")
         if outputs["TORCH"] and parse(outputs["TORCH"]) < OLDEST_TORCH_FOR_PTH:
             needed = spell(OLDEST_TORCH_FOR_PTH)
-            reporter.log(f"Weights come from .safetensors files only: .pth needs PyTorch {needed} or newer.")
+            reporter.log(
+                f"Weights can only be read from .safetensors files: .pth files need PyTorch {needed} or newer."
+            )
         reporter.log(f"GPU: {outputs['GPU'] or 'none, the processor is used'} {outputs['GPU_MEMORY']}".rstrip())
         reporter.log("Ready for training and mapping." if outputs["READY"] else "Not ready for training and mapping.")
         return outputs

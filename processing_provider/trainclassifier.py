@@ -9,8 +9,9 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 from ..plugin.engine.config import TrainClassifierConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
+from .earlier_results import chips_row
 from .list_parameters import Sizes
-from .parameters import InputFolder, Parameters, Row, Setting
+from .parameters import Parameters, Row, Setting
 from .training import (
     augmentation_rows,
     chance_rows,
@@ -53,9 +54,7 @@ class TrainClassifier(WorkerAlgorithm):
     def rows(self) -> list[Row]:
         """The parameters."""
         return [
-            InputFolder("CHIPS", tr("Chip dataset"), tr(
-                "The folder that “Export training chips” wrote, with TASK classification or multilabel, or that "
-                "“Import chips” made of a folder for each class.")),
+            chips_row(tr("Its task must be classification or multilabel.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
                 "efficientnet_lite0 is a good start: it is light, and its pretrained weights are installed. The other "
                 "mobile ones (mobilenet, mnasnet, shufflenet, squeezenet) are light too; the larger ones of a family "

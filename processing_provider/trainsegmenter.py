@@ -9,7 +9,8 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 from ..plugin.engine.config import TrainSegmenterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
-from .parameters import InputFolder, Parameters, Row, Setting
+from .earlier_results import chips_row
+from .parameters import Parameters, Row, Setting
 from .training import (
     augmentation_rows,
     chance_rows,
@@ -47,7 +48,7 @@ class TrainSegmenter(WorkerAlgorithm):
     def rows(self) -> list[Row]:
         """The parameters."""
         return [
-            InputFolder("CHIPS", tr("Chip dataset"), tr("The folder that “Export training chips” wrote.")),
+            chips_row(tr("Its task must be segmentation.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
                 "unet: U-Net, sharp edges and good with few chips. fcn: torchvision's FCN, whose encoder keeps a finer "
                 "grid; slower. fcn8s: the lecture's FCN, scores at strides 8, 16 and 32 added up; quickest, softer "

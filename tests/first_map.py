@@ -130,7 +130,7 @@ def setup() -> Iterator[Wait]:
     bar = shown(QProgressBar, dock)[0]
     told = ""
     while bar.isVisible():
-        now = next((text for text in texts(dock) if text.startswith(("Making", "Installing", "Trying"))), told)
+        now = next((text for text in texts(dock) if text.startswith(("Creating", "Installing", "Testing"))), told)
         if now.split(",")[0] != told:
             told = now.split(",")[0]
             say(f"set-up: {told}")

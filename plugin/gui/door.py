@@ -1,4 +1,4 @@
-"""The plugin's menu: the set-up, its dock and a word in the message bar after the first installation; the sample."""
+"""The plugin's menu and dock: the set-up, with a message after the first installation, and the sample layers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MENU = "Terrazzo"
 
 
 def tr(text: str) -> str:
-    """The text in the user's language, where there is a translation."""
+    """Translate a text into the user's language."""
     return QCoreApplication.translate("Terrazzo", text)
 
 
 class Door:
-    """Opens the set-up and the sample.
+    """Opens the set-up and the sample from the menu.
 
     Args:
-        iface: QGIS's interface.
+        iface: The `QgisInterface`.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -42,7 +42,7 @@ class Door:
         QTimer.singleShot(0, self.welcome)
 
     def welcome(self) -> None:
-        """After the first installation: where to begin. Starts no process, since QGIS is starting itself."""
+        """Show a message after the first installation; starts no process, because QGIS is still starting."""
         from ..environment import is_set_up
 
         settings = QgsSettings()
@@ -85,13 +85,13 @@ class Door:
         self.dock.raise_()
 
     def load_sample(self) -> None:
-        """Show the sample, where the user wants it."""
+        """Load the sample where the user wants it."""
         from .sample import ask_and_show
 
         ask_and_show(self.iface)
 
     def close(self) -> None:
-        """Take everything back."""
+        """Remove the menu entries and the dock."""
         for action in self.actions:
             self.iface.removePluginMenu(MENU, action)
             action.deleteLater()

@@ -1,4 +1,4 @@
-"""The options page: the set-up of the Python that training and mapping run in."""
+"""The options page: the set-up of the Python for training and mapping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...processing_provider.algorithm import icon
 
 
 class OptionsPage(QgsOptionsPageWidget):
-    """Shows the set-up."""
+    """Shows the set-up in QGIS's options."""
 
     def __init__(self, parent: Optional[QWidget] = None) -> None:
         from .setup_panel import SetupPanel
@@ -28,20 +28,20 @@ class OptionsPage(QgsOptionsPageWidget):
         layout.addWidget(area)
 
     def apply(self) -> None:
-        """Keep the Python that is named."""
+        """Save the chosen Python."""
         self.panel.keep()
 
 
 class OptionsFactory(QgsOptionsWidgetFactory):
-    """Makes the page when the options are opened."""
+    """Creates the page when the options are opened."""
 
     def __init__(self) -> None:
         super().__init__("Terrazzo", QIcon())
 
     def icon(self) -> QIcon:
-        """The icon in the list of pages."""
+        """Return the icon in the list of pages."""
         return icon("terrazzo")
 
     def createWidget(self, parent: QWidget) -> OptionsPage:
-        """The page."""
+        """Create the page."""
         return OptionsPage(parent)

@@ -1,4 +1,4 @@
-"""The sample: a small image with polygons that the plugin brings, copied to where the user likes, to try all on."""
+"""The sample: a small image with polygons, copied to a folder of the user's choice, to try everything on."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ SAMPLE = Path(__file__).resolve().parent.parent.parent / "resources" / "sample"
 FOLDER = "terrazzo-sample"
 IMAGE, LABELS = "image.tif", "landcover.gpkg"
 NOTE_SECONDS = 30
-LABELS_OPACITY = 0.6  # the image is seen through them
+LABELS_OPACITY = 0.6  # so that the image is visible through them
 
 
 def tr(text: str) -> str:
-    """The text in the user's language, where there is a translation."""
+    """Translate a text into the user's language."""
     return QCoreApplication.translate("Terrazzo", text)
 
 
 def ask_and_show(iface: Any) -> None:
-    """Ask where the sample shall go, and show it."""
+    """Ask for a folder for the sample, and load it."""
     documents = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
-    question = tr("Choose where the folder “{}” shall go").format(FOLDER)
+    question = tr("Choose where to put the folder “{}”").format(FOLDER)
     chosen = QFileDialog.getExistingDirectory(iface.mainWindow(), question, documents)
     if chosen:
         show(iface, Path(chosen))
 
 
 def show(iface: Any, parent: Path) -> None:
-    """Copy the sample into a folder, and add its layers to the project."""
+    """Copy the sample to a folder, and add its layers to the project."""
     bar = iface.messageBar()
     try:
         folder = copy_sample(parent)
@@ -47,7 +47,7 @@ def show(iface: Any, parent: Path) -> None:
     QgsProject.instance().addMapLayers([labels, image])
     iface.setActiveLayer(image)
     iface.zoomToActiveLayer()
-    iface.setActiveLayer(labels)  # QGIS puts what is made of them above the active layer
+    iface.setActiveLayer(labels)  # QGIS adds results above the active layer
     note = bar.createMessage("Terrazzo", tr("The sample is in {}.").format(folder))
     button = QPushButton(tr("Open the tutorial"))
     button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(page("first-map.md"))))
@@ -56,7 +56,7 @@ def show(iface: Any, parent: Path) -> None:
 
 
 def copy_sample(parent: Path) -> Path:
-    """Copy the sample into a folder of its own; what is there already stays as it is."""
+    """Copy the sample to a folder of its own; existing files are kept."""
     folder = parent / FOLDER
     folder.mkdir(exist_ok=True)
     for source in SAMPLE.iterdir():
@@ -66,7 +66,7 @@ def copy_sample(parent: Path) -> Path:
 
 
 def layers(folder: Path) -> tuple[QgsRasterLayer, QgsVectorLayer]:
-    """Image and polygons of a copy."""
+    """Open the image and the polygons of a copy."""
     image = QgsRasterLayer(str(folder / IMAGE), "image")
     labels = QgsVectorLayer(str(folder / LABELS), "landcover", "ogr")
     labels.setOpacity(LABELS_OPACITY)

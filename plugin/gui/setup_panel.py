@@ -1,4 +1,4 @@
-"""The set-up: says whether training and mapping can run, and builds or finds the Python that they need."""
+"""The set-up panel: reports whether training and mapping can run, and builds or finds the Python that they need."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from ..setup.planning import plan_build
 from ..setup.torch_builds import BUILDS, choose_build
 from . import setup_task
 
-FOLDER_SETTING = "terrazzo/folder"  # where environments go, if not into the cache folder
+FOLDER_SETTING = "terrazzo/folder"  # parent folder of the environments, if not the cache folder
 LOG_LINES = 2000
 
 
 def tr(text: str) -> str:
-    """The text in the user's language, where there is a translation."""
+    """Translate a text into the user's language."""
     return QCoreApplication.translate("Terrazzo", text)
 
 
 class SetupPanel(QWidget):
-    """Checks this computer, and offers to build the worker's environment or to use one that is there.
+    """Checks this computer, and offers to build the worker's environment or to use an existing Python.
 
     Args:
         parent: The dock, or the options page.
@@ -69,21 +69,22 @@ class SetupPanel(QWidget):
         self.bar.setRange(0, 1000)
         self.python = QgsFileWidget()
         self.python.setFilePath(python_setting())
-        self.python.setDialogTitle(tr("The Python for training and mapping"))
-        self.python.lineEdit().setPlaceholderText(tr("Search for it"))
+        self.python.setDialogTitle(tr("Python for training and mapping"))
+        self.python.lineEdit().setPlaceholderText(tr("Automatic"))
         self.test = QPushButton(tr("Test and use"))
         self.test.clicked.connect(self.use)
         self.answer = self._text()
         self.variant = QComboBox()
-        # Its longest entry must not make the dock scroll sideways.
+        # The longest entry must not make the dock scroll sideways.
         self.variant.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.variant.addItem(tr("Automatic"), "")
         for build in BUILDS.values():
             self.variant.addItem(f"{build.name}: {build.words}", build.name)
-        self.folder = self._folder(tr("Automatic"), tr("Where PyTorch goes, if not into your cache folder."))
+        self.folder = self._folder(tr("Automatic"), tr("The folder for PyTorch, if not your cache folder."))
         self.folder.setFilePath(QgsSettings().value(FOLDER_SETTING, ""))
-        self.wheels = self._folder(tr("Download everything"), tr("Without network: the folder into which the packages "
-                                   "(wheels) were downloaded on another computer. The guide says how."))  # fmt: skip
+        self.wheels = self._folder(tr("Download everything"), tr("For set-up without network: the folder with the "
+                                   "packages (wheels) that were downloaded on another computer. The guide explains "
+                                   "how."))  # fmt: skip
         self.base = self._folder(tr("Automatic"), tr("The Python to build upon, if not QGIS's own."))
         self.base.setStorageMode(QgsFileWidget.StorageMode.GetFile)
         self.log = QPlainTextEdit()
@@ -91,8 +92,8 @@ class SetupPanel(QWidget):
         self.log.setMaximumBlockCount(LOG_LINES)
         self.log.setMinimumHeight(160)
         self.copy = QPushButton(tr("Copy diagnosis"))
-        self.copy.setToolTip(tr("A text about this computer and the last build, to paste into an issue. It names "
-                                "neither your home folder nor you."))  # fmt: skip
+        self.copy.setToolTip(tr("A text about this computer and the last set-up, to paste into an issue. It contains "
+                                "neither your home folder nor your user name."))  # fmt: skip
         self.copy.clicked.connect(self.copy_diagnosis)
         self.variant.currentIndexChanged.connect(self.refresh)
         for widget in (self.folder, self.wheels, self.base):
@@ -117,7 +118,7 @@ class SetupPanel(QWidget):
         return widget
 
     def _say(self, text: str) -> None:
-        """What the build does, or how it ended; nothing takes no room."""
+        """Show what the build does or how it ended; an empty text hides the label."""
         self.doing.setText(text)
         self.doing.setVisible(bool(text))
 
@@ -162,7 +163,7 @@ class SetupPanel(QWidget):
     # --- what is there
 
     def refresh(self) -> None:
-        """Look again at what is there; takes a tenth of a second."""
+        """Check again what is available; takes a tenth of a second."""
         try:
             found = require_python(python_setting())
             head, wish = "✔ " + tr("Training and mapping are ready."), tr("Set up again")
@@ -171,11 +172,14 @@ class SetupPanel(QWidget):
             head, text, wish = tr("Training and mapping cannot run."), error.problem, tr("Download and set up")
             if not is_set_up(python_setting()):
                 head = tr("Training and mapping are not set up yet.")
-                text = tr("They need PyTorch, a free library. It gets a folder of its own; nothing in QGIS is changed.")
+                text = tr(
+                    "They need PyTorch, a free library. It is installed in a folder of its own; nothing in QGIS "
+                    "is changed."
+                )
         self.build.setText(tr("Try again") if self.failed else wish)
         self.state.setText(f"<b>{_escaped(head)}</b><br>{_escaped(text)}")
         gpu, choice = self.machine.gpu, choose_build(self.machine)
-        none = tr("none by NVIDIA was found; the processor will do")
+        none = tr("no NVIDIA card was found; the processor is used")
         rows = [(tr("Graphics card"), f"{gpu.name}, {tr('driver')} {spell(gpu.driver)}" if gpu else none)]
         if choice.note:
             rows.append((tr("Note"), choice.note))
@@ -190,18 +194,18 @@ class SetupPanel(QWidget):
         self.facts.setText("<br>".join(f"{_escaped(name)}: {_escaped(value)}" for name, value in rows))
 
     def plan(self) -> Plan:
-        """What *Download and set up* would build.
+        """Return what *Download and set up* would build.
 
         Raises:
             EngineError: There is no Python to build upon.
         """
         wheels, folder = self.wheels.filePath().strip(), self.folder.filePath().strip()
-        own = default_folder()  # where this QGIS searches, whatever the base's version
+        own = default_folder()  # where this QGIS searches, whatever the version of the base
         return plan_build(
             self.machine,
             self.variant.currentData() or "",
             Path(wheels) if wheels else None,
-            # QGIS versions with other Pythons may share the folder.
+            # Several QGIS versions with different Pythons may share the folder.
             str(Path(folder) / "terrazzo" / own.name if folder else own),
             self.base.filePath().strip(),
         )
@@ -209,7 +213,7 @@ class SetupPanel(QWidget):
     # --- building
 
     def start(self) -> None:
-        """Build on a thread; what is there holds until the new one has proven itself."""
+        """Start a build on a thread; the existing environment stays active until the new one has been tested."""
         try:
             plan = self.plan()
         except EngineError as error:
@@ -223,7 +227,7 @@ class SetupPanel(QWidget):
         self._show_running(setup_task.start(plan))
 
     def stop(self) -> None:
-        """Cancel the build; it answers within a second."""
+        """Cancel the build; it reacts within a second."""
         if self.task is not None:
             self.task.cancel()
             self._say(tr("Cancelling …"))
@@ -235,6 +239,7 @@ class SetupPanel(QWidget):
         self.cancel.setVisible(running)
         self.bar.setVisible(running)
         self.test.setEnabled(not running)
+        self.size.setVisible(not running)  # the progress shows the size of what is really downloaded
         if task is not None:
             task.told.connect(self._told)
             task.line.connect(self._heard)
@@ -258,14 +263,14 @@ class SetupPanel(QWidget):
             self.log_box.setCollapsed(False)
         else:
             self._take(python)
-            tried = tr("✔ Done: a training step and the reading of a raster have worked.")
+            tried = tr("✔ Done: a test training step and reading a raster have worked.")
             following = tr("Next: Processing Toolbox ▸ Terrazzo, or Plugins ▸ Terrazzo ▸ Load the sample layers.")
             self._say(f"{tried} {following}")
         self.failed = bool(error) and error != setup_task.SetupTask.CANCELLED
         self.refresh()
 
     def _take(self, python: str) -> None:
-        """Use what was built, also where the worker's Python is not looked for by itself, or another one is named."""
+        """Use the new environment; set its path if Terrazzo would not find it, or another Python was chosen."""
         try:
             found = find_python().path
         except EngineError:
@@ -276,22 +281,22 @@ class SetupPanel(QWidget):
     # --- a Python of the user's
 
     def use(self) -> None:
-        """Test the Python that is named, and keep it if it will do; an empty name lets Terrazzo search."""
+        """Test the Python that was entered, and save it if it is suitable; with an empty path, Terrazzo searches."""
         try:
             found = require_python(self.python.filePath())
         except EngineError as error:
             self.answer.setText(str(error))
             return
         self.keep()
-        self.answer.setText(tr("{} ({}) has all that is needed.").format(found.path, found.origin))
+        self.answer.setText(tr("{} ({}) has everything that is needed.").format(found.path, found.origin))
         self.refresh()
 
     def keep(self) -> None:
-        """Keep the Python that is named, as the options page does when it is closed with OK."""
+        """Save the Python that was entered, as the options page does on OK."""
         QgsSettings().setValue(PYTHON_SETTING, self.python.filePath().strip())
 
     def copy_diagnosis(self) -> None:
-        """Put a text about this installation into the clipboard."""
+        """Copy a text about this installation to the clipboard."""
         facts = {"QGIS": Qgis.QGIS_VERSION, "State": self.state.text().replace("<b>", "").replace("</b>", "")}
         text = diagnose(facts, self.machine, default_folder(), "\n".join(self.lines), os.environ)
         QApplication.clipboard().setText(text)

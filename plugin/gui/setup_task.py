@@ -16,7 +16,7 @@ from ..setup.planning import build_planned
 
 
 class _TaskReporter(Reporter):
-    """Passes what the builder tells to a task's signals."""
+    """Passes the builder's reports to a task's signals."""
 
     def __init__(self, task: SetupTask) -> None:
         self.task = task
@@ -33,11 +33,11 @@ class _TaskReporter(Reporter):
 
 
 class SetupTask(QgsTask):
-    """A build under way.
+    """A build in progress.
 
     Signals:
-        told(fraction, text, seconds left or −1), line(text), and ended(error): "" when the environment holds, else what
-        is wrong; cancelled builds end with "cancelled".
+        told(fraction, text, seconds left or −1), line(text), and ended(error): "" on success, "cancelled" after
+        Cancel, otherwise what went wrong.
     """
 
     told = pyqtSignal(float, str, float)
@@ -48,11 +48,11 @@ class SetupTask(QgsTask):
     def __init__(self, plan: Plan) -> None:
         super().__init__(QCoreApplication.translate("Terrazzo", "Terrazzo: setting up training and mapping"))
         self.plan = plan
-        self.error = self.python = ""  # what is wrong; the interpreter that was built
+        self.error = self.python = ""  # what went wrong; the interpreter that was built
         self.proxy = qgis_proxy()
 
     def run(self) -> bool:
-        """Build; runs on a thread, where an exception that escapes would end QGIS."""
+        """Build the environment; runs on a thread, where an escaping exception would end QGIS."""
         try:
             self.python = build_planned(self.plan, _TaskReporter(self), {**os.environ, **self.proxy})
         except Cancelled:
@@ -64,14 +64,14 @@ class SetupTask(QgsTask):
         return not self.error
 
     def finished(self, done: bool) -> None:
-        """Tell how it ended; runs on the main thread, just before QGIS deletes the task."""
+        """Report how the build ended; runs on the main thread, just before QGIS deletes the task."""
         global _running
         _running = None
         self.ended.emit(self.error or ("" if done else self.CANCELLED))
 
 
 def qgis_proxy() -> dict[str, str]:
-    """QGIS's proxy (Settings ▸ Options ▸ Network) as the variables that installers read; {} where none is set."""
+    """Return QGIS's proxy (Settings ▸ Options ▸ Network) as the variables that installers read; {} if none is set."""
     settings = QgsSettings()
     if not settings.value("proxy/proxyEnabled", False, type=bool):
         return {}
@@ -79,7 +79,7 @@ def qgis_proxy() -> dict[str, str]:
     kind = {"HttpProxy": "http", "HttpCachingProxy": "http", "Socks5Proxy": "socks5"}.get(
         settings.value("proxy/proxyType", "")
     )
-    if not host or kind is None:  # the system's own settings, which installers ask for by themselves
+    if not host or kind is None:  # the system's own settings, which installers read themselves
         return {}
     user, password = settings.value("proxy/proxyUser", ""), settings.value("proxy/proxyPassword", "")
     stored = settings.value("proxy/authcfg", "")
@@ -98,14 +98,14 @@ _running: Optional[SetupTask] = None
 
 
 def running() -> Optional[SetupTask]:
-    """The build that runs, if one does."""
+    """Return the build in progress, or None."""
     return _running
 
 
 def start(plan: Plan) -> SetupTask:
-    """Start a build, or give the one that runs; on the main thread."""
+    """Start a build, or return the one in progress; call on the main thread."""
     global _running
     if _running is None:
-        _running = SetupTask(plan)  # QGIS keeps no reference of its own in Python
+        _running = SetupTask(plan)  # QGIS keeps no Python reference
         QgsApplication.taskManager().addTask(_running)
     return _running

@@ -1,11 +1,10 @@
-"""Builds an environment beside the old one, and lets it take the old one's place once it has proven itself.
+"""Builds an environment beside the old one, and replaces the old one when the new one has been tested.
 
-    ROOT/active.json      which environment holds
-    ROOT/env1, env2 …     environments; one without its marker was not finished, and goes at the next build
-    ROOT/python           the Pythons that uv has brought; uv itself is there while it is at work
+    ROOT/active.json      names the active environment
+    ROOT/env1, env2 …     environments; one without a marker is incomplete and is removed by the next build
+    ROOT/python           Pythons downloaded by uv; uv itself is in ROOT during a build
 
-Nothing is ever changed in an environment that holds or in which a worker runs, and the packages of QGIS are never
-touched.
+The active environment, those in which a worker runs, and the packages of QGIS are never changed.
 """
 
 from __future__ import annotations
@@ -34,16 +33,17 @@ from .torch_builds import TorchBuild, of_package_index
 from .troubles import ELSEWHERE, find_trouble
 
 ACTIVE = "active.json"
-LOCK = "env.lock"  # while a build is at work
-MARKER = "terrazzo-environment.json"  # in an environment that was built to its end
-IN_USE = "worker-{}.lock"  # in an environment, one for each worker that runs in it
+LOCK = "env.lock"  # exists during a build
+MARKER = "terrazzo-environment.json"  # in every complete environment
+IN_USE = "worker-{}.lock"  # in an environment, one file for each worker that runs in it
 UV, PYTHONS = "uv", "python"
 HERE = Path(__file__).resolve().parent
 PROOF = HERE / "proof.py"
+FALLBACK = "fallback"  # in the marker, if PyTorch came from the package index instead of the plan's own index
 TORCH = ("torch", "torchvision")
 TRIES = 3
-OTHERS_BYTES = 150e6  # what the packages beside PyTorch download, about
-# The shares of the progress bar.
+OTHERS_BYTES = 150e6  # approximate download size of the packages other than PyTorch
+# Positions of the steps on the progress bar.
 MADE, TORCH_THERE, ALL_THERE = 0.05, 0.75, 0.92
 
 
@@ -52,11 +52,11 @@ class Plan:
     """An environment to build.
 
     Attributes:
-        root: The folder for environments of this kind.
-        base: What it is built upon.
-        build: Which PyTorch.
-        recipe: What follows from the above; an environment of the same recipe is reused.
-        wheels: A folder of wheels to take everything from, without network.
+        root: The folder for its environments.
+        base: The Python to build upon.
+        build: The build of PyTorch.
+        recipe: What identifies the result; an environment with the same recipe is reused.
+        wheels: A folder of wheels to install everything from, without network.
     """
 
     root: Path
@@ -66,22 +66,30 @@ class Plan:
     wheels: Optional[Path] = None
 
     @property
+    def expected(self) -> TorchBuild:
+        """The build that will be installed: the package index's own, if an earlier build of this plan had to use it."""
+        active = active_python(self.root)
+        marker = read_json(_marker(active)) if active is not None else None
+        fell_back = marker == {**self.recipe, FALLBACK: True}
+        return of_package_index(sys.platform) if fell_back else self.build
+
+    @property
     def words(self) -> str:
-        """What will be done, and how much of it is downloaded."""
+        """Describe what will be installed, and how much is downloaded."""
         if self.wheels is not None:
-            text = f"PyTorch and all else from {self.wheels}, into {self.root}. Nothing is downloaded."
+            text = f"PyTorch and all other packages from {self.wheels}, into {self.root}. Nothing is downloaded."
         else:
-            text = f"PyTorch {self.build.words}: {self.build.size}, in {self.root}."
+            text = f"PyTorch {self.expected.words}: {self.expected.size}, in {self.root}."
         return f"{text} {self.base.why}" if self.base.why else text
 
 
 def python_of(environment: Path) -> Path:
-    """The interpreter of a virtual environment."""
+    """Return the interpreter of a virtual environment."""
     return environment / "Scripts" / "python.exe" if sys.platform == "win32" else environment / "bin" / "python"
 
 
 def active_python(root: Path) -> Optional[Path]:
-    """The interpreter of the environment that holds; None where there is none."""
+    """Return the interpreter of the active environment; None if there is none."""
     name = (read_json(root / ACTIVE) or {}).get("environment", "")
     environment = root / str(name)
     if not name or environment.parent != root or not (environment / MARKER).is_file():
@@ -91,13 +99,18 @@ def active_python(root: Path) -> Optional[Path]:
 
 
 def active_recipe(root: Path) -> Optional[dict[str, Any]]:
-    """What the environment that holds was built from; None where there is none."""
+    """Return the recipe of the active environment; None if there is none."""
     python = active_python(root)
-    return read_json(python.parent.parent / MARKER) if python is not None else None
+    recipe = read_json(_marker(python)) if python is not None else None
+    return recipe and {name: value for name, value in recipe.items() if name != FALLBACK}
+
+
+def _marker(python: Path) -> Path:
+    return python.parent.parent / MARKER
 
 
 def read_json(path: Path) -> Optional[dict[str, Any]]:
-    """The object in a small JSON file of our own; None where there is none."""
+    """Read a small JSON file written by Terrazzo; None if it is missing or not an object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -106,26 +119,28 @@ def read_json(path: Path) -> Optional[dict[str, Any]]:
 
 
 def build(plan: Plan, environment: dict[str, str], reporter: Reporter) -> Path:
-    """Build an environment, prove it, and make it the one that holds.
+    """Build an environment, test it, and make it the active one.
 
     Args:
-        environment: The variables for the installers.
-        reporter: Gets lines and progress, and is asked whether to go on.
+        plan: What to build.
+        environment: Environment variables for the installers.
+        reporter: Receives lines and progress, and is asked whether to cancel.
 
     Returns:
-        Its interpreter.
+        The interpreter of the environment.
 
     Raises:
-        InputError: The folder holds something else, or another build is at work there.
-        ResourceError: The disk is too small, or an installer failed; the earlier environment, if any, still holds.
-        Cancelled: The user asked for the end.
+        InputError: The folder contains something else, or another build is running there.
+        ResourceError: The disk is too small, or an installer failed; an earlier environment stays active.
+        Cancelled: The user cancelled the build.
     """
     try:
         plan.root.mkdir(parents=True, exist_ok=True)
         lock = Lock(plan.root / LOCK, f"process {os.getpid()}")
     except BlockingIOError as error:
         raise InputError(
-            f"Another build is at work in {plan.root} ({read_words(plan.root / LOCK)}).", "Wait for it, or end it."
+            f"Another build is running in {plan.root} ({read_words(plan.root / LOCK)}).",
+            "Wait for it to end, or stop it.",
         ) from error
     except OSError as error:
         trouble = find_trouble(f"{error.strerror} {error}")
@@ -143,8 +158,10 @@ def _build_alone(plan: Plan, environment: dict[str, str], reporter: Reporter) ->
     target = _claim(plan.root)
     try:
         _check_disk(plan.root, plan.build)
-        python = _Builder(plan, target, environment, reporter).build()
-        (target / MARKER).write_text(json.dumps(plan.recipe, indent=1), encoding="utf-8")
+        builder = _Builder(plan, target, environment, reporter)
+        python = builder.build()
+        marker = {**plan.recipe, FALLBACK: True} if builder.fell_back else plan.recipe
+        (target / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
         fresh = plan.root / f"{ACTIVE}.new"
         fresh.write_text(json.dumps({"environment": target.name}), encoding="utf-8")
         fresh.replace(plan.root / ACTIVE)
@@ -154,9 +171,9 @@ def _build_alone(plan: Plan, environment: dict[str, str], reporter: Reporter) ->
 
 
 def clear_leftovers(root: Path) -> None:
-    """Remove what builds have left, and environments that another one has replaced.
+    """Remove incomplete environments, and those that another one has replaced.
 
-    One in which a worker runs stays until the next time, with the Python that uv brought for it.
+    An environment in which a worker runs stays until the next time, with the Python that uv downloaded for it.
     """
     held = active_python(root)
     managed = False
@@ -174,10 +191,10 @@ def clear_leftovers(root: Path) -> None:
 
 @contextmanager
 def in_use(python: str) -> Iterator[None]:
-    """Keep an environment of Terrazzo's from being removed while a worker runs in it.
+    """Keep an environment of Terrazzo from being removed while a worker runs in it.
 
     Args:
-        python: The worker's interpreter; of another Python nothing is to be kept.
+        python: The worker's interpreter; nothing is done if it is not in such an environment.
     """
     environment = Path(python).parent.parent
     lock = None
@@ -185,7 +202,7 @@ def in_use(python: str) -> Iterator[None]:
         try:
             lock = Lock(environment / IN_USE.format(uuid.uuid4().hex), f"process {os.getpid()}")
         except OSError:
-            pass  # who may not write there removes nothing there
+            pass  # without the right to write there, nothing can be removed there either
     try:
         yield
     finally:
@@ -196,7 +213,7 @@ def in_use(python: str) -> Iterator[None]:
 def _is_used(environment: Path) -> bool:
     for path in environment.glob(IN_USE.format("*")):
         try:
-            Lock(path, "").release()  # which removes what a killed process has left
+            Lock(path, "").release()  # also removes the lock of a killed process
         except BlockingIOError:
             return True
         except OSError:
@@ -205,12 +222,12 @@ def _is_used(environment: Path) -> bool:
 
 
 def _claim(root: Path) -> Path:
-    """Make the folder of a new environment; short, since paths in it are long."""
+    """Create the folder of a new environment; its name is short because paths in it are long."""
     strange = [path.name for path in root.iterdir() if not path.name.startswith(("env", ACTIVE, UV, PYTHONS))]
     if strange:
         raise InputError(
-            f"{root} holds something that is no environment of Terrazzo ({strange[0]}).",
-            "Choose an empty or a new folder.",
+            f"{root} contains something that is not an environment of Terrazzo ({strange[0]}).",
+            "Choose an empty or new folder.",
         )
     for number in range(1, 1000):
         try:
@@ -218,7 +235,7 @@ def _claim(root: Path) -> Path:
             return root / f"env{number}"
         except FileExistsError:
             continue
-    raise ResourceError(f"{root} is full of old environments.", "Remove them by hand, and try again.")
+    raise ResourceError(f"{root} has too many old environments.", "Remove them by hand, and try again.")
 
 
 def _check_disk(root: Path, build: TorchBuild) -> None:
@@ -226,24 +243,25 @@ def _check_disk(root: Path, build: TorchBuild) -> None:
     free = free_space(root)
     if free < needed * 1.1:
         raise ResourceError(
-            f"The disk of {root} has {readable_size(free)} free, and the environment needs about "
+            f"The disk of {root} has {readable_size(free)} free, but the environment needs about "
             f"{readable_size(needed)}.",
-            f"Free some space, or {ELSEWHERE}.",
+            f"Free some disk space, or {ELSEWHERE}.",
         )
 
 
 class _Builder:
-    """One build under way."""
+    """A build in progress."""
 
     def __init__(self, plan: Plan, target: Path, environment: dict[str, str], reporter: Reporter) -> None:
         self.plan, self.target, self.reporter = plan, target, reporter
         self.python = python_of(target)
+        self.fell_back = False  # whether PyTorch came from the package index instead of the plan's own index
         self.runner = Runner(environment, reporter, self._downloaded)
 
     def build(self) -> Path:
-        """Make, fill and prove the environment."""
+        """Create, fill and test the environment."""
         plan = self.plan
-        self._enter(0.0, MADE, "Making the environment")
+        self._enter(0.0, MADE, "Creating the environment")
         self._make()
         self._install_torch()
         self._enter(TORCH_THERE, ALL_THERE, "Installing the other packages", OTHERS_BYTES)
@@ -251,25 +269,27 @@ class _Builder:
         if not plan.base.shares:
             others.append(GDAL_PACKAGE)
         self._pip(others, "The packages could not be installed")
-        self._enter(ALL_THERE, 1.0, "Trying it")
+        self._enter(ALL_THERE, 1.0, "Testing it")
         self.runner.run([str(self.python), str(PROOF)], "The new environment does not work")
         self.reporter.progress(1.0, "Done")
         return self.python
 
     def _make(self) -> None:
         base = self.plan.base
-        # venv wants the folder for itself; it was made to claim the name.
+        # venv creates the folder again; it was only made to claim the name.
         if base.managed:
             uv = self._bring_uv()
             command = [uv, "venv", "--clear", "--python", base.version, "--managed-python", str(self.target)]
-            self.runner.run(command, "uv could not bring a Python", TRIES)
-            # From the Python itself: uv would fetch pip from the package index, whatever pip is told to take it from.
+            self.runner.run(command, "uv could not install a Python", TRIES)
+            # With ensurepip, because uv would download pip from the package index even if wheels are to be used.
             self.runner.run([str(self.python), "-m", "ensurepip"], "pip could not be installed")
         else:
             shared = ["--system-site-packages"] if base.shares else []
-            self.runner.run([base.python, "-m", "venv", *shared, str(self.target)], "The environment could not be made")
+            self.runner.run(
+                [base.python, "-m", "venv", *shared, str(self.target)], "The environment could not be created"
+            )
         if self.plan.wheels is None:
-            # An old pip knows neither the system's trust store nor how to go on with a download.
+            # An old pip knows neither the system's trust store nor how to resume a download.
             self._pip(["--upgrade", "pip"], "pip could not be updated")
 
     def _bring_uv(self) -> str:
@@ -292,10 +312,11 @@ class _Builder:
             if error.trouble is not None and error.trouble.local:
                 raise
             other = of_package_index(sys.platform)
-            self.reporter.log(f"{error} The package index's own build is tried instead: {other.size}.")
+            self.reporter.log(f"{error} The package index's own build is installed instead: {other.size}.")
             _check_disk(self.plan.root, other)
             self._enter_torch(other)
-            self._pip(pair, f"{failed} from {build.index} nor from the package index")
+            self._pip(pair, f"{failed}, neither from {build.index} nor from the package index")
+            self.fell_back = True
 
     def _enter_torch(self, build: TorchBuild) -> None:
         text = f"Installing PyTorch ({build.download:g} GB)" if build.download else "Installing PyTorch"
@@ -315,30 +336,30 @@ class _Builder:
         return ["--no-index", "--find-links", str(self.plan.wheels)] if self.plan.wheels is not None else []
 
     def _raw_progress(self) -> bool:
-        """Whether the environment's pip tells its progress in numbers (24.1 and newer)."""
+        """Return whether the environment's pip can report its progress in numbers (24.1 and newer)."""
         found = list(self.target.glob("[Ll]ib/**/site-packages/pip-*.dist-info"))
         versions = [tuple(int(part) for part in path.name[4:-10].split(".")[:2] if part.isdigit()) for path in found]
         return bool(versions) and max(versions) >= (24, 1)
 
     def _enter(self, start: float, end: float, text: str, expected: float = 0.0) -> None:
-        """Begin a step, from `start` to `end` of the bar, that downloads about so many bytes."""
+        """Begin a step from `start` to `end` of the progress bar, which downloads about `expected` bytes."""
         self.start, self.end, self.text, self.expected = start, end, text, expected
         self.begun, self.files, self.last = time.monotonic(), 0, (0, 0)
         self.reporter.progress(start, text)
 
     def _downloaded(self, done: int, total: int) -> None:
-        """Move the bar: so many bytes of a file are there, and the files before it."""
-        if done < self.last[0] or total != self.last[1]:  # another file
+        """Advance the bar by the bytes downloaded: those of this file and of the files before it."""
+        if done < self.last[0] or total != self.last[1]:  # a new file
             self.files += self.last[1]
         self.last = (done, total)
         share = min(1.0, (self.files + done) / max(self.expected, self.files + total))
         spent = time.monotonic() - self.begun
-        # At the beginning it tells little.
+        # not yet a good estimate at the beginning
         left = spent * (1 - share) / share if share > 0.02 and spent > 3 else None
         self.reporter.progress(self.start + (self.end - self.start) * share, self.text, left)
 
 
 def requirement_lines() -> list[str]:
-    """The requirements, without comments."""
+    """Return the requirements without comments."""
     lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]

@@ -1,4 +1,4 @@
-"""A text about this installation, to paste into an issue; it names no home folder and no user."""
+"""A text about this installation to paste into an issue, without home folders and user names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from .machine import Machine, free_space
 
-# Variables that decide what Python, TLS and GPUs find.
+# Variables that decide what Python, TLS and GPU libraries find.
 TELLING = ("PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "SSL_CERT_DIR",
            "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL",
            "CUDA_VISIBLE_DEVICES", "TERRAZZO_PYTHON")  # fmt: skip
-# Homes as systems and programs spell them: also with doubled backslashes, or with slashes on Windows. A name with a
-# blank is one where a path goes on behind it.
+# Home folders as systems and programs write them: also with doubled backslashes, or with slashes on Windows. A user
+# name may contain a space only if the path continues after it.
 HOMES = re.compile(
     r"""(?<![\w/\\.~])(?:[a-z]:(?:\\{1,2}|/)users(?:\\{1,2}|/)(?:[^\\/:*?"<>|\r\n]+(?=[\\/])|[^\\/\s:*?"'<>|]+)"""
     r"""|/(?:home|users)/[^/\s:"'<>|]+)""",
@@ -27,13 +27,14 @@ CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def diagnose(facts: Mapping[str, str], machine: Machine, folder: Path, log: str, variables: Mapping[str, str]) -> str:
-    """All that helps somebody else to see what is wrong.
+    """Collect what helps others to find a problem.
 
     Args:
         facts: What the caller knows, such as the versions of QGIS and the plugin.
-        folder: Where environments are built.
+        machine: This computer.
+        folder: The folder of the environments.
         log: The last lines of a build.
-        variables: The environment's, of which some are told.
+        variables: Environment variables, of which the relevant ones are included.
     """
     gpu = machine.gpu
     card = f"{gpu.name}, driver {'.'.join(map(str, gpu.driver))}, capability {gpu.capability}" if gpu else "none found"
@@ -51,7 +52,7 @@ def diagnose(facts: Mapping[str, str], machine: Machine, folder: Path, log: str,
 
 
 def blanked(text: str) -> str:
-    """A text without home folders, the user's name, and passwords in addresses."""
+    """Remove home folders, the user's name and passwords in addresses from a text."""
     text = HOMES.sub("~", CREDENTIALS.sub("***@", text))
     for home in sorted({str(Path.home()), os.path.realpath(Path.home())}, key=len, reverse=True):
         if len(home) > 1:
@@ -60,5 +61,5 @@ def blanked(text: str) -> str:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
         return text
-    # A short name would be found in the middle of words.
+    # A short name would also match within words.
     return re.sub(rf"(?<![\w]){re.escape(user)}(?![\w])", "USER", text) if len(user) > 2 and user != "root" else text

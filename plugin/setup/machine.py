@@ -1,4 +1,4 @@
-"""What this computer has that decides which PyTorch suits it."""
+"""The properties of this computer that decide which PyTorch suits it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Optional
 
 from ..children import WINDOWS, no_console
 
-NVIDIA_SMI_SECONDS = 15  # a card that sleeps takes a few
+NVIDIA_SMI_SECONDS = 15  # waking up a sleeping card takes a few
 WINDOWS_NVIDIA_SMI = Path(r"C:\Windows\System32\nvidia-smi.exe")
 
 
@@ -22,10 +22,9 @@ class Gpu:
     """An NVIDIA card.
 
     Attributes:
-        name: What it is called.
-        driver: The version of its driver, such as (580, 65).
-        capability: Its generation, as CUDA counts: (7, 5) is Turing, (12, 0) Blackwell; None where an old driver does
-            not tell.
+        name: Name of the card.
+        driver: Version of its driver, such as (580, 65).
+        capability: CUDA compute capability: (7, 5) is Turing, (12, 0) Blackwell; None if the driver is too old.
     """
 
     name: str
@@ -40,11 +39,11 @@ class Machine:
     system: str  # linux, win32 or darwin
     processor: str  # x86_64 or arm64
     gpu: Optional[Gpu]
-    translated: bool = False  # a program for Intel on an Apple processor
+    translated: bool = False  # an Intel program on an Apple processor
 
 
 def look_at_machine() -> Machine:
-    """Describe this computer; asks the system and, where it is there, NVIDIA's own tool."""
+    """Describe this computer, with the help of the system and nvidia-smi."""
     processor = {"amd64": "x86_64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine().lower())
     system = "linux" if sys.platform.startswith("linux") else sys.platform
     intel_on_mac = system == "darwin" and processor == "x86_64"
@@ -53,20 +52,20 @@ def look_at_machine() -> Machine:
 
 
 def find_gpu() -> Optional[Gpu]:
-    """The newest NVIDIA card of this computer; None where there is none, or its driver is not installed."""
+    """Return the newest NVIDIA card; None if there is none, or its driver is not installed."""
     tool = shutil.which("nvidia-smi")
     if tool is None and WINDOWS and WINDOWS_NVIDIA_SMI.is_file():
         tool = str(WINDOWS_NVIDIA_SMI)
     if tool is None:
         return None
     text = _output([tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"])
-    if text is None:  # a driver before 2021 does not know compute_cap
+    if text is None:  # drivers before 2021 do not know compute_cap
         text = _output([tool, "--query-gpu=name,driver_version", "--format=csv,noheader"])
     return read_gpus(text or "")
 
 
 def read_gpus(text: str) -> Optional[Gpu]:
-    """The newest card in what NVIDIA's tool prints, a line each: name, driver, generation."""
+    """Return the newest card in the output of nvidia-smi, one line per card: name, driver, compute capability."""
     found = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]
@@ -79,8 +78,8 @@ def read_gpus(text: str) -> Optional[Gpu]:
 
 
 def free_space(folder: Path) -> int:
-    """Free bytes on the disk where a folder is, or will be; 0 where there is no such disk."""
-    # Path.exists() of Python 3.11 and older ends with an error where a folder may not be entered.
+    """Return the free bytes on the disk of a folder, existing or not; 0 if there is no such disk."""
+    # Path.exists() of Python 3.11 and older raises if a parent folder may not be entered.
     there = next((path for path in (folder, *folder.parents) if os.path.exists(path)), None)  # noqa: PTH110
     return shutil.disk_usage(there).free if there is not None else 0
 
@@ -94,7 +93,7 @@ def _first_line(command: list[str]) -> str:
 
 
 def _output(command: list[str]) -> Optional[str]:
-    """What a command prints; None where it is not there, fails or takes long."""
+    """Return the output of a command; None if it is missing, fails or takes too long."""
     try:
         done = subprocess.run(  # nosec B603  # no shell; commands of our own
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,

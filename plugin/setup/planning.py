@@ -1,4 +1,4 @@
-"""From this computer and the user's wishes to a plan, and from the plan to an environment."""
+"""Plans an environment for this computer and the user's choices, and builds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .machine import Machine
 from .torch_builds import BUILDS, PYPI, TorchBuild, choose_build, of_package_index
 from .troubles import usable_certificates
 
-UNPACKED = 3.0  # how much larger wheels are once installed, about
+UNPACKED = 3.0  # approximate ratio of installed size to the size of the wheels
 
 
 def plan_build(
@@ -29,16 +29,17 @@ def plan_build(
     folder: Optional[str] = None,
     base: str = "",
 ) -> Plan:
-    """What to build on this computer.
+    """Plan what to build on this computer.
 
     Args:
-        build_name: One of `BUILDS`; empty = the one that fits.
-        wheels: A folder of wheels to take everything from.
-        folder: For environments; None = `default_folder()`.
-        base: The Python to build upon; empty = the one we run in, else the system's.
+        machine: This computer.
+        build_name: One of `BUILDS`; empty = the one that fits this computer.
+        wheels: A folder of wheels to install everything from.
+        folder: Folder for environments; None = `default_folder()`.
+        base: The Python to build upon; empty = the one this code runs in, otherwise the system's.
 
     Raises:
-        InputError: An unknown build, or a folder of wheels that is not there.
+        InputError: The build is unknown, or the folder of wheels does not exist.
         ResourceError: There is no Python to build upon.
     """
     if build_name and build_name not in BUILDS:
@@ -72,11 +73,11 @@ def _choose_torch(machine: Machine, name: str, wheels: Optional[Path]) -> TorchB
 
 
 def _find_base(candidates: list[str], machine: Machine) -> tuple[dict[str, Any], Base]:
-    """The first Python whose own GDAL can be used; else the first that can be built upon in another way."""
+    """Return the first Python with a usable GDAL of its own, otherwise the first that can be built upon at all."""
     complaints, second = [], None
     for python in candidates:
         if not Path(python).is_file():
-            complaints.append(f"{python} is not there")
+            complaints.append(f"{python} does not exist")
             continue
         try:
             found = probe(python)
@@ -89,20 +90,22 @@ def _find_base(candidates: list[str], machine: Machine) -> tuple[dict[str, Any],
         second = second or (found, base)
     if second is None:
         raise ResourceError(
-            f"No Python to build upon: {'; '.join(complaints) or 'none was found'}.",
+            f"There is no Python to build upon: {'; '.join(complaints) or 'none was found'}.",
             WITH_GDAL,
         )
     return second
 
 
 def build_planned(plan: Plan, reporter: Reporter, variables: Optional[Mapping[str, str]] = None) -> str:
-    """Build an environment, or reuse the one that holds if it was built by the same recipe and is whole.
+    """Build an environment, or reuse the active one if it has the same recipe and is complete.
 
     Args:
-        variables: Of the environment, for the installers; None = this process's.
+        plan: What to build.
+        reporter: Receives lines and progress, and is asked whether to cancel.
+        variables: Environment variables for the installers; None = those of this process.
 
     Returns:
-        The path of its interpreter.
+        The path of the interpreter.
 
     Raises:
         InputError, ResourceError, Cancelled: As `building.build`.
@@ -113,7 +116,7 @@ def build_planned(plan: Plan, reporter: Reporter, variables: Optional[Mapping[st
         return str(held)
     given = os.environ if variables is None else variables
     environment = usable_certificates(clean_environment(plan.base.python, given))
-    # The user's folder is no part of the environment, and pip must not install there whatever its settings say.
+    # The user's package folder is not part of the environment, and pip must never install into it.
     environment.update(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
     environment.update(UV_PYTHON_INSTALL_DIR=str(plan.root / PYTHONS), UV_SYSTEM_CERTS="1", UV_NATIVE_TLS="1")
     return str(build(plan, environment, reporter))

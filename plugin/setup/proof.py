@@ -1,6 +1,7 @@
-"""Proves an environment: run by its interpreter, it imports all, trains a step, reads a raster, and prints JSON.
+"""Tests an environment: run by its interpreter, it imports all packages, trains a step, reads a raster, and prints
+JSON.
 
-It is run by its path, so that it sees the environment and nothing of the plugin.
+It is run by its path, so that it sees the environment but not the plugin.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ MODULES = (
     "numpy", "torch", "torchvision", "segmentation_models_pytorch", "timm", "safetensors", "torchinfo", "matplotlib",
     "jinja2",
 )  # fmt: skip
-DRIVERS = ("GTiff", "VRT", "MEM", "PNG", "JPEG", "GPKG", "GeoJSON")  # what datasets and results are made of
+DRIVERS = ("GTiff", "VRT", "MEM", "PNG", "JPEG", "GPKG", "GeoJSON")  # needed for datasets and results
 
 
 def read_a_raster() -> str:
-    """Write and read a small GeoTIFF; gives GDAL's version."""
+    """Write and read a small GeoTIFF, and return GDAL's version."""
     import numpy as np
-    from osgeo import gdal, gdal_array, ogr, osr  # noqa: F401 (all are needed)
+    from osgeo import gdal, gdal_array, ogr, osr  # noqa: F401 (all are required)
 
     gdal.UseExceptions()
     lacking = [name for name in DRIVERS if gdal.GetDriverByName(name) is None]
@@ -32,18 +33,18 @@ def read_a_raster() -> str:
         path = str(Path(folder) / "proof.tif")
         raster = gdal.GetDriverByName("GTiff").Create(path, 8, 8, 1, gdal.GDT_Byte)
         reference = osr.SpatialReference()
-        reference.ImportFromEPSG(32633)  # finds PROJ's data or fails
+        reference.ImportFromEPSG(32633)  # fails if PROJ's data is missing
         raster.SetSpatialRef(reference)
         raster.GetRasterBand(1).WriteArray(values)
         raster = None
         found = gdal.Open(path).ReadAsArray()
     if not (found == values).all():
-        raise RuntimeError("GDAL reads other values than it wrote")
+        raise RuntimeError("GDAL reads other values than it has written")
     return str(gdal.__version__)
 
 
 def train_a_step(device: str) -> None:
-    """One step of a small network on a device."""
+    """Train a small network for one step on a device."""
     import torch
 
     first = torch.nn.Conv2d(3, 8, 3, padding=1)
@@ -60,8 +61,8 @@ def train_a_step(device: str) -> None:
 
 
 def main() -> int:
-    """Prove everything; what fails ends it with a traceback."""
-    del sys.path[0]  # the plugin's folder: its files must not pass for somebody's modules
+    """Test everything; a failure ends with a traceback."""
+    del sys.path[0]  # the plugin's folder, whose files must not shadow modules
     for name in MODULES:
         importlib.import_module(name)
     found = {"gdal": read_a_raster()}

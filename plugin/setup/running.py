@@ -1,4 +1,4 @@
-"""Runs an installer: every line is heard, a stalled download ends, and cancelling answers within a second."""
+"""Runs an installer: logs every line, restarts a stalled download, and reacts to Cancel within a second."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..engine.errors import Cancelled, ResourceError, not_none
 from ..engine.events import Reporter
 from .troubles import Trouble, find_trouble
 
-POLL = 0.2  # seconds between two looks at whether the user cancelled
-SIGN_OF_LIFE = 60.0  # seconds of silence after which the log says that it still runs
-STALLED = 150.0  # seconds without a byte after which a download is begun again
-WAITS = (3.0, 15.0)  # seconds before a second and a third try, where that may help
-TAIL = 40  # lines that are searched for the reason
+POLL = 0.2  # seconds between two checks for Cancel
+SIGN_OF_LIFE = 60.0  # seconds of silence after which the log says that the command is still running
+STALLED = 150.0  # seconds without a byte after which a download is restarted
+WAITS = (3.0, 15.0)  # seconds before the second and third try of a temporary failure
+TAIL = 40  # lines that are searched for the reason of a failure
 PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")
 DOWNLOADING = re.compile(r"^\s*(Downloading|Progress|Obtaining|Collecting|Looking in)\b")
 
@@ -31,7 +31,9 @@ class InstallerFailed(ResourceError):
     """An installer failed.
 
     Args:
-        trouble: What it tells of, where that is known.
+        problem: What went wrong.
+        remedy: What to do about it.
+        trouble: The known trouble that caused it, if any.
     """
 
     def __init__(self, problem: str, remedy: str, trouble: Optional[Trouble] = None) -> None:
@@ -40,12 +42,12 @@ class InstallerFailed(ResourceError):
 
 
 class Runner:
-    """Runs commands one after another, with one environment, log and reporter.
+    """Runs commands one after another, with the same environment variables and reporter.
 
     Args:
-        environment: The variables that the commands get.
-        reporter: Gets every line, and is asked whether to go on.
-        on_bytes: Called with (bytes so far, bytes in all) of a download.
+        environment: Environment variables for the commands.
+        reporter: Receives every line, and is asked whether to cancel.
+        on_bytes: Called with (bytes downloaded, total bytes) of a download.
     """
 
     def __init__(
@@ -57,15 +59,16 @@ class Runner:
         """Run a command to its end.
 
         Args:
-            doing: What it does, for messages: "PyTorch could not be installed".
-            tries: How often it is tried where the trouble may pass by itself.
+            command: The command and its arguments.
+            doing: What failed if it fails, such as "PyTorch could not be installed".
+            tries: How often it is tried if the failure may be temporary.
 
         Returns:
-            What it printed last.
+            The last lines that it printed.
 
         Raises:
-            InstallerFailed: It failed, in the words of `troubles` where the trouble is known.
-            Cancelled: The user asked for the end.
+            InstallerFailed: The command failed; known troubles are explained.
+            Cancelled: The user cancelled the build.
         """
         for attempt in range(tries):
             status, tail = self._once(command)
@@ -83,7 +86,7 @@ class Runner:
             raise InstallerFailed(f"{doing}. {trouble.problem}", trouble.remedy, trouble)
         raise InstallerFailed(
             f"{doing} (status {status}): {last.strip()[:300]}",
-            "Look at the log; “Copy diagnosis” puts all that is needed for a report into the clipboard.",
+            "See the log; “Copy diagnosis” copies everything needed for a report to the clipboard.",
         )
 
     def _once(self, command: list[str]) -> tuple[int, list[str]]:
@@ -139,8 +142,8 @@ class Runner:
 
 def _patience(seconds: float, downloading: bool) -> str:
     if downloading:
-        return f"Nothing came for {seconds:.0f} s; after {STALLED:.0f} s the download is begun again."
-    return f"Still at work after {seconds:.0f} s: unpacking takes minutes where an antivirus program checks each file."
+        return f"Nothing received for {seconds:.0f} s; after {STALLED:.0f} s the download is restarted."
+    return f"Still running after {seconds:.0f} s: unpacking takes minutes if an antivirus program checks each file."
 
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[Optional[str]]) -> None:
@@ -151,7 +154,7 @@ def _read(process: subprocess.Popen[str], lines: queue.Queue[Optional[str]]) -> 
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
-    """End a process and those that it started."""
+    """Kill a process and those that it started."""
     if process.poll() is None:
         if WINDOWS:
             process.kill()

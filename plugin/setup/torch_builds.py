@@ -1,4 +1,4 @@
-"""Which build of PyTorch suits a computer, how large it is, and where it is downloaded from."""
+"""The builds of PyTorch: which one suits a computer, its size, and where it is downloaded from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class TorchBuild:
     """A build of PyTorch.
 
     Attributes:
-        name: cpu, cu126 … as PyTorch calls it; pypi is the package index's own.
+        name: PyTorch's name for it (cpu, cu126 …); pypi is the package index's own.
         index: Where it is downloaded from; None for the package index.
-        download, installed: Gigabytes, of PyTorch and all else that a worker needs, about.
-        words: What it is for people.
+        download, installed: Approximate size in gigabytes, with all other packages of a worker.
+        words: Description for the user.
     """
 
     name: str
@@ -29,16 +29,16 @@ class TorchBuild:
 
     @property
     def size(self) -> str:
-        """How large it is, in words."""
+        """Describe its size."""
         return f"about {self.download:g} GB to download, {self.installed:g} GB on the disk"
 
 
 CPU = TorchBuild("cpu", f"{PYTORCH}/cpu", 0.5, 1.7, "for the processor")
 CUDA12 = TorchBuild("cu126", f"{PYTORCH}/cu126", 3.0, 6.0, "for the graphics card, CUDA 12.6")
 CUDA13 = TorchBuild("cu130", f"{PYTORCH}/cu130", 2.7, 5.6, "for the graphics card, CUDA 13.0")
-# On Linux with CUDA, elsewhere for the processor and, on a Mac, its graphics.
-PYPI = TorchBuild("pypi", None, 3.0, 6.0, "of the package index")
-WINDOWS = TorchBuild("pypi", None, 0.5, 1.7, "of the package index")
+# For CUDA on Linux; for the processor on Windows; for processor and graphics on macOS.
+PYPI = TorchBuild("pypi", None, 3.0, 6.0, "from the package index")
+WINDOWS = TorchBuild("pypi", None, 0.5, 1.7, "from the package index")
 MAC = TorchBuild("pypi", None, 0.4, 1.4, "for this Mac")
 BUILDS = {build.name: build for build in (CPU, CUDA12, CUDA13, PYPI)}
 
@@ -52,19 +52,19 @@ BLACKWELL = (10, 0)
 
 @dataclass(frozen=True)
 class Choice:
-    """A build, and why no better one, in a sentence; "" where nothing stands in the way."""
+    """A build, and a sentence on why no better one can be used; "" if there is no reason."""
 
     build: TorchBuild
     note: str = ""
 
 
 def of_package_index(system: str) -> TorchBuild:
-    """The package index's own build for a system, as `sys.platform` calls it."""
+    """Return the package index's own build for a system, named as in `sys.platform`."""
     return {"win32": WINDOWS, "darwin": MAC}.get(system, PYPI)
 
 
 def choose_build(machine: Machine) -> Choice:
-    """The build that suits a computer: with CUDA where card and driver can use it, else the smallest."""
+    """Return the build that suits a computer: with CUDA if card and driver support it, otherwise the smallest."""
     if machine.system == "darwin":
         return Choice(of_package_index(machine.system))
     gpu = machine.gpu
@@ -76,7 +76,7 @@ def choose_build(machine: Machine) -> Choice:
     if card >= BLACKWELL:
         return Choice(CPU, _update(gpu.name, gpu.driver, CUDA13_DRIVER))
     if card < CUDA12_CARD:
-        return Choice(CPU, f"{gpu.name} is too old for today's PyTorch: training runs on the processor.")
+        return Choice(CPU, f"{gpu.name} is too old for current versions of PyTorch: training runs on the processor.")
     if gpu.driver >= CUDA12_DRIVER:
         return Choice(CUDA12)
     return Choice(CPU, _update(gpu.name, gpu.driver, CUDA12_DRIVER))
@@ -84,6 +84,6 @@ def choose_build(machine: Machine) -> Choice:
 
 def _update(name: str, driver: tuple[int, ...], needed: tuple[int, ...]) -> str:
     return (
-        f"The driver {'.'.join(map(str, driver))} of {name} is too old; {needed[0]} or newer is needed. Update it, and "
-        "build again: until then training runs on the processor."
+        f"The driver {'.'.join(map(str, driver))} of {name} is too old: {needed[0]} or newer is needed. Update it and "
+        "set up again; until then, training runs on the processor."
     )

@@ -1,6 +1,6 @@
-"""What goes wrong while an environment is built or first used, in words, with the way out.
+"""Known problems of building an environment or using it first, with explanation and remedy.
 
-Installers and operating systems say it in hundreds of ways; what they print is searched for the few that people meet.
+Installers and operating systems report them in hundreds of ways; their output is searched for the common ones.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class Trouble:
-    """A known trouble.
+    """A known problem.
 
     Attributes:
-        name: A short word for tests and the log.
-        signs: A pattern in what was printed.
-        problem, remedy: The two sentences, with the pattern's named groups in braces.
+        name: A short name for tests and the log.
+        signs: Pattern of the output that shows it.
+        problem, remedy: The two sentences of the message, with the pattern's named groups in braces.
         passing: Whether another try may well succeed.
-        local: Whether it lies in this computer, so that a download from elsewhere would not help.
+        local: Whether the cause is this computer, so that downloading from elsewhere would not help.
     """
 
     name: str
@@ -36,12 +36,12 @@ def _trouble(name: str, signs: str, problem: str, remedy: str, passing: bool = F
     return Trouble(name, re.compile(signs, re.IGNORECASE | re.DOTALL), problem, remedy, passing, local)
 
 
-# Settings of the panel, which are arguments of the command.
+# Settings of the panel; the command has arguments of the same meaning.
 ELSEWHERE = "choose another folder under Advanced ▸ Folder"
 BASE = "choose it under Advanced ▸ Built upon"
 
-# The first that fits counts, so what is particular comes before what is general: antivirus programs make pip fail with
-# "failed to rename", proxies with errors of TLS.
+# The first match counts, so specific patterns come before general ones: antivirus programs make pip fail with "failed
+# to rename", proxies with TLS errors.
 TROUBLES = (
     _trouble(
         "visual c++",
@@ -54,116 +54,116 @@ TROUBLES = (
         "disk full",
         r"No space left on device|Errno 28\b|WinError 112\b|not enough space on the disk|Disk quota exceeded",
         "The disk is full.",
-        f"Free some space, or {ELSEWHERE}.",
+        f"Free some disk space, or {ELSEWHERE}.",
         local=True,
     ),
     _trouble(
         "path too long",
         r"WinError 206\b|Errno 36\b|File ?name too long|path is too long|Long Path support",
         "The path of a file is longer than this system allows.",
-        "Choose a folder with a shorter path, such as C:\\terrazzo, under Advanced ▸ Folder, or switch on long paths "
-        "in Windows.",
+        "Choose a folder with a shorter path, such as C:\\terrazzo, under Advanced ▸ Folder, or enable long paths in "
+        "Windows.",
         local=True,
     ),
     _trouble(
         "files locked",
         r"failed to rename|WinError (5|32)\b|being used by another process|Access is denied",
-        "Another program held a file while it was installed; most often that is an antivirus program.",
-        "Try again; if it happens again, exclude the environment's folder in the antivirus program, or pause it "
-        "while the environment is built.",
+        "Another program, usually an antivirus program, locked a file during installation.",
+        "Try again; if it happens again, exclude the environment's folder in the antivirus program, or pause the "
+        "program during the set-up.",
         passing=True,
         local=True,
     ),
     _trouble(
         "proxy",
         r"ProxyError|Cannot connect to proxy|407 Proxy Authentication|Tunnel connection failed|tunnel error",
-        "The proxy does not let the connection through.",
+        "The proxy refuses the connection.",
         "Enter proxy, user and password in QGIS's Settings ▸ Options ▸ Network, then try again; or download the "
-        "packages on another computer, and name their folder under Advanced ▸ Packages from.",
+        "packages on another computer, and choose their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "tls",
         r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError|self.signed certificate|UnknownIssuer|"
         r"invalid peer certificate",
-        "The server's certificate is not trusted: a proxy or firewall of your network opens encrypted connections.",
-        "Ask your administrator to put the network's certificate into the system's trust store, then try again; or "
-        "download the packages on another computer, and name their folder under Advanced ▸ Packages from.",
+        "The server's certificate is not trusted, because a proxy or firewall of your network decrypts connections.",
+        "Ask your administrator to add the network's certificate to the system's trust store, then try again; or "
+        "download the packages on another computer, and choose their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "no managed python",
         r"python-build-standalone|No interpreter found for Python",
-        "Another Python could not be downloaded: uv takes it from github.com, which cannot be reached.",
-        "Try again where github.com can be reached; or install Python 3.12 or 3.13 of 64 bits, and "
-        f"{BASE}.",
+        "Another Python could not be downloaded, because uv cannot reach github.com.",
+        f"Try again when github.com can be reached; or install a 64-bit Python 3.12 or 3.13, and {BASE}.",
     ),
     _trouble(
         "no network",
         r"getaddrinfo failed|Name or service not known|Temporary failure in name resolution|nodename nor servname|"
         r"Network is unreachable|No route to host|dns error",
-        "The package index cannot be reached: there is no network, or a firewall forbids it.",
+        "The package index cannot be reached: there is no network, or a firewall blocks it.",
         "Check the network and QGIS's Settings ▸ Options ▸ Network, then try again; or download the packages on "
-        "another computer, and name their folder under Advanced ▸ Packages from.",
+        "another computer, and choose their folder under Advanced ▸ Packages from.",
     ),
     _trouble(
         "stalled",
         r"gave no sign for|ReadTimeoutError|Read timed out|IncompleteRead|Connection (broken|reset|aborted)|"
         r"ConnectionResetError|RemoteDisconnected|incomplete-download",
-        "A download stalled or broke off.",
-        "Try again: what is downloaded already is kept.",
+        "A download stalled or was interrupted.",
+        "Try again: files that are already downloaded are kept.",
         passing=True,
     ),
     _trouble(
         "hashes",
         r"DO NOT MATCH THE HASHES|hash mismatch",
-        "A downloaded file is not what the package index announced.",
-        "Try again; if it happens again, a proxy of your network changes downloads: tell your administrator.",
+        "A downloaded file differs from what the package index announced.",
+        "Try again; if it happens again, a proxy of your network changes downloads: ask your administrator.",
         passing=True,
     ),
     _trouble(
         "folder lacks packages",
         r"--no-index.*(?:No matching distribution found for|Could not find a version that satisfies the requirement) "
         r"(?P<what>[\w.-]+)",
-        "The folder of packages lacks {what}, or has it for another version, Python or system only.",
-        "Download the packages again, with the version of Python and the system of this computer, or empty "
-        "Advanced ▸ Packages from.",
+        "The folder of packages lacks {what}, or has it only for another version, Python or system.",
+        "Download the packages again, for the Python version and the system of this computer, or clear Advanced ▸ "
+        "Packages from.",
     ),
     _trouble(
         "no wheels",
         r"No matching distribution found for (torch|torchvision|numpy)\b|no wheels? (with|for) a matching Python|"
         r"has no wheels with a matching",
-        "There is no PyTorch for this Python or this kind of machine.",
-        f"Install Python 3.12 or 3.13 of 64 bits, and {BASE}; new versions of Python get theirs some months later.",
+        "There is no PyTorch for this Python or this kind of computer.",
+        f"Install a 64-bit Python 3.12 or 3.13, and {BASE}; PyTorch supports new versions of Python some months after "
+        "their release.",
     ),
     _trouble(
         "no venv",
         r"ensurepip is not available|No module named '?(venv|ensurepip|pip)\b",
-        "This Python cannot make environments.",
-        "On Debian and Ubuntu install python3-venv (sudo apt-get install python3-venv); elsewhere install "
-        f"Python 3.12 or 3.13 of 64 bits, and {BASE}.",
+        "This Python cannot create virtual environments.",
+        "On Debian and Ubuntu, install python3-venv (sudo apt-get install python3-venv); on other systems, install a "
+        f"64-bit Python 3.12 or 3.13, and {BASE}.",
     ),
     _trouble(
         "card too new",
         r"no kernel image is available|is not compatible with the current PyTorch installation",
-        "The graphics card is of another generation than this build of PyTorch was made for.",
-        "Build the environment again, which chooses the build by the card; until then device cpu works.",
+        "The graphics card is of a generation that this build of PyTorch does not support.",
+        "Set up again, which chooses the build that fits the card; until then, use device cpu.",
     ),
     _trouble(
         "driver too old",
         r"driver (version )?(on your system )?is (too old|insufficient)|CUDA driver version is insufficient|"
         r"forward compatibility was attempted",
         "The graphics card's driver is too old for this build of PyTorch.",
-        "Update the driver of the graphics card, then build the environment again; until then device cpu works.",
+        "Update the driver of the graphics card, then set up again; until then, use device cpu.",
     ),
     _trouble(
         "processor too old",
         r"Illegal instruction|0xC000001D|signal 4\b",
-        "This processor lacks instructions that PyTorch is built with.",
-        "PyTorch needs a processor with AVX, of 2012 or newer: use another computer for training and mapping.",
+        "This processor lacks instructions that PyTorch needs.",
+        "PyTorch needs a processor with AVX (2012 or newer): use another computer for training and mapping.",
     ),
     _trouble(
         "no right",
         r"Permission denied|Errno 13\b|Operation not permitted|Read-only file system|Errno 30\b",
-        "You have no right to write there.",
+        "You are not allowed to write there.",
         f"Change the permissions, or {ELSEWHERE}.",
         local=True,
     ),
@@ -171,7 +171,7 @@ TROUBLES = (
 
 
 def find_trouble(text: str) -> Optional[Trouble]:
-    """The known trouble that a command and its output, or a traceback, tell of; None where it is unknown."""
+    """Return the known trouble in a command and its output, or in a traceback; None if there is none."""
     for trouble in TROUBLES:
         found = trouble.signs.search(text)
         if found is not None:
@@ -180,9 +180,9 @@ def find_trouble(text: str) -> Optional[Trouble]:
 
 
 def usable_certificates(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without SSL_CERT_DIR and SSL_CERT_FILE where they name what is not there.
+    """Return the environment without variables such as SSL_CERT_DIR that name missing files or folders.
 
-    Some QGIS installations set them to folders of the machine that they were built on; then nothing is trusted.
+    Some QGIS installations set them to folders of the computer that they were built on; then no server is trusted.
     """
     gone = [name for name in ("SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
             if environment.get(name) and not Path(environment[name]).exists()]  # fmt: skip

@@ -201,7 +201,7 @@ def test_a_class_that_is_nowhere_is_told(tmp_path: Path) -> None:
     heard = Heard()
     image = write_raster(tmp_path / "i.tif", np.zeros((40, 40), np.uint8))
     run(tmp_path, save(tmp_path, spotter()), heard, input=image, target_class="spot")
-    assert any("activation is 0 everywhere" in text for text in heard.warnings)
+    assert any("is 0 everywhere: nothing in the raster" in text for text in heard.warnings)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_b_32", "swin_t", "efficientnet_lite0"])
@@ -243,7 +243,7 @@ def test_a_segmentation_networks_activation_has_no_seams(tmp_path: Path) -> None
         heard = Heard()
         run(tmp_path, model, heard, input=image, target_class="spot", tile_size=tile_size, halo=halo)
         found.append(pixels(tmp_path / "a.tif"))
-        assert any("The channels are weighed in" in text for text in heard.logs)
+        assert any("The weights of the channels come from" in text for text in heard.logs)
     assert found[0].shape == data.shape and found[0].max() > 0
     assert np.abs(found[0] - found[1]).max() < 0.02 * found[0].max()
 
@@ -253,7 +253,7 @@ def test_weights_come_from_tiles_spread_over_the_raster(tmp_path: Path, monkeypa
     image = write_raster(tmp_path / "i.tif", np.random.default_rng(0).integers(0, 9, (160, 160)).astype(np.uint8))
     heard = Heard()
     run(tmp_path, save(tmp_path, segmenter()), heard, input=image, target_class="spot", tile_size=32, halo=32)
-    assert any("in 3 tiles of 25, spread over the raster" in text for text in heard.logs)
+    assert any("from 3 tiles of 25, spread over the raster" in text for text in heard.logs)
     assert heard.fractions[-1] == 1 and heard.fractions == sorted(heard.fractions)
 
 
@@ -362,16 +362,16 @@ def test_photographs_get_a_picture_each_and_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"kind": "filters"}, "no PICTURE is to be written"),
+        ({"kind": "filters"}, "no PICTURE is given"),
         ({"kind": "filters", "picture": "f.svg"}, r"ending \.png"),
         ({}, "Neither INPUT nor INPUT_FOLDER"),
-        ({"input": "i.tif", "output": None}, "no OUTPUT is to be written"),
-        ({"input_folder": "photos"}, "no folder of PICTURES"),
+        ({"input": "i.tif", "output": None}, "no OUTPUT is given"),
+        ({"input_folder": "photos"}, "no folder as PICTURES"),
         ({"input_folder": "photos", "kind": "feature_maps"}, "Feature maps of photographs"),
-        ({"input": "image"}, "no TARGET_CLASS is given. Name one of 1 ground, 5 spot"),
+        ({"input": "image"}, "no TARGET_CLASS is given. Give one of 1 ground, 5 spot"),
         ({"input": "image", "target_class": "2"}, "no such class"),
         ({"input": "image", "kind": "feature_maps", "layer": "feature.0"}, 'no layer "feature.0"'),
-        ({"input": "image", "kind": "feature_maps", "layer": "output"}, "gives no map"),
+        ({"input": "image", "kind": "feature_maps", "layer": "output"}, "is not a map"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(tmp_path: Path, settings: dict[str, Any], words: str) -> None:

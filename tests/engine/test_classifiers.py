@@ -433,7 +433,7 @@ def test_weights_of_torchvision_fit_but_for_the_head(name):
     network = create_classifier(name, 3, 4, 64)
     before = network.output.weight.detach().clone()
     text = load_classifier_weights(network, name, Weights(theirs.state_dict(), "weights.pth"), ["x"] * 3)
-    assert "weights.pth: " in text and text.endswith("all but the output layer.")
+    assert "weights.pth: " in text and text.endswith("all except the output layer.")
     ours = network.network.state_dict()
     for key, value in theirs.state_dict().items():
         assert torch.equal(ours[key], value) != key.startswith(network.output_name), key
@@ -468,14 +468,14 @@ def test_real_weights_go_to_the_bands_of_their_names(shared_weights):
 
 def test_weights_of_another_network_are_refused_by_its_name(shared_weights):
     weights = read_weights(str(shared_weights / "tf_efficientnet_lite0_imagenet.safetensors"))
-    with pytest.raises(InputError, match=r"0 of 100 tensors.*missing.*conv1\.weight.*more.*not expected.*"
+    with pytest.raises(InputError, match=r"0 of 100 tensors.*missing.*conv1\.weight.*more.*unexpected.*"
                                          r"weights of efficientnet_lite0"):  # fmt: skip
         load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", weights, ["x"] * 3)
 
 
 def test_a_larger_network_of_the_family_is_not_taken_in_part():
     larger = torchvision.models.resnet34().state_dict()
-    with pytest.raises(InputError, match=r"not expected: layer1\.2.*They are the weights of resnet34"):
+    with pytest.raises(InputError, match=r"unexpected: layer1\.2.*They are the weights of resnet34"):
         load_classifier_weights(create_classifier("resnet18", 3, 2, 64), "resnet18", Weights(larger, "file"), ["x"] * 3)
 
 
@@ -596,7 +596,7 @@ def test_a_hub_that_does_not_answer_is_said_in_words(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
     with pytest.raises(ResourceError, match=r"no route to host.*DOWNLOAD_WEIGHTS"):
         classifier_hub.download_classifier("resnet18")
-    with pytest.raises(InputError, match="Nobody offers"):
+    with pytest.raises(InputError, match="There are no pretrained"):
         classifier_hub.download_classifier("lecture_cnn")
 
 

@@ -80,7 +80,7 @@ def test_where_a_network_gives_no_numbers_there_is_no_class(
     reporter = Heard()
     result = classify(tmp_path, image, {1: point(10, 20), 2: point(50, 20), 3: point(30, 20)}, reporter)
     assert values(tmp_path) == {1: 0, 3: 7} and (result["answered"], result["unanswered"]) == (2, 1)
-    assert "no numbers for 1 feature:" in reporter.warnings[-1]
+    assert "no valid numbers for 1 feature:" in reporter.warnings[-1]
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_points_are_told_that_they_have_neither_ground_nor_bounds(
     assert [text for text in heard.warnings if "are points" in text] == [
         "1 of 2 features are points, of which nothing would be left: their surroundings are kept.",
         "1 of 2 features are points and have no bounds: a square of 2 pixels around each is magnified to 8. "
-        "Give PLACEMENT features to see them as they are.",
+        "To see them unscaled, set PLACEMENT to features.",
     ]
 
 
@@ -243,7 +243,7 @@ def test_features_beyond_the_data_get_no_answer(tmp_path: Path, by_mean: nn.Modu
     heard = Heard()
     result = classify(tmp_path, image, {1: point(10, 10), 2: point(50, 10), 3: point(500, 10)}, heard)
     assert values(tmp_path) == {1: 0} and (result["answered"], result["unanswered"]) == (1, 1)
-    assert "Without data in the raster, and so without a class: 1 feature." in heard.logs
+    assert "Without data in the raster, and therefore without a class: 1 feature." in heard.logs
     (tmp_path / "a.gpkg").unlink()
     with pytest.raises(InputError, match="None of the 1 features lies where"):
         classify(tmp_path, image, {2: point(50, 10)})

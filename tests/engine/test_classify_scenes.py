@@ -122,7 +122,7 @@ def test_where_a_network_gives_no_numbers_there_is_no_class(
     none = (found == NODATA).all(axis=0) if task == "multilabel" else found == NODATA
     assert np.array_equal(none, broken) and np.array_equal(np.isnan(pixels(more["probabilities"]))[0], broken)
     assert result["answered"] == len(rows_of(more["grid"])) == np.count_nonzero(~broken)
-    assert f"no numbers for {np.count_nonzero(broken)} steps" in reporter.warnings[-1]
+    assert f"no valid numbers for {np.count_nonzero(broken)} steps" in reporter.warnings[-1]
 
 
 @pytest.mark.parametrize("stride", [1, 3, 8])
@@ -352,7 +352,7 @@ def test_shared_work_gives_the_same_raster_as_every_window_by_itself(
         monkeypatch.setattr(evaluation, "BLOCK_PIXELS", block)
         heard = Heard()
         classify(tmp_path, image, heard, **given)
-        assert any("share their work" in text for text in heard.logs) == (worthwhile == 0)
+        assert any("share computations" in text for text in heard.logs) == (worthwhile == 0)
         found.append((pixels(tmp_path / "map.tif"), pixels(tmp_path / "p.tif")))
     naive = found[-1]
     for values, shares in found[:-1]:
@@ -369,13 +369,13 @@ def test_networks_that_cannot_share_say_so(tmp_path: Path, name: str) -> None:
     heard = Heard()
     classify(tmp_path, write_raster(tmp_path / "i.tif", noise(40, 40)), heard, model=str(tmp_path / "m.safetensors"),
              stride=16)  # fmt: skip
-    assert any("goes through the network by itself" in text for text in heard.logs)
+    assert any("is processed separately" in text for text in heard.logs)
 
 
 def test_chips_side_by_side_have_nothing_to_share(tmp_path: Path, by_mean: nn.Module) -> None:
     heard = Heard()
     classify(tmp_path, write_raster(tmp_path / "i.tif", noise()), heard)
-    assert not any("by itself" in text for text in heard.logs)
+    assert not any("processed separately" in text for text in heard.logs)
 
 
 # --- photographs
@@ -414,7 +414,7 @@ def test_the_square_in_the_middle_is_what_the_network_sees(tmp_path: Path, by_me
     heard = Heard()
     classify(tmp_path, None, heard, output=None, input_folder=str(tmp_path / "photos"), table=str(tmp_path / "t.gpkg"))
     assert rows_of(tmp_path / "t.gpkg")[0]["value"] == 9 and by_mean.seen == [(1, 1, SIZE, SIZE)]
-    assert any("square in the middle" in text for text in heard.logs)
+    assert any("central square" in text for text in heard.logs)
 
 
 def test_a_photograph_without_numbers_is_told_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +424,7 @@ def test_a_photograph_without_numbers_is_told_and_left_out(tmp_path: Path, monke
     table, reporter = str(tmp_path / "t.csv"), Heard()
     classify(tmp_path, None, reporter, output=None, input_folder=str(tmp_path / "photos"), table=table)
     assert [row["file"] for row in rows_of(table)] == ["dark.png"]
-    assert "no numbers for 1 photograph:" in reporter.warnings[-1]
+    assert "no valid numbers for 1 photograph:" in reporter.warnings[-1]
 
 
 def test_photographs_that_cannot_be_read_are_told_and_left_out(tmp_path: Path, by_mean: nn.Module) -> None:
@@ -453,7 +453,7 @@ def test_bands_of_photographs_go_by_name_number_or_order(tmp_path: Path, monkeyp
     classify(tmp_path, None, **given)
     assert rows_of(tmp_path / "t.gpkg")[0]["value"] == 0
     use(monkeypatch, Known(mean), bands=4)
-    with pytest.raises(InputError, match="has 3 bands, and the model needs 4 bands"):
+    with pytest.raises(InputError, match="has 3 bands, but the model needs 4 bands"):
         classify(tmp_path, None, **given)
 
 
@@ -464,12 +464,12 @@ def test_bands_of_photographs_go_by_name_number_or_order(tmp_path: Path, monkeyp
     "settings, words",
     [
         ({"input": None}, "Neither INPUT nor INPUT_FOLDER"),
-        ({"input_folder": "/photos"}, "INPUT and INPUT_FOLDER are given"),
-        ({"output": None}, "Nothing is to be written"),
+        ({"input_folder": "/photos"}, "INPUT and INPUT_FOLDER are both given"),
+        ({"output": None}, "No output is given"),
         ({"table": "t.csv"}, "TABLE is for photographs"),
         ({"output": "map.img"}, r"Give it the ending \.tif"),
         ({"grid": "grid.shp"}, r"ending \.gpkg"),
-        ({"input": None, "input_folder": "/no/such", "table": "/tmp/t.csv"}, "is no folder"),
+        ({"input": None, "input_folder": "/no/such", "table": "/tmp/t.csv"}, "is not a folder"),
         ({"input": None, "input_folder": "/no/such"}, "no TABLE to write"),
     ],
 )
@@ -518,7 +518,7 @@ def test_cancelling_leaves_earlier_results_whole_and_nothing_else(tmp_path: Path
 def test_ground_between_the_chips_is_told(tmp_path: Path, by_mean: nn.Module) -> None:
     heard = Heard()
     classify(tmp_path, write_raster(tmp_path / "i.tif", noise()), heard, stride=16)
-    assert any("75 % of the ground is not looked at. Give 8 or less" in text for text in heard.warnings)
+    assert any("75 % of the ground is not seen. To see all of it, give 8 or less" in text for text in heard.warnings)
 
 
 def test_cancelling_is_heard_between_the_batches_of_a_block(

@@ -136,4 +136,4 @@ def test_what_is_no_python_is_said(tmp_path: Path, script: str | None, words: st
 def test_a_bare_python_runs_the_script() -> None:
     script = environment.HERE / "environment.py"
     done = subprocess.run([sys.executable, "-S", str(script), "check", "/none"], capture_output=True, text=True)
-    assert done.returncode == 1 and "There is no Python /none" in done.stderr and not done.stdout
+    assert done.returncode == 1 and "The Python /none" in done.stderr and not done.stdout

@@ -84,7 +84,7 @@ def test_the_style_of_the_users_image_stays(tmp_path: Path, image: str, grid: st
     (tmp_path / "i.qml").write_text(THEIRS)
     heard = classify(image, grid=str(tmp_path / grid))
     assert (tmp_path / "i.qml").read_text() == THEIRS
-    assert any("i.qml is there already" in text for text in heard.logs) == (grid != "i.gpkg")
+    assert any("i.qml already exists" in text for text in heard.logs) == (grid != "i.gpkg")
 
 
 def test_a_style_of_an_earlier_grid_of_that_name_is_replaced_but_not_that_of_another(
@@ -94,7 +94,7 @@ def test_a_style_of_an_earlier_grid_of_that_name_is_replaced_but_not_that_of_ano
     classify(image, grid=grid)
     assert "renderer-v2" in (tmp_path / "g.qml").read_text()
     heard = classify(image, grid=str(tmp_path / "g.csv"))
-    assert any("g.qml is there already" in text for text in heard.logs)
+    assert any("g.qml already exists" in text for text in heard.logs)
     use(monkeypatch, task="multilabel")
     classify(image, grid=grid)
     assert "renderer-v2" not in (tmp_path / "g.qml").read_text()
@@ -116,7 +116,7 @@ def geopackage(path: Path, *layers: str) -> str:
 
 def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path, image: str) -> None:
     user = geopackage(tmp_path / "user.gpkg", "parcels", "Scenes", "roads")
-    with pytest.raises(InputError, match=r"user.gpkg is a GeoPackage that holds other data \(parcels, roads\)"):
+    with pytest.raises(InputError, match=r"user.gpkg is a GeoPackage with other data \(parcels, roads\)"):
         classify(image, grid=user)
     assert ogr.Open(user).GetLayerCount() == 3
 

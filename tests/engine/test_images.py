@@ -147,7 +147,7 @@ def test_a_model_of_colours_sees_the_colours_and_one_of_numbers_the_numbers(tmp_
     assert (whole(open_for(header(("blue", "red")), path, "", (), heard)) == PICTURE[[2, 0]]).all()
     assert "its colour table is expanded to red, green and blue bands" in heard.logs[0]
     assert (whole(open_for(header(("green",)), path, "", (), heard)) == PICTURE[[1]]).all()
-    assert (whole(open_for(header(("band 1",)), path, "", (), heard))[0] == NUMBERS).all(), "as it was trained"
+    assert (whole(open_for(header(("band 1",)), path, "", (), heard))[0] == NUMBERS).all(), "as in training"
 
 
 def test_a_raster_that_is_read_through_others_is_not_written_over(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_map_is_made_of_values_in_the_units_of_training(
     assert np.allclose(whole(reader), expected, rtol=1e-6)
     compare_with_training(reader, reader.info.grid.window, model, heard)
     assert not heard.warnings
-    brought = any("brought to the units of training" in line for line in heard.logs)
+    brought = any("converted to the units of training" in line for line in heard.logs)
     assert brought == (expected is not STORED)
 
 

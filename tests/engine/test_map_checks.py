@@ -42,7 +42,7 @@ def test_bands_are_matched_by_name_whatever_their_order_and_case() -> None:
 
 def test_chosen_bands_are_taken_as_they_are() -> None:
     assert match_bands(("red", "nir"), raster("red", "nir", "x"), (3, 2), Heard()) == (3, 2)
-    with pytest.raises(InputError, match="BANDS names 1 band, and the model has 2: red, nir"):
+    with pytest.raises(InputError, match="BANDS has 1 band, but the model needs 2: red, nir"):
         match_bands(("red", "nir"), raster("red", "nir"), (1,), Heard())
 
 
@@ -61,7 +61,7 @@ def test_other_names_and_more_bands_are_warned_about() -> None:
     heard = Heard()
     assert match_bands(("red", "green"), raster("VV", "VH"), (), heard) == (1, 2)
     assert match_bands(("red", "green"), raster("a", "b", "c"), (), heard) == (1, 2)
-    assert "called 1 VV, 2 VH, the model's red, green" in heard.warnings[0]
+    assert "named 1 VV, 2 VH, but those of the model red, green" in heard.warnings[0]
     assert "has 3 bands (1 a, 2 b, 3 c), of which the first 2" in heard.warnings[1]
 
 
@@ -83,12 +83,12 @@ def test_a_raster_like_those_of_training_raises_no_warning(tmp_path: Path) -> No
 
 def test_another_data_type_is_warned_about(tmp_path: Path) -> None:
     (warning,) = compare(tmp_path, header(), usual_values("uint16"))
-    assert "holds uint16 values, and the model was trained on uint8" in warning
+    assert "holds uint16 values, but the model was trained on uint8" in warning
 
 
 def test_another_pixel_size_is_warned_about_with_both_sizes(tmp_path: Path) -> None:
     (warning,) = compare(tmp_path, header(), usual_values(), step=2.0)
-    assert "2 m wide, and the model was trained on 1 m" in warning
+    assert "2 m wide, but the model was trained on 1 m" in warning
     assert compare(tmp_path, header(), usual_values(), step=1.15) == []
 
 
@@ -106,7 +106,7 @@ def test_a_raster_without_crs_is_not_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor, shift", [(0.001, 0), (300, 0), (1, 500)])
 def test_values_in_other_units_are_warned_about(tmp_path: Path, factor: float, shift: float) -> None:
     (warning,) = compare(tmp_path, header(dtype="float32"), usual_values("float32") * factor + shift)
-    assert "the model knows its band red as 100 ± 20" in warning
+    assert "the model was trained on 100 ± 20 for its band red" in warning
 
 
 def test_a_smooth_scene_is_not_far_off() -> None:
@@ -128,7 +128,7 @@ def test_the_style_of_another_layer_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "parcels.qml").write_text("the user's")
     check_rasters(outputs)  # nobody's
     (tmp_path / "parcels.shp").write_text("")
-    with pytest.raises(InputError, match=r"would replace parcels\.qml, that of parcels\.shp"):
+    with pytest.raises(InputError, match=r"would replace parcels\.qml, the style of parcels\.shp"):
         check_rasters(outputs)
     (tmp_path / "parcels.tif").write_text("an earlier map")
     check_rasters(outputs)

@@ -245,7 +245,7 @@ BROKEN = [("running_mean", float("nan")), ("weight", float("inf")), ("running_va
 @pytest.mark.parametrize(("key", "value"), BROKEN)
 def test_a_classifier_that_could_only_answer_nonsense_is_refused(tmp_path, key, value):
     load_classifier(classifier_file(tmp_path / "whole.safetensors"))
-    with pytest.raises(InputError, match=rf"damaged: .*{key} holds"):
+    with pytest.raises(InputError, match=rf"damaged: .*{key} (holds|contains)"):
         load_classifier(classifier_file(tmp_path / "m.safetensors", **{key: value}))
 
 
@@ -265,11 +265,11 @@ def test_a_segmenter_that_could_only_answer_nonsense_is_refused(tmp_path, key, v
     for name in ("band_names", "mean", "std"):
         values[name] = tuple(values[name])
     save_model(tmp_path / "m.safetensors", network, ModelHeader(**values))
-    with pytest.raises(InputError, match=rf"damaged: .*{key} holds"):
+    with pytest.raises(InputError, match=rf"damaged: .*{key} (holds|contains)"):
         load_model(str(tmp_path / "m.safetensors"))
 
 
 def test_a_segmenter_with_arguments_that_are_not_known_is_refused(tmp_path):
     fields = {**FIELDS, "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "arguments": {"x": 1}}
-    with pytest.raises(InputError, match="unet with x, unknown"):
+    with pytest.raises(InputError, match="unet with x, which this version of Terrazzo does not know"):
         load_model(write_model(tmp_path / "m.safetensors", json.dumps(as_written(fields, 2))))

@@ -152,7 +152,7 @@ def test_a_pth_file_with_code_in_it_is_refused_and_not_run(tmp_path):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"weight": Harm()}, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match=r"cannot be read.*holds more than tensors") as raised:
+    with pytest.raises(InputError, match=r"cannot be read.*contains more than tensors") as raised:
         read_weights(str(tmp_path / "weights.pth"))
     assert "weights_only" not in str(raised.value), "nobody is told to run it"
     assert not (tmp_path / "harm").exists()
@@ -258,7 +258,7 @@ def test_a_truncated_model_is_refused_with_its_sizes(tmp_path):
     save_model(path, create_model("fcn8s", "mobilenet_v3_small", 2, 3), header())
     whole = path.read_bytes()
     path.write_bytes(whole[:-1000])
-    with pytest.raises(InputError, match=f"truncated.*{len(whole)}.*{len(whole) - 1000}"):
+    with pytest.raises(InputError, match=f"truncated.*{len(whole) - 1000} of {len(whole)} bytes"):
         load_model(str(path))
 
 

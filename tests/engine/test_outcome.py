@@ -69,7 +69,9 @@ def test_what_reaches_no_class_is_told() -> None:
         "4 steps of them reach no class at THRESHOLD 0.9.",
     ]
     tell_answers(heard, "step", 20, 3, Answers(THREE, False, 0.99), [0, 0, 0])
-    assert heard.warnings == ["Classified 20 steps in 3 s: none reaches a class at THRESHOLD 0.99. Give a smaller one."]
+    assert heard.warnings == [
+        "Classified 20 steps in 3 s: none reaches a class at THRESHOLD 0.99. Choose a smaller threshold."
+    ]
 
 
 def test_of_several_classes_a_chip_each_has_its_own_share() -> None:

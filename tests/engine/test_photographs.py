@@ -220,5 +220,5 @@ def test_the_import_does_not_blend_nodata_into_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bands, least", [((0, 1, 2), 0), ((-1, 1, 2), -1)])
 def test_there_is_no_band_below_the_first(tmp_path: Path, bands: tuple[int, ...], least: int) -> None:
-    with pytest.raises(InputError, match=f"BANDS is {','.join(map(str, bands))}, and there is no band {least}"):
+    with pytest.raises(InputError, match=f"BANDS is {','.join(map(str, bands))}, but there is no band {least}"):
         PhotographReader(str(tmp_path), header(3), bands)

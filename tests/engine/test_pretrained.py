@@ -73,7 +73,7 @@ def test_weights_come_from_where_no_download_is_needed_or_allowed(network, pretr
         ("resnet18", "imagenet", None, "DOWNLOAD_WEIGHTS.*efficientnet_lite0"),
         ("resnet18", "landsat_oli", None, r"45 MB at https://\S+660e82ed.pth, licence CC0.*DOWNLOAD_WEIGHTS"),
         ("resnet34", "landsat_oli", None, "published for resnet18 and resnet50"),
-        ("resnet18", "none", "a.pth", "ENCODER_WEIGHTS is a.pth, and PRETRAINED is none"),
+        ("resnet18", "none", "a.pth", "ENCODER_WEIGHTS is a.pth, but PRETRAINED is none"),
     ],
 )
 def test_weights_that_cannot_be_had_are_refused_in_words(torch_home, network, pretrained, file, match):
@@ -153,7 +153,7 @@ def test_published_weights_are_downloaded_once_and_go_to_their_bands(published):
 
 def test_what_an_old_torch_would_not_read_is_not_downloaded(published, torch_home, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.9.1")
-    with pytest.raises(InputError, match=rf"\({published[0].name}\) is a file of PyTorch's own format"):
+    with pytest.raises(InputError, match=rf"\({published[0].name}\) is in PyTorch's own format"):
         get_weights("resnet18", "sentinel2_all", None, True, no_hub, Heard())
     assert [path for path in torch_home.rglob("*") if path.is_file()] == []
 
@@ -161,7 +161,7 @@ def test_what_an_old_torch_would_not_read_is_not_downloaded(published, torch_hom
 def test_another_file_at_the_address_is_refused_and_leaves_nothing(published, torch_home, tmp_path):
     file, _ = published
     (tmp_path / file.name).write_bytes(b"something else")
-    with pytest.raises(ResourceError, match=r"could not be downloaded.*put it to"):
+    with pytest.raises(ResourceError, match=r"could not be downloaded.*save it as"):
         get_weights("resnet18", "sentinel2_all", None, True, no_hub, Heard())
     assert [path for path in torch_home.rglob("*") if path.is_file()] == []
     download_path(file).write_bytes(b"something else")

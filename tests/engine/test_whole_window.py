@@ -119,7 +119,7 @@ def test_every_network_of_the_catalogue_is_known_for_what_it_is(
     wanted = by_hand(network, data, 64)
     assert np.abs(shares - wanted).max() < 1e-4
     assert (values == np.array(CLASSES.values)[wanted.argmax(0)]).mean() > 0.999
-    assert any("in windows of 64 × 64 pixels, as it was trained" in text for text in logs)
+    assert any("maps windows of 64 × 64 pixels, as in training" in text for text in logs)
 
 
 class Attention(nn.Module):

@@ -97,7 +97,7 @@ def test_an_end_without_result_is_one_clear_message(tmp_path: Path, code: str, w
 def test_a_kill_speaks_of_memory(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught:
         run_job(fake_worker(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)"), "status", {}, Reporter())
-    assert "memory ran out" in caught.value.remedy
+    assert "ran out of memory" in caught.value.remedy
 
 
 def test_garbage_before_the_result_does_no_harm(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_features_without_a_class_are_counted_and_the_folder_is_made(run, model,
     run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu", OUTPUT=str(output))
     assert QgsVectorLayer(str(output)).featureCount() == 5
     assert (
-        "3 of 5 features get no class: they lie beyond the image, where it has no data, or have no geometry."
+        "3 of 5 features get no class: they lie outside the image or where it has no data, or have no geometry."
         in listener.warnings
     )
 
@@ -203,14 +203,14 @@ def test_a_memory_layer_has_titles_and_one_suffix_where_names_clash(run, model, 
     assert all(name.endswith("_3") for name in added) and len(added) == 6
     shown = [found.attributeAlias(found.fields().indexFromName(name)) for name in added]
     assert shown == ["", "", "", "water", "field", "forest"]
-    assert any("already: the new fields end in _3" in text for text in listener.infos)
+    assert any("so the new fields end in _3" in text for text in listener.infos)
 
 
 def test_the_names_that_a_shapefile_cuts_are_told(run, model, scene, tmp_path):
     listener = Listener()
     run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu",
         OUTPUT=str(tmp_path / "out.shp"))  # fmt: skip
-    assert any("keeps 10 letters" in text and "predicted_confidence" in text for text in listener.warnings)
+    assert any("to 10 bytes" in text and "predicted_confidence" in text for text in listener.warnings)
 
 
 # --- nothing of the user's is lost
@@ -251,7 +251,7 @@ def test_a_geopackage_with_other_layers_is_not_replaced(provider, model, scene, 
         ("classifyfeatures", {"FEATURES": places(), "OUTPUT": file}),
     ):
         fine, text = check(provider, name, INPUT=scene[0], MODEL=model, **given)
-        assert not fine and "holds other data (places, roads)" in text
+        assert not fine and "with other data (places, roads)" in text
 
 
 @pytest.mark.parametrize("ending", ["gpkg", "geojson"])
@@ -319,8 +319,8 @@ def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
         ("classifyscenes", {"GRID": "/no/grid.shp"}, "Give it the ending .gpkg"),
         ("classifyscenes", {"STRIDE": "1.5"}, "STRIDE is 1.5. Give a whole number"),
         ("classifyscenes", {"MODEL": "segmenter"}, "Use “Segment a raster” with it"),
-        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "/no/such", "TABLE": "/no/t.csv"}, "which is no folder"),
-        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.csv"}, "holds no images"),
+        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "/no/such", "TABLE": "/no/t.csv"}, "which is not a folder"),
+        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.csv"}, "contains no images"),
         ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.xlsx"}, "ending .gpkg"),
         ("classifyfeatures", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
         ("classifyfeatures", {"BANDS": "1,2,9"}, "Band 9 does not exist"),
@@ -341,9 +341,9 @@ def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
         (
             "activationmaps",
             {"INPUT": None, "INPUT_FOLDER": "empty", "MODEL": "segmenter", "PICTURES": "/no/new"},
-            "Photographs are for classifiers, and the model is for segmentation",
+            "Photographs need a classifier, but the model is for segmentation",
         ),
-        ("activationmaps", {"INPUT": None, "INPUT_FOLDER": "empty", "PICTURES": "/no/new"}, "holds no images"),
+        ("activationmaps", {"INPUT": None, "INPUT_FOLDER": "empty", "PICTURES": "/no/new"}, "contains no images"),
     ],
 )
 def test_faults_are_told_in_the_open_dialog(provider, model, segmenter, scene, tmp_path, name, change, words):

@@ -44,14 +44,14 @@ def test_a_class_table_merges_drops_names_and_colours(export, tmp_path):
     names, pixels = export(polygon_layer(FOUR), listener, CLASS_FIELD="class", CLASS_TABLE=table)
     assert names == {3: ("water", "#0000ff"), 7: ("forest", "#116622")}
     assert pixels == {3: 80 * 256, 7: 160 * 256}
-    assert "1 feature left out, because Class table (CLASS_TABLE) gives them no class." in listener.infos
+    assert "1 feature left out, because Class table (CLASS_TABLE) drops their value." in listener.infos
 
 
 def test_texts_that_a_class_table_does_not_list_get_the_next_free_numbers(export):
     listener = Listener()
     names, _ = export(polygon_layer(FOUR), listener, CLASS_FIELD="class", CLASS_TABLE=[["lake", 2, "water", None]])
     assert {value: name for value, (name, _) in names.items()} == {1: "cloud", 2: "water", 3: "oak", 4: "pine"}
-    words = "Values of class that are not in Class table (CLASS_TABLE) were numbered: cloud 1, oak 3, pine 4."
+    words = "Values of class that Class table (CLASS_TABLE) does not list were numbered: cloud 1, oak 3, pine 4."
     assert words in listener.infos
 
 
@@ -129,7 +129,7 @@ def test_a_wrong_class_table_is_refused_in_words(provider, export, table, words)
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (["oak", 1, "", ""], 'CLASS_TABLE lists "oak", and the layer holds numbers'),
+        (["oak", 1, "", ""], 'CLASS_TABLE lists "oak", but the layer holds numbers'),
         ([1, 5, "", "", "1.0", 6, "", ""], "CLASS_TABLE lists the value 1 twice"),
     ],
 )
@@ -144,8 +144,8 @@ def test_a_class_table_must_fit_a_field_of_numbers(provider, export, table, word
     [
         ("none.csv", None, "cannot be read"),
         ("table.csv", "code,name\n1,a\n", 'the column "value" is missing'),
-        ("table.json", '{"value": 1}', "it is no list of objects"),
-        ("table.json", "[1", "is no class table"),
+        ("table.json", '{"value": 1}', "it is not a list of objects"),
+        ("table.json", "[1", "is not a class table"),
         ("table.json", '[{"value": 1}]', 'the key "class" is missing'),
         ("table.csv", "value,class\noak,x\n", 'has the class value "x"'),
     ],
@@ -222,7 +222,7 @@ def test_names_and_colours_come_from_simple_rules(export):
 
 
 def test_a_class_table_needs_a_field(export):
-    with pytest.raises(QgsProcessingException, match=r"A class table is given, and no Class field \(CLASS_FIELD\)"):
+    with pytest.raises(QgsProcessingException, match=r"A class table is given, but no Class field \(CLASS_FIELD\)"):
         export(polygon_layer(FOUR), CLASS_TABLE=["oak", 1, "", ""])
 
 

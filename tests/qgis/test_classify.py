@@ -81,7 +81,7 @@ def test_dense_scenes_of_a_part_are_added_to_the_project(provider, model, scene,
     while not ended:
         QgsApplication.processEvents()
     assert ended[0][0], listener.warnings
-    assert any("share their work" in text or "by itself" in text for text in listener.infos)
+    assert any("share computations" in text or "processed separately" in text for text in listener.infos)
     found = ended[0][1]
     assert found["OUTPUT"] is None and list(context.layersToLoadOnCompletion()) == [found["GRID"]]
     layer = QgsProcessingUtils.mapLayerFromString(found["GRID"], context)
@@ -220,7 +220,7 @@ def test_cancelling_takes_a_moment_and_leaves_nothing(provider, model, scene, tm
     ("algorithm", "change", "words"),
     [
         ("classifyscenes", {"INPUT": None}, "Neither INPUT nor INPUT_FOLDER"),
-        ("classifyscenes", {"OUTPUT": None}, "Nothing is to be written"),
+        ("classifyscenes", {"OUTPUT": None}, "No output is given"),
         ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "here"}, "no TABLE to write"),
         (
             "classifyscenes",
@@ -228,11 +228,11 @@ def test_cancelling_takes_a_moment_and_leaves_nothing(provider, model, scene, tm
             "EXTENT is given with a folder",
         ),
         ("classifyscenes", {"MODEL": "/no/model.safetensors"}, "There is no model file"),
-        ("classifyscenes", {"BANDS": "1,2"}, "BANDS names 2 bands, and the model has 3"),
+        ("classifyscenes", {"BANDS": "1,2"}, "BANDS has 2 bands, but the model needs 3"),
         ("classifyfeatures", {"FEATURES": None}, "FEATURES"),
-        ("activationmaps", {}, "no TARGET_CLASS is given. Name one of 1 water, 2 field, 3 forest"),
+        ("activationmaps", {}, "no TARGET_CLASS is given. Give one of 1 water, 2 field, 3 forest"),
         ("activationmaps", {"TARGET_CLASS": "9"}, "no such class"),
-        ("activationmaps", {"KIND": "filters"}, "no PICTURE is to be written"),
+        ("activationmaps", {"KIND": "filters"}, "no PICTURE is given"),
     ],
 )
 def test_bad_input_is_refused_in_words(provider, run, model, scene, places, tmp_path, algorithm, change, words):

@@ -6,7 +6,7 @@ import time
 import zipfile
 
 import pytest
-from qgis.core import QgsApplication, QgsProcessing, QgsProcessingUtils, QgsProject, QgsRasterLayer
+from qgis.core import QgsApplication, QgsProcessing, QgsProcessingUtils, QgsProject, QgsRasterLayer, QgsSettings
 from qgis.gui import QgsBrowserGuiModel
 from qgis.PyQt.QtCore import QTimer
 from qgis.PyQt.QtWidgets import QLabel, QLineEdit, QMessageBox, QScrollArea, QTextEdit
@@ -19,6 +19,7 @@ def open_dialog(project, provider, qgis_iface, monkeypatch):
     # What QGIS would say in a box that waits for somebody.
     monkeypatch.setattr(QMessageBox, "warning", lambda parent, title, text: pytest.fail(text))
     monkeypatch.setattr(qgis_iface, "browserModel", lambda: model, raising=False)
+    QgsSettings().remove("terrazzo/last_result")
 
     def open_dialog(name, **parameters):
         dialog = provider.algorithm(name).create().createCustomParametersWidget(None)
@@ -74,7 +75,7 @@ def test_a_wanted_cancel_ends_in_plain_words(open_dialog, scene, tmp_path, monke
     until(lambda: "at work" in log_of(dialog))
     dialog.cancelButton().click()
     until(lambda: ended)
-    assert "Cancelled, as you wished: no result was written." in log_of(dialog)
+    assert "Cancelled: no result was written." in log_of(dialog)
     assert "failed" not in log_of(dialog) and ended == [False] and dialog.results() == {}
 
 
@@ -94,7 +95,7 @@ def test_what_fails_by_itself_is_still_said_to_fail(open_dialog, scene, tmp_path
     assert "Something is wrong. Mend it." in log_of(dialog) and "Execution failed" in log_of(dialog)
 
 
-@pytest.mark.parametrize("answer", ["Stop and keep the best", "Discard it", "Go on training"])
+@pytest.mark.parametrize("answer", ["Stop and keep the best", "Discard it", "Continue training"])
 def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
     open_dialog, dataset, worker_python, tmp_path, monkeypatch, answer
 ):
@@ -115,7 +116,7 @@ def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
     def choose():
         box = QgsApplication.activeModalWidget()
         next(button for button in box.buttons() if button.text().replace("&", "") == answer).click()
-        if answer == "Go on training":
+        if answer == "Continue training":
             go_on.append(True)
 
     monkeypatch.setattr(TrainSegmenter, "run_worker", run_worker)
@@ -127,7 +128,7 @@ def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
     dialog.cancelButton().click()
     until(lambda: ended)
     assert ended == [answer != "Discard it"]
-    assert ("Cancelled, as you wished" in log_of(dialog)) == (answer == "Discard it")
+    assert ("Cancelled: no result" in log_of(dialog)) == (answer == "Discard it")
     assert (dialog.results().get("BEST_EPOCH") == 1) == (answer != "Discard it")
 
 
@@ -137,6 +138,11 @@ def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
 def shown(dialog, name):
     """What stands in a destination, as people read it."""
     return dialog.mainWidget().wrappers[name].wrappedWidget().findChild(QLineEdit).text()
+
+
+def given(dialog, name):
+    """What a parameter holds."""
+    return dialog.mainWidget().wrappers[name].parameterValue() or ""
 
 
 def copied(scene, folder):
@@ -257,3 +263,43 @@ def test_every_dialog_proposes_its_results(open_dialog, scene, tmp_path, name, g
     choose(dialog, given, str(tmp_path / ("old" if folder else "old.tif")))
     for output, end in ends.items():
         assert shown(dialog, output) == (str(tmp_path / "terrazzo" / end) if end else "")
+
+
+# --- which earlier results are proposed as inputs
+
+
+def finish(dialog, path):
+    """Let a dialog's run end with a result, without the run."""
+    dialog.algorithmFinished.emit(True, {"OUTPUT": str(path)})
+
+
+def test_the_last_dataset_is_proposed(open_dialog, scene, tmp_path):
+    image = copied(scene, tmp_path / "images")
+    dialog, ended = open_dialog("exportchips", INPUT=[image], LABEL_RASTERS=[scene[1]], CHIP_SIZE=64), []
+    dialog.algorithmFinished.connect(lambda fine, results: ended.append(results.get("OUTPUT")))
+    dialog.runAlgorithm()
+    until(lambda: ended)
+    for name in ("trainsegmenter", "trainclassifier", "inspectchips", "splitchips", "convertchips"):
+        assert given(open_dialog(name), "CHIPS") == ended[0]
+    # Results are proposed beside it.
+    assert shown(open_dialog("trainsegmenter"), "OUTPUT") == str(tmp_path / "images/terrazzo/scene2_model.safetensors")
+    assert given(open_dialog("trainsegmenter", CHIPS="/mine"), "CHIPS") == "/mine"
+    shutil.rmtree(ended[0])
+    assert given(open_dialog("trainsegmenter"), "CHIPS") == ""
+
+
+def test_the_last_model_of_the_right_task_is_proposed(open_dialog, tmp_path):
+    models = {name: tmp_path / f"{name}.safetensors" for name in ("trainsegmenter", "trainclassifier")}
+    for age, (name, path) in enumerate(models.items()):
+        assert given(open_dialog("activationmaps"), "MODEL") == ("" if age == 0 else str(models["trainsegmenter"]))
+        path.touch()
+        os.utime(path, (1e9 + age, 1e9 + age))
+        finish(open_dialog(name), path)
+    assert given(open_dialog("segmentraster"), "MODEL") == str(models["trainsegmenter"])
+    for name in ("classifyscenes", "classifyfeatures", "activationmaps"):
+        assert given(open_dialog(name), "MODEL") == str(models["trainclassifier"])
+
+
+def test_runs_without_a_dialog_propose_nothing(open_dialog, run, scene, tmp_path):
+    run("exportchips", INPUT=[scene[0]], LABEL_RASTERS=[scene[1]], CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))
+    assert given(open_dialog("trainsegmenter"), "CHIPS") == ""

@@ -339,7 +339,7 @@ def test_polygons_in_collections_are_used_where_they_lie(pixels, tmp_path):
     found = pixels(collections(tmp_path), listener)
     assert found == pytest.approx({"a": 64 * 128, "b": 64 * 128, "c": 64 * 128}, rel=0.02)
     assert [text for text in listener.warnings if "CRS" in text] == []
-    assert [text for text in listener.infos if "used in part: of a geometry collection" in text] != []
+    assert [text for text in listener.infos if "used in part: the polygons of a geometry collection" in text] != []
 
 
 def test_collections_elsewhere_are_told_with_the_place_where_they_lie(pixels, tmp_path):
@@ -351,7 +351,7 @@ def test_collections_elsewhere_are_told_with_the_place_where_they_lie(pixels, tm
         feature.SetGeometry(ogr.CreateGeometryFromWkt(f"GEOMETRYCOLLECTION(POLYGON(({number} 1,5 1,5 2,{number} 1)))"))
         source.GetLayer(0).SetFeature(feature)
     feature = source = None
-    with pytest.raises(QgsProcessingException, match=r"they lie at x 1 to [0-9.]+, y 1 to [0-9.]+ in EPSG:4326"):
+    with pytest.raises(QgsProcessingException, match=r"they are at x 1 to [0-9.]+, y 1 to [0-9.]+ in EPSG:4326"):
         pixels(path)
 
 
@@ -372,11 +372,10 @@ def test_odd_geometries_are_counted_and_mended(pixels):
     found = pixels(layer, listener)
     assert found["tie"] == pytest.approx(5000, rel=0.02)
     assert found["both"] == 2 * 3600 - 900
-    assert '2 features of "marks" mended: the polygon crosses itself, or is invalid otherwise (feature id 1, 2).' in (
-        listener.infos
-    )
+    repaired = "repaired: the polygon crosses itself or is invalid in another way"
+    assert f'2 features of "marks" {repaired} (feature id 1, 2).' in listener.infos
     assert any('1 feature of "marks" left out: no geometry (feature id 4)' in text for text in listener.warnings)
-    assert any("left out: the geometry makes no" in text and "feature id 3" in text for text in listener.warnings)
+    assert any("left out: the geometry gives no" in text and "feature id 3" in text for text in listener.warnings)
 
 
 def test_a_buffer_reaches_around_the_lines_of_a_collection(pixels):

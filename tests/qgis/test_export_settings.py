@@ -187,12 +187,12 @@ def test_features_go_with_a_folder_of_images_too(run, folders, tmp_path):
 
 def test_an_image_without_labels_in_the_folder_is_named(run, folders, tmp_path):
     Path(folders[1], "b.tiff").unlink()
-    with pytest.raises(QgsProcessingException, match=r"holds no label raster called b for the image .*b\.tif"):
+    with pytest.raises(QgsProcessingException, match=r"holds no label raster named b for the image .*b\.tif"):
         run("exportchips", INPUT_FOLDER=folders[0], LABEL_FOLDER=folders[1], CHIP_SIZE=64,
             OUTPUT=str(tmp_path / "chips"))  # fmt: skip
     shutil.copy(Path(folders[1], "a.tiff"), Path(folders[1], "b.tif"))
     shutil.copy(Path(folders[1], "a.tiff"), Path(folders[1], "b.tiff"))
-    with pytest.raises(QgsProcessingException, match="holds 2 label rasters called b"):
+    with pytest.raises(QgsProcessingException, match="holds 2 label rasters named b"):
         run("exportchips", INPUT_FOLDER=folders[0], LABEL_FOLDER=folders[1], CHIP_SIZE=64,
             OUTPUT=str(tmp_path / "chips"))  # fmt: skip
 
@@ -226,29 +226,29 @@ def test_a_stack_has_the_bands_of_all(run, scene, tmp_path):
     ("change", "words"),
     [
         ({"INPUT": None}, "No image is given"),
-        ({"INPUT_FOLDER": "/tmp"}, "INPUT and INPUT_FOLDER are given"),
-        ({"LABEL_RASTERS": ["{labels}"]}, "LABELS and LABEL_RASTERS are given"),
-        ({"TASK": "unlabelled"}, "TASK is unlabelled, and LABELS are given"),
-        ({"TASK": "regression"}, "TASK is regression, and no VALUE_FIELD is given"),
-        ({"TASK": "regression", "VALUE_FIELD": "note"}, "TASK is regression, and CLASS_FIELD is given"),
+        ({"INPUT_FOLDER": "/tmp"}, "INPUT and INPUT_FOLDER are both given"),
+        ({"LABEL_RASTERS": ["{labels}"]}, "LABELS and LABEL_RASTERS are given together"),
+        ({"TASK": "unlabelled"}, "TASK is unlabelled, but LABELS are given"),
+        ({"TASK": "regression"}, "TASK is regression, but no VALUE_FIELD is given"),
+        ({"TASK": "regression", "VALUE_FIELD": "note"}, "TASK is regression, but CLASS_FIELD is given"),
         ({"TASK": "regression", "VALUE_FIELD": "note", "CLASS_FIELD": None}, "The field note of the layer"),
-        ({"VALUE_FIELD": "note"}, "VALUE_FIELD is note, and TASK is segmentation"),
-        ({"BLACKEN": True}, "BLACKEN is set, and PLACEMENT is grid"),
+        ({"VALUE_FIELD": "note"}, "VALUE_FIELD is note, but TASK is segmentation"),
+        ({"BLACKEN": True}, "BLACKEN is set, but PLACEMENT is grid"),
         ({"LABELS": None, "LABEL_RASTERS": ["{labels}"], "PLACEMENT": "features"}, "no features are given"),
         ({"LABELS": None, "TASK": "unlabelled", "PLACEMENT": "bounding_boxes"}, "no features are given"),
         ({"OVERLAP_RULE": "field"}, "no PRIORITY_FIELD is given"),
-        ({"PRIORITY_FIELD": "note"}, "PRIORITY_FIELD is note, and OVERLAP_RULE is order"),
+        ({"PRIORITY_FIELD": "note"}, "PRIORITY_FIELD is note, but OVERLAP_RULE is order"),
         ({"OVERLAP_RULE": "field", "PRIORITY_FIELD": "rank"}, "has no field rank"),
         ({"OVERLAP_RULE": "field", "PRIORITY_FIELD": "note"}, "The field note of the layer"),
-        ({"SPLIT_METHOD": "areas"}, "SPLIT_METHOD is areas, and no SPLIT_AREAS are given"),
-        ({"SPLIT_AREAS": "{land}"}, "SPLIT_AREAS are given, and SPLIT_METHOD is blocks"),
-        ({"CLASS_TABLE": [1, 2, "", ""], "CLASS_FILE": "{table}"}, "CLASS_TABLE and CLASS_FILE are given"),
+        ({"SPLIT_METHOD": "areas"}, "SPLIT_METHOD is areas, but no SPLIT_AREAS are given"),
+        ({"SPLIT_AREAS": "{land}"}, "SPLIT_AREAS are given, but SPLIT_METHOD is blocks"),
+        ({"CLASS_TABLE": [1, 2, "", ""], "CLASS_FILE": "{table}"}, "CLASS_TABLE and CLASS_FILE are both given"),
         ({"ROTATIONS": "0,north"}, 'ROTATIONS is "0,north"'),
         ({"FOLDS": 1}, "FOLDS is 1"),
         ({"BUFFER": -1}, "BUFFER is -1"),
         (
             {"LABELS": None, "LABEL_RASTERS": ["{labels}", "{labels}"], "COMBINE": "stack"},
-            "which makes one image of all",
+            "which makes one image on the pixels",
         ),
     ],
 )

@@ -228,11 +228,11 @@ def test_a_temporary_folder_will_do(run, scene):
     [
         ({"CLASS_FIELD": "klass"}, "has no field klass. Its fields are: class, note"),
         ({"LABELS": None}, "No labels are given"),
-        ({"INPUT": ["/no/such.tif"]}, "Entry 1 of INPUT (/no/such.tif) is no raster"),
+        ({"INPUT": ["/no/such.tif"]}, "Entry 1 of INPUT (/no/such.tif) is not a raster"),
         ({"INPUT": []}, "No image is given"),
         ({"CHIP_SIZE": 512}, "larger than the raster"),
         ({"CHIP_SIZE": 3}, "CHIP_SIZE is 3. Give a number from 8 to 8192"),
-        ({"BANDS": "1,x"}, 'BANDS is "1,x". Write band numbers'),
+        ({"BANDS": "1,x"}, 'BANDS is "1,x". Give band numbers'),
         ({"BANDS": "9"}, "Band 9 does not exist"),
         ({"OUTPUT": "/proc/nothing/chips"}, "Nothing can be written"),
     ],
@@ -248,7 +248,7 @@ def test_bad_input_is_refused_in_words_and_leaves_nothing(provider, run, scene, 
 def test_polygons_elsewhere_are_an_error_that_names_both_places(run, scene, tmp_path):
     layer = polygon_layer([("a", 5000, 0, 5100, 100)])
     with pytest.raises(
-        QgsProcessingException, match=r"do not overlap the raster: they lie at x 405000 to 405100.*EPSG:32633"
+        QgsProcessingException, match=r"do not overlap the raster: they are at x 405000 to 405100.*EPSG:32633"
     ):
         run("exportchips", INPUT=[scene[0]], LABELS=layer, CLASS_FIELD="class", CHIP_SIZE=64,
             OUTPUT=str(tmp_path / "chips"))  # fmt: skip
@@ -257,7 +257,7 @@ def test_polygons_elsewhere_are_an_error_that_names_both_places(run, scene, tmp_
 
 def test_an_area_of_lines_is_refused_in_words(run, scene, land, tmp_path):
     layer = QgsVectorLayer("LineString?crs=EPSG:32633&field=class:string", "roads", "memory")
-    with pytest.raises(QgsProcessingException, match=r'"roads" holds no polygons .its geometry is LineString'):
+    with pytest.raises(QgsProcessingException, match=r'"roads" holds no polygons .its geometry type is LineString'):
         run("exportchips", INPUT=[scene[0]], LABELS=land, AREA=layer, OUTPUT=str(tmp_path / "chips"))
 
 

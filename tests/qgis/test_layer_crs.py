@@ -104,8 +104,8 @@ def test_no_data_of_the_layer_alone_is_named(run, scene, tmp_path):
     heard = Listener()
     run("exportchips", feedback=heard, INPUT=[layer], LABEL_RASTERS=[scene[1]], CHIP_SIZE=64,
         OUTPUT=str(tmp_path / "c"))  # fmt: skip
-    (warning,) = [text for text in heard.warnings if "no-data" in text]
-    assert 'The raster layer "image" has additional no-data values in QGIS' in warning
+    (warning,) = [text for text in heard.warnings if "nodata" in text]
+    assert 'The raster layer "image" has additional nodata values in QGIS' in warning
 
 
 def test_heights_in_a_crs_change_neither_place_nor_value(run, scene, tmp_path):

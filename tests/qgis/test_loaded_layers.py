@@ -119,6 +119,16 @@ def test_footprints_are_so_even_where_layers_are_called_by_files_which_is_chips_
     assert layer.name() == "land cover: chips"
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("image_chips", "image"), ("image_chips_2", "image_2"), ("land cover", "land cover"), ("chips", "")],
+)
+def test_a_dataset_is_called_without_the_word_that_dialogs_append(folder, name):
+    from terrazzo.processing_provider.layer_names import dataset_name
+
+    assert dataset_name(f"/mine/{folder}") == name
+
+
 def test_a_temporary_model_gives_no_name(provider, tmp_path):
     from qgis.core import QgsProcessingUtils
     from terrazzo.processing_provider.layer_names import answer_name

@@ -240,7 +240,7 @@ def test_the_desktop_gets_an_options_page_and_gives_it_back(provider, monkeypatc
     try:
         page.panel.python.setFilePath("/no/such/python")
         page.panel.use()
-        assert "There is no Python /no/such/python" in page.panel.answer.text()
+        assert "/no/such/python, which Terrazzo's setting names, does not exist" in page.panel.answer.text()
         page.apply()
         assert python_setting() == "/no/such/python"
     finally:

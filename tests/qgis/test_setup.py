@@ -108,7 +108,7 @@ def test_base_and_wheels_are_chosen_in_the_window(fake, qgis_app, tmp_path, monk
     monkeypatch.setattr(planning, "default_folder", lambda version="": tmp_path / f"worker{version}")
     panel = SetupPanel()
     panel.base.setFilePath(str(tmp_path / "none"))
-    assert "none is not there" in panel.size.text() and not panel.build.isEnabled()
+    assert "none does not exist" in panel.size.text() and not panel.build.isEnabled()
     other = tmp_path / "other"
     other.mkdir()
     for name in ("python", "whole", "answer"):
@@ -116,11 +116,11 @@ def test_base_and_wheels_are_chosen_in_the_window(fake, qgis_app, tmp_path, monk
     (other / "python").chmod(0o755)
     (other / "answer").write_text(json.dumps({**BARE, "python": "3.13.1", "missing": {"osgeo": "osgeo"}}))
     panel.base.setFilePath(str(other / "python"))
-    assert "Python 3.13.1 has no GDAL bindings: the package gdal-wheel brings them." in panel.size.text()
+    assert "Python 3.13.1 has no GDAL bindings: the package gdal-wheel provides them." in panel.size.text()
     panel.wheels.setFilePath(str(tmp_path / "nowhere"))
     assert "There is no folder of wheels" in panel.size.text() and not panel.build.isEnabled()
     panel.wheels.setFilePath(str(other))
-    assert f"all else from {other}" in panel.size.text()
+    assert f"all other packages from {other}" in panel.size.text()
     panel.build.click()
     wait(lambda: panel.task is None)
     assert "worker/env1/bin/python" in panel.state.text(), "where QGIS searches, whatever the base's version"
@@ -133,7 +133,7 @@ def test_a_failure_says_what_to_do_shows_the_log_and_can_be_tried_again(fake, qg
     (tmp_path / "broken").touch()
     panel.build.click()
     wait(lambda: panel.task is None)
-    assert "The disk is full." in panel.doing.text() and "Free some space" in panel.doing.text()
+    assert "The disk is full." in panel.doing.text() and "Free some disk space" in panel.doing.text()
     assert not panel.log_box.isCollapsed() and "No space left" in panel.log.toPlainText()
     panel.copy.click()
     text = QApplication.clipboard().text()
@@ -166,13 +166,15 @@ def test_a_python_of_the_users_is_tested_at_once(fake, qgis_app):
     panel = SetupPanel()
     panel.python.setFilePath("/no/such/python")
     panel.test.click()
-    assert "There is no Python /no/such/python" in panel.answer.text()
+    assert "/no/such/python, which Terrazzo's setting names, does not exist" in panel.answer.text()
     panel.python.setFilePath(str(fake))
     panel.test.click()
     assert "lacks torch" in panel.answer.text() and not QgsSettings().value("terrazzo/python")
     fake.with_name("answer").write_text(json.dumps({**BARE, "missing": {}}))
     panel.test.click()
-    assert "has all that is needed" in panel.answer.text() and QgsSettings().value("terrazzo/python") == str(fake)
+    assert "has everything that is needed" in panel.answer.text() and QgsSettings().value("terrazzo/python") == str(
+        fake
+    )
     assert "are ready" in panel.state.text()
 
 
@@ -181,7 +183,8 @@ def test_what_was_built_is_used_although_another_python_was_named(fake, qgis_app
 
     QgsSettings().setValue("terrazzo/python", "/no/such/python")
     panel = SetupPanel()
-    assert "cannot run" in panel.state.text() and "There is no Python /no/such/python" in panel.state.text()
+    assert "cannot run" in panel.state.text()
+    assert "/no/such/python, which Terrazzo's setting names, does not exist" in panel.state.text()
     panel.build.click()
     wait(lambda: panel.task is None)
     assert "are ready" in panel.state.text() and not QgsSettings().value("terrazzo/python")

@@ -101,7 +101,8 @@ def test_areas_without_a_name_are_left_out(run, chips):
 def test_splits_and_other_names_do_not_mix(run, chips):
     before = Path(chips, "dataset.json").read_bytes()
     areas = polygon_layer([*THREE[:2], ("tset", 256, 0, 320, 256)])
-    with pytest.raises(QgsProcessingException, match=r"names splits \(train, Validation\) and other areas \(tset\)"):
+    words = r"names of splits \(train, Validation\) as well as other names \(tset\)"
+    with pytest.raises(QgsProcessingException, match=words):
         run("splitchips", CHIPS=chips, SPLIT_METHOD="areas", SPLIT_AREAS=areas, SPLIT_FIELD="class")
     assert Path(chips, "dataset.json").read_bytes() == before
 

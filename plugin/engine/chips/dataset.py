@@ -197,7 +197,7 @@ def check_fold(fold: int, count: int, folder: str | Path) -> None:
     if not 1 <= fold <= count:
         raise InputError(
             f"FOLD is {fold}, and the chip dataset {folder} has {count or 'no'} folds.",
-            "Choose one of its folds." if count else "Divide it with “Split training chips anew” and FOLDS first.",
+            "Choose one of its folds." if count else "Divide it with “Split training chips” and FOLDS first.",
         )
 
 

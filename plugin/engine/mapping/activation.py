@@ -1,4 +1,4 @@
-"""The job behind `activationmaps`: what a network looks for, and where it sees it."""
+"""The job of `activationmaps`: shows what a network looks for, and where."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from .taps import Tap, describe_layers
 def activation_maps(config: ActivationMapsConfig, reporter: Reporter) -> dict[str, Any]:
     """Show what a network looks at.
 
+    Args:
+        config: Settings of the job.
+        reporter: Receives progress and log lines.
+
     Returns:
-        output (a raster), picture, pictures (a folder); those that are not of this kind are None. channels (of the
-        raster), seconds.
+        output (a raster), picture and pictures (a folder), None if not written; channels (of the raster), seconds.
 
     Raises:
         InputError: The model, the raster, the photographs or a setting cannot be used.
-        ResourceError: An output cannot be written, the device is not there, or memory is not enough.
-        Cancelled: The user asked for the end, or is gone.
+        ResourceError: An output cannot be written, the device does not exist, or memory is insufficient.
+        Cancelled: The user cancelled the job, or QGIS has ended.
     """
     begun = time.monotonic()
     network, header = load_any(config.model)
@@ -59,7 +62,7 @@ def activation_maps(config: ActivationMapsConfig, reporter: Reporter) -> dict[st
 
 
 def load_any(path: str) -> tuple[Classifier | Segmenter, ModelHeader]:
-    """Read the model file of a classifier or of a segmentation network; raises as `load_model`."""
+    """Read the model file of a classifier or a segmentation network; raises as `load_model`."""
     if read_header(path).task in CLASSIFIER_TASKS:
         return load_classifier(path)
     return load_model(path)

@@ -1,8 +1,8 @@
 """Feature maps and class activation over a raster.
 
-Layers that look so far and no further go over the raster in tiles. What a classifier says of a class, it says of a
-chip: there, and where layers look at all that they are shown or depend on the chip size, maps of overlapping chips are
-blended. See sources.py, and class_maps.py on segmentation networks.
+Layers with a limited receptive field are mapped tile by tile. In all other cases, the maps of overlapping chips are
+blended: classifiers predict classes of chips, and some layers see their whole input or depend on the chip size. See
+sources.py, and class_maps.py for segmentation networks.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from .taps import Tap, spacing
 from .tiling import Tiles, plan_tiles, round_tile_size
 from .writer import NUMBERS, PROBABILITY_SHARE, SMALLEST_BLOCK, MapRaster
 
-# Tiles in which the weights of channels are looked for, at most, spread over the raster.
+# Maximum number of tiles used to compute the weights of channels, spread over the raster.
 WEIGHT_TILES = 48
-# The share of the progress that this gets.
+# The share of the progress that this step gets.
 WEIGHT_SHARE = 0.3
-# From nothing over yellow to red, so that the image below shows where there is no activation.
+# Transparent over yellow to red, so that the image below is visible where there is no activation.
 HEAT = ((0.0, "#ffffb2", 0), (0.25, "#fecc5c", 120), (0.5, "#fd8d3c", 180), (1.0, "#bd0026", 230))
 
 
@@ -51,18 +51,19 @@ def write_activation(
     """Write feature maps, or the activation of a class, over a raster.
 
     Args:
-        config: With `input` and `output`.
-        tap: The network; on the device of the job from here on.
-        header: Of its model file.
-        target: The class whose activation is wanted; None for feature maps.
+        config: Settings with `input` and `output`.
+        tap: The network; it is moved to the device of the job.
+        header: Header of the model file.
+        target: Index of the class whose activation is mapped; None for feature maps.
+        reporter: Receives progress and log lines.
 
     Returns:
-        The number of bands that were written.
+        The number of bands written.
 
     Raises:
-        InputError: The raster does not suit the model, its part lies elsewhere, or there is no data.
-        ResourceError: The device is not there, the raster cannot be written, or memory is not enough.
-        Cancelled: The user asked for the end, or is gone.
+        InputError: The raster does not fit the model, the part to map is outside it, or there is no data.
+        ResourceError: The device does not exist, the raster cannot be written, or memory is insufficient.
+        Cancelled: The user cancelled the job, or QGIS has ended.
     """
     output = cast(str, config.output)
     opened = open_for_mapping(config, header, {"OUTPUT": output}, reporter)
@@ -98,7 +99,7 @@ def write_activation(
             finish([raster])
     if target is not None and raster.highest <= 0:
         name = header.classes.names[target]
-        reporter.warning(f'Nothing in the raster speaks for "{name}": its activation is 0 everywhere.')
+        reporter.warning(f'The activation of "{name}" is 0 everywhere: nothing in the raster supports this class.')
     elif target is not None:
         reporter.log(f'The activation of "{header.classes.names[target]}" reaches {raster.highest:.3g}.')
     return len(maps.names)
@@ -106,16 +107,16 @@ def write_activation(
 
 @dataclass(frozen=True)
 class _Making:
-    """How a raster of maps is made."""
+    """How a raster of maps is computed."""
 
     source: TileSource | ChipSource
     names: list[str]  # of the bands
-    unit: int = 1  # pixels that a value stands for
-    weights: ClassWeights | None = None  # to be found before
+    unit: int = 1  # pixels per value
+    weights: ClassWeights | None = None  # computed in advance
 
 
 class _Maker:
-    """Chooses how maps of a network are made."""
+    """Chooses how the maps of a network are computed."""
 
     def __init__(
         self, config: ActivationMapsConfig, tap: Tap, header: ModelHeader, opened: Opened, reporter: Reporter
@@ -124,7 +125,7 @@ class _Maker:
         self.normalise = Normaliser(header.mean, header.std, opened.device)
 
     def make(self, target: int | None) -> _Making:
-        """The way of a class's activation; None for feature maps."""
+        """Return how the activation of a class is computed; how feature maps are, if `target` is None."""
         if target is None:
             return self._features()
         names = [f"activation of {self.header.classes.names[target]}"]
@@ -145,22 +146,22 @@ class _Maker:
             f"for a chip of {size} × {size}; the first {channels} are written."
         )
         if self.config.channels > channels:
-            self.reporter.log(f"CHANNELS is {self.config.channels}, and the layer has no more than {channels}.")
+            self.reporter.log(f"CHANNELS is {self.config.channels}, but the layer has only {channels}.")
         names = [f"channel {number}" for number in range(1, channels + 1)]
         if unit is None:
             return _Making(self._chips(lambda chips: self._enlarged(tap.maps(chips)[:, :channels]), channels), names)
-        self.reporter.log(f"A value stands for {unit} × {unit} pixels.")
+        self.reporter.log(f"Each value stands for {unit} × {unit} pixels.")
         source = TileSource(lambda images: tap.maps(images)[:, :channels], self.normalise, self.config.halo, unit)
         return _Making(source, names, unit)
 
     def _chips(self, maps: Maps, channels: int) -> ChipSource:
         size = self.header.chip_size
         stride = self.config.stride or max(1, size // USUAL_OVERLAP)
-        self.reporter.log(f"Chips of {size} pixels every {stride} are blended, each with most weight in its middle.")
+        self.reporter.log(f"Chips of {size} pixels every {stride} are blended, each weighted most at its centre.")
         if stride > size:
             self.reporter.warning(
-                f"STRIDE is {stride} and chips are {size} pixels: the ground between them gets no value. Give {size} "
-                "or less."
+                f"STRIDE is {stride} but chips are {size} pixels wide: the ground between them gets no value. Give "
+                f"{size} or less."
             )
         steps = Steps(size, stride, self.opened.info.grid)
         return ChipSource(steps, self.normalise, maps, channels, self.config.batch_size)
@@ -178,7 +179,7 @@ class _Maker:
 def _weigh(
     weights: ClassWeights, source: TileSource | ChipSource, reader: TileReader, planned: list[Tiles], reporter: Reporter
 ) -> None:
-    """Let the channels be weighed, in some of the tiles, spread over the raster."""
+    """Compute the weights of the channels from some of the tiles, spread over the raster."""
     count = min(WEIGHT_TILES, len(planned))
     chosen = [planned[(2 * number + 1) * len(planned) // (2 * count)] for number in range(count)]
 
@@ -186,25 +187,28 @@ def _weigh(
         weights.look(source, batch)
         advance(1)
 
-    stage = Stage(reporter, sum(map(len, chosen)), "Weighing the channels", 0, WEIGHT_SHARE)
+    stage = Stage(reporter, sum(map(len, chosen)), "Computing the weights of the channels", 0, WEIGHT_SHARE)
     run(chosen, reader.read, look, [], stage)
     pixels = weights.settle()
     some = "" if count == len(planned) else f" of {len(planned)}, spread over the raster"
     reporter.log(
-        f"The channels are weighed in {number_of(count, 'tile')}{some}: {number_of(pixels, 'pixel')} of the class."
+        f"The weights of the channels come from {number_of(count, 'tile')}{some}: {number_of(pixels, 'pixel')} of the "
+        "class."
     )
     if not pixels:
-        reporter.warning("The network sees the class nowhere in these tiles; all pixels are weighed instead.")
+        reporter.warning(
+            "The network does not find the class in these tiles; the weights come from all pixels instead."
+        )
 
 
 class _Raster(MapRaster):
-    """A raster of maps; its highest value is kept in mind."""
+    """A raster of maps that keeps track of its highest value."""
 
     heat = False  # whether it is styled as class activation
     highest = -np.inf
 
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
-        """As `MapRaster.write_tile`; tiles without a value are left out."""
+        """As `MapRaster.write_tile`; tiles without a value are not written."""
         if wanted is not None:
             values[:, ~wanted] = np.nan
         if np.isfinite(values).any():

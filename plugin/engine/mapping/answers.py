@@ -1,6 +1,6 @@
-"""What a classifier's probabilities mean: which class, or which classes, and how that is written in a table.
+"""Turns a classifier's probabilities into classes, and into the rows of a table.
 
-N chips, C classes. Needs no torch, because tables are also made inside QGIS.
+N chips, C classes. Does not import torch, because tables are also written inside QGIS.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ BETWEEN_VALUES, BETWEEN_NAMES = ",", ", "
 
 @dataclass(frozen=True)
 class Answers:
-    """How a model's probabilities are read.
+    """How the probabilities of a model are read.
 
     Attributes:
-        classes: The model's.
-        several: Whether a chip may show any number of classes, instead of one.
-        threshold: From which probability a class counts, see `models.decision`; None takes the likeliest.
+        classes: Classes of the model.
+        several: Whether a chip may have any number of classes instead of one.
+        threshold: Probability from which a class counts, see `models.decision`; None takes the likeliest.
     """
 
     classes: ClassTable
@@ -36,23 +36,25 @@ class Answers:
 
     @classmethod
     def of(cls, header: ModelHeader, threshold: Optional[float] = None) -> Answers:
-        """Those of a model; a threshold that is given holds instead of the model's own."""
+        """Create from the header of a model; a given threshold overrides the model's own."""
         several = header.task == MULTILABEL
         chosen = header.threshold if threshold is None else threshold
         return cls(header.classes, several, USUAL_THRESHOLD if several and chosen is None else chosen)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """(N, C) probabilities → (N,) uint8: the class index of each chip, as `decision.choose_class`."""
+        """(N, C) probabilities → (N,) uint8, the class index of each chip, as `decision.choose_class`."""
         return choose_class(probabilities, self.threshold)
 
     def members(self, probabilities: np.ndarray) -> np.ndarray:
-        """(N, C) probabilities → (N, C) bool, the classes that each chip shows; that of `decide` where it is one."""
+        """(N, C) probabilities → (N, C) bool, the classes of each chip; with one class per chip, that of `decide`."""
         if self.several:
             return choose_labels(probabilities, self.threshold)
         return self.decide(probabilities)[:, None] == np.arange(len(self.classes))
 
     def fields(self, prefix: str = "") -> list[Field]:
-        """The columns of a table: `value`, `class`, `confidence`, or `values` and `classes`; `probability_<value>`."""
+        """Return the columns of a table: `value`, `class`, `confidence`, or `values` and `classes`;
+        `probability_<value>`.
+        """
         first = [
             Field(f"{prefix}value", INTEGER),
             Field(f"{prefix}class", TEXT),
@@ -64,7 +66,7 @@ class Answers:
         return first + rest
 
     def rows(self, probabilities: np.ndarray) -> list[list[Any]]:
-        """(N, C) probabilities → N rows for `fields`; None where there is no class."""
+        """(N, C) probabilities → N rows for `fields`, with None where there is no class."""
         members = self.members(probabilities)
         shares = [[round(share, 6) for share in row] for row in probabilities.tolist()]
         return [self._row(np.flatnonzero(row).tolist(), share) for row, share in zip(members, shares)]
@@ -81,14 +83,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a network says of some chips."""
+    """The answers of a network for some chips."""
 
-    shares: np.ndarray  # (n, C) probabilities of those of which it says something
-    known: np.ndarray  # bool in the shape of what was asked, (N,) chips or (N, rows, cols) steps; true for these
-    lost: int  # of which the network gave no numbers
+    shares: np.ndarray  # (n, C) probabilities of the chips with an answer
+    known: np.ndarray  # bool, (N,) chips or (N, rows, cols) steps; true where there is an answer
+    lost: int  # number of chips without an answer, because the network gave NaN or infinity
 
     def laid_out(self, values: np.ndarray, nothing: float) -> np.ndarray:
-        """(n,) or (n, K) values of the known → (N, …) or (N, K, …), with `nothing` elsewhere."""
+        """(n,) or (n, K) values of the known → (N, …) or (N, K, …), filled with `nothing` elsewhere."""
         count, *place = self.known.shape
         found = np.full((count, *values.shape[1:], *place), nothing, values.dtype)
         (found if values.ndim == 1 else np.moveaxis(found, 1, -1))[self.known] = values
@@ -96,11 +98,11 @@ class Answered:
 
 
 class Tally:
-    """A sink of answers that counts them."""
+    """A sink that counts answers."""
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
-        self.counts = np.zeros(len(answers.classes), np.int64)  # of each class
+        self.counts = np.zeros(len(answers.classes), np.int64)  # per class
         self.answered = self.unanswered = 0
 
     def take(self, found: Answered) -> Answered:
@@ -115,24 +117,24 @@ class Tally:
 
 
 def has_numbers(probabilities: np.ndarray) -> np.ndarray:
-    """(N, C) probabilities → (N,) bool, false where the network broke down and gave none."""
+    """(N, C) probabilities → (N,) bool, false where the network gave NaN or infinity."""
     found: np.ndarray = np.isfinite(probabilities).all(axis=1)
     return found
 
 
 def field_titles(fields: Iterable[Field]) -> dict[str, str]:
-    """Name → title of the fields that have one."""
+    """Return the titles of fields by name, for those that have one."""
     return {field.name: field.title for field in fields if field.title}
 
 
 def known_answers(header: ModelHeader, threshold: Optional[float]) -> str:
-    """How a model's probabilities are read, in a sentence for the log."""
+    """Describe how a model's probabilities are read, for the log."""
     answers = Answers.of(header, threshold)
     if answers.several:
-        return f"Several classes a chip: each counts from a probability of {answers.threshold:g}."
+        return f"Several classes per chip: each counts from a probability of {answers.threshold:g}."
     if answers.threshold is None:
-        return "One class a chip: the likeliest."
+        return "One class per chip: the likeliest."
     if len(answers.classes) == 2:
         second, first = answers.classes.names[1], answers.classes.names[0]
-        return f"One class a chip: {second} from a probability of {answers.threshold:g}, else {first}."
-    return f"One class a chip: the likeliest, where its probability is {answers.threshold:g} or more."
+        return f"One class per chip: {second} from a probability of {answers.threshold:g}, otherwise {first}."
+    return f"One class per chip: the likeliest, if its probability is {answers.threshold:g} or more."

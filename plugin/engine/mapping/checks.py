@@ -1,4 +1,4 @@
-"""Does the raster suit the model? Band choice, and warnings in plain words before hours of work."""
+"""Checks that a raster fits a model: chooses bands, and warns of differences from training before the job starts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from ..rasters.raster_io import (
 from ..windows import Window
 from .reading import explain_reading
 
-PIXEL_SIZE_TOLERANCE = 1.2  # the larger over the smaller
-# How far the mean of a band may be from training's, in training's standard deviations, and its spread, as a factor.
+PIXEL_SIZE_TOLERANCE = 1.2  # ratio of the larger to the smaller
+# How far a band's mean may be from that of training, in standard deviations of training, and its standard deviation, as
+# a factor.
 FAR_MEAN = 4.0
 FAR_SPREAD = 20.0
-METRES_A_DEGREE = 111_320.0  # of latitude, on the sphere of WGS 84's equator
+METRES_A_DEGREE = 111_320.0  # of latitude, on a sphere with the equatorial radius of WGS 84
 SAMPLES_A_SIDE, SAMPLE_SIZE = 5, 64
-# The bands of a colour table; a model of one other band knows the places in such a table.
+# Band names of colour tables. A model with a single band of another name was trained on the values behind such a table.
 TABLE_BANDS = ("red", "green", "blue")
 
 
@@ -41,20 +42,24 @@ def match_bands(
     """Find the raster's band for each band of the model: as chosen, by name, or in order.
 
     Args:
-        model: The names of the model's bands.
+        model: Names of the model's bands.
         raster: The raster with all of its bands.
         chosen: Band numbers from 1; empty to search.
+        reporter: Receives warnings.
+
+    Returns:
+        The raster's band numbers, in the order of the model's bands.
 
     Raises:
-        InputError: Too few bands, or another number chosen than the model has.
+        InputError: The raster has too few bands, or the number of chosen bands differs from the model's.
     """
     there = ", ".join(f"{number} {name}" for number, name in zip(raster.bands, raster.band_names))
     wanted = ", ".join(model)
     if chosen:
         if len(chosen) != len(model):
             raise InputError(
-                f"BANDS names {bands_text(len(chosen))}, and the model has {len(model)}: {wanted}.",
-                "Name one band of the raster for each of the model's, in that order.",
+                f"BANDS has {bands_text(len(chosen))}, but the model needs {len(model)}: {wanted}.",
+                "Give one band of the raster for each band of the model, in that order.",
             )
         return chosen
     names = [name.casefold() for name in raster.band_names]
@@ -63,35 +68,38 @@ def match_bands(
         return tuple(raster.bands[names.index(name)] for name in searched)
     if len(names) < len(model):
         raise InputError(
-            f"The model needs {bands_text(len(model))} ({wanted}), and {raster.path} has {len(names)} ({there}).",
+            f"The model needs {bands_text(len(model))} ({wanted}), but {raster.path} has {len(names)} ({there}).",
             "Choose a raster with the bands that the model was trained on.",
         )
     taken = tuple(raster.bands[: len(model)])
     if len(names) > len(model):
         reporter.warning(
-            f"The raster has {bands_text(len(names))} ({there}), of which the first {len(model)} are taken for the "
-            f"model's ({wanted}). Name them in BANDS if that is not right."
+            f"The raster has {bands_text(len(names))} ({there}), of which the first {len(model)} are used for those "
+            f"of the model ({wanted}). If that is wrong, set BANDS."
         )
     elif any(name != other and not (_generic(name) or _generic(other)) for name, other in zip(names, searched)):
         reporter.warning(
-            f"The raster's bands are called {there}, the model's {wanted}; they are taken in this order. Name them in "
-            "BANDS if that is not right."
+            f"The bands of the raster are named {there}, but those of the model {wanted}; they are used in this "
+            "order. If that is wrong, set BANDS."
         )
     return taken
 
 
 def open_for(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter) -> RasterReader:
-    """The raster to map, with its bands in the order of the model's and its values in the units of training.
+    """Open the raster to map, with its bands in the order of the model's and its values in the units of training.
 
     Args:
-        crs: The CRS that it has for people; "" = its own.
+        header: Header of the model file.
+        path: The raster.
+        crs: CRS that the user set in QGIS, as WKT; "" for the raster's own.
         chosen: Band numbers from 1; empty to search.
+        reporter: Receives log lines and warnings.
 
     Raises:
-        InputError: It cannot be opened, or its bands are not the model's.
+        InputError: It cannot be opened, or does not have the bands of the model.
     """
     one = len(header.band_names) == 1 and header.band_names[0] not in TABLE_BANDS
-    image = open_image(path, crs, keep_numbers=one)  # as such a model has learned them
+    image = open_image(path, crs, keep_numbers=one)  # such a model was trained on these values
     for text in (image.note and f"{path}: {image.note}.", image.warning):
         if text:
             reporter.log(text)
@@ -107,20 +115,20 @@ def open_for(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], 
 
 
 def _scales_to_training(info: RasterInfo, header: ModelHeader, reporter: Reporter) -> list[Scale]:
-    """What brings each band's values to the units of training; empty where they are in these, or nothing tells."""
+    """Return the scales that convert each band to the units of training; empty if they agree, or are unknown."""
     if not header.scales or info.scales == header.scales:
         return []
     if not info.scales:
         if info.dtype.kind in "iu" and (header.dtype != info.dtype.name or AS_MEASURED in header.scales):
             reporter.warning(
-                f"{info.path} declares no scale, and the model was trained on rasters with "
-                f"{scale_text(header.scales)}: its values are taken as they are. Set its scale and offset if they "
-                "are in other units."
+                f"{info.path} declares no scale, but the model was trained on rasters with "
+                f"{scale_text(header.scales)}: its values are used unchanged. Set its scale and offset if "
+                "they are in other units."
             )
         return []
     reporter.log(
-        f"{info.path} declares {scale_text(info.scales)}, and the model was trained on rasters with "
-        f"{scale_text(header.scales)}: its values are brought to the units of training."
+        f"{info.path} declares {scale_text(info.scales)}, but the model was trained on rasters with "
+        f"{scale_text(header.scales)}: its values are converted to the units of training."
     )
     return [
         (own / theirs, (offset - their_offset) / theirs)
@@ -129,7 +137,7 @@ def _scales_to_training(info: RasterInfo, header: ModelHeader, reporter: Reporte
 
 
 def bands_text(count: int) -> str:
-    """A number of bands in words."""
+    """Format a number of bands: "1 band", "3 bands"."""
     return f"{count} band" if count == 1 else f"{count} bands"
 
 
@@ -138,24 +146,26 @@ def _generic(name: str) -> bool:
 
 
 def compare_with_training(reader: RasterReader, area: Window, header: ModelHeader, reporter: Reporter) -> None:
-    """Warn where data type, pixel size or values are not what the model was trained on.
+    """Warn if data type, pixel size or values differ from those that the model was trained on.
 
     Args:
         reader: The raster, with its bands in the order of the model's.
-        area: What will be mapped.
+        area: The window that will be mapped.
+        header: Header of the model file.
+        reporter: Receives the warnings.
     """
     info = reader.info
     if info.dtype.name != header.dtype and not (info.scales and info.scales == header.scales):
         reporter.warning(
-            f"The raster holds {info.dtype.name} values, and the model was trained on {header.dtype}; the map is right "
-            "only if both use the same units."
+            f"The raster holds {info.dtype.name} values, but the model was trained on {header.dtype}; the map is "
+            "correct only if both use the same units."
         )
     sizes = pixel_sizes(info, header)
     if sizes is not None and max(sizes) > PIXEL_SIZE_TOLERANCE * min(sizes):
         here, there, unit = *sizes, "m" if info.crs else "units"
         reporter.warning(
-            f"The pixels are {here:.3g} {unit} wide, and the model was trained on {there:.3g} {unit}; things look "
-            f"{there / here:.2g} times as large to it. Resample the raster to {there:.3g} {unit} for a better map."
+            f"The pixels are {here:.3g} {unit} wide, but the model was trained on {there:.3g} {unit}, so objects look "
+            f"{there / here:.2g} times as large to it. For a better map, resample the raster to {there:.3g} {unit}."
         )
     mean, std = sample_statistics(reader, area, nodata_values(info, header))
     for number, name in enumerate(header.band_names):
@@ -164,16 +174,16 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
         if far_off(mean[number], std[number], header.mean[number], header.std[number]):
             reporter.warning(
                 f"Band {info.bands[number]} ({info.band_names[number]}) has values of {mean[number]:.4g} ± "
-                f"{std[number]:.3g}, and the model knows its band {name} as {header.mean[number]:.4g} ± "
-                f"{header.std[number]:.3g}. Check that the bands are in the right order and in the units of "
-                "training."
+                f"{std[number]:.3g}, but the model was trained on {header.mean[number]:.4g} ± "
+                f"{header.std[number]:.3g} for its band {name}. Check that the bands are in the right order and in "
+                "the units of training."
             )
 
 
 def far_off(mean: float, std: float, usual_mean: float, usual_std: float) -> bool:
-    """Whether a band's values can hardly be what the network knows: elsewhere, or in other units.
+    """Return whether a band's values differ so much from training that bands or units are probably wrong.
 
-    A small spread alone says nothing: a lake is smooth. In other units the mean shrinks with it.
+    A small standard deviation alone is no sign, because a lake is smooth; in other units, the mean shrinks as well.
     """
     if abs(mean - usual_mean) > FAR_MEAN * (usual_std or 1.0):
         return True
@@ -184,12 +194,12 @@ def far_off(mean: float, std: float, usual_mean: float, usual_std: float) -> boo
 
 
 def nodata_values(info: RasterInfo, header: ModelHeader) -> tuple[float | None, ...]:
-    """What means "no data" in each band: the raster's own value, else that of the training rasters."""
+    """Return the nodata value of each band: the raster's own, otherwise that of the training rasters."""
     return tuple(header.nodata if value is None else value for value in info.nodata)
 
 
 def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | None:
-    """The pixel sizes of raster and training in metres, in CRS units if neither has a CRS; None if not comparable."""
+    """Return pixel sizes of raster and training in metres, or in CRS units without CRSs; None if not comparable."""
     if bool(info.crs) != bool(header.crs):
         return None
     if not info.crs:
@@ -205,7 +215,7 @@ def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | 
 
 
 def metres_a_unit(crs: str, latitude: float) -> float:
-    """How long a unit of a CRS is; for degrees the mean of both directions at a latitude."""
+    """Return the length of a CRS unit in metres; for degrees, the mean of both directions at a latitude."""
     reference = not_none(spatial_reference(crs))
     if reference.IsGeographic():
         return METRES_A_DEGREE * (1 + math.cos(math.radians(latitude))) / 2
@@ -213,7 +223,7 @@ def metres_a_unit(crs: str, latitude: float) -> float:
 
 
 def _latitude(info: RasterInfo) -> float:
-    """The latitude of the raster's centre, in degrees; 0 for a CRS that is not of this Earth."""
+    """Return the latitude of the raster's centre in degrees; 0 for a CRS without geographic coordinates."""
     from osgeo import osr
 
     reference = not_none(spatial_reference(info.crs))
@@ -227,14 +237,14 @@ def _latitude(info: RasterInfo) -> float:
     degrees.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     try:
         return float(osr.CoordinateTransformation(reference, degrees).TransformPoint(x, y)[1])
-    except RuntimeError:  # a centre beyond the projection's reach; only a rough size is asked for
+    except RuntimeError:  # the centre is outside the projection's area; a rough pixel size is enough
         return 0.0
 
 
 def sample_statistics(
     reader: RasterReader, area: Window, nodata: tuple[float | None, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(B,) means and standard deviations of each band over a few windows of the area; NaN without data."""
+    """Return (B,) means and standard deviations of the bands over a few windows of the area; NaN without data."""
     count, total, squares = (np.zeros(len(reader.info.bands)) for _ in range(3))
     for row in range(SAMPLES_A_SIDE):
         for col in range(SAMPLES_A_SIDE):

@@ -1,7 +1,7 @@
-"""Where a segmentation network sees a class: Grad-CAM of a raster, a value a pixel.
+"""Grad-CAM of segmentation networks over a raster: where they see a class, as one value per pixel.
 
-What each channel of the layer weighs is found first, over many parts of the raster, and is the same for all: each part
-with weights of its own would show its edges.
+The weights of the layer's channels are computed first, from many parts of the raster, and are the same everywhere: with
+weights of their own, the edges of the tiles would show.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .taps import Tap
 
 
 class ClassWeights:
-    """What the channels of a layer weigh for a class.
+    """The weights of a layer's channels for a class.
 
     Args:
         tap: The network and its layer.
-        target: The class.
+        target: Index of the class.
     """
 
     def __init__(self, tap: Tap, target: int) -> None:
         self.tap, self.target = tap, target
         self.weights: torch.Tensor | None = None  # (1, F)
-        # Over the pixels of the class that were seen, and over all.
+        # First over the pixels predicted as the class, then over all pixels.
         self.sums: list[torch.Tensor | None] = [None, None]
         self.counts = [0, 0]
 
@@ -39,21 +39,24 @@ class ClassWeights:
         return enlarged(found, (self.tap.covers(height), self.tap.covers(width)), (height, width))
 
     def look(self, source: TileSource | ChipSource, batch: Batch) -> None:
-        """Look at what a source shows the network of a batch."""
+        """Add the gradients for a batch, as the source shows it to the network."""
         for images, counted in _tiles(source, batch) if isinstance(source, TileSource) else _chips(source, batch):
             for place, only_predicted in enumerate((True, False)):
                 if place and self.counts[0]:
-                    break  # the class is there
+                    break  # the class was found
                 gradient, number = pixel_gradients(self.tap, images, self.target, counted, only_predicted)
                 before = self.sums[place]
                 self.sums[place] = gradient if before is None else before + gradient
                 self.counts[place] += number
 
     def settle(self) -> int:
-        """Find the weights; gives the pixels of the class that were seen. Where none were, all pixels count.
+        """Compute the weights; if no pixel of the class was found, all pixels count.
+
+        Returns:
+            The number of pixels of the class.
 
         Raises:
-            InputError: Nothing was shown.
+            InputError: No pixel was shown.
         """
         place = 0 if self.counts[0] else 1
         total = self.sums[place]
@@ -63,8 +66,8 @@ class ClassWeights:
         return self.counts[0]
 
 
-# Images (N, B, h, w) as the network is shown them, and (N, h, w) bool of their pixels that count. Every wanted pixel
-# of a batch counts once.
+# Images (N, B, h, w) as shown to the network, and (N, h, w) bool of the pixels that count. Every wanted pixel of a
+# batch counts once.
 _Shown = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -74,7 +77,7 @@ def _tiles(source: TileSource, batch: Batch) -> _Shown:
 
 
 def _chips(source: ChipSource, batch: Batch) -> _Shown:
-    """Of each chip, the step in its middle counts."""
+    """Of each chip, only the step in its middle counts."""
     size, core = source.steps.chip_size, source.steps.core
     margin = (size - core + 1) // 2
     middle = slice(margin, margin + core)
@@ -90,7 +93,7 @@ def _chips(source: ChipSource, batch: Batch) -> _Shown:
 
 
 def _counted(batch: Batch, device: torch.device) -> torch.Tensor:
-    """(h, w) bool of what was read for a batch of one tile: the pixels that are wanted."""
+    """Return (h, w) bool of the wanted pixels in the window read for a batch of one tile."""
     ((core, outer),) = batch.tiles
     counted = torch.zeros(batch.data.shape[-2:], dtype=torch.bool, device=device)
     counted[core.slices_in(outer)] = torch.from_numpy(batch.asked[0]).to(device)

@@ -1,17 +1,17 @@
-"""Many overlapping chips through one network without doing shared work twice, with the very same result.
+"""Runs a network on many overlapping chips and computes shared parts only once, with exactly the same result.
 
-Where two chips overlap, a convolution gives the same numbers at the same places, so they are calculated once for a
-whole block of pixels: a network of convolutions and pooling becomes fully convolutional (Long, Shelhamer and Darrell
-2015), its strides turn into dilation (à trous: Giusti et al. 2013, "Fast image scanning with deep max-pooling
-convolutional neural networks"), and fully connected layers become convolutions as large as the map they see.
+Where two chips overlap, a convolution gives the same numbers at the same places, so they are computed once for a whole
+block of pixels: a network of convolutions and pooling becomes fully convolutional (Long, Shelhamer and Darrell 2015),
+its strides turn into dilation (à trous; Giusti et al. 2013, "Fast image scanning with deep max-pooling convolutional
+neural networks"), and fully connected layers become convolutions as large as their input map.
 
-That alone is exact only for networks without padding: zeros around a chip are not there inside a block. A place of a
-map that feels the zeros of the chip's edge is therefore calculated for itself. It depends on how far it lies from the
-edge, and there are few such places: of the 32 × 32 map behind the first block of a lecture CNN, only the outermost
-ring. So a map is kept as several: along each axis the *inner* places, which all chips share, and one for each place
-that feels an edge.
+This alone is exact only for networks without padding, because the zeros around a chip do not exist inside a block.
+Places of a map that are affected by the zeros at the chip's edge are therefore computed separately, depending on their
+distance from the edge. There are few of them: of the 32 × 32 map after the first block of a lecture CNN, only the
+outermost ring. So a map is stored in several parts: along each axis, the *inner* places, which all chips share, and one
+part for each place that is affected by an edge.
 
-All arithmetic is done along rows and columns in the same way, because chips are square.
+Rows and columns are treated alike, because chips are square.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from torch import nn
 from ..models.classifier_network import Classifier
 from ..models.teaching import TeachingNetwork
 
-# The places that no edge is felt at; all others go by their number.
+# The key of places that are not affected by an edge; all others are keyed by their number.
 INNER = -1
-# Sharing moves more memory for each multiplication than whole chips do; measured on a CPU, both take the same time
-# where it needs about a third of them.
+# Sharing moves more memory per multiplication than processing whole chips; measured on a CPU, both take the same time
+# if sharing needs about a third of the multiplications.
 WORTHWHILE = 3.5
 
 Key = tuple[int, int]  # of rows and columns
@@ -42,9 +42,9 @@ class Axis:
     """The places of a map along one axis of a chip.
 
     Attributes:
-        size: How many there are in a chip.
-        spacing: From one to the next, in pixels.
-        first, last: The inner ones from first to last; none where last < first.
+        size: Number of places per chip.
+        spacing: Distance of neighbouring places in pixels.
+        first, last: First and last inner place; there are none if last < first.
     """
 
     size: int
@@ -54,24 +54,24 @@ class Axis:
 
     @property
     def keys(self) -> list[int]:
-        """One for each place that feels an edge, and `INNER` where there are such."""
+        """One key for each place that is affected by an edge, and `INNER` if there are inner places."""
         inner = [INNER] if self.last >= self.first else []
         return [*range(self.first), *inner, *range(max(self.first, self.last + 1), self.size)]
 
     def key(self, place: int) -> int:
-        """What a place is kept under."""
+        """Return the key of a place."""
         return INNER if self.first <= place <= self.last else place
 
 
 class Layer:
-    """A convolution or pooling: output place i is made of the input places i · stride − padding + tap."""
+    """A convolution or pooling: output place i is computed from the input places i · stride − padding + tap."""
 
     def __init__(self, kernel: int, stride: int, padding: int) -> None:
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.after: list[Callable[[torch.Tensor], torch.Tensor]] = []  # on (1, F, rows, cols)
 
     def axis(self, axis: Axis) -> Axis:
-        """The places of the output."""
+        """Return the places of the output for those of the input."""
         size = (axis.size + 2 * self.padding - self.kernel) // self.stride + 1
         inner = [
             place
@@ -83,21 +83,21 @@ class Layer:
         return Axis(size, spacing, inner[0], inner[-1]) if inner else Axis(size, spacing, size, size - 1)
 
     def taps(self, place: int, axis: Axis) -> list[tuple[int, int]]:
-        """(tap, input place) of what an output place is made of; what lies in the padding is left out."""
+        """Return (tap, input place) of an output place, without those in the padding."""
         begin = place * self.stride - self.padding
         return [(tap, begin + tap) for tap in range(self.kernel) if 0 <= begin + tap < axis.size]
 
     def apply(self, pieces: list[list[torch.Tensor]], rows: list[int], cols: list[int]) -> torch.Tensor:
-        """The output from the pieces of input under the taps of `rows` and `cols`: each (F, n, m) → (F', n, m)."""
+        """Compute the output from the input under the taps of `rows` and `cols`: each (F, n, m) → (F', n, m)."""
         raise NotImplementedError
 
     def products(self, rows: int, cols: int) -> int:
-        """Multiplications for an output value at a place with so many taps, times the output's channels."""
+        """Return the multiplications per output value with this many taps, times the number of output channels."""
         raise NotImplementedError
 
 
 class Convolution(Layer):
-    """A convolution; a fully connected layer is one that covers its whole map."""
+    """A convolution; a fully connected layer is a convolution that covers its whole map."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, stride: int = 1, padding: int = 0) -> None:
         super().__init__(weight.shape[-1], stride, padding)
@@ -115,7 +115,7 @@ class Convolution(Layer):
         return found.reshape(filters, height, width)
 
     def apply_inner(self, region: torch.Tensor, step: int, dilation: int) -> torch.Tensor:
-        """The inner places at once, from the (F, h, w) region that they are made of."""
+        """Compute all inner places at once, from the (F, h, w) region that they depend on."""
         return F.conv2d(region[None], self.weight, self.bias, stride=step, dilation=dilation)[0]
 
     def products(self, rows: int, cols: int) -> int:
@@ -124,7 +124,7 @@ class Convolution(Layer):
 
 
 class MaxPooling(Layer):
-    """The largest of each square."""
+    """Max pooling."""
 
     def apply(self, pieces: list[list[torch.Tensor]], rows: list[int], cols: list[int]) -> torch.Tensor:
         """As `Layer.apply`."""
@@ -134,21 +134,24 @@ class MaxPooling(Layer):
         return found
 
     def products(self, rows: int, cols: int) -> int:
-        """None."""
+        """Return 0: no multiplications."""
         return 0
 
 
 def layers_of(classifier: Classifier) -> list[Layer] | None:
-    """The layers of a network that is one chain of convolutions, max pooling and what acts on single values.
+    """Return the layers of a network that is a chain of convolutions, max pooling and pointwise layers.
+
+    Args:
+        classifier: The network.
 
     Returns:
-        None where it is more than that: shortcuts and branches, attention, pooling over the whole map.
+        The layers; None for networks with shortcuts, branches, attention or global pooling.
     """
     network = classifier.network
     if not isinstance(network, TeachingNetwork):
         return None
     layers: list[Layer] = []
-    side = classifier.input_size  # of the map, while there is one
+    side = classifier.input_size  # of the map, as long as there is one
     flat = False
     for module in _chain((network.features, network.hidden, network.output)):
         if isinstance(module, nn.Conv2d):
@@ -173,7 +176,7 @@ def layers_of(classifier: Classifier) -> list[Layer] | None:
         elif not isinstance(module, (nn.Dropout, nn.Identity)):
             return None
         if not layers and flat:
-            return None  # an MLP: its first layer sees all pixels of a chip, and chips share nothing
+            return None  # an MLP: its first layer sees all pixels of a chip, so chips share nothing
     return layers
 
 
@@ -186,17 +189,17 @@ def _chain(modules: tuple[nn.Module, ...]) -> Iterator[nn.Module]:
 
 
 def _norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A batch norm of either kind, on maps."""
+    """Return a function that applies a batch norm of either kind to maps."""
     return lambda values: F.batch_norm(
         values, module.running_mean, module.running_var, module.weight, module.bias, False, 0.0, module.eps
     )
 
 
 class SharedEvaluator:
-    """Chips at every `stride` pixels of a block, with shared work done once; see `evaluation.StepSource`.
+    """Evaluates chips at every `stride` pixels of a block and computes shared parts once; see `evaluation.StepSource`.
 
     Args:
-        layers: Of the network, from `layers_of`; on the device of the blocks.
+        layers: Layers of the network, from `layers_of`, on the device of the blocks.
         chip_size, stride: In pixels.
     """
 
@@ -208,14 +211,14 @@ class SharedEvaluator:
 
     @torch.inference_mode()
     def logits(self, block: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
-        """The logits of some chips; all are calculated, so it pays where most are wanted.
+        """Compute the logits of some chips; all chips are computed, so this pays if most are wanted.
 
         Args:
             block: (B, h, w) normalised; chip (row, col) begins at row · stride and col · stride.
             wanted: (rows, cols) bool.
 
         Returns:
-            (n, C), in the order in which `wanted` is true, row by row.
+            (n, C) logits in the order of the true values of `wanted`, row by row.
         """
         maps: dict[Key, torch.Tensor] = {(INNER, INNER): block}
         for number, layer in enumerate(self.layers):
@@ -228,19 +231,19 @@ class SharedEvaluator:
                         found = function(found[None])[0]
                     made[row, col] = found
             maps = made
-        logits = next(iter(maps.values()))  # (C, rows, cols): one place is left, inner or not
+        logits = next(iter(maps.values()))  # (C, rows, cols): a single place is left, inner or not
         return logits.permute(1, 2, 0)[torch.from_numpy(wanted).to(block.device)]
 
     def _map(
         self, layer: Layer, below: Axis, axis: Axis, maps: dict[Key, torch.Tensor], row: int, col: int,
         counts: tuple[int, ...],
     ) -> torch.Tensor:  # fmt: skip
-        """The output of a layer at the places of a key: (F, n, m)."""
+        """Compute the output of a layer at the places of a key: (F, n, m)."""
         if row == col == INNER and isinstance(layer, Convolution):
             spans = [self._inner_span(layer, below, axis, count) for count in counts]
             region = maps[INNER, INNER][:, spans[0], spans[1]]
             step = self._lattice(axis) // self._lattice(below)
-            # Where a chip has one inner place only, the kernel has one tap.
+            # If a chip has only one inner place, the kernel has one tap.
             return layer.apply_inner(region, step, max(1, below.spacing // self._lattice(below)))
         rows = self._sources(layer, below, axis, row, counts[0])
         cols = self._sources(layer, below, axis, col, counts[1])
@@ -251,20 +254,20 @@ class SharedEvaluator:
         return layer.apply(pieces, [tap for tap, _, _ in rows], [tap for tap, _, _ in cols])
 
     def _lattice(self, axis: Axis) -> int:
-        """How many pixels the inner places of all chips lie apart."""
+        """Return the distance of neighbouring inner places of all chips in pixels."""
         return self.stride if axis.first == axis.last else math.gcd(self.stride, axis.spacing)
 
     def _length(self, axis: Axis, key: int, chips: int) -> int:
-        """How many values a map has along an axis, for so many chips."""
+        """Return the number of values of a map along an axis for this many chips."""
         if key != INNER:
-            return chips  # one for each
+            return chips  # one per chip
         return ((chips - 1) * self.stride + (axis.last - axis.first) * axis.spacing) // self._lattice(axis) + 1
 
     def _sources(self, layer: Layer, below: Axis, axis: Axis, key: int, chips: int) -> list[tuple[int, int, slice]]:
-        """For each tap of a key's places: the tap, the key of the input map, and which of its values are under it."""
+        """Return, for each tap of a key's places: the tap, the key of the input map, and the slice of its values."""
         place = axis.first if key == INNER else key
         count = self._length(axis, key, chips)
-        # From one value of the output to the next, in pixels.
+        # Distance of neighbouring output values in pixels.
         pixels = self._lattice(axis) if key == INNER else self.stride
         found = []
         for tap, source in layer.taps(place, below):
@@ -279,12 +282,12 @@ class SharedEvaluator:
         return found
 
     def _inner_span(self, layer: Layer, below: Axis, axis: Axis, chips: int) -> slice:
-        """The values of the inner input map that the inner output is made of, from the first to the last."""
+        """Return the slice of the inner input map that the inner output depends on."""
         sources = self._sources(layer, below, axis, INNER, chips)
         return slice(sources[0][2].start, sources[-1][2].stop)
 
     def products(self, chips: int) -> int:
-        """How many multiplications a block of `chips` × `chips` chips takes."""
+        """Return the multiplications for a block of `chips` × `chips` chips."""
         total = 0
         for layer, below, axis in zip(self.layers, self.axes, self.axes[1:]):
             costs = [
@@ -295,14 +298,14 @@ class SharedEvaluator:
         return total
 
     def window_products(self, chips: int) -> int:
-        """How many it takes when each chip goes through the network by itself."""
+        """Return the multiplications if each chip goes through the network separately."""
         total = 0
         for layer, axis in zip(self.layers, self.axes[1:]):
             total += layer.products(layer.kernel, layer.kernel) * axis.size**2
         return total * chips**2
 
     def values(self, chips: int, bands: int) -> int:
-        """How many numbers are in memory at most, for a block of `chips` × `chips` chips."""
+        """Return the maximum number of values in memory for a block of `chips` × `chips` chips."""
         most, channels = 0, bands
         below = channels * self._length(self.axes[0], INNER, chips) ** 2
         for layer, axis in zip(self.layers, self.axes[1:]):
@@ -311,7 +314,7 @@ class SharedEvaluator:
                 channels = layer.weight.shape[0]
             lengths = [self._length(axis, key, chips) for key in axis.keys]
             made = channels * sum(lengths) ** 2
-            # Beside both maps, the input of one key, stacked by taps, and its output.
+            # In addition to both maps: the input of one key, stacked by taps, and its output.
             taps = min(layer.kernel, axis.size if axis.size > 1 else layer.kernel) ** 2
             most = max(most, below + made + (taps * inputs + channels) * max(lengths) ** 2)
             below = made
@@ -319,10 +322,10 @@ class SharedEvaluator:
 
 
 def saving(shared: SharedEvaluator, chips: int) -> float:
-    """How many times fewer multiplications sharing takes, for blocks of `chips` × `chips` chips."""
+    """Return how many times fewer multiplications sharing needs for blocks of `chips` × `chips` chips."""
     return shared.window_products(chips) / max(1, shared.products(chips))
 
 
 def is_worthwhile(shared: SharedEvaluator, chips: int) -> bool:
-    """Whether sharing is quicker than whole chips one by one."""
+    """Return whether sharing is faster than processing whole chips one by one."""
     return saving(shared, chips) > WORTHWHILE

@@ -1,6 +1,6 @@
-"""How chips go through a classifier: one by one, or with the work they share done once.
+"""Runs chips through a classifier: one by one, or with shared parts computed once.
 
-N chips, B bands, S the chip size, C classes.
+N chips, B bands, S chip size, C classes.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .reading import Batch, Images
 from .sources import normalised
 from .steps import Steps, block_side
 
-# A block covers about so many pixels a side, and what is calculated at once for it fits into so many numbers.
+# Target side of a block in pixels, and the maximum number of values computed at a time for it.
 BLOCK_PIXELS = 1024
 VALUES_AT_ONCE = 64_000_000
-# Chips of one block that wait on the device for their batch, in values; what is not there yet is cut when needed.
+# Maximum number of values of a block's chips that are cut out on the device at a time.
 WAITING_VALUES = 16_000_000
 
 
 class ChipPredictor:
-    """Chips → logits, on a device.
+    """Computes the logits of chips on a device.
 
     Args:
         network: In evaluation mode.
-        header: Of its model file.
-        device: Where to calculate.
-        batch_size: Chips at once.
+        header: Header of its model file.
+        device: Device to compute on.
+        batch_size: Chips per batch.
     """
 
     def __init__(self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int) -> None:
@@ -52,7 +52,7 @@ class ChipPredictor:
 
     @torch.inference_mode()
     def logits(self, chips: torch.Tensor, advance: Callable[[int], object]) -> torch.Tensor:
-        """(N, B, S, S) normalised bands → (N, C) logits, batch by batch; `advance` is told how many are done."""
+        """(N, B, S, S) normalised bands → (N, C) logits, batch by batch; `advance` gets the number of chips done."""
         found = []
         for batch in torch.split(chips, self.batch_size):
             found.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float())
@@ -61,12 +61,12 @@ class ChipPredictor:
 
 
 class StepSource:
-    """A `Source` of a value a step: what a classifier says of the step's chip.
+    """A `Source` with one value per step: what a classifier predicts for the step's chip.
 
     Args:
         predictor: The classifier.
-        steps: Where chips lie.
-        shared: Does the work that chips share once; None where they share none, or that would not be quicker.
+        steps: The positions of the chips.
+        shared: Computes shared parts of chips once; None if there are none, or sharing would not be faster.
     """
 
     def __init__(self, predictor: ChipPredictor, steps: Steps, shared: SharedEvaluator | None) -> None:
@@ -78,7 +78,7 @@ class StepSource:
 
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
-        """As `Source.values`, of one block: (1, C, rows, cols) logits, of the wanted steps only."""
+        """As `Source.values`, of one block: (1, C, rows, cols) logits, NaN except for wanted steps."""
         block, wanted = normalised(batch, self.predictor.normalise)[0], batch.asked[0]
         if self.shared is not None and float(wanted.mean()) * saving(self.shared, max(wanted.shape)) > 1:
             logits = self.shared.logits(block, wanted)
@@ -92,7 +92,7 @@ class StepSource:
     def _one_by_one(self, block: torch.Tensor, wanted: np.ndarray, advance: Advance) -> torch.Tensor:
         """(n, C) logits of the wanted chips in a (B, h, w) block, row by row."""
         size, stride = self.steps.chip_size, self.steps.stride
-        # A view: chip (row, col) at [:, row, col].
+        # A view: chip (row, col) is at [:, row, col].
         every = block.unfold(1, size, stride).unfold(2, size, stride).permute(1, 2, 0, 3, 4)
         rows, cols = (torch.from_numpy(axis).to(block.device) for axis in np.nonzero(wanted))
         some = max(self.predictor.batch_size, WAITING_VALUES // (len(block) * size * size))
@@ -105,21 +105,31 @@ class StepSource:
 def choose_evaluation(
     network: Classifier, header: ModelHeader, stride: int, over: Window, reporter: Reporter
 ) -> tuple[int, SharedEvaluator | None]:
-    """How many steps a block has a side, and what shares work between their chips, where that is possible and quicker.
+    """Choose the number of steps per block side, and whether chips share computations, if that is possible and faster.
 
-    What is chosen, and why, goes to the log.
+    The choice and its reason are written to the log.
+
+    Args:
+        network: The classifier.
+        header: Header of its model file.
+        stride: Distance of chips in pixels.
+        over: The steps to classify.
+        reporter: Receives the log line.
+
+    Returns:
+        Steps per side of a block, and the evaluator; None if chips do not share computations.
     """
     bands, size = len(header.band_names), header.chip_size
     side = block_side(stride, BLOCK_PIXELS)
     while side > 1 and bands * ((side - 1) * stride + size) ** 2 > VALUES_AT_ONCE:
         side //= 2
     if stride >= size:
-        return side, None  # chips have nothing in common
+        return side, None  # chips do not overlap
     layers = layers_of(network)
     if layers is None:
         reporter.log(
-            f"Each chip goes through the network by itself: {header.architecture} is no plain chain of convolutions "
-            "and pooling, so that overlapping chips share no work without changing the result."
+            f"Each chip is processed separately: {header.architecture} is not a simple chain of convolutions and "
+            "pooling, so overlapping chips cannot share computations without changing the result."
         )
         return side, None
     shared = SharedEvaluator(layers, size, stride)
@@ -128,12 +138,12 @@ def choose_evaluation(
         tried //= 2
     if not is_worthwhile(shared, tried):
         reporter.log(
-            "Each chip goes through the network by itself: with this network and stride, overlapping chips have too "
-            f"little in common (sharing would save {saving(shared, tried):.1f} times the multiplications)."
+            "Each chip is processed separately: with this network and stride, overlapping chips have too little in "
+            f"common (sharing would need {saving(shared, tried):.1f} times fewer multiplications)."
         )
         return side, None
     reporter.log(
-        f"Overlapping chips share their work: {saving(shared, tried):.0f} times fewer multiplications than chip by "
+        f"Overlapping chips share computations: {saving(shared, tried):.0f} times fewer multiplications than chip by "
         "chip, with the same result."
     )
     return tried, shared
@@ -145,12 +155,12 @@ Chips = TypeVar("Chips", bound=Images)
 def answering(
     logits: Callable[[Chips, Advance], torch.Tensor], answers: Answers
 ) -> Callable[[Chips, Advance], Answered]:
-    """What tells the answers from logits, (N, C) of chips or (N, C, rows, cols) of steps."""
+    """Return a function from work to answers, given one to logits: (N, C) of chips or (N, C, rows, cols) of steps."""
     return lambda work, advance: answered(logits(work, advance), work.asked, answers)
 
 
 def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answered:
-    """(N, C, …) logits, and (N, …) bool, which of them count → what they say."""
+    """(N, C, …) logits, and (N, …) bool of those that count → their answers."""
     shares = probabilities(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers.several)
     numbers = has_numbers(shares)
     known = asked.copy()
@@ -159,6 +169,6 @@ def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answe
 
 
 def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:
-    """(N, C) logits → (N, C) float32: shares that sum to 1, or the probability of each class for itself."""
+    """(N, C) logits → (N, C) float32 probabilities: softmax, or sigmoid if a chip may have several classes."""
     found: np.ndarray = (logits.sigmoid() if several else logits.softmax(1)).cpu().numpy()
     return found

@@ -1,4 +1,4 @@
-"""Chips around features, cut by the very code that exports them, so the network sees what it was trained on."""
+"""Cuts chips around features with the code of the export, so that the network sees what it was trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..rasters.raster_io import RasterReader, missing_values
 from ..windows import Window
 from .reading import COMPACT_TYPES, Images, explain_reading
 
-# Wider chips are averaged to about this before they are sampled: memory must not grow with a polygon.
+# Wider chips are first averaged to about this size, so that memory does not grow with the polygon.
 LARGEST_SIDE = 2048
 
 
@@ -31,19 +31,19 @@ class FeatureChipReader:
 
     Args:
         raster: The raster, with its bands in the order of the model's.
-        nodata: One value a band that means "no data".
-        file: The features, for blackening; None where that is not wanted.
-        size: S, the chip size.
+        nodata: Nodata value of each band.
+        file: The features, to blacken their surroundings; None to keep these.
+        size: S, the chip size in pixels.
     """
 
     def __init__(
         self, raster: RasterReader, nodata: tuple[float | None, ...], file: FeatureFile | None, size: int
     ) -> None:
         self.raster, self.nodata, self.file, self.size = raster, nodata, file, size
-        self.empty = 0  # features that were read, and whose chips show no data
+        self.empty = 0  # features whose chips contain no data
 
     def read(self, spots: Spots) -> FeatureChips | None:
-        """Read the chips at some spots that show data; None where there are none.
+        """Read the chips at some spots, without those that contain no data; None if none is left.
 
         Raises:
             InputError: The raster cannot be read.
@@ -79,14 +79,16 @@ class FeatureChipReader:
         return sample_image(data, missing, *_scaled(spots, place, part, factor), self.size)
 
     def _own(self, part: Window, number: int) -> np.ndarray | None:
-        """(h, w) bool, true on the feature; None where all counts, as for points, on which nothing would be left."""
+        """Return (h, w) bool, true on the feature; None if everything counts, as for points, of which nothing would be
+        left.
+        """
         if self.file is None:
             return None
         own = _burnt(self.file, part, number)
         return own if np.count_nonzero(own) > 1 else None
 
     def _pixels(self, part: Window, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """(B, h, w) of a window on the raster, and bool where they are missing to the feature's chip."""
+        """Return (B, h, w) values of a window on the raster, and bool where they are missing."""
         with explain_reading(self.raster.info.path):
             data = self.raster.read(part)
             missing = missing_values(data, self.nodata)
@@ -99,7 +101,7 @@ class FeatureChipReader:
         return (data if data.dtype in COMPACT_TYPES else data.astype(np.float32)), missing
 
     def _averaged(self, part: Window, number: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B, h / factor, w / factor) float32: the means of squares of pixels, read and burnt in strips."""
+        """Return (B, h / factor, w / factor) float32 means of squares of pixels, read and rasterised in strips."""
         width, height = -(-part.width // factor), -(-part.height // factor)
         bands = len(self.raster.info.bands)
         data = np.zeros((bands, height, width), np.float32)
@@ -115,11 +117,11 @@ class FeatureChipReader:
         return data, missing
 
     def _owned(self, part: Window, number: int, factor: int) -> Iterator[np.ndarray] | None:
-        """As `_own`, for one strip of `factor` rows after the other."""
+        """As `_own`, but strip by strip of `factor` rows."""
         file = self.file
         if file is None:
             return None
-        # Many at once: a feature is fetched and drawn anew for each burning.
+        # Several strips at a time, because the feature is fetched and drawn each time.
         strips = list(_strips(part, factor * max(1, LARGEST_SIDE**2 // (part.width * factor))))
         count = 0
         for strip in strips:
@@ -136,7 +138,7 @@ class FeatureChipReader:
 
 
 def _burnt(file: FeatureFile, window: Window, number: int) -> np.ndarray:
-    """(h, w) bool, true on a feature."""
+    """Return (h, w) bool, true on a feature."""
     own: np.ndarray = file.burn(window, 0, only=number) == 1
     return own
 
@@ -148,7 +150,7 @@ def _strips(window: Window, height: int) -> Iterator[Window]:
 
 
 def _scaled(spots: Spots, place: int, part: Window, factor: int) -> tuple[Spots, int, Window]:
-    """A spot on pixels that are `factor` times as wide, counted from a window's corner; with its place and window."""
+    """Return a spot, its index and its window on pixels `factor` times as wide, counted from the window's corner."""
     one = spots.select(np.array([place]))
     shrunk = Spots(
         (one.x - part.col_off) / factor, (one.y - part.row_off) / factor, one.sides / factor, one.angles,

@@ -1,4 +1,4 @@
-"""The job behind `classifyfeatures`: raster + features + classifier → an answer a feature."""
+"""The job of `classifyfeatures`: raster, features and classifier → one answer per feature."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from .tables import AnswerTable
 
 FEATURE_LAYER, ANSWER_LAYER = "features", "answers"
 ROW_BYTES = 100
-# Features are worked on in the order of such squares, so that GDAL finds what it has read for their neighbours.
+# Side of the squares by which features are ordered, so that GDAL's cache serves neighbours.
 NEIGHBOURHOOD = 512
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How chips lie around features."""
+    """How chips are placed around features."""
 
-    boxes: bool  # squares around the bounds, scaled to the chip size; else chips of that size on the centre
-    blacken: bool  # ground outside of the feature counts as missing
-    shifted: bool  # chips that reach out of the raster are moved inside
+    boxes: bool  # squares around the bounds, scaled to the chip size; otherwise chips of that size on the centre
+    blacken: bool  # whether ground outside the feature counts as missing
+    shifted: bool  # whether chips that extend beyond the raster are moved inside
 
     @classmethod
     def of(cls, config: ClassifyFeaturesConfig, header: ModelHeader) -> Layout:
-        """As the settings say; where they are "auto", as the chips of training were laid out."""
+        """Create from the settings; "auto" means as in training."""
         trained = header.placement
         boxes = config.placement == "bounding_boxes"
         if config.placement == "auto":
@@ -56,22 +56,26 @@ class Layout:
         return cls(boxes, blacken, trained.get("edges") != "pad")
 
     def __str__(self) -> str:
-        where = "the square around each feature's bounds" if self.boxes else "chips on the middle of each feature"
+        where = "the square around each feature's bounds" if self.boxes else "chips centred on each feature"
         return where + (", with its surroundings blackened" if self.blacken else "")
 
 
 def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dict[str, Any]:
-    """Give each feature that lies on a raster its class.
+    """Give each feature on a raster its class.
+
+    Args:
+        config: Settings of the job.
+        reporter: Receives progress and log lines.
 
     Returns:
-        output (a table by the features' ids, see `Answers.fields`), several (whether a feature may have several
-        classes), classes (for each value, name, count), answered, unanswered (features on the raster without data or
-        an answer), seconds.
+        output (a table by feature id, see `Answers.fields`), several (whether a feature may have several classes),
+        classes (value, name and count of each), answered, unanswered (features on the raster without data or without an
+        answer), seconds.
 
     Raises:
         InputError: The raster, the features, the model or a setting cannot be used, or no feature has data.
-        ResourceError: The table cannot be written, the device is not there, or memory is not enough.
-        Cancelled: The user asked for the end, or is gone.
+        ResourceError: The table cannot be written, the device does not exist, or memory is insufficient.
+        Cancelled: The user cancelled the job, or QGIS has ended.
     """
     begun = time.monotonic()
     check_names({"OUTPUT": config.output}, {".gpkg": "a GeoPackage"})
@@ -102,11 +106,13 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
         if not tally.answered:
             raise InputError(
                 f"None of the {len(spots)} features lies where {config.input} has data.",
-                "Check that both belong together, and the raster's nodata value.",
+                "Check that the two layers belong together, and the nodata value of the raster.",
             )
         finish([table])
     if reader.empty:
-        reporter.log(f"Without data in the raster, and so without a class: {number_of(reader.empty, 'feature')}.")
+        reporter.log(
+            f"Without data in the raster, and therefore without a class: {number_of(reader.empty, 'feature')}."
+        )
     seconds = time.monotonic() - begun
     tell_answers(reporter, "feature", tally.answered, seconds, answers, tally.counts)
     return {
@@ -123,7 +129,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
 
 
 class _FeatureTable(AnswerTable):
-    """A row a feature, by its id."""
+    """A table with one row per feature, by id."""
 
     def write(self, chips: FeatureChips, found: Answered) -> None:
         """As `Sink.write`."""
@@ -131,7 +137,7 @@ class _FeatureTable(AnswerTable):
 
 
 def _spots(config: ClassifyFeaturesConfig, grid: Grid, layout: Layout, size: int, reporter: Reporter) -> Spots:
-    """Where the chips lie, neighbours next to each other.
+    """Return the positions of the chips, ordered so that neighbours follow each other.
 
     Raises:
         InputError: No feature lies on the raster.
@@ -139,7 +145,7 @@ def _spots(config: ClassifyFeaturesConfig, grid: Grid, layout: Layout, size: int
     features = FeatureFile(config.features, FEATURE_LAYER, grid).features(grid.window)
     if not len(features.ids):
         raise InputError(
-            f"No feature lies on {config.input}.", "Check that both belong together and have the right CRS."
+            f"No feature lies on {config.input}.", "Check that the two layers belong together and have the right CRS."
         )
     points = int(features.without_size.sum())
     some = f"{points:,} of {number_of(len(features.ids), 'feature')}"
@@ -147,8 +153,8 @@ def _spots(config: ClassifyFeaturesConfig, grid: Grid, layout: Layout, size: int
         reporter.warning(f"{some} are points, of which nothing would be left: their surroundings are kept.")
     if points and layout.boxes:
         reporter.warning(
-            f"{some} are points and have no bounds: a square of {max(1, size // 4)} pixels "
-            f"around each is magnified to {size}. Give PLACEMENT features to see them as they are."
+            f"{some} are points and have no bounds: a square of {max(1, size // 4)} pixels around each is magnified "
+            f"to {size}. To see them unscaled, set PLACEMENT to features."
         )
     if layout.boxes:
         spots = box_spots(features, grid, size, (0.0,))

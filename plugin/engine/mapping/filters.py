@@ -1,4 +1,4 @@
-"""The filters of a network's first convolution as a picture: what it looks for in the bare pixels."""
+"""Draws the filters of a network's first convolution."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from ..models.networks import Segmenter
 MOST_FILTERS, MOST_BANDS = 64, 16  # in one picture
 A_ROW = 8
 CELL = 0.55  # inches
-DOTS = 160  # an inch
-GAP = 1  # pixels of a filter between two
+DOTS = 160  # dots per inch
+GAP = 1  # pixels between two filters
 
 
 def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeader) -> str:
-    """Draw the first filters: in colour where the bands are red, green and blue, else a column for each band.
+    """Draw the first filters: in colour if the bands are red, green and blue, otherwise one column per band.
+
+    Args:
+        path: The PNG file.
+        network: The network.
+        header: Header of its model file.
 
     Returns:
-        A sentence on what is shown.
+        A sentence that describes the picture.
 
     Raises:
         InputError: The network has no convolution.
@@ -38,7 +43,8 @@ def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeade
         name, convolution = first_convolution(module)
     except StopIteration:
         raise InputError(
-            f"{header.architecture} has no convolution, and so no filters.", "Choose the model of another network."
+            f"{header.architecture} has no convolution and therefore no filters.",
+            "Choose the model of another network.",
         ) from None
     weight = convolution.weight.detach().cpu().float().numpy()  # (F, B, k, k)
     filters, bands, height, width = weight.shape
@@ -78,13 +84,14 @@ def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeade
             publish(draft)
     except OSError as error:
         raise ResourceError(
-            f"The picture {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
+            f"The picture {path} could not be written ({error.strerror}).",
+            "Free some disk space, or choose another folder.",
         ) from error
     return f"{text[0].upper()}{text[1:]}. Grey or white is 0; each filter is scaled to its own largest weight."
 
 
 def _mosaic(cells: np.ndarray, a_row: int) -> np.ndarray:
-    """(n, h, w, 1 or 3) cells → (H, W, 1 or 3), side by side; between them nothing, or white in colour pictures."""
+    """(n, h, w, 1 or 3) cells → (H, W, 1 or 3), side by side; gaps are NaN, or white in colour pictures."""
     count, height, width, channels = cells.shape
     rows = math.ceil(count / a_row)
     empty = 1.0 if channels > 1 else np.nan

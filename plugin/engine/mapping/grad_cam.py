@@ -1,8 +1,8 @@
-"""Where a network sees a class: Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks").
+"""Grad-CAM: where a network sees a class (Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks").
 
-A class's logit is followed back to a layer's map. The mean gradient of each channel tells how much the channel
-speaks for the class; their sum with these weights, as far as it is positive, is the class's activation. It is not
-scaled to 0 … 1, so that chips and tiles can be compared with each other.
+The gradients of a class's logit are computed with respect to the map of a layer. The mean gradient of a channel is its
+weight for the class; the positive part of the weighted sum of channels is the activation of the class. It is not scaled
+to 0 … 1, so that chips and tiles can be compared.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from .taps import Tap
 
 
 def chip_activation(tap: Tap, images: torch.Tensor, target: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where a classifier sees a class in each chip.
+    """Compute where a classifier sees a class in each chip.
 
     Args:
+        tap: The network and its layer.
         images: (N, B, S, S) normalised bands.
-        target: The class; None takes the likeliest of each chip.
+        target: Index of the class; None takes the likeliest class of each chip.
 
     Returns:
         (N, h, w) activations, 0 or more, in logits; and the (N, C) logits.
@@ -33,24 +34,27 @@ def chip_activation(tap: Tap, images: torch.Tensor, target: int | None) -> tuple
 
 
 def weighted(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """(N, F, h, w) maps and (N, F) or (1, F) weights → (N, h, w), the positive part of their sum."""
+    """(N, F, h, w) maps and (N, F) or (1, F) weights → (N, h, w), the positive part of the weighted sum."""
     return F.relu((maps * weights[:, :, None, None]).sum(1))
 
 
 def pixel_gradients(
     tap: Tap, images: torch.Tensor, target: int, wanted: torch.Tensor, only_predicted: bool
 ) -> tuple[torch.Tensor, int]:
-    """How the channels of a segmentation network's layer speak for a class in some images.
+    """Sum the gradients of a class's logits with respect to the channels of a segmentation network's layer.
 
-    As in Seg-Grad-CAM (Vinogradova et al. 2020) the class's logits are summed over those pixels that the network
-    gives the class, or over all.
+    As in Seg-Grad-CAM (Vinogradova et al. 2020), the logits are summed over the pixels that the network predicts as the
+    class, or over all.
 
     Args:
-        images: (N, B, H, W).
+        tap: The network and its layer.
+        images: (N, B, H, W) normalised bands.
+        target: Index of the class.
         wanted: (N, H, W) bool, the pixels that count.
+        only_predicted: Count only pixels predicted as the class.
 
     Returns:
-        (F,) sums of the gradients, and how many pixels were summed over.
+        (F,) sums of the gradients, and the number of pixels counted.
     """
     with torch.set_grad_enabled(True):
         logits, heard = tap(images)
@@ -63,6 +67,6 @@ def pixel_gradients(
 
 
 def enlarged(maps: torch.Tensor, covered: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-    """(N, K, h, w) maps over `covered` pixels → (N, K, *size): interpolated, and without what was only padded."""
+    """(N, K, h, w) maps over `covered` pixels → (N, K, *size): interpolated, and cropped to remove padding."""
     found = F.interpolate(maps, size=covered, mode="bilinear", align_corners=False)
     return found[..., : size[0], : size[1]]

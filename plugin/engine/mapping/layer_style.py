@@ -1,7 +1,7 @@
-"""Where the style of a vector layer is kept: in a GeoPackage itself, else in a file beside the layer's.
+"""Stores the style of a vector layer: in its GeoPackage, otherwise in a file beside the layer's.
 
-Styles beside files are called by the stem alone, X.qml of X.geojson and of X.tif. So one is only written where it
-belongs to nobody else.
+Style files are named by the stem only: X.qml belongs to X.geojson and to X.tif. So one is written only if it belongs to
+no other file.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from .style import polygons_style
 
 ogr.UseExceptions()
 
-# The table in which QGIS keeps styles of a database's layers, and looks for them.
+# The table in which QGIS stores styles of layers of databases.
 STYLE_TABLE = "layer_styles"
 _TEXTS = {
     "f_table_catalog": 256, "f_table_schema": 256, "f_table_name": 256, "f_geometry_column": 256, "styleName": 30,
     "styleQML": 0, "styleSLD": 0,
 }  # fmt: skip
 _MORE_TEXTS = {"description": 0, "owner": 30, "ui": 30}
-# An attribute of the first element, which QGIS reads over and drops when a user saves a style of their own.
+# An attribute of the root element, which QGIS ignores, and drops when users save a style of their own.
 _MARK = "terrazzo"
-_BEGIN = 1000  # characters in which it stands
+_BEGIN = 1000  # characters in which it is found
 
 
 def grid_style(answers: Answers) -> str:
-    """The QGIS style of a grid of answers."""
+    """Return the QGIS style of a grid of answers."""
     return polygons_style(None if answers.several else "value", answers.classes, field_titles(answers.fields()))
 
 
@@ -39,7 +39,7 @@ def keep_inside(dataset: gdal.Dataset, layer: ogr.Layer, style: str) -> None:
     """Write the default style of a layer into its GeoPackage.
 
     Raises:
-        RuntimeError: As GDAL has it.
+        RuntimeError: GDAL cannot write it.
     """
     table = dataset.CreateLayer(STYLE_TABLE, None, ogr.wkbNone)
     for name, width in _TEXTS.items():
@@ -70,16 +70,16 @@ def _text_field(name: str, width: int) -> ogr.FieldDefn:
 
 
 def marked(style: str, path: str) -> str:
-    """A style that tells which file it was made for."""
+    """Add to a style the extension of the file that it was made for."""
     return style.replace("<qgis ", f'<qgis {_MARK}="{Path(path).suffix.lower()}" ', 1)
 
 
 def why_not_beside(path: str, others: Iterable[str | None]) -> str | None:
-    """Why no style may be written beside a file; None where it may.
+    """Return why no style may be written beside a file; None if it may.
 
     Args:
         path: The layer's file.
-        others: All else that is written at the same time.
+        others: All other files written by the same job.
     """
     sidecar = Path(path).with_suffix(".qml")
     stem = Path(path).absolute().with_suffix("")
@@ -87,7 +87,7 @@ def why_not_beside(path: str, others: Iterable[str | None]) -> str | None:
         if other and other != path and Path(other).absolute().with_suffix("") == stem:
             return f"{sidecar} is the style of {other}"
     if sidecar.exists() and not _made_for(sidecar, path):
-        return f"{sidecar} is there already"
+        return f"{sidecar} already exists"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A raster, a model's bands and a device, ready to map: what all jobs over rasters begin with."""
+"""Opens the raster of a mapping job, matches it to the model, and chooses the device."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .outputs import check_not_input
 
 @dataclass(frozen=True)
 class Opened:
-    """What a raster is mapped from."""
+    """An opened raster, and what is needed to map it."""
 
-    raster: RasterReader  # with its bands in the order of the model's, and its values in the units of training
-    nodata: tuple[float | None, ...]  # one value a band
-    window: Window  # the pixels to map
+    raster: RasterReader  # its bands are in the order of the model's, its values in the units of training
+    nodata: tuple[float | None, ...]  # nodata value of each band
+    window: Window  # pixels to map
     device: torch.device
 
     @property
     def info(self) -> RasterInfo:
-        """What the raster is."""
+        """Properties of the raster."""
         return self.raster.info
 
     def __str__(self) -> str:
@@ -41,13 +41,19 @@ class Opened:
 
     @contextmanager
     def at_work(self, rows: int, doing: str, remedy: str) -> Iterator[None]:
-        """A block in which windows of so many rows are read and go through the network, as `explain_memory` words."""
+        """Work in which windows of up to `rows` rows are read and go through the network.
+
+        Args:
+            rows: Height of the windows in pixels, which sets the size of GDAL's cache.
+            doing: What is done, for the message of `explain_memory`.
+            remedy: What to do if memory is insufficient.
+        """
         with explain_memory(self.device, doing, remedy), limited_cache([self.raster], rows, in_worker=True):
             yield
 
     @property
     def device_text(self) -> str:
-        """The device in words."""
+        """Describe the device."""
         return describe_device(self.device)
 
 
@@ -58,12 +64,15 @@ def open_for_mapping(
     """Open the raster of a job for a model, with all checks and warnings that need no network.
 
     Args:
-        outputs: Parameter → path of what will be written; None is not wanted.
+        config: Settings of the job.
+        header: Header of the model file.
+        outputs: Path of each output by parameter; None is not written.
+        reporter: Receives log lines and warnings.
 
     Raises:
-        InputError: The raster cannot be opened, does not suit the model, would be written over, or its part lies
-            elsewhere.
-        ResourceError: The device is not there.
+        InputError: The raster cannot be opened, does not fit the model, would be overwritten, or the part to map is
+            outside it.
+        ResourceError: The device does not exist.
     """
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
     raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter)
@@ -76,10 +85,10 @@ def open_for_mapping(
 
 
 def _part(info: RasterInfo, extent: tuple[float, ...] | None, area: str | None) -> Window:
-    """The pixels of the raster that the map covers.
+    """Return the window of the raster that the map covers.
 
     Raises:
-        InputError: There are none.
+        InputError: It is empty.
     """
     window = info.grid.window
     around = Area(area, info.grid).polygons.extent if area else None
@@ -90,9 +99,9 @@ def _part(info: RasterInfo, extent: tuple[float, ...] | None, area: str | None) 
         window = window.intersection(info.grid.window_of((left, bottom, right, top)))
         if window.empty:
             raise InputError(
-                f"The {name} {_bounds_text(bounds)} does not lie on {info.path}, which covers "
+                f"The {name} {_bounds_text(bounds)} is outside {info.path}, which covers "
                 f"{_bounds_text(info.grid.bounds)}.",
-                f"Choose an {name} on the raster.",
+                f"Choose an {name} within the raster.",
             )
     return window
 

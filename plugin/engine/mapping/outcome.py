@@ -1,4 +1,4 @@
-"""What came out of a job of mapping: how much there is of each class, as numbers and in words for the log.
+"""Summarises the result of a mapping job: the amount of each class, as numbers and as text for the log.
 
 C classes.
 """
@@ -16,17 +16,18 @@ from ..events import Reporter, readable_time
 from ..rasters.raster_io import RasterInfo, spatial_reference
 from .answers import Answers
 
-# Classes that a line of the log names, those with most first.
+# Maximum number of classes in a line of the log, the most frequent first.
 NAMED = 8
 METRES = ("metre", "meter", "m")
 
 
 def class_areas(info: RasterInfo, classes: ClassTable, pixels: Sequence[int] | np.ndarray) -> dict[str, Any]:
-    """`classes` and `area_unit` of a result; areas are None where the CRS has no lengths.
+    """Return `classes` and `area_unit` of a result; areas are None if the CRS has no units of length.
 
     Args:
         info: The raster whose pixels were counted.
-        pixels: (C,) of each class.
+        classes: Classes of the model.
+        pixels: (C,) pixels of each class.
     """
     reference = spatial_reference(info.crs)
     projected = reference is not None and not reference.IsGeographic()
@@ -41,12 +42,12 @@ def class_areas(info: RasterInfo, classes: ClassTable, pixels: Sequence[int] | n
 
 
 def number_of(count: int, noun: str) -> str:
-    """A count in words: "1 step", "12,000 steps"."""
+    """Format a count: "1 step", "12,000 steps"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def area_text(area: float, unit: str) -> str:
-    """An area in words: "800 m²", "1.2 ha", "35 km²"; in squares of the unit where that is not the metre."""
+    """Format an area: "800 m²", "1.2 ha", "35 km²"; in squares of the unit if that is not the metre."""
     if unit.lower() not in METRES:
         return f"{area:,.3g} square {unit}"
     size, name = next((size, name) for limit, size, name in ((1e4, 1, "m²"), (1e7, 1e4, "ha"), (np.inf, 1e6, "km²"))
@@ -57,12 +58,13 @@ def area_text(area: float, unit: str) -> str:
 def shares_text(
     classes: ClassTable, counts: Sequence[int] | np.ndarray, total: int, info: RasterInfo | None = None
 ) -> str:
-    """Which classes there are, those with most first: "land 60 % (1.2 ha), water 40 % (8000 m²)".
+    """List the classes with their shares, the most frequent first: "land 60 % (1.2 ha), water 40 % (8000 m²)".
 
     Args:
-        counts: (C,).
-        total: What the shares are of.
-        info: The raster whose pixels were counted; None without areas.
+        classes: Classes of the model.
+        counts: (C,) count of each class.
+        total: The count that is 100 %.
+        info: The raster whose pixels were counted; None leaves areas out.
     """
     found = class_areas(info, classes, counts) if info is not None else {"classes": [], "area_unit": None}
     order = [index for index in np.argsort(-np.asarray(counts), kind="stable").tolist() if counts[index]]
@@ -77,37 +79,45 @@ def shares_text(
 
 
 def tell_unanswered(reporter: Reporter, noun: str, unanswered: int, answered: int) -> None:
-    """Warn of what got no class because the network gives no numbers there.
+    """Warn of items without a class because the network gave NaN or infinity for them.
 
     Args:
-        noun: What got none, one of it.
+        reporter: Receives the warning.
+        noun: What they are, in the singular.
+        unanswered: Number of items without a class.
+        answered: Number of items with a class.
 
     Raises:
         InputError: Nothing got a class.
     """
     if not unanswered:
         return
-    problem = f"The network gives no numbers for {number_of(unanswered, noun)}"
+    problem = f"The network gives no valid numbers for {number_of(unanswered, noun)}"
     if not answered:
-        raise InputError(f"{problem}, and for none else a class.", "Train again, at a lower LEARNING_RATE.")
-    reporter.warning(f"{problem}: they get no class. If the model does so elsewhere too, train it again.")
+        raise InputError(f"{problem}, and there are no others.", "Train again with a lower LEARNING_RATE.")
+    reporter.warning(f"{problem}: they get no class. If this happens with other rasters too, train the model again.")
 
 
 def tell_answers(
     reporter: Reporter, noun: str, answered: int, seconds: float, answers: Answers, counts: Sequence[int] | np.ndarray,
     info: RasterInfo | None = None,
 ) -> None:  # fmt: skip
-    """The last word of a job that classified: how many, how long it took, and what came out.
+    """Report the result of a classification: how many items, how long it took, and the share of each class.
 
     Args:
-        noun: What was classified, one of it.
-        answered: How many the network looked at.
-        counts, info: As of `shares_text`.
+        reporter: Receives the report.
+        noun: What was classified, in the singular.
+        answered: Number of items classified.
+        seconds: Duration of the job.
+        answers: How probabilities are read.
+        counts, info: As for `shares_text`.
     """
     done = f"Classified {number_of(answered, noun)} in {readable_time(seconds)}"
     shown = shares_text(answers.classes, counts, answered, info)
     if not shown:
-        reporter.warning(f"{done}: none reaches a class at THRESHOLD {answers.threshold:g}. Give a smaller one.")
+        reporter.warning(
+            f"{done}: none reaches a class at THRESHOLD {answers.threshold:g}. Choose a smaller threshold."
+        )
         return
     reporter.log(f"{done}: {shown}.")
     bare = 0 if answers.several else answered - int(np.sum(counts))

@@ -1,4 +1,4 @@
-"""What jobs of mapping check of the names they are given."""
+"""Checks the file names of outputs of mapping jobs."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from ..files import check_kept, check_names
 from ..rasters.raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
-# Layers that QGIS draws in the style beside them.
+# Layers that QGIS draws in the style file beside them.
 STYLED = (".shp", ".gpkg", ".geojson", ".csv", ".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".jpg")
 
 
 def check_rasters(outputs: Mapping[str, str | None]) -> None:
-    """Refuse outputs that are no GeoTIFFs or share a name, and one whose style would replace that of another layer.
+    """Check that outputs are GeoTIFFs with different names, and that no style of another layer would be replaced.
 
     Args:
-        outputs: Parameter → path; None is not wanted. OUTPUT gets a style beside it.
+        outputs: Path of each output by parameter; None is not written. OUTPUT gets a style beside it.
 
     Raises:
-        InputError: Such a name.
+        InputError: A name cannot be used.
     """
     check_names(outputs, RASTER_ENDINGS)
     output = outputs.get("OUTPUT")
-    if not output or Path(output).exists():  # which is replaced with its style
+    if not output or Path(output).exists():  # it is replaced together with its style
         return
     style = Path(output).with_suffix(".qml")
     owner = next((ending for ending in STYLED if style.with_suffix(ending).exists()), None)
     if style.exists() and owner is not None:
         raise InputError(
-            f"The style of OUTPUT {output} would replace {style.name}, that of {style.stem}{owner}.",
-            "Give the result another name.",
+            f"The style of OUTPUT {output} would replace {style.name}, the style of {style.stem}{owner}.",
+            "Choose another name for the result.",
         )
 
 
 def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, model: str) -> None:
-    """Refuse to write over the raster, a file that it is made of, or the model."""
-    # A virtual one may not know the raster below, or give a text for it, which is no file.
+    """Refuse to overwrite the raster, a file that it consists of, or the model."""
+    # A virtual raster may not list the raster below, or list a text that is not a file.
     files = [raster.info.path, *(raster.dataset.GetFileList() or [])]
     check_kept(outputs, {"the raster to be mapped": files, "the model file": [model]})

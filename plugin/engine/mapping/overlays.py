@@ -1,4 +1,4 @@
-"""Class activation of photographs: each beside itself with the activation laid over, in a folder of pictures."""
+"""Class activation of photographs: a folder of pictures, each a photograph beside a copy with its activation."""
 
 from __future__ import annotations
 
@@ -35,21 +35,27 @@ from .taps import Tap
 PICTURE_FIELD, SHOWN_FIELD = Field("picture", TEXT), Field("activation", TEXT)
 TABLE_NAME, LAYER = "answers.csv", "answers"
 RAMP = "inferno"
-OPACITY = 0.65  # where the activation is highest
-SMALLEST = 224  # pixels a side; smaller photographs are enlarged
+OPACITY = 0.65  # at the highest activation
+SMALLEST = 224  # pixels per side; smaller photographs are enlarged
 GAP = 8
 PICTURE_BYTES = 150_000
 
 
 def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, reporter: Reporter) -> None:
-    """Write a picture for each photograph of a folder, and a table of what the network says of them.
+    """Write a picture for each photograph of a folder, and a table of the network's answers.
 
-    The activation of each photograph is scaled to its own highest value.
+    The activation of each photograph is scaled to its own maximum.
+
+    Args:
+        config: Settings of the job.
+        tap: The network and its layer.
+        header: Header of the model file.
+        reporter: Receives progress and log lines.
 
     Raises:
-        InputError: The folder holds no photographs that can be used.
-        ResourceError: The folder cannot be written, or memory is not enough.
-        Cancelled: The user asked for the end, or is gone.
+        InputError: The folder contains no usable photographs.
+        ResourceError: The folder cannot be written, or memory is insufficient.
+        Cancelled: The user cancelled the job, or QGIS has ended.
     """
     photographs, output = not_none(config.input_folder), not_none(config.pictures)
     target = find_class(header, config.target_class) if config.target_class else None
@@ -83,21 +89,21 @@ def write_overlays(config: ActivationMapsConfig, tap: Tap, header: ModelHeader, 
         tell_unanswered(reporter, "photograph", pictures.unanswered, pictures.count)
         if not pictures.count:
             raise reader.remarks.none_left(photographs, len(paths))
-    reporter.log(f"{pictures.count:,} pictures, and {TABLE_NAME} with what the network says of each.")
+    reporter.log(f"{pictures.count:,} pictures, and {TABLE_NAME} with the network's answers.")
 
 
-# (N, S, S) activations from 0 to 1, and what the network says of the photographs.
+# (N, S, S) activations from 0 to 1, and the answers for the photographs.
 _Seen = tuple[np.ndarray, Answered]
 
 
 class _Pictures(Table):
-    """A sink of pictures, and a table with a row for each."""
+    """A sink that writes pictures, and a table with one row for each."""
 
     def __init__(self, folder: Path, answers: Answers, header: ModelHeader, target: int | None) -> None:
         fields = [FILE_FIELD, PICTURE_FIELD, SHOWN_FIELD, *answers.fields()]
         super().__init__(str(folder / TABLE_NAME), LAYER, fields)
         self.folder, self.answers, self.header, self.target = folder, answers, header, target
-        self.unanswered = 0  # photographs of which the network gives no numbers
+        self.unanswered = 0  # photographs for which the network gave NaN or infinity
 
     def take(self, found: _Seen) -> _Seen:
         """As `Sink.take`."""
@@ -107,7 +113,7 @@ class _Pictures(Table):
         """As `Sink.write`.
 
         Raises:
-            ResourceError: The disk is full, or gone.
+            ResourceError: The disk is full or no longer available.
         """
         heat, said = found
         self.unanswered += said.lost
@@ -122,7 +128,7 @@ class _Pictures(Table):
 def _activation(
     tap: Tap, normalise: Normaliser, some: Photographs, target: int | None
 ) -> tuple[np.ndarray, torch.Tensor]:
-    """(N, S, S) activations from 0 to 1, and the (N, C) logits."""
+    """Return (N, S, S) activations from 0 to 1, and the (N, C) logits."""
     found, logits = chip_activation(tap, normalised(some, normalise), target)
     side = some.data.shape[-1]
     covered = tap.covers(side)
@@ -132,7 +138,7 @@ def _activation(
 
 
 def _beside(some: Photographs, place: int, heat: np.ndarray, header: ModelHeader) -> np.ndarray:
-    """(H, W, 3) uint8: the photograph, and the same with its activation."""
+    """Return (H, W, 3) uint8: the photograph, and the same with its activation."""
     data = some.data[place]
     if data.dtype == np.uint8:
         photograph = between(data[visible_bands(header.band_names)], np.array([[0, 255]] * 3))
@@ -149,7 +155,7 @@ def _beside(some: Photographs, place: int, heat: np.ndarray, header: ModelHeader
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as a PNG, in a folder that is made where it is not there.
+    """Write (H, W, 3) uint8 as a PNG; its folder is created if necessary.
 
     Raises:
         ResourceError: It cannot be written.
@@ -160,13 +166,13 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
     except OSError as error:
         raise ResourceError(
             f"The picture {path} could not be written ({error.strerror or error}).",
-            "Free some space, or choose another folder.",
+            "Free some disk space, or choose another folder.",
         ) from error
 
 
 @contextmanager
 def building_pictures(final: str) -> Iterator[Path]:
-    """A hidden folder that gets its name when the block ends well, and goes when not."""
+    """Create a hidden folder that gets its final name if the block succeeds, and is removed otherwise."""
     try:
         with claim(final) as draft:
             draft.fresh().mkdir()

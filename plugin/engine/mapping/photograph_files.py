@@ -1,4 +1,4 @@
-"""Folders of photographs, before one is opened; needs no torch."""
+"""Lists the photographs of a folder without opening them; does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..strangers.images import ENDINGS
 
 
 def photographs_in(folder: str) -> list[Path]:
-    """The images of a folder and of the folders in it, in the order of their paths; hidden ones are left out.
+    """Return the images of a folder and its subfolders, ordered by path, without hidden ones.
 
     Raises:
         InputError: There are none.
@@ -20,16 +20,18 @@ def photographs_in(folder: str) -> list[Path]:
 
 
 def check_folder(folder: str) -> Path:
-    """Any photograph in a folder, or in the folders in it.
+    """Return any photograph in a folder or its subfolders.
 
     Raises:
         InputError: There is none.
     """
     if not Path(folder).is_dir():
-        raise InputError(f"INPUT_FOLDER is {folder}, which is no folder.", "Choose the folder of the photographs.")
+        raise InputError(f"INPUT_FOLDER is {folder}, which is not a folder.", "Choose the folder of the photographs.")
     found = next(_images(folder), None)
     if found is None:
-        raise InputError(f"The folder {folder} holds no images.", f"Images end in {', '.join(ENDINGS)}.")
+        raise InputError(
+            f"The folder {folder} contains no images.", f"Images have the extensions {', '.join(ENDINGS)}."
+        )
     return found
 
 

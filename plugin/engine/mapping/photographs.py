@@ -1,4 +1,4 @@
-"""Folders of photographs: read as a model wants its chips, and classified into a table."""
+"""Reads folders of photographs as chips for a model, and classifies them into a table."""
 
 from __future__ import annotations
 
@@ -34,45 +34,49 @@ from .tables import PHOTOGRAPH_LAYER, AnswerTable
 
 FILE_FIELD = Field("file", TEXT)
 ROW_BYTES = 200
-NAMED = 5  # of the files that are left out
-SAMPLE = 32  # photographs whose values are compared with training's
+NAMED = 5  # of the files left out
+SAMPLE = 32  # photographs whose values are compared with those of training
 
 
 @dataclass(frozen=True)
 class Photographs(Images):
-    """Some photographs as chips."""
+    """Photographs as chips."""
 
-    names: list[str]  # paths inside the folder, with "/"
+    names: list[str]  # paths relative to the folder, with "/"
 
 
 class PhotographReader:
-    """Reads photographs as chips: upright, of each the square in the middle, resampled to the model's chip size.
+    """Reads photographs as chips: upright, cropped to the central square, and resampled to the model's chip size.
 
     Args:
-        folder: Where they are.
-        header: Of the model.
-        bands: The photographs' band for each band of the model, from 1; empty = by name, else in order.
+        folder: The folder of the photographs.
+        header: Header of the model file.
+        bands: Band of the photographs for each band of the model, from 1; empty = by name, otherwise in order.
 
     Raises:
-        InputError: `bands` are not as many as the model has, or one is below 1.
+        InputError: The number of bands differs from the model's, or one is below 1.
     """
 
     def __init__(self, folder: str, header: ModelHeader, bands: tuple[int, ...]) -> None:
         self.folder, self.header, self.chosen = Path(folder), header, bands
-        self.remarks = Remarks(header)  # on those that were read
+        self.remarks = Remarks(header)  # remarks on the photographs read so far
         if bands and len(bands) != len(header.band_names):
             raise InputError(
-                f"BANDS names {bands_text(len(bands))}, and the model has {len(header.band_names)}: "
+                f"BANDS has {bands_text(len(bands))}, but the model needs {len(header.band_names)}: "
                 f"{', '.join(header.band_names)}.",
-                "Name one band of the photographs for each of the model's, in that order.",
+                "Give one band of the photographs for each band of the model, in that order.",
             )
         if bands and min(bands) < 1:
             raise InputError(
-                f"BANDS is {','.join(map(str, bands))}, and there is no band {min(bands)}.", "Bands are counted from 1."
+                f"BANDS is {','.join(map(str, bands))}, but there is no band {min(bands)}.", "Give band numbers from 1."
             )
 
     def read(self, paths: Sequence[Path]) -> Photographs | None:
-        """Read some; those that cannot be used are remarked, not raised. None where none can be."""
+        """Read some photographs; those that cannot be used are noted in `remarks`.
+
+        Returns:
+            The chips; None if no photograph can be used.
+        """
         names, images, gaps = [], [], []
         for path in paths:
             try:
@@ -94,7 +98,7 @@ class PhotographReader:
         return Photographs(np.stack(_one_type(images)), np.stack(gaps) if some else None, names)
 
     def _bands_of(self, facts: ImageFacts) -> np.ndarray:
-        """(B, H, W) of the bands that the model has, in its order."""
+        """Return (B, H, W) of the bands of the model, in its order."""
         wanted = len(self.header.band_names)
         if facts.bands == 1 and not self.chosen:
             return read_image(facts, wanted, facts.dtype)
@@ -109,7 +113,7 @@ class PhotographReader:
             places = list(range(wanted))
         if max(places) >= len(data):
             raise InputError(
-                f"The image {facts.path} has {bands_text(len(data))}, and the model needs {bands_text(wanted)}.",
+                f"The image {facts.path} has {bands_text(len(data))}, but the model needs {bands_text(wanted)}.",
                 "Choose photographs with the bands of the model.",
             )
         return data[places]
@@ -128,7 +132,7 @@ def chunks(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
 
 @dataclass
 class Remarks:
-    """What the user should know of the photographs."""
+    """Collects what the user should know about the photographs."""
 
     header: ModelHeader
     failures: list[str] = field(default_factory=list)
@@ -136,7 +140,7 @@ class Remarks:
     sample: list[np.ndarray] = field(default_factory=list)  # (B, 3): count, sum and sum of squares
 
     def add(self, facts: ImageFacts, image: np.ndarray, missing: np.ndarray) -> None:
-        """Look at a photograph, and at the (B, S, S) chip that it became."""
+        """Add a photograph, and the (B, S, S) chip made from it."""
         size = self.header.chip_size
         self.other_size += (facts.height, facts.width) != (size, size)
         if len(self.sample) < SAMPLE:
@@ -145,22 +149,22 @@ class Remarks:
             self.sample.append(np.stack([known.sum((1, 2)), values.sum((1, 2)), (values**2).sum((1, 2))], axis=1))
 
     def none_left(self, folder: str, count: int) -> InputError:
-        """The error for a folder of so many images, of which none can be used."""
+        """Return the error for a folder with `count` images of which none can be used."""
         return InputError(
             f"None of the {count} images in {folder} can be used: {self.failures[0]}",
-            "Choose a folder of whole images with the bands of the model.",
+            "Choose a folder of intact images with the bands of the model.",
         )
 
     def tell(self, reporter: Reporter) -> None:
-        """Say it all, at the end."""
+        """Report everything at the end."""
         if self.failures:
             more = f" … {len(self.failures)} in all" if len(self.failures) > NAMED else ""
             reporter.warning(f"Images left out: {' '.join(self.failures[:NAMED])}{more}")
         if self.other_size:
             size = self.header.chip_size
             reporter.log(
-                f"{self.other_size} images are not of the model's chip size: of each, the square in the middle was "
-                f"resampled to {size} × {size} pixels."
+                f"{self.other_size} images do not have the model's chip size: their central square was resampled to "
+                f"{size} × {size} pixels."
             )
         if not self.sample:
             return
@@ -170,14 +174,14 @@ class Remarks:
         for band, name in enumerate(self.header.band_names):
             if count[band] and far_off(mean[band], std[band], self.header.mean[band], self.header.std[band]):
                 reporter.warning(
-                    f"The photographs have values of {mean[band]:.4g} ± {std[band]:.3g} in the band that is taken for "
-                    f"{name}, and the model knows it as {self.header.mean[band]:.4g} ± {self.header.std[band]:.3g}. "
-                    "Check that the bands are in the right order and in the units of training."
+                    f"The photographs have values of {mean[band]:.4g} ± {std[band]:.3g} in the band used for {name}, "
+                    f"but the model was trained on {self.header.mean[band]:.4g} ± {self.header.std[band]:.3g}. Check "
+                    "that the bands are in the right order and in the units of training."
                 )
 
 
 class _PhotographTable(AnswerTable):
-    """A row a photograph, by its name."""
+    """A table with one row per photograph, by name."""
 
     def write(self, photographs: Photographs, found: Answered) -> None:
         """As `Sink.write`."""
@@ -186,7 +190,7 @@ class _PhotographTable(AnswerTable):
 
 
 def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
-    """Give each photograph of a folder its class; results and errors as `scenes.classify_scenes`."""
+    """Give each photograph of a folder its class; returns and raises as `scenes.classify_scenes`."""
     begun = time.monotonic()
     folder = not_none(config.input_folder)
     output = check_table(config)
@@ -196,7 +200,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     reader = PhotographReader(folder, header, config.bands)
     check_writable(output, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
     if any((config.output, config.probabilities, config.grid)):
-        reporter.log("Photographs have no place on the ground: neither rasters nor a grid are written.")
+        reporter.log("Photographs have no georeference, so neither rasters nor a grid are written.")
     device = choose_device(config.device, reporter)
     reporter.log(
         f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "

@@ -1,7 +1,7 @@
-"""The one loop of all mapping: a thread reads, the calling thread runs the network, another thread writes.
+"""The loop of all mapping jobs: one thread reads, the calling thread runs the network, another thread writes.
 
-What is read, calculated and written goes through it piece by piece, one piece ahead of the network and one behind, so
-that memory does not grow with the job.
+Work goes through it piece by piece, one piece ahead of the network and one behind it, so memory does not grow with the
+size of the job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..drafts import Draft, publish
 from ..events import Stage
 from ..threads import work_ahead
 
-# Of the work that is done of a piece, the share since the last call; shares sum to 1, and a call may end the job.
+# Called with the share of a piece of work done since the last call; shares sum to 1. A call may end the job.
 Advance = Callable[[float], object]
 
 Unit = TypeVar("Unit", bound=Sized)
@@ -27,13 +27,13 @@ _Found = TypeVar("_Found", contravariant=True)
 
 
 class Sink(Protocol[_Work, _Found]):
-    """Where what was found goes to."""
+    """Receives what the network found."""
 
     def take(self, found: _Found) -> Any:
-        """What the sink needs of it, off the device; called on the network's thread."""
+        """Return what the sink needs, copied from the device; called on the network's thread."""
 
     def write(self, work: _Work, taken: Any) -> None:
-        """Write what was taken of a piece of work; called on the writing thread."""
+        """Write what was taken from a piece of work; called on the writing thread."""
 
 
 class FileSink(Sink[_Work, _Found], Protocol[_Work, _Found]):
@@ -49,17 +49,17 @@ def run(
     units: Iterable[Unit], read: Callable[[Unit], Work | None], network: Callable[[Work, Advance], Found],
     sinks: Sequence[Sink[Work, Found]], stage: Stage,
 ) -> None:  # fmt: skip
-    """Read, calculate and write all units of a job, in order; no thread is left when it ends, however that is.
+    """Read, compute and write all units of a job in order; all threads have ended when this returns or raises.
 
     Args:
-        units: What is read at once, each; `len()` tells how many of the stage's steps it has.
-        read: A unit → the work that it makes for the network; None = none. Called on the reading thread.
-        network: Work → what the sinks are given.
-        sinks: Each gets everything.
-        stage: What tells of the progress, and ends the job where it is not wanted any more.
+        units: What is read at a time; `len()` gives the number of the stage's steps in a unit.
+        read: Turns a unit into work for the network, or None if there is none; called on the reading thread.
+        network: Turns work into what the sinks receive.
+        sinks: Each receives everything.
+        stage: Reports progress, and ends the job if it is cancelled.
 
     Raises:
-        Cancelled: The user asked for the end, or is gone.
+        Cancelled: The user cancelled the job, or QGIS has ended.
         EngineError: The first error of any thread.
     """
     with closing(work_ahead(read, units, threads=1, waiting=2)) as pieces, _thread("writing") as writing:
@@ -72,14 +72,14 @@ def run(
             if written is not None:
                 written.result()
             written = writing.submit(_write, sinks, work, taken)
-            del work, taken  # these are the writer's now, and gone when it is done
+            del work, taken  # only the writer refers to them now, so they are freed when it is done
         if written is not None:
             written.result()
 
 
 @contextmanager
 def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
-    """A thread; what waits for it is dropped when the block fails or is cancelled."""
+    """A thread; its waiting tasks are dropped if the block fails or is cancelled."""
     with ThreadPoolExecutor(1, name) as executor:
         try:
             yield executor
@@ -91,7 +91,7 @@ def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
 def _calculate(
     network: Callable[[Work, Advance], Found], work: Work, sinks: Sequence[Sink[Work, Found]], advance: Advance
 ) -> list[Any]:
-    """What each sink takes; what was found leaves the device's memory with this."""
+    """Return what each sink takes; afterwards, the result can be freed on the device."""
     found = network(work, advance)
     return [sink.take(found) for sink in sinks]
 
@@ -106,10 +106,10 @@ def _advance(stage: Stage, steps: int, share: float) -> None:
 
 
 def finish(sinks: Sequence[FileSink[Work, Found]]) -> None:
-    """Close all files, then give them their names, in that order.
+    """Close all files, then publish them under their final names, in this order.
 
     Raises:
-        ResourceError: The disk is full, or gone.
+        ResourceError: The disk is full or no longer available.
     """
     for sink in sinks:
         sink.finish()

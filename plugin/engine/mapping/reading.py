@@ -1,4 +1,4 @@
-"""Reads tiles with what lies around them, and tells which of their pixels are to be mapped."""
+"""Reads tiles with their surroundings, and determines which of their pixels are mapped."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ..windows import Window
 from .steps import Steps
 
 if TYPE_CHECKING:
-    from .tiling import Tile, Tiles  # which need torch; what checks rasters early does without
+    from .tiling import Tile, Tiles  # these need torch, but early checks must work without it
 
-# The data types that torch takes from numpy and scales on the device; all others travel as float32.
+# Data types that torch accepts from NumPy and converts on the device; all others are sent as float32.
 COMPACT_TYPES = (np.uint8, np.int16, np.float32)
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one size, ready for the network."""
+    """Images of the same size, ready for the network."""
 
     data: np.ndarray  # (N, B, h, w)
-    missing: np.ndarray | None  # bool of that shape; None where nothing is missing
+    missing: np.ndarray | None  # bool of the same shape; None if nothing is missing
 
     @property
     def asked(self) -> np.ndarray:
-        """Bool, what is to be told of each image: true where there is to be an answer."""
+        """Bool, true for each image that gets an answer."""
         return np.ones(len(self.data), bool)
 
 
 @dataclass(frozen=True)
 class Batch(Images):
-    """What was read of tiles of one size."""
+    """Tiles of the same size that were read together."""
 
     tiles: list[Tile]
-    wanted: list[np.ndarray | None]  # for each tile (rows, cols) bool of its core; None = every pixel
+    wanted: list[np.ndarray | None]  # for each tile, (rows, cols) bool of its core; None = every pixel
 
     @property
     def asked(self) -> np.ndarray:
-        """As `Images.asked`: (N, rows, cols)."""
+        """As `Images.asked`, but (N, rows, cols)."""
         core = self.tiles[0].core
         everywhere = np.ones((core.height, core.width), bool)
         return np.stack([everywhere if wanted is None else wanted for wanted in self.wanted])
@@ -54,12 +54,12 @@ class TileReader:
     """Reads tiles of a map, whose pixels are steps over a raster; to be used by one thread.
 
     Args:
-        raster: With its bands in the order of the model's.
-        nodata: One value a band that means "no data".
+        raster: The raster, with its bands in the order of the model's.
+        nodata: Nodata value of each band.
         steps: The pixels of the map.
-        area: Polygons outside of which nothing is mapped, a GeoPackage; None = everywhere.
-        mirrored: Whether chips that reach out of the raster see its mirror image there; else their steps get none.
-        least: The share of a step's ground that must have data, 0 to 1.
+        area: GeoPackage of polygons; nothing outside them is mapped. None = everywhere.
+        mirrored: Whether chips that extend beyond the raster see its mirror image; otherwise their steps are left out.
+        least: Minimum share of a step's ground with data, 0 to 1.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TileReader:
         self.area = Area(area, steps.coarse) if area else None
 
     def read(self, unit: Tiles) -> Batch | None:
-        """Read tiles of one size, but for those without a pixel to map; None where there are no others.
+        """Read tiles of the same size, without those that have no pixel to map; None if there are no others.
 
         Raises:
             InputError: The raster cannot be read.
@@ -91,7 +91,7 @@ class TileReader:
         return Batch(_stack(images), _stack_gaps(gaps, images), tiles, masks) if tiles else None
 
     def _asked(self, core: Window) -> np.ndarray | None:
-        """(rows, cols) bool, the pixels of the map that are to be mapped, whatever the raster holds; None = all."""
+        """Return (rows, cols) bool of the map's pixels to map, whatever the raster contains; None = all."""
         masks = [] if self.area is None else [self.area.read(core)]
         if self.steps.stride > self.steps.chip_size:
             masks.append(self.steps.on_raster(core))
@@ -100,7 +100,7 @@ class TileReader:
         return np.logical_and.reduce(masks) if masks else None
 
     def _with_data(self, tile: Tile, missing: np.ndarray | None, wanted: np.ndarray | None) -> np.ndarray | None:
-        """Those of the wanted pixels whose ground has data."""
+        """Return those of the wanted pixels that have data."""
         ground = self.steps.ground(tile.core).intersection(self.raster.info.grid.window)
         rows, cols = ground.slices_in(tile.outer)
         valid = self.raster.valid(ground, None if missing is None else missing[:, rows, cols])
@@ -112,9 +112,10 @@ class TileReader:
         return valid if wanted is None else wanted & valid
 
     def read_mirrored(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
-        """(B, h, w) values and where they are missing; out of the raster its mirror image, to any distance.
+        """Return (B, h, w) values and where they are missing; outside the raster they are its mirror image, at any
+        distance.
 
-        So the network sees no edge that is not in the image, and the same mirror image whatever the tile size.
+        Thus the network sees no artificial edge, and the same mirror image whatever the tile size.
         """
         grid = self.raster.info.grid
         rows, cols = (
@@ -135,7 +136,7 @@ class TileReader:
 
 
 def mirror(start: int, end: int, size: int) -> np.ndarray:
-    """(end − start,) pixels of a row of `size` that stand for those from `start` to `end`: 2 1 | 0 1 2 3 | 2 1 0."""
+    """Return (end − start,) indices of a mirrored row of `size` pixels from `start` to `end`: 2 1 | 0 1 2 3 | 2 1 0."""
     period = max(1, 2 * (size - 1))
     place = np.arange(start, end) % period
     return np.minimum(place, period - place) if size > 1 else np.zeros_like(place)
@@ -143,12 +144,12 @@ def mirror(start: int, end: int, size: int) -> np.ndarray:
 
 @contextmanager
 def explain_reading(path: str) -> Iterator[None]:
-    """Turn GDAL's errors inside the block into an `InputError`."""
+    """Turn GDAL's errors in the block into an `InputError`."""
     try:
         yield
     except RuntimeError as error:
-        reason = str(error) or "it breaks off or is damaged"
-        raise InputError(f"The raster {path} cannot be read ({reason}).", "Check that the file is whole.") from error
+        reason = str(error) or "it is incomplete or damaged"
+        raise InputError(f"The raster {path} cannot be read ({reason}).", "Check that the file is complete.") from error
 
 
 def _stack(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The job behind `classifyscenes`: raster + classifier → an answer a step; folder of photographs → a table."""
+"""The job of `classifyscenes`: raster and classifier → one answer per step; folder of photographs → a table."""
 
 from __future__ import annotations
 
@@ -33,20 +33,25 @@ from .tiling import plan_tiles
 from .writer import CLASS_SHARE, PROBABILITY_SHARE, SMALLEST_BLOCK, ClassRaster, MembersRaster, ProbabilityRaster
 
 MANY_POLYGONS = 1_000_000
-GRID_BYTES = 250  # of a polygon with its answers, in a GeoPackage
+GRID_BYTES = 250  # per polygon with its answers, in a GeoPackage
 
 
 def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
-    """Give each step over a raster, or each photograph of a folder, its class; memory does not grow with either.
+    """Give each step over a raster, or each photograph of a folder, its class, in memory that does not grow with
+    either.
+
+    Args:
+        config: Settings of the job.
+        reporter: Receives progress and log lines.
 
     Returns:
-        output, probabilities, grid, table (paths; None where not wanted), several (whether a chip may have several
-        classes), classes (for each value, name, pixels = steps or photographs, area), area_unit, answered, seconds.
+        output, probabilities, grid, table (paths; None if not written), several (whether a chip may have several
+        classes), classes (value, name, pixels = steps or photographs, and area of each), area_unit, answered, seconds.
 
     Raises:
         InputError: The raster, the folder, the model or a setting cannot be used, or there is nothing to classify.
-        ResourceError: An output cannot be written, the device is not there, or memory is not enough.
-        Cancelled: The user asked for the end, or is gone.
+        ResourceError: An output cannot be written, the device does not exist, or memory is insufficient.
+        Cancelled: The user cancelled the job, or QGIS has ended.
     """
     check_source(config)
     if config.input_folder:
@@ -66,8 +71,8 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     )
     if stride > size:
         reporter.warning(
-            f"STRIDE is {stride} and chips are {size} pixels: {100 * (1 - (size / stride) ** 2):.0f} % of the ground "
-            f"is not looked at. Give {size} or less to see all of it."
+            f"STRIDE is {stride} but chips are {size} pixels wide: {100 * (1 - (size / stride) ** 2):.0f} % of the "
+            f"ground is not seen. To see all of it, give {size} or less."
         )
     reporter.log(known_answers(header, config.threshold))
     predictor = ChipPredictor(network, header, opened.device, config.batch_size)
@@ -104,7 +109,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
 def _files(
     config: ClassifyScenesConfig, like: RasterInfo, over: Window, answers: Answers, tile_size: int, stack: ExitStack
 ) -> list[FileSink[Batch, Answered]]:
-    """All that is written of the answers."""
+    """Open the sinks that write the answers."""
 
     def shares(found: Answered) -> np.ndarray:
         return found.laid_out(found.shares, np.nan)
@@ -129,7 +134,7 @@ def _files(
 
 
 class _Grid(AnswerTable):
-    """A polygon a step, with its answer."""
+    """A layer with one polygon per step, with its answer."""
 
     def __init__(self, config: ClassifyScenesConfig, answers: Answers, like: RasterInfo) -> None:
         self.like, style, path = like, grid_style(answers), not_none(config.grid)
@@ -143,17 +148,17 @@ class _Grid(AnswerTable):
         self.add(self.answers.rows(found.shares), polygons)
 
     def finish(self) -> None:
-        """As `FileSink.finish`, and put the QGIS style beside the file, where it has one there."""
+        """As `FileSink.finish`; also writes the QGIS style beside the file if it belongs there."""
         super().finish()
         if self.sidecar is not None:
             self.draft.path.with_suffix(".qml").write_text(self.sidecar, encoding="utf-8")
 
 
 def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, reporter: Reporter) -> None:
-    """Whether what will be written fits on the disk; a word where it will be a great many polygons.
+    """Check that the outputs fit on the disk, and warn if there will be very many polygons.
 
     Raises:
-        ResourceError: It does not, or nothing can be written there.
+        ResourceError: They do not fit, or a folder is not writable.
     """
     size, classes = over.width * over.height, len(answers.classes)
     needed = {
@@ -167,31 +172,29 @@ def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, r
             check_writable(path, int(total))
     if config.grid and size > MANY_POLYGONS:
         reporter.warning(
-            f"The grid will have up to {size:,} polygons, which is slow to write and to draw. Give a larger STRIDE, or "
-            "a raster as OUTPUT instead."
+            f"The grid will have up to {size:,} polygons, which are slow to write and to draw. Give a larger STRIDE, "
+            "or write a raster as OUTPUT instead."
         )
     why_not = _why_no_sidecar(config)
     if why_not is not None:
-        reporter.log(
-            f"No style is written beside {config.grid}: {why_not}. A GeoPackage would hold its style in itself."
-        )
+        reporter.log(f"No style is written beside {config.grid}: {why_not}. A GeoPackage can contain its style.")
 
 
 def _why_no_sidecar(config: ClassifyScenesConfig) -> str | None:
-    """Why the grid gets no style beside it; None where it does, or where it needs none there."""
+    """Return why the grid gets no style beside it; None if it does, or needs none."""
     if not config.grid or keeps_style(config.grid):
         return None
     return why_not_beside(config.grid, (config.output, config.probabilities))
 
 
 def _nothing(config: ClassifyScenesConfig, over: Window, steps: Steps) -> InputError:
-    reasons = ["its pixels are nodata or masked", "lie outside of the area"] if config.area else ["it has no data"]
+    reasons = ["its pixels are nodata or masked", "are outside the area"] if config.area else ["it has no data"]
     if config.edges != "mirror":
-        reasons.append("chips reach out of it")
+        reasons.append("chips extend beyond it")
     if steps.stride > steps.chip_size:
-        reasons.append(f"at STRIDE {steps.stride} no chip lies on it")
+        reasons.append(f"at STRIDE {steps.stride} no chip covers it")
     return InputError(
-        f"No step over {config.input} gets an answer: of {over.width} × {over.height} steps all are left out "
+        f"No step over {config.input} gets an answer: all of {over.width} × {over.height} steps are left out "
         f"({' or '.join(reasons)}).",
         "Choose another raster, extent or area; give a smaller MIN_VALID_SHARE or EDGES=mirror.",
     )

@@ -1,4 +1,4 @@
-"""The job behind `segmentraster`: raster + model file → class raster, and probabilities where wanted."""
+"""The job of `segmentraster`: raster and model file → class raster, and probabilities if wanted."""
 
 from __future__ import annotations
 
@@ -32,23 +32,28 @@ from .steps import Steps
 from .tiling import plan_tiles, round_tile_size
 from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, MapRaster, ProbabilityRaster
 
-# A tile of a whole-window network is at least so many windows a side, else most would be calculated for several tiles.
+# Minimum side of a tile of a whole-window network in windows; otherwise most windows would be computed for several
+# tiles.
 WINDOWS_ACROSS = 4
-# Windows that go through the network at once have as many pixels as a tile of so many a side.
+# The windows of one batch have as many pixels as a tile of this side.
 WINDOWS_AT_ONCE = 512
 
 
 def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str, Any]:
-    """Map a raster with a trained network, in tiles, in memory that does not depend on the raster's size.
+    """Map a raster with a trained network, tile by tile, in memory that does not depend on the raster's size.
+
+    Args:
+        config: Settings of the job.
+        reporter: Receives progress and log lines.
 
     Returns:
-        output and probabilities (paths; the latter may be None), classes (for each value, name, pixels, area),
-        area_unit (such as "metre", of which areas are squares; None where the CRS has none), nodata_pixels, seconds.
+        output and probabilities (paths; the latter may be None), classes (value, name, pixels and area of each),
+        area_unit (such as "metre", for square metres; None if the CRS has no units of length), nodata_pixels, seconds.
 
     Raises:
         InputError: The raster, the model or a setting cannot be used, or there is nothing to map.
-        ResourceError: An output cannot be written, the device is not there, or memory is not enough.
-        Cancelled: The user asked for the end, or is gone.
+        ResourceError: An output cannot be written, the device does not exist, or memory is insufficient.
+        Cancelled: The user cancelled the job, or QGIS has ended.
     """
     begun = time.monotonic()
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
@@ -61,8 +66,8 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     source, least, at_once = _choose_source(network, header, opened, config)
     if header.whole_window:
         reporter.log(
-            f"This network looks at its whole window, so it is mapped in windows of {header.chip_size} × "
-            f"{header.chip_size} pixels, as it was trained, that overlap and are blended."
+            f"This network looks at its whole window, so it maps windows of {header.chip_size} × {header.chip_size} "
+            "pixels, as in training, which overlap and are blended."
         )
     tile_size = round_tile_size(min(max(config.tile_size, least), max(window.width, window.height)))
     side = source.outer(Window(0, 0, tile_size, tile_size)).height
@@ -102,7 +107,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
 def _choose_source(
     network: nn.Module, header: ModelHeader, opened: Opened, config: SegmentRasterConfig
 ) -> tuple[Source, int, int]:
-    """Where the logits come from, the smallest tile that is worth while, and how many tiles go through it at once."""
+    """Return the source of the logits, the smallest useful tile size, and the number of tiles per batch."""
     network = network.to(opened.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     normalise = Normaliser(header.mean, header.std, opened.device)
 
@@ -119,7 +124,7 @@ def _choose_source(
 
 
 def _classes(logits: torch.Tensor) -> np.ndarray:
-    """(N, C, H, W) logits → (N, H, W) uint8 class indices, `IGNORE_INDEX` where the network gives no numbers."""
+    """(N, C, H, W) logits → (N, H, W) uint8 class indices, `IGNORE_INDEX` where logits are NaN or infinite."""
     found: np.ndarray = likeliest(logits).cpu().numpy()
     return found
 

@@ -1,7 +1,7 @@
-"""Where the values of a map come from: a network that is shown tiles, or overlapping chips; evaluation.py has a third.
+"""Sources of a map's values: a network on tiles or on overlapping chips; evaluation.py has a third one.
 
-A source gives logits, whose softmax is the probabilities, or maps of a layer. It may ask other sources, and its
-network may ask others.
+A source returns logits, whose softmax gives the probabilities, or maps of a layer. Sources can be built on other
+sources.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from .reading import Batch, Images
 from .steps import Steps
 from .tiling import with_halo
 
-# The weights of blended chips fall to nothing over half a chip, so this is where a pixel is seen by several.
+# The weights of blended chips fall to zero over half a chip, so with this overlap a pixel is seen by several.
 USUAL_OVERLAP = 2
 # (N, B, h, w) normalised images → (N, K, h / unit, w / unit).
 Maps = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Source(Protocol):
-    """Makes the values of tiles."""
+    """Computes the values of tiles."""
 
     def outer(self, core: Window) -> Window:
-        """The pixels of the raster that are needed for some of the map's; they hold the ground of these."""
+        """Return the window of the raster needed for a window of the map; it contains the ground of the latter."""
 
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
-        """(N, K, rows, cols) of the tiles' cores, on the device; NaN where there is no value."""
+        """Return (N, K, rows, cols) of the tiles' cores, on the device; NaN where there is no value."""
 
 
 class TileSource:
-    """A `Source` of networks that see so far and no further: tile by tile, with so much around each.
+    """A `Source` for networks with a limited receptive field: tile by tile, with a halo.
 
     Args:
         maps: The network.
-        normalise: As it wants its bands; tells the device.
+        normalise: Normalises its bands; defines the device.
         halo: In pixels.
-        unit: The pixels that a value stands for, a divisor of the network's stride.
+        unit: Pixels per value, a divisor of the network's stride.
     """
 
     def __init__(self, maps: Maps, normalise: Normaliser, halo: int, unit: int = 1) -> None:
@@ -58,23 +58,23 @@ class TileSource:
         """As `Source.values`."""
         found = self.maps(normalised(batch, self.normalise))
         advance(1)
-        core, outer = batch.tiles[0]  # the others lie in their images as this one does
+        core, outer = batch.tiles[0]  # all tiles of a batch lie in their images alike
         rows, cols = core.slices_in(Window(*(side // self.unit for side in outer)))
         return found[..., rows, cols]
 
 
 class ChipSource:
-    """A `Source` of networks that look at all they are shown: in overlapping chips as large as those they learned from.
+    """A `Source` for networks that look at their whole input: in overlapping chips as large as those of training.
 
-    Each chip counts most in its middle, and nothing at its edge. A pixel is the mean of the same chips with the same
-    weights, whatever tile it is calculated in; so tiles leave no seams, and chips fade into each other.
+    Each chip is weighted most at its centre and zero at its edge. A pixel is the mean of the same chips with the same
+    weights in whatever tile it is computed, so tiles leave no seams, and chips blend into each other.
 
     Args:
-        steps: Where chips lie.
-        normalise: As the network wants its bands; tells the device.
+        steps: Positions of the chips.
+        normalise: Normalises the network's bands; defines the device.
         maps: The network.
-        channels: How many values it gives for a pixel.
-        batch_size: Chips at once.
+        channels: Values per pixel.
+        batch_size: Chips per batch.
     """
 
     def __init__(self, steps: Steps, normalise: Normaliser, maps: Maps, channels: int, batch_size: int) -> None:
@@ -85,7 +85,7 @@ class ChipSource:
         self.weight = torch.from_numpy(np.outer(rise, rise).astype(np.float32)).to(self.device)
 
     def steps_at(self, tile: Window) -> Window:
-        """The steps whose chips show something of a tile."""
+        """Return the steps whose chips overlap a tile."""
         coarse = self.steps.coarse
         left, width = self._span(tile.col_off, tile.col_end, coarse.width)
         top, height = self._span(tile.row_off, tile.row_end, coarse.height)
@@ -98,7 +98,7 @@ class ChipSource:
         return first, max(0, min(count, math.ceil((end - shift) / stride)) - first)
 
     def outer(self, tile: Window) -> Window:
-        """As `Source.outer`: the tile, and all of the chips that show something of it."""
+        """As `Source.outer`: the tile and all chips that overlap it."""
         steps = self.steps_at(tile)
         if steps.empty:
             return tile
@@ -108,7 +108,7 @@ class ChipSource:
 
     @torch.no_grad()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
-        """As `Source.values`, of one tile; NaN where no chip lies, or only such without data."""
+        """As `Source.values`, of one tile; NaN where there is no chip, or only chips without data."""
         (tile,), size = batch.tiles, self.steps.chip_size
         block = normalised(batch, self.normalise)[0]
         total = torch.zeros(self.channels, *block.shape[1:], device=self.device)
@@ -127,7 +127,7 @@ class ChipSource:
         return total[None, :, rows, cols].div_(weight[rows, cols])  # 0 / 0 is NaN
 
     def places(self, batch: Batch) -> list[tuple[int, int]]:
-        """Where in a batch's image the chips with data begin, by rows and columns."""
+        """Return the (row, column) in a batch's image at which each chip with data begins."""
         (tile,), size, stride = batch.tiles, self.steps.chip_size, self.steps.stride
         steps = self.steps_at(tile.core)
         if steps.empty:
@@ -144,10 +144,10 @@ class ChipSource:
 
 
 class WindowSource(ChipSource):
-    """Logits from probabilities that are blended: the softmax makes these of them again.
+    """Turns blended probabilities back into logits, whose softmax gives the same probabilities.
 
     Args:
-        steps, normalise, channels, batch_size: As of `ChipSource`.
+        steps, normalise, channels, batch_size: As for `ChipSource`.
         logits: The network.
     """
 
@@ -162,7 +162,7 @@ class WindowSource(ChipSource):
 
 @torch.no_grad()
 def normalised(images: Images, normalise: Normaliser) -> torch.Tensor:
-    """(N, B, h, w) float32 on the normaliser's device."""
+    """(N, B, h, w) float32, normalised, on the normaliser's device."""
     device = normalise.mean.device
     gaps = None if images.missing is None else torch.from_numpy(images.missing).to(device)
     return normalise(torch.from_numpy(images.data).to(device), gaps)

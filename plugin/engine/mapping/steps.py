@@ -1,8 +1,8 @@
-"""Where a classifier looks when it goes over a raster in steps, and the coarse grid of its answers. Pure arithmetic.
+"""The positions of chips when a classifier moves over a raster in steps, and the coarse grid of its answers.
 
-A step is a square of `stride` pixels of ground, counted from the raster's corner, and the pixel of the result. The
-chip that answers for it has the step's centre for its own; where both cannot be met by whole pixels, the chip lies
-half a pixel further up and left, so that at stride 1 an even chip has the pixel right below its centre.
+Pure arithmetic. A step is a square of `stride` pixels, counted from the raster's corner, and a pixel of the result. Its
+chip has the same centre; if whole pixels do not allow that, the chip lies half a pixel further up and left, so that at
+stride 1, an even chip has the pixel at the lower right of its centre.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from ..rasters.raster_io import RasterInfo
 from ..windows import Grid, Window, tiles
 
-# Steps of a block are a power of two a side up to this, so that blocks of a written GeoTIFF fit.
+# A block has a power of two steps per side, up to this, so that it fits the blocks of the written GeoTIFF.
 MOST_STEPS = 256
 
 
@@ -27,7 +27,7 @@ class Steps:
 
     Attributes:
         chip_size, stride: In pixels of the raster.
-        grid: The raster's.
+        grid: Grid of the raster.
     """
 
     chip_size: int
@@ -36,19 +36,19 @@ class Steps:
 
     @property
     def coarse(self) -> Grid:
-        """The grid whose pixels are the steps; the last ones may reach out of the raster."""
+        """The grid whose pixels are the steps; the last ones may extend beyond the raster."""
         left, top, step_x, step_y, width, height = self.grid
         cols, rows = math.ceil(width / self.stride), math.ceil(height / self.stride)
         return Grid(left, top, step_x * self.stride, step_y * self.stride, cols, rows)
 
     def over(self, window: Window) -> Window:
-        """The steps that touch a window of pixels."""
+        """Return the steps that touch a window of pixels."""
         left, top = window.col_off // self.stride, window.row_off // self.stride
         right, bottom = -(-window.col_end // self.stride), -(-window.row_end // self.stride)
         return Window(left, top, right - left, bottom - top)
 
     def chips(self, steps: Window) -> Window:
-        """The pixels that all chips of a rectangle of steps cover; it may reach out of the raster."""
+        """Return the pixels covered by all chips of a window of steps; it may extend beyond the raster."""
         shift = (self.stride - self.chip_size) // 2
         return Window(
             steps.col_off * self.stride + shift,
@@ -59,11 +59,11 @@ class Steps:
 
     @property
     def core(self) -> int:
-        """The side of the ground in the middle of a step that its chip certainly covers."""
+        """Side of the ground in the middle of a step that its chip always covers."""
         return min(self.stride, self.chip_size)
 
     def ground(self, steps: Window) -> Window:
-        """The pixels from the first to the last core of a rectangle of steps."""
+        """Return the pixels from the first to the last core of a window of steps."""
         shift = max(0, (self.stride - self.chip_size) // 2)
         return Window(
             steps.col_off * self.stride + shift,
@@ -73,7 +73,7 @@ class Steps:
         )
 
     def inside(self, steps: Window) -> np.ndarray:
-        """(rows, cols) bool, true where the chip of a step does not reach out of the raster."""
+        """Return (rows, cols) bool, true if the chip of a step does not extend beyond the raster."""
         chips = self.chips(steps)
         fits = []
         for first, count, size in (
@@ -86,9 +86,9 @@ class Steps:
         return found
 
     def on_raster(self, steps: Window) -> np.ndarray:
-        """(rows, cols) bool, true where some of a step's core lies on the raster.
+        """Return (rows, cols) bool, true if a part of a step's core lies on the raster.
 
-        Of the last steps it may not, where the stride is larger than a chip: all that they would see is a mirror image.
+        If the stride is larger than a chip, the last steps may lie outside: they would only see a mirror image.
         """
         ground, there = self.ground(steps), []
         for first, count, size in (
@@ -101,10 +101,12 @@ class Steps:
         return found
 
     def valid_shares(self, steps: Window, valid: np.ndarray, window: Window) -> np.ndarray:
-        """(rows, cols) float64: which share of each core has data, of what of it lies on the raster.
+        """Return (rows, cols) float64: the share of each core with data, relative to its part on the raster.
 
         Args:
-            valid: (H, W) bool of `window`, which is `ground(steps)` as far as that lies on the raster.
+            steps: The steps.
+            valid: (H, W) bool of `window`.
+            window: The part of `ground(steps)` that lies on the raster.
         """
         ground = self.ground(steps)
         sums = np.zeros((ground.height + 1, ground.width + 1), np.int32)  # of the pixels above and left of each corner
@@ -125,22 +127,22 @@ class Steps:
         return counts / np.maximum(1, heights[:, None] * widths[None, :])
 
     def blocks(self, steps: Window, side: int) -> Iterator[Window]:
-        """Cut a rectangle of steps into blocks of `side` steps; blocks are counted from the raster's corner."""
+        """Cut a window of steps into blocks of `side` steps; blocks are counted from the raster's corner."""
         left, top = steps.col_off // side * side, steps.row_off // side * side
         for block in tiles(Window(left, top, steps.col_end - left, steps.row_end - top), side):
             yield block.intersection(steps)
 
     def described(self, info: RasterInfo) -> RasterInfo:
-        """The raster, as if its pixels were the steps."""
+        """Return the description of the raster, as if its pixels were the steps."""
         return dataclasses.replace(info, grid=self.coarse)
 
 
 def _overlaps(begin: np.ndarray, end: np.ndarray, there: slice) -> np.ndarray:
-    """(n,) how many pixels the ranges from `begin` to `end` share with another."""
+    """Return (n,) the number of pixels that the ranges from `begin` to `end` share with another."""
     found: np.ndarray = np.minimum(end, there.stop) - np.maximum(begin, there.start)
     return np.maximum(0, found)
 
 
 def block_side(stride: int, pixels: int) -> int:
-    """How many steps a block has a side, so that they cover about `pixels` pixels: a power of two."""
+    """Return the steps per side of a block that covers about `pixels` pixels: a power of two."""
     return 2 ** int(math.log2(min(max(1, pixels // stride), MOST_STEPS)))

@@ -1,4 +1,4 @@
-"""What makes a class raster readable wherever it is opened: colours and names, inside the file and for QGIS."""
+"""Writes colours and names of classes into rasters, and as styles for QGIS."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from osgeo import gdal
 from ..classes import ClassInfo, ClassTable
 from ..xml_elements import Element, SubElement, indent, tostring
 
-# Category names are a list from value 0 on; of sparse large values the attribute table knows the names.
+# Category names are a list from value 0; for larger values, only the attribute table has the names.
 LARGEST_CATEGORY = 1023
-# How what has no class is drawn.
+# How pixels and polygons without a class are drawn.
 NO_CLASS, NO_CLASS_RGB = "no class", (140, 140, 140)
 
 
 def color_table(classes: ClassTable, nodata: int) -> gdal.ColorTable:
-    """GDAL's colour table; class values must not be negative."""
+    """Return GDAL's colour table; class values must not be negative."""
     table = gdal.ColorTable()
     table.SetColorEntry(nodata, (0, 0, 0, 0))
     for info in classes.classes:
@@ -27,7 +27,7 @@ def color_table(classes: ClassTable, nodata: int) -> gdal.ColorTable:
 
 
 def category_names(classes: ClassTable) -> list[str] | None:
-    """The names in a list in which each stands at its value; None where the values do not suit that."""
+    """Return a list with each class's name at the index of its value; None if values are negative or too large."""
     values = classes.values
     if values.min() < 0 or values.max() > LARGEST_CATEGORY:
         return None
@@ -38,7 +38,7 @@ def category_names(classes: ClassTable) -> list[str] | None:
 
 
 def attribute_table(classes: ClassTable, pixels: np.ndarray) -> gdal.RasterAttributeTable:
-    """GDAL's raster attribute table: value, pixels, name and colour of each class; `pixels` is (C,)."""
+    """Return GDAL's raster attribute table: value, pixels, name and colour of each class; `pixels` is (C,)."""
     table = gdal.RasterAttributeTable()
     columns = (
         ("Value", gdal.GFT_Integer, gdal.GFU_MinMax),
@@ -66,12 +66,12 @@ def write_qml(path: Path, classes: ClassTable) -> None:
 
 
 def write_member_qml(path: Path, first: ClassInfo) -> None:
-    """Write the QGIS style of a raster that has a band a class, 0 or 1: its first band, in the colour of its class."""
+    """Write the QGIS style of a raster with a band (0 or 1) per class: its first band, in the colour of the class."""
     _write_palette(path, [(0, "#ffffff", "0", f"not {first.name}"), (1, first.color, "255", first.name)])
 
 
 def _write_palette(path: Path, entries: list[tuple[int, str, str, str]]) -> None:
-    """A paletted renderer of band 1: value, colour, opacity from 0 to 255 and name of each entry."""
+    """Write a paletted renderer of band 1: value, colour, opacity from 0 to 255 and name of each entry."""
     renderer, root = _raster_renderer("paletted")
     palette = SubElement(renderer, "colorPalette")
     for value, color, alpha, label in entries:
@@ -80,10 +80,12 @@ def _write_palette(path: Path, entries: list[tuple[int, str, str, str]]) -> None
 
 
 def write_ramp_qml(path: Path, low: float, high: float, stops: Sequence[tuple[float, str, int]]) -> None:
-    """Write the QGIS style of a raster of numbers: colours between `low` and `high`.
+    """Write the QGIS style of a raster of numbers: a colour ramp between `low` and `high`.
 
     Args:
-        stops: Share of the way from 0 to 1, colour as #rrggbb, and opacity from 0 to 255 of each.
+        path: The style file.
+        low, high: Range of the ramp.
+        stops: Position from 0 to 1, colour as #rrggbb, and opacity from 0 to 255 of each stop.
     """
     renderer, root = _raster_renderer("singlebandpseudocolor")
     renderer.set("classificationMin", repr(low))
@@ -100,13 +102,13 @@ def write_ramp_qml(path: Path, low: float, high: float, stops: Sequence[tuple[fl
 
 
 def polygons_style(field: str | None, classes: ClassTable, titles: Mapping[str, str]) -> str:
-    """The QGIS style of polygons of answers: their classes' names and see-through colours, and titles of the fields.
+    """Return the QGIS style of polygons of answers: names and translucent colours of classes, and titles of fields.
 
     Args:
-        field: Holds the class value; without a value there, a polygon is a grey outline. None leaves the drawing to
-            QGIS, as where a polygon has several classes.
+        field: Field of the class value; polygons without a value are drawn as grey outlines. None leaves the drawing to
+            QGIS, for polygons with several classes.
         classes: The classes.
-        titles: Name of a field → what people shall read in its place.
+        titles: Titles shown instead of field names.
     """
     categories = "Symbology|Fields" if field else "Fields"
     root = Element("qgis", version="3.22.0", styleCategories=categories)
@@ -127,7 +129,7 @@ def _draw_classes(root: Element, field: str, classes: ClassTable) -> None:
     categories = SubElement(renderer, "categories")
     symbols = SubElement(renderer, "symbols")
     entries = [(str(info.value), info.name, info.rgb, "solid") for info in classes.classes]
-    # QGIS draws in this way what has no value.
+    # QGIS draws polygons without a value with the category of an empty value.
     for number, (value, label, rgb, fill) in enumerate([*entries, ("", NO_CLASS, NO_CLASS_RGB, "no")]):
         SubElement(
             categories, "category", value=value, symbol=str(number), label=label, render="true"
@@ -143,7 +145,7 @@ def _draw_classes(root: Element, field: str, classes: ClassTable) -> None:
 
 
 def _raster_renderer(kind: str) -> tuple[Element, Element]:
-    """A renderer of band 1, and the document around it."""
+    """Return a renderer of band 1, and the document that contains it."""
     root = Element("qgis", version="3.22.0", styleCategories="Symbology")
     pipe = SubElement(root, "pipe")
     renderer = SubElement(pipe, "rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1", nodataColor="")

@@ -1,4 +1,4 @@
-"""Answers as a table: with polygons a layer, without them a list. One file that appears whole."""
+"""Writes answers as a table: a layer with polygons, or without geometry; the file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 ogr.UseExceptions()
 
-# The tables that belong to any GeoPackage, and the indexes of its layers.
+# Tables that any GeoPackage has, and the indexes of its layers.
 SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
-# The names of layers of answers.
+# Names of layers of answers.
 SCENE_LAYER, PHOTOGRAPH_LAYER = "scenes", "photographs"
-NAMED_LAYERS = 5  # of those that would be lost
+NAMED_LAYERS = 5  # in the message about layers that would be lost
 
 
 class Table:
-    """A new vector file with one layer; to be used in a `with` block, at whose end only what was published is left.
+    """A new vector file with one layer; at the end of its `with` block, only a published file remains.
 
     Args:
-        path: Its final name.
-        layer: Its layer's name.
+        path: Final name of the file.
+        layer: Name of the layer.
         fields: Its columns.
         crs: WKT2 of the polygons; None for a table without geometry.
-        style: QGIS's, which a GeoPackage keeps in itself; other kinds of files do not.
+        style: QGIS style, which is stored in GeoPackages only.
 
     Raises:
-        ResourceError: It cannot be made.
+        ResourceError: It cannot be created.
     """
 
     def __init__(
@@ -58,10 +58,15 @@ class Table:
     def add(
         self, rows: Iterable[Sequence[Any]], polygons: Iterable[bytes] | None = None, ids: Iterable[int] | None = None
     ) -> None:
-        """Write rows, with a polygon as WKB for each where the table has such, and an id where rows have their own.
+        """Write rows.
+
+        Args:
+            rows: Values of the fields.
+            polygons: A polygon for each row as WKB, in a layer with geometry.
+            ids: An id for each row; None lets the driver choose.
 
         Raises:
-            ResourceError: The disk is full, or gone.
+            ResourceError: The disk is full or no longer available.
         """
         shapes = iter(polygons) if polygons is not None else None
         numbers = iter(ids) if ids is not None else None
@@ -74,7 +79,7 @@ class Table:
             raise self._failure(error) from error
 
     def finish(self) -> None:
-        """Close the file: write what is still in memory.
+        """Write what is still in memory, and close the file.
 
         Raises:
             ResourceError: As `add`.
@@ -97,15 +102,16 @@ class Table:
 
     def _failure(self, error: Exception) -> ResourceError:
         return ResourceError(
-            f"The file {self.path} could not be written ({error}).", "Free some space, or choose another folder."
+            f"The file {self.path} could not be written ({error}).", "Free some disk space, or choose another folder."
         )
 
 
 class AnswerTable(Table):
-    """A `Table` as a sink of answers; those who make one say in `write` what each row belongs to.
+    """A `Table` as a sink of answers; subclasses define in `write` what each row belongs to.
 
     Args:
-        answers: What is written of each.
+        path, layer, crs, style: As for `Table`.
+        answers: How probabilities are read.
         first: Columns before those of the answers.
     """
 
@@ -122,11 +128,11 @@ class AnswerTable(Table):
 
 
 def check_replaceable(outputs: Mapping[str, str | None], layer: str) -> None:
-    """Refuse to replace a GeoPackage that holds more than the layer that will be written.
+    """Refuse to replace a GeoPackage that contains more than the layer to be written.
 
     Args:
-        outputs: Parameter → path; None is not wanted.
-        layer: The name of the layer.
+        outputs: Path of each output by parameter; None is not written.
+        layer: Name of the layer.
 
     Raises:
         InputError: There is such a file.
@@ -137,36 +143,37 @@ def check_replaceable(outputs: Mapping[str, str | None], layer: str) -> None:
             shown = sorted(others)
             more = f" and {len(shown) - NAMED_LAYERS} more" if len(shown) > NAMED_LAYERS else ""
             raise InputError(
-                f"{name} {path} is a GeoPackage that holds other data ({', '.join(shown[:NAMED_LAYERS])}{more}), which "
-                "would be lost: the file is written as a whole.",
+                f"{name} {path} is a GeoPackage with other data ({', '.join(shown[:NAMED_LAYERS])}{more}), which "
+                "would be lost, because the whole file is replaced.",
                 "Give the name of a new file.",
             )
 
 
 def _tables(path: str) -> set[str]:
-    """What a GeoPackage that exists holds, in lower case: layers, rasters, tables of any kind."""
+    """Return the names of an existing GeoPackage's layers, rasters and tables, in lower case."""
     if Path(path).suffix.lower() != ".gpkg" or not Path(path).is_file():
         return set()
     address = Path(path).absolute().as_uri() + "?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             rows = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
-    except sqlite3.DatabaseError:  # it is none
+    except sqlite3.DatabaseError:  # it is not a GeoPackage
         return set()
     names = {str(name).lower() for (name,) in rows}
     return {name for name in names if not name.startswith(SYSTEM_TABLES)}
 
 
-# Well-known binary of a polygon with one ring of five points: byte order, type, rings, points, coordinates.
+# Well-known binary (WKB) of a polygon with one ring of five points: byte order, type, rings, points, coordinates.
 _SQUARE = np.dtype([("order", "u1"), ("kind", "<u4"), ("rings", "<u4"), ("points", "<u4"), ("at", "<f8", (5, 2))])
 
 
 def squares(grid: Grid, window: Window, wanted: np.ndarray) -> list[bytes]:
-    """The pixels of a grid as polygons, in well-known binary.
+    """Return the pixels of a grid as polygons, in well-known binary.
 
     Args:
-        window: Which pixels.
-        wanted: (rows, cols) bool, the ones of the window that are asked for, row by row.
+        grid: The grid.
+        window: Window of pixels.
+        wanted: (rows, cols) bool, the pixels of the window to return, row by row.
     """
     rows, cols = np.nonzero(wanted)
     x = grid.left + grid.step_x * (window.col_off + cols[:, None] + np.array([0, 1, 1, 0, 0]))

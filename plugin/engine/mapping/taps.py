@@ -1,4 +1,4 @@
-"""What comes out of one layer of a network, on the way to its answer; gradients can be asked for it."""
+"""Reads the output of one layer of a network during inference, with gradients if wanted."""
 
 from __future__ import annotations
 
@@ -15,57 +15,57 @@ from ..models.networks import STRIDE, Segmenter, padded_size
 from ..models.reach import sees_whole_window
 from ..models.summary import INNER, summarise
 
-# Layers that an error names when the one that was asked for is not there.
+# Layers named in the error message for an unknown layer.
 SUGGESTIONS = 5
 ROWS = 80
-PROBE = 128  # pixels a side, a multiple of every stride
+PROBE = 128  # pixels per side, a multiple of every stride
 
 
 class _Enough(Exception):
-    """The layer was heard."""
+    """Raised when the layer's output is known, to stop the network."""
 
 
 class Tap:
-    """A network of which one layer is listened to.
+    """A network with one layer whose output is read.
 
     Args:
-        network: In evaluation mode, nothing of it learning.
-        layer: The layer's name, as `describe_layers` lists it; "" for the last of the features: what a classifier
-            pools, or that from which a segmentation network scores the classes. The deepest map of a U-Net would say
-            little: most of what tells its classes apart goes around it.
+        network: In evaluation mode, with all weights frozen.
+        layer: Name of the layer, as listed by `describe_layers`; "" for the last of the features: what a classifier
+            pools, or the map from which a segmentation network computes class scores. The deepest map of a U-Net would
+            say little, because most of the information on its classes bypasses it.
 
     Raises:
-        InputError: There is no such layer, or no map in the network at all.
+        InputError: There is no such layer, or the network has no map.
     """
 
     def __init__(self, network: Classifier | Segmenter, layer: str) -> None:
         self.network, self.layer = network, layer
         self._heard: torch.Tensor | None = None
         self._size = (0, 0)
-        self._ends = False  # whether the network may stop behind the layer
-        self.module: nn.Module = network  # the layer; a classifier itself for what it pools
+        self._ends = False  # whether the network may stop after the layer
+        self.module: nn.Module = network  # the layer; for what a classifier pools, the classifier itself
         if layer:
             self.module = _find(network, layer)
         elif isinstance(network, Segmenter):
             self.module = network.get_submodule(network.last_features)
         elif not network.has_map:
             raise InputError(
-                "The network has no map of features: an MLP sees a chip's pixels as one list.",
+                "The network has no map of features: an MLP processes the pixels of a chip as one list.",
                 "Choose the model of a convolutional network or a transformer.",
             )
 
     @property
     def title(self) -> str:
-        """What the layer is called for people."""
+        """The layer's name for messages."""
         return f"layer {self.layer}" if self.layer else "the last features"
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, B, H, W) normalised bands → the network's logits, and the layer's output.
 
-        Where gradients are on, they are kept from that output on; nothing before it takes part.
+        If gradients are enabled, they are recorded from that output on, but not before it.
 
         Raises:
-            InputError: The layer is not used on the way, or gives no map.
+            InputError: The network does not use the layer, or it has no map as output.
         """
         self._size = images.shape[-2], images.shape[-1]
         if isinstance(self.module, Classifier):
@@ -86,7 +86,7 @@ class Tap:
 
     @torch.no_grad()
     def maps(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, B, H, W) normalised bands → the layer's (N, F, h, w); nothing behind the layer is calculated.
+        """(N, B, H, W) normalised bands → the layer's (N, F, h, w); layers after it are not computed.
 
         Raises:
             InputError: As `__call__` and `as_map`.
@@ -109,14 +109,14 @@ class Tap:
         self._heard = heard
         if self._ends:
             raise _Enough
-        # A copy goes on: the next layer may change it in place.
+        # The next layer gets a copy, because it may change its input in place.
         return [*output[:-1], heard.clone()] if several else heard.clone()
 
     def as_map(self, values: torch.Tensor) -> torch.Tensor:
         """The layer's output, or its gradient → (N, F, h, w) over `covers`.
 
         Raises:
-            InputError: It is no map.
+            InputError: It is not a map.
         """
         if isinstance(self.module, Classifier):
             return self.module.as_map(values)
@@ -124,30 +124,29 @@ class Tap:
             return self.network.as_map(values)  # tokens of a transformer
         height, width = self._size
         if values.ndim == 4:
-            # Some networks keep their channels last. A map has the image's proportions.
+            # Some networks have channels last. A map has the proportions of the image.
             if abs(values.shape[2] * width - values.shape[3] * height) <= max(height, width):
                 return values
             if abs(values.shape[1] * width - values.shape[2] * height) <= max(height, width):
                 return values.permute(0, 3, 1, 2)
         raise InputError(
-            f"{self.title[0].upper()}{self.title[1:]} gives no map: its output is "
-            f"{' × '.join(map(str, values.shape[1:]))}.",
-            "Choose a LAYER of the features, from the list in the log, or leave LAYER empty.",
+            f"The output of {self.title} is not a map, but {' × '.join(map(str, values.shape[1:]))}.",
+            "Choose a LAYER of the features from the list in the log, or leave LAYER empty.",
         )
 
     def covers(self, side: int) -> int:
-        """How many pixels a map stands for, of an image of so many a side: networks may pad it."""
+        """Return the side in pixels that a map covers for an image of `side` pixels; some networks pad it."""
         if isinstance(self.network, Segmenter):
             return padded_size(side)
         return max(side, self.network.input_size)
 
 
 class TappedNetwork(nn.Module):
-    """A network that ends at the layer that a tap listens to: its output is `Tap.maps`."""
+    """A network that ends at the layer of a tap: its output is `Tap.maps`."""
 
     def __init__(self, tap: Tap) -> None:
         super().__init__()
-        self.network, self.tap = tap.network, tap  # a copy has copies of both, which belong together
+        self.network, self.tap = tap.network, tap  # a copy has copies of both, which still belong together
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, H, W) normalised bands → the layer's (N, F, h, w)."""
@@ -155,15 +154,15 @@ class TappedNetwork(nn.Module):
 
 
 def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
-    """How many pixels a value of a layer's map stands for; None where maps of tiles would not be those of chips.
+    """Return the pixels per value of a layer's map; None if maps of tiles would differ from those of chips.
 
-    That is so where the number depends on the image's size, or the values on all that the network is shown.
+    They differ if this number depends on the size of the image, or values depend on the whole input.
     """
     found = []
     for side in (PROBE, 2 * PROBE):
         try:
             maps = tap.maps(torch.zeros(1, bands, side, side, device=device))
-        except (RuntimeError, AssertionError, ValueError):  # a network for chips of one size
+        except (RuntimeError, AssertionError, ValueError):  # a network for chips of one size only
             return None
         height, width = maps.shape[-2:]
         if height != width or side % width:
@@ -175,9 +174,9 @@ def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
 
 
 def describe_layers(network: nn.Module, bands: int, size: int) -> str:
-    """The layers of a network and what comes out of each, for the log."""
+    """List the layers of a network and their outputs, for the log."""
     summary = summarise(network, bands, size, ROWS)
-    # That nothing of it learns any more is no news here.
+    # That no weight is trainable any more is of no interest here.
     return dataclasses.replace(summary, learning=summary.parameters).text()
 
 

@@ -1,4 +1,4 @@
-"""Which tiles a raster is mapped in, and what is read around each. Pure arithmetic."""
+"""The tiles in which a raster is mapped, and the window read for each. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 from ..models.networks import STRIDE
 from ..windows import Window
 
-# GeoTIFF blocks; tiles above this size are a whole number of halves of it, so that each block is written once.
+# GeoTIFF blocks; larger tiles are a multiple of half a block, so that each block is written once.
 BLOCK_SIZE = 512
-BLOCK_STEP = 16  # of TIFF 6.0: sides of tiles are multiples of it
+BLOCK_STEP = 16  # TIFF 6.0: sides of blocks are multiples of it
 
 
 class Tile(NamedTuple):
-    """A part of a map, and what the network sees for it."""
+    """A tile of a map, and the window that the network sees for it."""
 
-    core: Window  # of the map's pixels, those that are written
-    outer: Window  # of the raster's pixels, those that are read; it may reach out of the raster
+    core: Window  # window of the map's pixels to write
+    outer: Window  # window of the raster's pixels to read; it may extend beyond the raster
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,28 @@ class Tiles:
     tiles: list[Tile]
 
     def __len__(self) -> int:
-        """How many pixels of the map they have."""
+        """Number of the map's pixels in the tiles."""
         return sum(tile.core.width * tile.core.height for tile in self.tiles)
 
 
 def round_tile_size(tile_size: int) -> int:
-    """The tile size that is used: the next multiple of the stride, above `BLOCK_SIZE` of half a block."""
+    """Return the tile size that is used: the next multiple of the stride, or of half a block above `BLOCK_SIZE`."""
     step = STRIDE if tile_size <= BLOCK_SIZE else BLOCK_SIZE // 2
     return -(-tile_size // step) * step
 
 
 def block_size(tile_size: int) -> int:
-    """The block size of a GeoTIFF that is written in such tiles."""
+    """Return the block size of a GeoTIFF that is written in tiles of this size."""
     if tile_size <= BLOCK_SIZE:
         return -(-tile_size // BLOCK_STEP) * BLOCK_STEP
     return BLOCK_SIZE if tile_size % BLOCK_SIZE == 0 else BLOCK_SIZE // 2
 
 
 def with_halo(core: Window, halo: int) -> Window:
-    """A window with at least `halo` pixels around it.
+    """Return a window extended by at least `halo` pixels.
 
-    It begins and ends at multiples of the network's stride counted from the raster's corner, so that a pixel lies in
-    the same place of the network's coarse grids whatever the tile size or extent.
+    It begins and ends at multiples of the network's stride, counted from the raster's corner, so that a pixel has the
+    same position in the network's coarse grids whatever the tile size or extent.
     """
     wanted = core.expanded(halo)
     left, top = wanted.col_off // STRIDE * STRIDE, wanted.row_off // STRIDE * STRIDE
@@ -58,9 +58,12 @@ def with_halo(core: Window, halo: int) -> Window:
 
 
 def plan_tiles(cores: Iterable[Window], outer: Callable[[Window], Window], at_once: int = 1) -> Iterator[Tiles]:
-    """Parts of a map with what `outer` says is seen for each, gathered by their sizes.
+    """Yield the parts of a map with the windows read for them, grouped by size.
 
-    Those at the edges of the map wait for their like.
+    Args:
+        cores: The parts of the map; those at its edges wait for others of their size.
+        outer: Returns the window read for a part.
+        at_once: Tiles per group.
     """
     waiting: dict[tuple[int, ...], list[Tile]] = {}
     for core in cores:

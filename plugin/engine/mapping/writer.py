@@ -1,4 +1,4 @@
-"""Sinks that write a raster: GeoTIFFs that appear under their names when they are whole."""
+"""Sinks that write rasters: GeoTIFFs that appear under their final names when they are complete."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from .tiling import block_size
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
 
-# What was found of a batch → (N, bands, rows, cols).
+# Turns the result for a batch into (N, bands, rows, cols).
 Take = Callable[[Any], np.ndarray]
-# The share of its size that a written raster needs at most on the disk, by experience with DEFLATE.
+# Maximum share of its uncompressed size that a raster needs on the disk, from experience with DEFLATE.
 CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.5
-# GeoTIFF blocks of maps of steps are at least this large, however few are calculated at once.
+# Minimum block size of GeoTIFFs of steps, however few steps are computed at a time.
 SMALLEST_BLOCK = 128
-# Creation options that suit rasters of so many bands, and of numbers.
+# Creation options for rasters with many bands, and for rasters of floats.
 BAND_BY_BAND, NUMBERS = ("INTERLEAVE=BAND",), ("INTERLEAVE=BAND", "PREDICTOR=3")
 
 
 class MapRaster:
-    """A `Sink` into a GeoTIFF on the grid of another raster; what is never written is nodata.
+    """A `Sink` that writes a GeoTIFF on the grid of another raster; pixels that are never written are nodata.
 
-    To be used by one thread at a time, and in a `with` block, at whose end nothing is left but what was published.
+    To be used by one thread at a time and in a `with` block, at whose end only a published file remains.
 
     Args:
-        path: Its final name.
-        like: The raster whose grid and CRS it shares.
-        window: The part of that grid that it covers.
-        dtype: Its data type.
-        nodata: Its nodata value.
-        names: One description a band.
-        tile_size: The size of the tiles that will be written.
-        take: What it shows.
+        path: Final name of the file.
+        like: Raster with the same grid and CRS.
+        window: Part of that grid to cover.
+        dtype: Data type.
+        nodata: Nodata value.
+        names: Description of each band.
+        tile_size: Size of the tiles that will be written.
+        take: Turns the result for a batch into pixels.
         options: More creation options of GDAL's GeoTIFF driver.
 
     Raises:
-        ResourceError: It cannot be made.
+        ResourceError: It cannot be created.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class MapRaster:
         """As `Sink.write`.
 
         Raises:
-            ResourceError: The disk is full, or gone.
+            ResourceError: The disk is full or no longer available.
         """
         for tile, wanted, values in zip(batch.tiles, batch.wanted, taken):
             self.write_tile(tile.core, wanted, values)
 
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
-        """Write (bands, rows, cols) values to a window of the other raster's grid; those not wanted become nodata."""
+        """Write (bands, rows, cols) values to a window of the other raster's grid; unwanted pixels become nodata."""
         if wanted is not None:
             values[:, ~wanted] = self.nodata
         col_off, row_off = window.col_off - self.window.col_off, window.row_off - self.window.row_off
@@ -108,7 +108,7 @@ class MapRaster:
             raise self._failure(error) from error
 
     def finish(self) -> None:
-        """Close the file, and put the QGIS style beside it, where it has one.
+        """Close the file, and write the QGIS style beside it, if it has one.
 
         Raises:
             ResourceError: As `write`.
@@ -130,19 +130,19 @@ class MapRaster:
 
     def __exit__(self, *failure: object) -> None:
         self.bands = []
-        self.dataset = None  # an open file would write its sidecar after all
+        self.dataset = None  # an open file would still write its sidecar
         self.draft.close()
 
     def _failure(self, error: RuntimeError) -> ResourceError:
         return ResourceError(
-            f"The raster {self.path} could not be written ({error}).", "Free some space, or choose another folder."
+            f"The raster {self.path} could not be written ({error}).", "Free some disk space, or choose another folder."
         )
 
 
 class ClassRaster(MapRaster):
-    """A raster of class values in the user's own, styled by all means that GDAL and QGIS know.
+    """A raster of class values, with colours and names for GDAL and QGIS.
 
-    What it takes are (N, rows, cols) uint8 class indices, `IGNORE_INDEX` for nodata.
+    Takes (N, rows, cols) uint8 class indices, `IGNORE_INDEX` for nodata.
     """
 
     def __init__(
@@ -153,8 +153,8 @@ class ClassRaster(MapRaster):
         super().__init__(path, like, window, dtype, nodata, ["class"], tile_size, take)
         self.classes = classes
         self.counts = np.zeros(len(classes), np.int64)  # pixels of each class
-        self.unanswered = 0  # wanted pixels without one
-        if dtype in (np.uint8, np.uint16):  # what a GeoTIFF's palette is made for
+        self.unanswered = 0  # wanted pixels without a class
+        if dtype in (np.uint8, np.uint16):  # data types that support a palette in GeoTIFF
             self.bands[0].SetColorTable(style.color_table(classes, nodata))
         names = style.category_names(classes)
         if names is not None:
@@ -170,7 +170,7 @@ class ClassRaster(MapRaster):
         super().write_tile(window, None, self.classes.to_values(values, int(self.nodata))[None])
 
     def finish(self) -> None:
-        """As `MapRaster.finish`, with the pixels of each class in the file's table."""
+        """As `MapRaster.finish`; also writes the pixel count of each class to the attribute table."""
         self.bands[0].SetDefaultRAT(style.attribute_table(self.classes, self.counts))
         super().finish()
 
@@ -179,7 +179,7 @@ class ClassRaster(MapRaster):
 
 
 class ProbabilityRaster(MapRaster):
-    """A raster with one band a class: its probability, NaN for nodata."""
+    """A raster of probabilities with one band per class; nodata is NaN."""
 
     def __init__(
         self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
@@ -189,7 +189,7 @@ class ProbabilityRaster(MapRaster):
 
 
 class MembersRaster(MapRaster):
-    """A raster with one band a class: 1 where it is, 0 where it is not."""
+    """A raster with one band per class: 1 where it is present, 0 where not."""
 
     NODATA = 255
 
@@ -203,5 +203,5 @@ class MembersRaster(MapRaster):
             band.SetCategoryNames(["absent", "present"])
 
     def _style(self, path: Path) -> None:
-        """That of its first band."""
+        """Write the style of the first band."""
         style.write_member_qml(path, self.classes.classes[0])

@@ -1,4 +1,4 @@
-"""The shapes of the teaching networks as settings: checked in words, readable without torch."""
+"""The shapes of the teaching networks as settings, checked without torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ACTIVATIONS = ("relu", "leaky_relu", "prelu")
 MAX_BLOCKS = 12
 MAX_FILTERS = 4096
 MAX_WIDTH = 65536
-# Of one layer; more do not fit into the memory of any machine that this is for.
+# of one layer; more do not fit into the memory of any suitable computer
 MAX_WEIGHTS = 500_000_000
 POOLING = 2  # every block halves its map
 
 
 class TeachingArguments(Record):
-    """What all teaching networks have: hidden, fully connected layers before the output."""
+    """Arguments of all teaching networks: hidden, fully connected layers before the output."""
 
     hidden_sizes: tuple[int, ...] = ()
     activation: str = "relu"
@@ -37,7 +37,7 @@ class TeachingArguments(Record):
         _check_share("dropout", self.dropout)
 
     def to_json(self) -> dict[str, Any]:
-        """The arguments as a dictionary that `json.dumps` takes."""
+        """Return the arguments as a dictionary for `json.dumps`."""
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -55,7 +55,7 @@ class LectureCnnArguments(TeachingArguments):
     filters: tuple[int, ...] = (8, 16, 32, 64)  # of each block
     kernel_size: int = 3
     stride: int = 1  # of each convolution
-    padding: int | None = None  # pixels around; None keeps the size at stride 1
+    padding: int | None = None  # in pixels; None keeps the size at stride 1
     block_dropout: float = 0.0  # after each block
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class LectureCnnArguments(TeachingArguments):
         _check_list("filters", self.filters, fewest=1, highest=MAX_FILTERS)
         _check_whole("kernel_size", self.kernel_size, 1, 15)
         if self.kernel_size % 2 == 0:
-            raise InputError(f"KERNEL_SIZE is {self.kernel_size}.", "Give an odd number: 3, say, or 5.")
+            raise InputError(f"KERNEL_SIZE is {self.kernel_size}.", "Give an odd number, such as 3 or 5.")
         _check_whole("stride", self.stride, 1, 8)
         if self.padding is not None:
             _check_whole("padding", self.padding, 0, self.kernel_size - 1)
@@ -71,16 +71,16 @@ class LectureCnnArguments(TeachingArguments):
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions a block has."""
+        """Number of convolutions per block."""
         return 1
 
     @property
     def margin(self) -> int:
-        """The padding of each convolution, in pixels."""
+        """The padding of each convolution in pixels."""
         return self.kernel_size // 2 if self.padding is None else self.padding
 
     def map_sizes(self, chip_size: int) -> list[int]:
-        """The side of each block's output, in pixels, for chips of this size; below 1 it does not exist."""
+        """Return the side of each block's output in pixels, for chips of this size; below 1, there is none."""
         sizes = []
         for _ in self.filters:
             for _ in range(self.convolutions):
@@ -90,7 +90,7 @@ class LectureCnnArguments(TeachingArguments):
         return sizes
 
     def smallest_chip(self) -> int:
-        """The smallest chip size that leaves a map after the last block."""
+        """Return the smallest chip size for which the last block has an output."""
         size = 1
         for _ in self.filters:
             size *= POOLING
@@ -109,7 +109,7 @@ class KerasCnnArguments(LectureCnnArguments):
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions a block has."""
+        """Number of convolutions per block."""
         return 2
 
 
@@ -121,14 +121,14 @@ KINDS: dict[str, type[TeachingArguments]] = {
 
 
 def read_arguments(name: str, values: Mapping[str, Any]) -> TeachingArguments | None:
-    """The arguments of a classifier from what the user gave, or from JSON.
+    """Create the arguments of a classifier from settings or JSON.
 
     Args:
         name: One of `classifiers.CLASSIFIERS`.
-        values: What is left out or None takes the network's own default.
+        values: Arguments by name; those that are missing or None take the network's default.
 
     Returns:
-        None for the networks of libraries, whose shape is fixed.
+        The arguments; None for networks of libraries, whose shape is fixed.
 
     Raises:
         InputError: The network has no such argument, or it is out of bounds.
@@ -142,13 +142,19 @@ def read_arguments(name: str, values: Mapping[str, Any]) -> TeachingArguments | 
             f"{name} has no {', '.join(str(key).upper() for key in unknown)}.",
             f"It takes {', '.join(key.upper() for key in known)}."
             if known
-            else f"Its shape is fixed: leave that empty, or choose one of {', '.join(KINDS)}.",
+            else f"Its shape is fixed: leave these empty, or choose one of {', '.join(KINDS)}.",
         )
     return KINDS[name](**given) if name in KINDS else None
 
 
 def check_arguments(name: str, arguments: TeachingArguments | None, bands: int, chip_size: int) -> None:
-    """Refuse a network that its chips do not fit into, before anything is built.
+    """Check that chips fit a network, before it is built.
+
+    Args:
+        name: One of `classifiers.CLASSIFIERS`.
+        arguments: Shape of a teaching network; None for other networks.
+        bands: Number of bands.
+        chip_size: In pixels.
 
     Raises:
         InputError: The chips are too small for it, or one of its layers would be too large.
@@ -166,7 +172,7 @@ def check_arguments(name: str, arguments: TeachingArguments | None, bands: int, 
             smallest = arguments.smallest_chip()
             raise InputError(
                 f"The chips are {chip_size} × {chip_size} pixels; {name} halves them in each of its {len(sizes)} "
-                f"blocks and needs {smallest} × {smallest}, for nothing is left after block {lost}.",
+                f"blocks and needs {smallest} × {smallest}, because nothing is left after block {lost}.",
                 f"Give fewer FILTERS or more PADDING, or export chips with CHIP_SIZE {smallest} or more.",
             )
         inputs = arguments.filters[-1] * sizes[-1] ** 2

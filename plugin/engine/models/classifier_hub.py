@@ -1,4 +1,4 @@
-"""Pretrained weights of classifiers from the hubs of torchvision and timm; asked only where the user wants it."""
+"""Downloads pretrained weights of classifiers from the hubs of torchvision and timm, if the user allows it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .whole_file import read_whole
 
 
 def describe_download(name: str) -> str:
-    """One sentence for the log: what `download_classifier` would fetch, how large it is, and under which licence.
+    """Describe what `download_classifier` would download: its source, size and licence.
 
     Raises:
-        InputError: Nobody offers weights for this network.
+        InputError: There are no weights for this network.
     """
     if find_family(name).library == "timm":
         config = timm.get_pretrained_cfg(timm_name(name))
@@ -34,20 +34,20 @@ def describe_download(name: str) -> str:
     weights = _torchvision_weights(name)
     megabytes = weights.meta.get("_file_size")
     size = f"{megabytes:.0f} MB" if megabytes else "size not stated"
-    licence = weights.meta.get("license", "not stated by torchvision; ImageNet's terms may hold")
+    licence = weights.meta.get("license", "not stated by torchvision; ImageNet's terms may apply")
     return f"Downloading the weights {weights} of torchvision, {size}, licence {licence}."
 
 
 def download_classifier(name: str) -> Weights:
-    """Fetch the ImageNet weights of a classifier, or take them from the hub's cache.
+    """Download the ImageNet weights of a classifier, or take them from the hub's cache.
 
     Raises:
-        InputError: Nobody offers weights for this network.
-        ResourceError: The hub does not answer, or what it sends is damaged.
+        InputError: There are no weights for this network.
+        ResourceError: The hub does not answer, or the download is damaged.
     """
     weights = None if find_family(name).library == "timm" else _torchvision_weights(name)
     try:
-        if weights is not None:  # pickled, but whoever runs torchvision trusts whom these files are of
+        if weights is not None:  # a pickle, but from the publisher of the installed torchvision
             tensors = torch.hub.load_state_dict_from_url(
                 weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
@@ -62,23 +62,25 @@ def download_classifier(name: str) -> Weights:
 
 
 def _from_timm(name: str) -> dict[str, torch.Tensor]:
-    # timm itself would take a pickled file where there is no other.
+    # timm itself would also accept a pickled file.
     from huggingface_hub import hf_hub_download
 
-    # Of no revision of its own: timm names none, and this format holds nothing that could run.
+    # No revision is pinned, because timm names none; this format cannot contain code.
     path = hf_hub_download(timm.get_pretrained_cfg(timm_name(name)).hf_hub_id, "model.safetensors")  # nosec B615
     return load(read_whole(path))
 
 
 def _torchvision_weights(name: str) -> Any:
-    """torchvision's newest whole ImageNet weights; those of restricted use (SWAG) only where there are no others."""
+    """Return torchvision's newest complete ImageNet weights; those with a restrictive licence (SWAG) only if there are
+    no others.
+    """
     family = find_family(name)
     offered = list(torchvision.models.get_model_weights(name)) if family.library == "torchvision" else []
     if not offered:
         raise InputError(
-            f"Nobody offers pretrained weights for {name}.",
+            f"There are no pretrained weights for {name}.",
             "Train without DOWNLOAD_WEIGHTS, or choose another ARCHITECTURE.",
         )
-    # VGG-16 has weights without a classifier, too.
+    # For VGG-16, there are also weights without a classifier.
     usual = [weights for weights in offered if weights.name.startswith("IMAGENET1K_V")]
     return (usual or offered)[-1]

@@ -1,6 +1,6 @@
-"""Classifiers: an image goes in, one row of logits comes out.
+"""Classifiers: networks that return one row of logits per image.
 
-N chips, B bands, S the chip size, C classes; features are a map (N, F, h, w) of F channels where a network has one.
+N chips, B bands, S chip size, C classes; features are a map (N, F, h, w) of F channels if a network has one.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _TEACHING: dict[str, Callable[..., nn.Module]] = {
 
 
 class Classifier(nn.Module):
-    """A network, cut in two where its features are pooled.
+    """A network, split where its features are pooled.
 
-    Its state dict is the network's own under the prefix `network.`.
+    Its state dict is that of the network, with the prefix `network.`.
 
     Args:
-        network: As its library builds it; forward is head(features(images)).
-        pooling: The name of its first child behind the features.
-        input_size: The side that chips are padded to.
+        network: The network as built by its library; its forward is head(features(images)).
+        pooling: Name of the first child after the features.
+        input_size: The side that chips are padded to, in pixels.
     """
 
-    # Whether the encoder gives the same in training as in evaluation, see `fine_tuning.freeze_encoder`.
+    # Whether the encoder works in training as in evaluation, see `fine_tuning.freeze_encoder`.
     encoder_held = False
     has_map = True
 
@@ -50,7 +50,7 @@ class Classifier(nn.Module):
         self.network = network
         self.pooling = pooling
         self.input_size = input_size
-        # The layer that gives the logits; all before it is the encoder.
+        # The layer that returns the logits; everything before it is the encoder.
         self.output_name = _last_layer(network)
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -62,14 +62,14 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, B, S, S) normalised bands → what the head takes, see `as_map`."""
+        """(N, B, S, S) normalised bands → features, the input of `head`; see `as_map`."""
         images = self._padded(images)
         for child in self._children_until_pooling():
             images = child(images)
         return images
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
-        """Features → (N, C) logits: pooling, then whatever the network has behind it."""
+        """Features → (N, C) logits: pooling, and everything after it."""
         pool = getattr(self.network, "avgpool", None)
         values = torch.flatten(pool(features) if pool else features.mean((2, 3)), 1)
         for child in self._children_from_pooling():
@@ -78,13 +78,13 @@ class Classifier(nn.Module):
         return values
 
     def as_map(self, features: torch.Tensor) -> torch.Tensor:
-        """Features, or their gradients → (N, F, h, w) over the padded chip; only where `has_map`."""
+        """Features, or their gradients → (N, F, h, w) over the padded chip; only if `has_map`."""
         if not self.has_map:
             raise AssertionError("the network has no map of features")
         return features
 
     def train(self, mode: bool = True) -> Classifier:
-        """As of any module, but an encoder that is held drops nothing, and its batch norms keep their statistics."""
+        """As `nn.Module.train`, but a held encoder has no dropout, and its batch norms keep their statistics."""
         super().train(mode)
         if self.encoder_held:
             for child in self._children_until_pooling():
@@ -96,7 +96,7 @@ class Classifier(nn.Module):
 
     @property
     def output(self) -> nn.Module:
-        """The layer that gives the logits."""
+        """The layer that returns the logits."""
         return self.network.get_submodule(self.output_name)
 
     def _padded(self, images: torch.Tensor) -> torch.Tensor:
@@ -116,14 +116,14 @@ class Classifier(nn.Module):
 
 
 class _DenseNetClassifier(Classifier):
-    """DenseNet's last activation is no module of its own."""
+    """DenseNet, whose last activation is not a module."""
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return F.relu(super().features(images))
 
 
 class _WholeMapClassifier(Classifier):
-    """A head that takes the map itself."""
+    """A network whose head takes the whole map."""
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         for child in self._children_from_pooling():
@@ -138,7 +138,7 @@ class _FlatClassifier(_WholeMapClassifier):
 
 
 class _TimmClassifier(Classifier):
-    """timm's networks know where their head begins."""
+    """A network of timm, which has its own method for the head."""
 
     network: Any
 
@@ -148,7 +148,7 @@ class _TimmClassifier(Classifier):
 
 
 class _VitClassifier(Classifier):
-    """A vision transformer, cut before its last block: behind it, only the class token counts, and no map is left."""
+    """A vision transformer, split before its last block: after it only the class token is used, so there is no map."""
 
     network: Any
 
@@ -171,7 +171,7 @@ class _VitClassifier(Classifier):
         return features[:, 1:].transpose(1, 2).reshape(len(features), -1, side, side)
 
 
-# family → how its networks are cut, and the first child behind the features
+# Family → class for its networks, and their first child after the features.
 _CUTS: dict[str, tuple[type[Classifier], str]] = {
     "lecture CNN": (_WholeMapClassifier, "hidden"),
     "Keras-style CNN": (_WholeMapClassifier, "hidden"),
@@ -196,14 +196,14 @@ _USUAL_CUT = (Classifier, "avgpool")
 def create_classifier(
     name: str, bands: int, classes: int, chip_size: int, arguments: TeachingArguments | None = None
 ) -> Classifier:
-    """Make a classifier with random weights; nothing is ever downloaded.
+    """Create a classifier with random weights; nothing is downloaded.
 
     Args:
         name: One of `classifiers.CLASSIFIERS`.
-        bands: B.
-        classes: C.
+        bands: Number of bands B.
+        classes: Number of classes C.
         chip_size: S, in pixels.
-        arguments: The shape of a teaching network; None takes its defaults.
+        arguments: Shape of a teaching network; None takes its defaults.
 
     Returns:
         (N, B, S, S) normalised bands → (N, C) logits. Under `torch.device("meta")` it takes no memory.
@@ -231,7 +231,7 @@ def create_classifier(
 
 
 def _start_small(output: nn.Module) -> None:
-    """Let the first answers be almost even: some networks begin with scores of ten and more, for a thousand classes."""
+    """Initialise an output layer for almost even first predictions; some networks start with logits above ten."""
     if not isinstance(output, (nn.Linear, nn.Conv2d)):
         raise AssertionError(f"the output layer is a {type(output).__name__}, not a linear one or a convolution")
     nn.init.normal_(output.weight, std=0.01)
@@ -241,7 +241,7 @@ def _start_small(output: nn.Module) -> None:
 
 def _torchvision_network(name: str, classes: int, input_size: int) -> nn.Module:
     if name == "maxvit_t":
-        # As torchvision has it, but with windows that fit any chip: a 32nd of its side, which is 7 at 224.
+        # As in torchvision, but with windows that fit any chip: 1/32 of its side, which is 7 at 224.
         windows = input_size // 32 if input_size <= 512 else 7
         network: nn.Module = MaxVit(
             input_size=(input_size, input_size),
@@ -265,7 +265,7 @@ def _torchvision_network(name: str, classes: int, input_size: int) -> nn.Module:
 
 
 class _RegNetArithmetic(TorchFunctionMode):
-    """Lets RegNets be laid out on the meta device: torchvision does sums with tensors to find their widths."""
+    """Allows RegNets on the meta device: torchvision uses tensors to compute their widths."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -275,12 +275,14 @@ class _RegNetArithmetic(TorchFunctionMode):
 
 
 def _last_layer(network: nn.Module) -> str:
-    """The name of the layer that gives the logits; every network has it last, of one of two kinds."""
+    """Return the name of the layer that returns the logits: the last linear layer or convolution of every network."""
     return [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
 
 
 def _pause_for_single_values(module: Any, inputs: tuple[torch.Tensor]) -> None:
-    """One value a channel (a last batch of one small chip) has no spread: a batch norm uses what it gathered."""
+    """Use the running statistics of a batch norm if there is only one value per channel (a last batch of one small
+    chip).
+    """
     values = inputs[0]
     if module.training and values.numel() == values.shape[1]:
         module.training = False

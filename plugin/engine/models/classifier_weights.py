@@ -1,4 +1,4 @@
-"""Pretrained weights of classifiers, under the names of torchvision, timm or a model file of Terrazzo."""
+"""Loads pretrained weights of classifiers, under the names of torchvision, timm or a model file of Terrazzo."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .pretrained import PHOTO_STD
 from .timm_names import TWINS, image_std_in_timm, names_in_timm
 from .weights_file import Weights
 
-# Most pretrained networks had photographs divided by `PHOTO_STD`, as our normalisation does with chips. A network that
-# had them divided by more knows smaller values than it gets from us.
+# Most networks were pretrained on photographs divided by `PHOTO_STD`, as our normalisation does. A network that was
+# trained on photographs divided by more expects smaller values than ours.
 DIVIDED_BY = {"googlenet": 0.5, "inception_v3": 0.5}
-# Beside learned weights files hold counters, and tables that follow from a network's shape.
+# Tensors other than weights: counters, and tables that follow from a network's shape.
 DERIVED = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$")
-# Heads that GoogLeNet and Inception v3 had only while they learned.
+# Heads that GoogLeNet and Inception v3 only have in training.
 AUXILIARY = re.compile(r"^(aux1|aux2|AuxLogits)\.")
-# torchvision's files of DenseNets are older than its names for them.
+# torchvision's files of DenseNets use older names.
 OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
-# What the names of tensors begin with, in one library or the other.
+# Beginnings of tensor names in either library.
 BEGINNINGS = re.compile(
     r"(features|classifier|fc|heads?|conv\d*|conv_\w+|bn\d*|layers?\d*|inception\d\w|Conv2d_\w+|Mixed_\w+|aux\d|AuxLogits|"
     r"blocks|stem|stages?\d*|s\d|trunk_output|norm|ln|patch_embed|class_token|cls_token|pos_embed\w*|pre_logits)(\.|$)"
@@ -38,55 +38,55 @@ POSITIONS = re.compile(r"(pos_embedding|relative_position_bias_table)$")
 
 @dataclass(frozen=True)
 class _Match:
-    """What a file has of a network, under one library's names."""
+    """The tensors of a file that belong to a network, under the names of one library."""
 
-    found: dict[str, torch.Tensor]  # our key → the tensor in our shape, but for the first convolution
+    found: dict[str, torch.Tensor]  # our key → the tensor in our shape, except for the first convolution
     resized: int  # tables of positions
-    missing: list[str]  # names that the file should have, or has in another shape
-    unexpected: list[str]  # names in the file
+    missing: list[str]  # names that the file lacks, or has in another shape
+    unexpected: list[str]  # other names in the file
     divided_by: float  # see `PHOTO_STD`
 
     @property
     def whole(self) -> bool:
-        """Whether the file is of this network."""
+        """Whether the file belongs to this network."""
         return not self.missing and not self.unexpected
 
 
 def load_classifier_weights(classifier: Classifier, name: str, weights: Weights, band_names: Sequence[str]) -> str:
-    """Put pretrained weights into a classifier: all but its output layer, which stays as it is.
+    """Load pretrained weights into a classifier, except for its output layer.
 
-    The first convolution is adapted to the bands, and to the scale of our chips where the pretrained network was shown
-    another. Embeddings of positions are resized to the chips.
+    The first convolution is adapted to the bands, and to the scale of our chips if the network was pretrained on
+    another one. Position embeddings are resized to the chips.
 
     Args:
         classifier: On the CPU.
-        name: Its name.
-        weights: What a file holds, or the hub (`classifier_hub`).
-        band_names: The names of the bands that the network will see.
+        name: Its name in the catalogue.
+        weights: Weights from a file or from the hub (`classifier_hub`).
+        band_names: Names of the bands that the network will see.
 
     Returns:
-        One sentence for the log.
+        A sentence for the log.
 
     Raises:
-        InputError: Tensors are missing, have another shape, or are of another network.
+        InputError: Tensors are missing, have another shape, or belong to another network.
     """
     tensors, source = weights.tensors, weights.source
     match = _best_match(classifier, name, tensors)
     if not match.whole:
         wanted = len(match.found) + len(match.missing)
-        missing = _listed("missing or of another shape", match.missing)
-        unexpected = _listed("not expected", match.unexpected)
+        missing = _listed("missing or with another shape", match.missing)
+        unexpected = _listed("unexpected", match.unexpected)
         raise InputError(
             f"{source} does not fit {name}: {len(match.found)} of {wanted} tensors match{missing}{unexpected}.",
             _suggestion(name, tensors),
         )
     found = dict(match.found)
-    text = f"{source}: {len(found)} tensors of {name} loaded, all but the output layer"
+    text = f"{source}: {len(found)} tensors of {name} loaded, all except the output layer"
     key = _first_layer(classifier)
     if key is not None:
         filters, bands = found[key].to(torch.float32), len(band_names)
         is_mlp = filters.ndim == 2
-        if is_mlp:  # of as many bands and pixels as ours, else it would not have matched
+        if is_mlp:  # with the same number of bands and pixels as ours, otherwise it would not have matched
             filters = filters.reshape(len(filters), bands, -1, 1)
         channels = filters.shape[1]
         source_names = weights.channel_names(channels)
@@ -99,7 +99,7 @@ def load_classifier_weights(classifier: Classifier, name: str, weights: Weights,
         if channels != bands:
             text += f"; the first convolution was adapted from {channels} channels to {bands}"
         elif not torch.equal(filters, adapted):
-            text += "; the filters of the first layer went to the bands of their names"
+            text += "; the filters of the first layer were assigned to bands by name"
     if match.resized:
         text += f"; positions were resized to the chips in {match.resized} tables"
     state = classifier.state_dict()
@@ -109,11 +109,11 @@ def load_classifier_weights(classifier: Classifier, name: str, weights: Weights,
 
 
 def _best_match(classifier: Classifier, name: str, tensors: Mapping[str, torch.Tensor]) -> _Match:
-    """Match a file under each library's names, and take what fits best."""
+    """Match a file under each library's names, and return the best match."""
     stripped = {OLD_DENSENET.sub(r"\1\2.", PREFIXES.sub("", key)): value for key, value in tensors.items()}
     keys = [key for key in classifier.state_dict() if not DERIVED.search(key)]
     own = [PREFIXES.sub("", key) for key in keys]
-    if _from_terrazzo(tensors):  # it saw chips as ours are
+    if _from_terrazzo(tensors):  # pretrained on chips like ours
         divided_by = PHOTO_STD
     elif find_family(name).library == "timm":
         divided_by = image_std_in_timm(name)
@@ -149,25 +149,28 @@ def _match(
 
 
 def _fitted(value: torch.Tensor | None, want: torch.Tensor, key: str, is_first: bool) -> torch.Tensor | None:
-    """A tensor in the shape that is wanted, or None if it cannot have that."""
+    """Return a tensor in the wanted shape, or None if it cannot have that shape."""
     if value is None or value.is_complex() or value.shape == want.shape:
         return None if value is None or value.is_complex() else value
     if is_first and value.ndim == 4 and value.shape[0] == want.shape[0] and value.shape[2:] == want.shape[2:]:
         return value
     if POSITIONS.search(key):
         return _resized(value, want)
-    # One library has as a 1 × 1 convolution, or as a vector, what another has as a layer or a map of one pixel.
+    # What is a 1 × 1 convolution or a vector in one library may be a linear layer or a map of one pixel in the other.
     if value.numel() == want.numel() and value.shape[:1] == want.shape[:1]:
         return value.reshape(want.shape)
     return None
 
 
 def _resized(table: torch.Tensor, want: torch.Tensor) -> torch.Tensor | None:
-    """A table of positions, for a square of another size.
+    """Resize a table of positions to a square of another size.
 
     Args:
         table: (1, 1 + s², F) with a class token first, or (s², heads).
-        want: The same for another s.
+        want: A table for another s.
+
+    Returns:
+        The resized table; None if the shapes do not fit.
     """
     tokens = int(table.ndim == 3)
     if table.ndim != want.ndim or table.shape[-1] != want.shape[-1] or table.shape[:tokens] != want.shape[:tokens]:
@@ -183,13 +186,13 @@ def _resized(table: torch.Tensor, want: torch.Tensor) -> torch.Tensor | None:
 
 
 def _first_layer(classifier: Classifier) -> str | None:
-    """The key of the filters that see the image, or an MLP's weights; None where the output layer sees it itself."""
+    """Return the key of the first convolution's or MLP layer's weights; None if that is the output layer."""
     layers = [name for name, module in classifier.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     return None if classifier.get_submodule(layers[0]) is classifier.output else f"{layers[0]}.weight"
 
 
 def _from_terrazzo(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether tensors come from a model file of a classifier, by the prefix that `Classifier` gives them."""
+    """Return whether tensors come from the model file of a classifier, by the prefix of `Classifier`."""
     return all(key.startswith("network.") for key in tensors)
 
 
@@ -202,11 +205,11 @@ def _listed(what: str, names: Iterable[str]) -> str:
 
 
 def _suggestion(wanted: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Which network the tensors seem to be of."""
+    """Suggest the network that the tensors seem to belong to."""
     if _from_terrazzo(tensors):
-        return f"They are of a Terrazzo model of another network or shape: choose one that was trained as {wanted}."
+        return f"They belong to a Terrazzo model of another network or shape: choose one trained as {wanted}."
     known = sum(bool(BEGINNINGS.match(PREFIXES.sub("", key))) for key in tensors)
-    # To lay out a network of each family takes seconds.
+    # Building a network of each family takes seconds.
     for family in FAMILIES if 2 * known >= len(tensors) else ():
         if family.library == "terrazzo":
             continue
@@ -216,7 +219,7 @@ def _suggestion(wanted: str, tensors: Mapping[str, torch.Tensor]) -> str:
             match = _best_match(network, name, tensors)
             if match.whole and name != wanted:
                 return f"They are the weights of {name}: choose that as ARCHITECTURE."
-            # The layers of a small member are those of the larger ones, mostly; laying out all of them would take long.
+            # Larger members mostly have the layers of the smallest; building all of them would take long.
             if place == 0 and len(match.found) < len(match.missing):
                 break
-    return f"Choose a file with weights of {wanted}, by the names that timm or torchvision gives them."
+    return f"Choose a file with weights of {wanted}, with the names of timm or torchvision."

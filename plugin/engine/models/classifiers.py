@@ -1,6 +1,6 @@
-"""The catalogue of classifiers: their names, by family and size, readable without torch.
+"""The catalogue of classifiers: their names, by family and size, without torch.
 
-A network is known by the name that its library gives it; but see `timm_names.timm_name`.
+Networks have the names of their library; for exceptions see `timm_names.timm_name`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..errors import InputError
 from ..records import Record
 
-# More than these say nothing new, and a header from a stranger may ask for them.
+# Larger chips are of no use, and a header from a stranger may ask for them.
 MAX_CHIP_SIZE = 8192
 
 
@@ -18,8 +18,8 @@ class Family(Record):
     title: str
     library: str  # torchvision, timm or terrazzo
     members: tuple[str, ...]
-    smallest: int = 1  # pixels a side, below which a layer would have no output
-    multiple: int = 1  # chips are padded to multiples of this, by repeating their border
+    smallest: int = 1  # chip size in pixels below which a layer would have no output
+    multiple: int = 1  # chips are padded to multiples of this by repeating their border
 
 
 def _numbered(text: str, *parts: object) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ CLASSIFIERS = tuple(_FAMILY_OF)
 
 
 def find_family(name: str) -> Family:
-    """The family of a classifier.
+    """Return the family of a classifier.
 
     Raises:
         InputError: The catalogue has no such name.
@@ -83,7 +83,7 @@ def find_family(name: str) -> Family:
 
 
 def check_chip_size(name: str, chip_size: int) -> None:
-    """Refuse chips of which nothing would be left on the way through a network of a library.
+    """Check that chips are large enough for a network of a library, and not too large.
 
     What a teaching network needs follows from its arguments, see `classifier_arguments.check_arguments`.
 
@@ -92,26 +92,26 @@ def check_chip_size(name: str, chip_size: int) -> None:
         chip_size: Width and height in pixels.
 
     Raises:
-        InputError: The chips are smaller than the network's family needs, or larger than anything here takes.
+        InputError: The chips are smaller than the network's family needs, or larger than `MAX_CHIP_SIZE`.
     """
     smallest = find_family(name).smallest
     if chip_size < smallest:
         fitting = [family.title for family in FAMILIES if family.smallest <= chip_size and family.library != "terrazzo"]
-        other = f", or choose another ARCHITECTURE ({', '.join(fitting[:3])}, say)" if fitting else ""
+        other = f", or choose another ARCHITECTURE, such as {', '.join(fitting[:3])}" if fitting else ""
         raise InputError(
             f"The chips are {chip_size} × {chip_size} pixels; {name} needs {smallest} × {smallest}.",
             f"Export the chips again with CHIP_SIZE {smallest} or more{other}.",
         )
     if chip_size > MAX_CHIP_SIZE:
         raise InputError(
-            f"The chips are {chip_size} × {chip_size} pixels.", f"Export chips of {MAX_CHIP_SIZE} or less."
+            f"The chips are {chip_size} × {chip_size} pixels.", f"Export chips of {MAX_CHIP_SIZE} pixels or less."
         )
 
 
 def padded_size(name: str, chip_size: int) -> int:
-    """The side, in pixels, that chips are padded to before they enter a network."""
+    """Return the side that chips are padded to before they enter a network, in pixels."""
     multiple = find_family(name).multiple
     if name == "maxvit_t" and chip_size > 512:
-        # Its windows are 1/32 of a side; above 512 they would be too much to attend to at once, and stay at 7.
+        # Its windows are 1/32 of a side; above 512 pixels these would be too large for attention, so they stay at 7.
         multiple *= 7
     return -(-chip_size // multiple) * multiple

@@ -1,4 +1,4 @@
-"""How much computing a network takes, found without doing any of it."""
+"""Estimates the computing time of a network without running it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# Light networks spend most of their time not on arithmetic but on moving values between layers. On a CPU, a value that
-# leaves a layer costs about as much as this many operations: with that, the time of ten networks from the lecture CNN
-# to ResNet-50 was predicted to within 20 %.
+# Light networks spend most of their time on moving values between layers. On a CPU, each output value of a layer costs
+# about as much as this many operations: with that, the time of ten networks from the lecture CNN to ResNet-50 was
+# predicted within 20 %.
 OPERATIONS_A_VALUE = 200
-# And so much a step of the optimizer costs for each weight: it counts where small chips meet a large network.
+# Operations that a step of the optimizer costs per weight: relevant for small chips and large networks.
 OPERATIONS_A_WEIGHT = 250
 
 
 def work_per_chip(create: Callable[[], nn.Module], bands: int, size: int, batch_size: int) -> float:
-    """The work of one look at a chip: floating point operations, and those that moving values and learning amount to.
+    """Estimate the work for one chip: floating point operations, and the equivalent of moving values and of the
+    optimizer.
 
     Args:
-        create: Makes the network; called where that takes no memory.
-        bands: B.
-        size: S, in pixels.
-        batch_size: Chips a step.
+        create: Creates the network; called on the meta device, where that takes no memory.
+        bands: Number of bands B.
+        size: Chip size S in pixels.
+        batch_size: Chips per step.
     """
     values = 0
 

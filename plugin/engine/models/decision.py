@@ -1,4 +1,4 @@
-"""From a classifier's probabilities to its answer: the same in training, reports and mapping. Needs numpy only.
+"""Turns a classifier's probabilities into classes, in the same way in training, reports and mapping; needs only NumPy.
 
 n chips, C classes.
 """
@@ -12,30 +12,30 @@ import numpy as np
 from ..classes import IGNORE_INDEX, MAX_CLASSES
 from ..errors import InputError
 
-# Of several classes a chip, where nobody gives one.
+# For several classes per chip, if none is given.
 USUAL_THRESHOLD = 0.5
 
 
 def choose_class(probabilities: np.ndarray, threshold: Optional[float] = None) -> np.ndarray:
-    """One class a chip: the likeliest, if there is no threshold.
+    """Choose one class per chip: the likeliest, if there is no threshold.
 
-    With one, the second of two classes is taken from there on, else the first one; one of more has to reach it.
+    With a threshold, the second of two classes is chosen from that probability on, otherwise the first; one of more
+    classes must reach it.
 
     Args:
-        probabilities: (n, C), each row sums to 1.
+        probabilities: (n, C); each row sums to 1.
         threshold: 0 to 1.
 
     Returns:
-        (n,) uint8 class indices; `IGNORE_INDEX` where no class is likely enough, or where the network broke down and
-        gave no numbers.
+        (n,) uint8 class indices; `IGNORE_INDEX` if no class is likely enough, or a probability is NaN.
 
     Raises:
-        InputError: There are more classes than a class index can tell apart.
+        InputError: There are more classes than class indices.
     """
     classes = probabilities.shape[1]
     if classes > MAX_CLASSES:
         raise InputError(
-            f"There are {classes} classes, and a class is chosen from {MAX_CLASSES} at most.",
+            f"There are {classes} classes, but at most {MAX_CLASSES} are possible.",
             "Choose a model with fewer classes.",
         )
     likeliest = probabilities.argmax(axis=1)
@@ -48,6 +48,6 @@ def choose_class(probabilities: np.ndarray, threshold: Optional[float] = None) -
 
 
 def choose_labels(probabilities: np.ndarray, threshold: Optional[float] = None) -> np.ndarray:
-    """Any number of classes a chip: (n, C) probabilities → (n, C) bool, those from the threshold on."""
+    """Choose any number of classes per chip: (n, C) probabilities → (n, C) bool, those from the threshold on."""
     found: np.ndarray = probabilities >= (USUAL_THRESHOLD if threshold is None else threshold)
     return found

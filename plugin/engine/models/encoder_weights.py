@@ -1,4 +1,4 @@
-"""Pretrained weights of encoders, also from the hub at the user's word."""
+"""Loads pretrained weights of encoders, and downloads them if the user allows it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .factory import ENCODER_SOURCES, create_encoder
 from .input_bands import adapt_filters, first_convolution
 from .weights_file import Weights
 
-# What wraps a network leaves its name in front of the keys.
+# Prefixes that wrappers of a network add to the keys.
 PREFIXES = re.compile(r"^(?:(?:module|model|network|encoder|backbone)\.)+")
-# Two libraries have these networks with the same tensors in the same order under different names.
+# Networks with the same tensors in the same order in two libraries, under different names.
 OTHER_SPELLINGS = {
     "mobilenet_v2": lambda: timm.create_model("mobilenetv2_100"),
     "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(),
@@ -26,14 +26,14 @@ OTHER_SPELLINGS = {
 
 
 def download_weights(encoder: str) -> Weights:
-    """Fetch the ImageNet weights of an encoder from the Hugging Face hub; called only where the user asked for it.
+    """Download the ImageNet weights of an encoder from the Hugging Face hub; called only if the user allows it.
 
     Raises:
         ResourceError: The hub does not answer.
     """
     name = ENCODER_SOURCES[encoder]
     try:
-        # timm's encoders have one set of weights, which smp wants asked for by True.
+        # timm's encoders have only one set of weights, which smp selects with True.
         network = smp.encoders.get_encoder(name, weights=True if name.startswith("tu-") else "imagenet")
     except Exception as error:  # the hub's client raises errors of several libraries
         raise ResourceError(
@@ -44,16 +44,16 @@ def download_weights(encoder: str) -> Weights:
 
 
 def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, band_names: Sequence[str]) -> str:
-    """Put pretrained weights into an encoder; its first convolution is adapted to the bands.
+    """Load pretrained weights into an encoder; its first convolution is adapted to the bands.
 
     Args:
         network: The encoder.
         encoder: Its name.
-        weights: What a file or the hub holds; keys beside the encoder's (a classifier) are left out.
-        band_names: The names of the bands that the network will see.
+        weights: Weights from a file or the hub; keys that the encoder does not have (a classifier) are ignored.
+        band_names: Names of the bands that the network will see.
 
     Returns:
-        One sentence for the log: how many tensors of how many were matched.
+        A sentence for the log with the number of tensors that matched.
 
     Raises:
         InputError: A tensor of the encoder is not in the file or has another shape.
@@ -72,7 +72,7 @@ def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, ban
     name = first_convolution(network)[0] + ".weight"
     filters = found[name].to(torch.float32)
     channels = filters.shape[1]
-    if weights.stds is not None:  # the network will be shown bands of standard deviation 1
+    if weights.stds is not None:  # the network will get bands with standard deviation 1
         filters = filters * torch.tensor(weights.stds)[:, None, None]
     found[name] = adapt_filters(filters, band_names, weights.channel_names(channels), weights.wavelengths)
     network.load_state_dict(found, strict=False)
@@ -80,16 +80,16 @@ def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, ban
     text = f"{source}: {len(matched)} of {len(wanted)} tensors of {encoder} matched"
     beside = len(tensors) - len(found)
     if beside:
-        text += f", {beside} others in it (a classifier, say) are not used"
+        text += f", {beside} other tensors in it (such as a classifier) are not used"
     if channels != len(band_names):
         text += f"; the first convolution was adapted from {channels} channels to {len(band_names)} {bands}"
     elif not torch.equal(filters, found[name]):
-        text += "; the filters of the first convolution went to the bands of their names"
+        text += "; the filters of the first convolution were assigned to bands by name"
     return text + "."
 
 
 def _match(network: nn.Module, encoder: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors that fit, under the encoder's own keys, for the spelling of the keys that fits best."""
+    """Return the tensors that fit, by the encoder's own keys, under the naming that fits best."""
     stripped = {PREFIXES.sub("", key): value for key, value in tensors.items()}
     state = network.state_dict()
     spellings = [{key: PREFIXES.sub("", key) for key in state}]
@@ -110,12 +110,12 @@ def _match(network: nn.Module, encoder: str, tensors: Mapping[str, torch.Tensor]
 
 
 def _optional(key: str) -> bool:
-    """Counters of batch norm, which old files lack and evaluation ignores."""
+    """Return whether a key is a counter of a batch norm, which old files lack and evaluation ignores."""
     return key.endswith("num_batches_tracked")
 
 
 def _suggestion(tensors: Mapping[str, torch.Tensor], wanted: str) -> str:
-    """Which encoder the tensors seem to be for."""
+    """Suggest the encoder that the tensors seem to belong to."""
     for encoder in ENCODER_SOURCES:
         if encoder == wanted:
             continue
@@ -124,4 +124,4 @@ def _suggestion(tensors: Mapping[str, torch.Tensor], wanted: str) -> str:
         found = _match(network, encoder, tensors)
         if all(key in found or _optional(key) for key in network.state_dict()):
             return f"They are the weights of {encoder}: choose that as ENCODER."
-    return "Choose a file with weights of that encoder, by the names that timm or torchvision gives them."
+    return "Choose a file with weights of that encoder, with the names of timm or torchvision."

@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Creates segmentation networks by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from .input_bands import set_input_bands
 from .networks import Fcn8sDecoder, FcnDecoder, Segmenter, UnetDecoder
 
-# Our names for the encoders, and those of segmentation_models_pytorch ("tu-" = timm).
+# Our names of the encoders, and those in segmentation_models_pytorch ("tu-" = timm).
 ENCODER_SOURCES = {
     "resnet18": "resnet18",
     "resnet34": "resnet34",
@@ -19,12 +19,12 @@ ENCODER_SOURCES = {
     "mobilenet_v3_small": "tu-mobilenetv3_small_100",
     "efficientnet_lite0": "tu-tf_efficientnet_lite0",
 }
-# architecture → its decoder, and the stride of the encoder's last features
+# Architecture → its decoder, and the stride of the encoder's last features.
 DECODERS = {"unet": (UnetDecoder, 32), "fcn": (FcnDecoder, 8), "fcn8s": (Fcn8sDecoder, 32)}
 
 
 def create_encoder(encoder: str, in_channels: int, output_stride: int = 32) -> nn.Module:
-    """Make an encoder with random weights; a stride below 32 dilates its last stages instead of striding."""
+    """Create an encoder with random weights; with a stride below 32, its last stages are dilated instead."""
     network: nn.Module = smp.encoders.get_encoder(
         ENCODER_SOURCES[encoder], in_channels=3, depth=5, weights=None, output_stride=output_stride
     )
@@ -33,13 +33,13 @@ def create_encoder(encoder: str, in_channels: int, output_stride: int = 32) -> n
 
 
 def create_model(architecture: str, encoder: str, in_channels: int, classes: int) -> Segmenter:
-    """Make a network with random weights.
+    """Create a network with random weights.
 
     Args:
         architecture: One of config.ARCHITECTURES.
         encoder: One of config.ENCODERS.
-        in_channels: The number of bands B.
-        classes: The number of classes C.
+        in_channels: Number of bands B.
+        classes: Number of classes C.
 
     Returns:
         (N, B, H, W) normalised bands → (N, C, H, W) logits, for any H and W.
@@ -50,5 +50,5 @@ def create_model(architecture: str, encoder: str, in_channels: int, classes: int
 
 
 def count_parameters(network: nn.Module) -> int:
-    """How many numbers a network learns."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

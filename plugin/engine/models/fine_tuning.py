@@ -1,4 +1,4 @@
-"""What of a classifier learns, and how fast: its encoder, which may be pretrained, and its output layer."""
+"""Which parts of a classifier learn, and how fast: its encoder, which may be pretrained, and its output layer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from .classifier_network import Classifier
 
 
 def split_parameters(classifier: Classifier) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters of the encoder, and those of the output layer, which starts afresh."""
+    """Return the parameters of the encoder, and those of the output layer, which always starts with random weights."""
     head = list(classifier.output.parameters())
     known = {id(value) for value in head}
     return [value for value in classifier.parameters() if id(value) not in known], head
 
 
 def parameter_groups(classifier: Classifier, weight_decay: float, encoder_rate: float = 1.0) -> list[dict[str, Any]]:
-    """Groups for an optimizer that lasts through freezing and thawing.
+    """Return parameter groups for an optimizer that remain valid through freezing and thawing.
 
-    Each has, beside what the optimizer knows, a `rate`: its share of the learning rate, to be multiplied by whoever
-    sets that. Biases and norms have no weight decay, as in `training.loop`. Frozen parameters are in: without a
-    gradient they stay as they are.
+    In addition to the keys of the optimizer, each has a `rate`: its factor for the learning rate, to be applied where
+    that is set. Biases and norms have no weight decay, as in `training.loop`. Frozen parameters are included: without
+    gradients they do not change.
 
     Args:
         classifier: On its device.
-        weight_decay: Of the weights.
-        encoder_rate: The share of the encoder; 1 for all alike.
+        weight_decay: Weight decay of the weights.
+        encoder_rate: Factor for the encoder; 1 for the same rate everywhere.
     """
     encoder, head = split_parameters(classifier)
     groups = [
@@ -38,14 +38,14 @@ def parameter_groups(classifier: Classifier, weight_decay: float, encoder_rate: 
 
 
 def freeze_encoder(classifier: Classifier) -> None:
-    """Let the output layer alone learn; until `thaw_encoder` the features of an image are always the same."""
+    """Let only the output layer learn; until `thaw_encoder`, the features of an image do not change."""
     _set_learning(classifier, False)
     classifier.encoder_held = True
     classifier.train(classifier.training)
 
 
 def thaw_encoder(classifier: Classifier) -> None:
-    """Let everything learn, batch norms take statistics again, and what drops values drop them."""
+    """Let everything learn; batch norms update their statistics, and dropout is active again."""
     _set_learning(classifier, True)
     classifier.encoder_held = False
     classifier.train(classifier.training)

@@ -1,9 +1,9 @@
-"""The header of a model file: all that is needed to use the weights, readable without torch.
+"""The header of a model file: everything needed to use its weights, readable without torch.
 
-A model file is a `.safetensors` file. Its metadata holds one JSON text under the key "terrazzo": `format_version`, and
+A model file is a `.safetensors` file. Its metadata contains a JSON text under the key "terrazzo": `format_version`, and
 the fields of `ModelHeader` in the sections of `SECTIONS`. Nothing in it is ever executed or unpickled.
 
-Format 2 has sections; format 1 had all fields side by side, and called the recipe "training". Both are read.
+Format 2 has sections; format 1 had all fields at the top level, and "training" instead of "recipe". Both can be read.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from ..strangers.texts import parse_json
 
 FORMAT_VERSION = 2
 KEY = "terrazzo"
-# safetensors' own limit for its header.
+# The limit of safetensors for its own header.
 MAX_HEADER_BYTES = 100_000_000
 LARGEST_CHIP = 65536
 
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says of itself."""
+    """The description of a model in its file."""
 
-    task: str  # "segmentation", "classification" (one class a chip) or "multilabel" (any number of classes a chip)
+    task: str  # "segmentation", "classification" (one class per chip) or "multilabel" (any number of classes per chip)
     architecture: str
     encoder: str  # empty for classifiers
     band_names: tuple[str, ...]
-    dtype: str  # numpy's name of the data type of the training rasters
+    dtype: str  # NumPy's name of the data type of the training rasters
     nodata: Optional[float]
     mean: tuple[float, ...]  # of each band over the training chips, in the raster's units
     std: tuple[float, ...]
@@ -61,25 +61,25 @@ class ModelHeader:
     chip_size: int  # pixels
     pixel_size: float  # CRS units
     crs: str  # WKT2
-    recipe: dict[str, Any] = field(default_factory=dict)  # the settings of the training, by name
-    history: list[dict[str, Any]] = field(default_factory=list)  # one record an epoch
-    metrics: dict[str, Any] = field(default_factory=dict)  # of the best epoch, per split
+    recipe: dict[str, Any] = field(default_factory=dict)  # settings of the training, by name
+    history: list[dict[str, Any]] = field(default_factory=list)  # one record per epoch
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the best epoch, by split
     dataset_fingerprint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     finished: bool = True  # false in a checkpoint
     license: str = ""
     description: str = ""
-    # What the network is made with beside its name, see `classifier_arguments`; empty = all as the network has it.
+    # Arguments of the network, see `classifier_arguments`; empty for its defaults.
     arguments: dict[str, Any] = field(default_factory=dict)
-    threshold: Optional[float] = None  # the probability from which a class counts; None takes the likeliest
-    placement: dict[str, Any] = field(default_factory=dict)  # how the training chips were laid out, see DatasetInfo
-    # (scale, offset) of each band, see DatasetInfo; empty where the training rasters declare none
+    threshold: Optional[float] = None  # probability from which a class counts; None takes the likeliest
+    placement: dict[str, Any] = field(default_factory=dict)  # how the training chips were placed, see DatasetInfo
+    # (scale, offset) of each band, see DatasetInfo; empty if the training rasters declare none
     scales: tuple[tuple[float, float], ...] = ()
-    # Whether what a segmentation network says of a pixel depends on all that it is shown, see reach; None = not known.
+    # Whether a segmentation network's prediction for a pixel depends on its whole input, see reach; None = unknown.
     whole_window: Optional[bool] = None
 
     def to_metadata(self) -> dict[str, str]:
-        """The metadata dictionary of the safetensors file."""
+        """Return the metadata dictionary of the safetensors file."""
         values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
         values["classes"] = self.classes.to_json()
         sections = {section: {name: values[name] for name in names} for section, names in SECTIONS.items()}
@@ -87,7 +87,11 @@ class ModelHeader:
 
     @classmethod
     def from_metadata(cls, text: str, path: str) -> ModelHeader:
-        """Read what `to_metadata` wrote.
+        """Parse the result of `to_metadata`.
+
+        Args:
+            text: The JSON text.
+            path: Path of the file, for messages.
 
         Raises:
             InputError: The text is not a header of this version.
@@ -99,8 +103,8 @@ class ModelHeader:
                 raise ValueError(f"its format is {reprlib.repr(version)}")
             if version > FORMAT_VERSION:
                 raise InputError(
-                    f"The model file {path} has format {reprlib.repr(version)}, and this Terrazzo reads up to "
-                    f"{FORMAT_VERSION}.",
+                    f"The model file {path} has format {reprlib.repr(version)}, but this version of Terrazzo reads "
+                    f"formats up to {FORMAT_VERSION}.",
                     "Update Terrazzo.",
                 )
             values = _flat_1(values) if version == 1 else _flat(values)
@@ -152,14 +156,14 @@ def _flat_1(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_header(path: str, content: Optional[bytes] = None) -> ModelHeader:
-    """Read the header of a model file; needs the standard library only.
+    """Read the header of a model file; needs only the standard library.
 
     Args:
         path: The file.
-        content: What is in it, where it has been read; the file itself is not looked at then.
+        content: Its content, if it has already been read; the file itself is then not opened.
 
     Raises:
-        InputError: There is no such file, it is truncated, is no safetensors file, or was not made by Terrazzo.
+        InputError: The file does not exist, is truncated, is not a safetensors file, or was not written by Terrazzo.
     """
     try:
         with open_plain(path) if content is None else BytesIO(content) as file:
@@ -168,7 +172,7 @@ def read_header(path: str, content: Optional[bytes] = None) -> ModelHeader:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-                raise ValueError("its first bytes are not those of a safetensors file")
+                raise ValueError("it does not start like a safetensors file")
             table = parse_json(file.read(length))
         metadata = table.pop("__metadata__", {})
         end = max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
@@ -180,30 +184,31 @@ def read_header(path: str, content: Optional[bytes] = None) -> ModelHeader:
         ) from error
     except DAMAGES as error:
         raise InputError(
-            f"{path} is no model file of Terrazzo ({error}).", "Choose a .safetensors file that Terrazzo trained."
+            f"{path} is not a model file of Terrazzo ({error}).",
+            "Choose a .safetensors file that Terrazzo has trained.",
         ) from error
     if 8 + length + end != size:
         raise InputError(
-            f"The model file {path} is truncated: it should have {8 + length + end} bytes and has {size}.",
-            "Copy it again from where it came from, or train again.",
+            f"The model file {path} is truncated: it has {size} of {8 + length + end} bytes.",
+            "Copy it again from its source, or train again.",
         )
     if not isinstance(metadata, dict) or KEY not in metadata:
         raise InputError(
-            f"{path} holds weights, but no description of a Terrazzo model.",
-            "Choose a model file that Terrazzo trained; bare weights go into ENCODER_WEIGHTS when training.",
+            f"{path} contains weights, but no description of a Terrazzo model.",
+            "Choose a model file that Terrazzo has trained; other weights can be used as ENCODER_WEIGHTS in training.",
         )
     return ModelHeader.from_metadata(metadata[KEY], path)
 
 
 def metadata_in(content: bytes) -> dict[str, str]:
-    """The metadata of a whole and sound `.safetensors` file."""
+    """Return the metadata of a complete, valid `.safetensors` file."""
     (length,) = struct.unpack("<Q", content[:8])
     found: dict[str, str] = parse_json(content[8 : 8 + length]).get("__metadata__") or {}
     return found
 
 
 def _find_fault(header: ModelHeader) -> Optional[str]:
-    """What is wrong with the values of a header, in words; None where a job can rely on them."""
+    """Return what is wrong with the values of a header; None if they are valid."""
     if not len(header.mean) == len(header.std) == len(header.band_names) > 0:
         return "bands and their statistics differ in number"
     if len(header.scales) not in (0, len(header.band_names)):

@@ -1,4 +1,4 @@
-"""The first convolution of an encoder, for any number of bands."""
+"""Adapts the first convolution of an encoder to any number of bands."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ RGB = ("red", "green", "blue")
 
 
 def first_convolution(encoder: nn.Module) -> tuple[str, nn.Conv2d]:
-    """The convolution that sees the image, and its name in the encoder."""
+    """Return the name and the module of the convolution that sees the image."""
     return next((name, module) for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
 
 
 def set_input_bands(encoder: nn.Module, bands: int) -> None:
-    """Let an encoder take `bands` channels; where that is a change, its first filters start afresh.
+    """Set the number of bands of an encoder; if that changes it, its first filters get random weights.
 
-    They are drawn with the spread of the network's own, scaled so that activations are as large as they were: not
-    every network has a norm behind its first convolution that would mend that. The libraries' own settings
-    (`in_channels`, `in_chans`) keep no such promise, each network has its own rule there, and torchvision has none.
+    They have the standard deviation of the old ones, scaled so that activations keep their size, because not every
+    network has a norm after its first convolution. The settings of the libraries (`in_channels`, `in_chans`) do not
+    guarantee this: each network has a rule of its own, and torchvision has none.
     """
     convolution = first_convolution(encoder)[1]
     channels = convolution.in_channels
@@ -41,18 +41,18 @@ def adapt_filters(
     source_names: Sequence[str] | None = None,
     wavelengths: Sequence[Optional[float]] = (),
 ) -> torch.Tensor:
-    """Make the first filters of a pretrained encoder fit other bands.
+    """Adapt the first filters of a pretrained encoder to other bands.
 
-    Filters go to the bands of the same names or wavelengths; every other band gets the mean of all filters. The sum is
-    rescaled by old/new number of channels, so that activations keep their scale. Where no band has a partner, as many
-    bands as there are channels take the filters in order. (timm repeats the filters in order, whatever the bands show.)
+    Filters are assigned to bands with the same name or wavelength; all other bands get the mean of the filters. The
+    result is scaled by old/new number of channels, so that activations keep their size. If no band has a partner and
+    there are as many bands as channels, the filters are used in order. (timm repeats the filters in order, whatever
+    the bands show.)
 
     Args:
-        weight: (filters, channels, height, width), as pretrained.
-        band_names: One name a band, in the order of the channels to come.
-        source_names: The same of the bands that the pretrained encoder saw. Where nobody tells, three channels are
-            red, green and blue.
-        wavelengths: Of these bands in nm, None where one is not known; empty where none is.
+        weight: (filters, channels, height, width), pretrained.
+        band_names: Names of the bands of the new encoder.
+        source_names: Names of the bands of the pretrained encoder; if None, three channels are red, green and blue.
+        wavelengths: Wavelengths of the latter in nm, None if one is unknown; empty if all are.
 
     Returns:
         (filters, bands, height, width).

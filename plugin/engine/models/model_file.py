@@ -1,4 +1,4 @@
-"""Writing and reading model files: weights and header in one `.safetensors` file, published whole."""
+"""Writes and reads model files: weights and header in one `.safetensors` file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, header: ModelHe
     """Write a network and its header to a model file.
 
     Raises:
-        ResourceError: The file cannot be written, for want of space or permission.
+        ResourceError: The file cannot be written, because of space or permissions.
     """
     save_state(path, network.state_dict(), header)
 
@@ -38,28 +38,28 @@ def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], hea
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     try:
         with claim(path) as draft:
-            # Written by us: safetensors would make a file that only its owner may read.
+            # Not with safetensors' own writer, which creates a file that only its owner can read.
             draft.fresh().write_bytes(save(tensors, metadata=header.to_metadata()))
             publish(draft)
     except OSError as error:
         raise ResourceError(
             f"The model file {path} could not be written ({error.strerror}).",
-            "Free some space, or choose another folder.",
+            "Free some disk space, or choose another folder.",
         ) from error
 
 
 def load_model(path: str) -> tuple[Segmenter, ModelHeader]:
-    """Read the model file of a segmentation network, of which nothing is trusted.
+    """Read the model file of a segmentation network; the file may come from an untrusted source.
 
-    The file is read once, and its header and weights are of the same bytes. The network is first laid out without
-    memory and compared with the weights, so a header that claims a giant costs nothing.
+    The file is read once, so that header and weights are from the same bytes. The network is first created without
+    memory and compared with the weights, so that a header with absurd sizes does no harm.
 
     Returns:
-        The network in evaluation mode, on the CPU, and the header, which says whether it sees the whole window.
+        The network in evaluation mode on the CPU, and the header with `whole_window` set.
 
     Raises:
-        InputError: The file is damaged, made by a later Terrazzo, or its weights do not fit its header.
-        ResourceError: Memory is not enough.
+        InputError: The file is damaged, written by a later version, or its weights do not fit its header.
+        ResourceError: Memory is insufficient.
     """
     header, content = _read(path, SEGMENTER_TASKS)
     if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
@@ -69,14 +69,14 @@ def load_model(path: str) -> tuple[Segmenter, ModelHeader]:
     with torch.device("meta"):
         network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
     _fill(network, content, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
-    if header.whole_window is None:  # of a file from before this was known
+    if header.whole_window is None:  # written by an earlier version
         whole = sees_whole_window(network, len(header.band_names))
         header = dataclasses.replace(header, whole_window=whole)
     return network, header
 
 
 def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
-    """Read the model file of a classifier, of which nothing is trusted; returns and raises as `load_model`."""
+    """Read the model file of a classifier, from any source; returns and raises as `load_model`."""
     header, content = _read(path, CLASSIFIER_TASKS)
     if header.architecture not in CLASSIFIERS:
         raise _unknown(path, header.architecture)
@@ -93,8 +93,8 @@ def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
 
 
 def _read(path: str, tasks: tuple[str, ...]) -> tuple[ModelHeader, bytes]:
-    """The header and the whole content of a model file for one of some tasks."""
-    check_task(read_header(path), path, tasks)  # before much is read
+    """Return the header and the content of a model file for one of the given tasks."""
+    check_task(read_header(path), path, tasks)  # before the whole file is read
     try:
         content = read_whole(path)
     except OSError as error:
@@ -105,11 +105,11 @@ def _read(path: str, tasks: tuple[str, ...]) -> tuple[ModelHeader, bytes]:
 
 
 def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
-    """Give a network without memory the weights in a file's content, and make it ready to predict."""
+    """Load weights from a file's content into a network on the meta device, and set it to evaluation mode."""
     expected = network.state_dict()
     try:
         tensors = load(content)
-    except Exception as error:  # on garbage, the reader fails in several ways
+    except Exception as error:  # the reader raises various errors on garbage
         raise _damaged(path, str(error)) from error
     wrong = sorted(set(tensors) ^ set(expected))
     wrong = wrong or [key for key, value in tensors.items() if value.shape != expected[key].shape]
@@ -122,7 +122,7 @@ def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
     fault = next((fault for fault in faults if fault is not None), None)
     if fault is not None:
         raise _damaged(path, fault)
-    expected.update(tensors)  # what some networks look for beside the tensors stays
+    expected.update(tensors)  # keeps entries that some networks expect in addition to the tensors
     network.load_state_dict(expected, assign=True)
     network.eval().requires_grad_(False)
 
@@ -133,7 +133,7 @@ def _size(header: ModelHeader) -> str:
 
 def _unknown(path: str, what: str) -> InputError:
     return InputError(
-        f"The model file {path} asks for {what}, unknown to this Terrazzo.",
+        f"The model file {path} needs {what}, which this version of Terrazzo does not know.",
         "Update Terrazzo, or choose another model file.",
     )
 

@@ -1,7 +1,7 @@
-"""Encoder → decoder: the networks that give every pixel its logits.
+"""Segmentation networks: an encoder and a decoder that return logits for every pixel.
 
 An encoder turns (N, B, H, W) into features at strides 1, 2, 4, 8, 16 and 32 (the first are the bands themselves). A
-decoder is made from the widths of these features (`channels`) and the number of classes.
+decoder is created from the widths of these features (`channels`) and the number of classes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torchvision.models.segmentation.fcn import FCNHead
 from ..classes import IGNORE_INDEX
 
 STRIDE = 32
-# Below 64 pixels the deepest features of a single chip would be one value, of which no batch norm can take statistics.
+# With less than 64 pixels, the deepest features of a chip would be a single value, too few for a batch norm.
 SMALLEST = 64
 
 
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
-    """(N, C, …) logits → (N, …) uint8: the class index with the highest; `IGNORE_INDEX` where one is no number."""
+    """(N, C, …) logits → (N, …) uint8 indices of the likeliest class; `IGNORE_INDEX` if its logit is not finite."""
     highest, found = logits.max(1)
     return found.to(torch.uint8).masked_fill_(~highest.isfinite(), IGNORE_INDEX)
 
@@ -31,9 +31,9 @@ class Segmenter(nn.Module):
     """An encoder and a decoder, for images of any size.
 
     Args:
-        encoder: (N, B, H, W) → features; H and W multiples of `STRIDE`.
-        decoder: Features → logits (N, C, h, w) at any stride. Its `last_features` names the layer, of the whole
-            network, from whose map the classes are scored.
+        encoder: (N, B, H, W) → features; H and W are multiples of `STRIDE`.
+        decoder: Features → logits (N, C, h, w) at any stride. Its `last_features` names the layer of the whole network
+            whose map is the input of the class scores.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -43,7 +43,7 @@ class Segmenter(nn.Module):
 
     @property
     def last_features(self) -> str:
-        """The layer from whose map the classes are scored."""
+        """The layer whose map is the input of the class scores."""
         return str(self.decoder.last_features)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ class Segmenter(nn.Module):
         height, width = images.shape[-2:]
         full = padded_size(height), padded_size(width)
         if full != (height, width):
-            # Repeating the border shows the network no edge that is not in the image.
+            # Repeating the border adds no artificial edge.
             images = F.pad(images, (0, full[1] - width, 0, full[0] - height), mode="replicate")
         logits: torch.Tensor = self.decoder(self.encoder(images))  # (N, C, h, w)
         if logits.shape[-2:] != full:
@@ -60,12 +60,12 @@ class Segmenter(nn.Module):
 
 
 def padded_size(size: int) -> int:
-    """The side, in pixels, that an image of `size` pixels is padded to."""
+    """Return the side that an image of `size` pixels is padded to, in pixels."""
     return max(SMALLEST, -(-size // STRIDE) * STRIDE)
 
 
 class UnetDecoder(nn.Module):
-    """The decoder and head of U-Net (Ronneberger et al. 2015): upsampled step by step, joined with each stage."""
+    """The decoder and head of U-Net (Ronneberger et al. 2015): upsampled step by step and joined with each stage."""
 
     last_features = "decoder.blocks"
 
@@ -100,13 +100,13 @@ class FcnDecoder(nn.Module):
 
 
 class Fcn8sDecoder(nn.Module):
-    """FCN-8s (Long, Shelhamer and Darrell 2015): the stages at strides 8, 16 and 32 are scored and summed."""
+    """FCN-8s (Long, Shelhamer and Darrell 2015): class scores at strides 8, 16 and 32 are summed."""
 
     last_features = "encoder"  # the deepest of the three
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__()
-        # Kept in the order of the strides 8, 16, 32.
+        # In the order of the strides 8, 16, 32.
         self.scores = nn.ModuleList(nn.Conv2d(width, classes, kernel_size=1) for width in channels[-3:])
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a network sees of the values in a raster: the same in training and in mapping."""
+"""Normalises raster values for networks, in the same way in training and in mapping."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
-# Standard deviations from the mean at most. Measured values stay inside (33 in a real scene); an undeclared one would
-# drown all that a network sees around it.
+# Maximum distance from the mean in standard deviations. Measured values stay inside (33 in a real scene); an undeclared
+# fill value would dominate everything around it.
 BOUND = 50.0
 
 
 class Normaliser:
-    """Scales each band to mean 0 and standard deviation 1 over the training chips, within ±`BOUND`; missing is 0.
+    """Scales each band to mean 0 and standard deviation 1 over the training chips, within ±`BOUND`; missing values are
+    0.
 
     Args:
-        mean, std: One number a band, in the raster's units. A constant band (std 0) is 0 everywhere,
-            for what it means to have another value was never learned.
-        device: Where the batches are.
+        mean, std: One number per band, in the raster's units. A constant band (std 0) is 0 everywhere, because the
+            network has not learned what other values mean.
+        device: Device of the batches.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
@@ -26,20 +27,22 @@ class Normaliser:
         self.scale = torch.tensor(scale, dtype=torch.float32, device=device)[:, None, None]
 
     def __call__(self, batch: torch.Tensor, missing: torch.Tensor | None = None) -> torch.Tensor:
-        """(N, B, H, W) values of any data type, and bool of that shape where they are missing → float32, same shape."""
+        """(N, B, H, W) values of any data type, and bool of the same shape where they are missing → float32, same
+        shape.
+        """
         values = (batch.to(torch.float32) - self.mean).mul_(self.scale)
-        if batch.dtype.is_floating_point:  # the difference may be too large for float32, which times 0 is no number
+        if batch.dtype.is_floating_point:  # the difference may overflow to infinity, and infinity × 0 is NaN
             values.nan_to_num_(nan=0.0)
         values.clamp_(-BOUND, BOUND)
         return values if missing is None else values.masked_fill_(missing, 0.0)
 
 
 def missing_values(batch: torch.Tensor, nodata: float | None) -> torch.Tensor | None:
-    """Which values of a batch say nothing, as `raster_io.missing_values` has it, with one `nodata` for all bands.
+    """Find missing values in a batch, as `raster_io.missing_values`, but with one `nodata` for all bands.
 
     Returns:
-        Bool of the batch's shape; None where nothing is missing. On a GPU a mask may be all false: to find out would
-        make the CPU wait for it.
+        Bool of the batch's shape; None if nothing is missing. On a GPU the mask may be all false, because checking that
+        would make the CPU wait.
     """
     missing = None
     if batch.dtype.is_floating_point:
@@ -53,7 +56,7 @@ def missing_values(batch: torch.Tensor, nodata: float | None) -> torch.Tensor | 
 
 
 def _can_hold(dtype: torch.dtype, value: float) -> bool:
-    """As `raster_io.can_hold`, of numbers."""
+    """Return whether a data type can represent a number, as `raster_io.can_hold`."""
     if dtype.is_floating_point:
         return value == value
     limits = torch.iinfo(dtype)

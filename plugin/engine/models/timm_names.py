@@ -1,4 +1,4 @@
-"""Classifiers, and the tensors of torchvision's, under the names that timm has for them."""
+"""timm's names of classifiers, and of the tensors of torchvision's classifiers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..errors import not_none
 
 _SIZES = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 _REGNET = {"400mf": "004", "800mf": "008", "1_6gf": "016", "3_2gf": "032", "8gf": "080", "16gf": "160", "32gf": "320"}
-# Ours → timm's, where both have a network of the same layers. ResNet and its kin, DenseNet and Inception v3 have the
-# same names in both libraries.
+# Our name → timm's, for networks with the same layers. ResNet and its variants, DenseNet and Inception v3 have the same
+# names in both libraries.
 TWINS = {
     **{f"vgg{depth}{norm}": f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")},
     **{f"efficientnet_b{size}": f"efficientnet_b{size}" for size in range(8)},
@@ -23,7 +23,7 @@ TWINS = {
     "mnasnet1_0": "mnasnet_100",
     **{f"regnet_x_{size}": f"regnetx_{number}" for size, number in _REGNET.items()},
     **{f"regnet_y_{size}": f"regnety_{number}" for size, number in _REGNET.items()},
-    # Three that timm has in two widths.
+    # timm has these three in two widths.
     "regnet_x_400mf": "regnetx_004_tv",
     "regnet_y_800mf": "regnety_008_tv",
     "regnet_y_8gf": "regnety_080_tv",
@@ -36,22 +36,24 @@ TWINS = {
 
 
 def timm_name(name: str) -> str:
-    """What timm calls a classifier of its own: EfficientNet-Lite has "tf_" there, of where its weights came from."""
+    """Return timm's name of one of its classifiers: EfficientNet-Lite has the prefix "tf_", for the origin of its
+    weights.
+    """
     return f"tf_{name}" if name.startswith("efficientnet_lite") else name
 
 
 def names_in_timm(name: str) -> list[str] | None:
-    """The names of a classifier's tensors in timm, in the order of torchvision's state dict; None if unknown."""
+    """Return the names of a classifier's tensors in timm, in the order of torchvision's state dict; None if unknown."""
     if name not in TWINS:
         return None
     with torch.device("meta"):
         names = list(timm.create_model(TWINS[name], pretrained=False, num_classes=2).state_dict())
-    if name.startswith("vit_"):  # torchvision has the embedding of positions behind the first convolution
+    if name.startswith("vit_"):  # torchvision has the position embedding after the first convolution
         names.remove("pos_embed")
         names.insert(names.index("patch_embed.proj.bias") + 1, "pos_embed")
-    elif name.startswith("regnet_"):  # in torchvision the way around a block comes first
+    elif name.startswith("regnet_"):  # torchvision has the shortcut of a block first
         names.sort(key=_regnet_place)
-    elif name.startswith("swin_"):  # in torchvision the norm comes last where patches are merged
+    elif name.startswith("swin_"):  # torchvision has the norm last where patches are merged
         for merging in [key for key in names if key.endswith("downsample.reduction.weight")]:
             names.remove(merging)
             names.insert(names.index(merging.replace("reduction", "norm")), merging)
@@ -59,13 +61,13 @@ def names_in_timm(name: str) -> list[str] | None:
 
 
 def image_std_in_timm(name: str) -> float:
-    """What timm's pretrained networks divided the channels of photographs by, on average."""
+    """Return the mean standard deviation that timm's pretrained network divided photographs by."""
     config = not_none(timm.get_pretrained_cfg(timm_name(name)))
     return sum(config.std) / len(config.std)
 
 
 def _regnet_place(name: str) -> tuple[int, str, int, int]:
-    """stem, the stages, the head; in each block `downsample` first."""
+    """Return a sort key: stem, stages, head; in each block `downsample` first."""
     part, block, layer = (*name.split("."), "", "")[:3]
     if part in ("stem", "head"):
         return (0 if part == "stem" else 2, "", 0, 0)

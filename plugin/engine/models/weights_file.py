@@ -1,4 +1,4 @@
-"""Pretrained weights: tensors from a file that nobody vouches for, and what is known of the bands they saw."""
+"""Reads pretrained weights from untrusted files, with what is known about the bands of their network."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Weights:
     Attributes:
         tensors: On the CPU.
         source: Where they come from, for messages.
-        band_names: The bands that the network saw, which a model file of Terrazzo tells; None where nobody does.
-        wavelengths: Of these bands in nm, None where one is not known; empty where none is.
-        stds: The standard deviations of the bands as the network saw them; None where nobody tells.
+        band_names: Bands of the network, from a model file of Terrazzo; None if unknown.
+        wavelengths: Wavelengths of these bands in nm, None if one is unknown; empty if all are.
+        stds: Standard deviations of the bands as the network saw them; None if unknown.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -39,29 +39,30 @@ class Weights:
     stds: tuple[float, ...] | None = None
 
     def channel_names(self, channels: int) -> tuple[str, ...] | None:
-        """The names of the channels of the first layer; None where nobody tells.
+        """Return the names of the first layer's channels; None if unknown.
 
         Raises:
             InputError: The file names another number of bands.
         """
         if self.band_names is not None and len(self.band_names) != channels:
             raise InputError(
-                f"{self.source} is damaged: it names {len(self.band_names)} bands, and its first layer takes "
-                f"{channels} channels.",
+                f"{self.source} is damaged: it names {len(self.band_names)} bands, but its first layer has {channels} "
+                "channels.",
                 "Choose another file.",
             )
         return self.band_names
 
 
 def read_weights(path: str, sha256: str = "") -> Weights:
-    """Read a file of tensors without running anything in it.
+    """Read a file of tensors without executing anything in it.
 
     Args:
-        sha256: How the file's SHA-256 must begin.
+        path: The file.
+        sha256: The expected beginning of its SHA-256.
 
     Raises:
-        InputError: There is no such file, it is another than the one that is wanted, it holds something else than
-            named tensors of numbers, or this PyTorch is too old to be trusted with it.
+        InputError: The file does not exist, has another SHA-256, contains anything other than named numeric tensors, or
+            the installed PyTorch cannot read it safely.
         ResourceError: It does not fit into memory.
     """
     check_weights_path(path)
@@ -80,10 +81,10 @@ def read_weights(path: str, sha256: str = "") -> Weights:
         raise InputError(f"There is no weights file {path}.", "Check ENCODER_WEIGHTS.") from error
     except EngineError:
         raise
-    except Exception as error:  # on garbage, torch's reader fails in a dozen ways
+    except Exception as error:  # torch's reader raises many kinds of errors on garbage
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if not path.lower().endswith(".safetensors"):  # torch's own words advise to run what is in the file
-            reason = "it is no PyTorch file, or holds more than tensors"
+        if not path.lower().endswith(".safetensors"):  # torch's own message advises to execute the file's content
+            reason = "it is not a PyTorch file, or contains more than tensors"
         raise InputError(
             f"The weights file {path} cannot be read ({reason}).",
             "Choose a .safetensors file, or a .pth file of tensors only.",
@@ -97,13 +98,13 @@ def read_weights(path: str, sha256: str = "") -> Weights:
         else {}
     )
     if not tensors:
-        raise InputError(f"The weights file {path} holds no named tensors.", "Choose a file with a state dict.")
+        raise InputError(f"The weights file {path} contains no named tensors.", "Choose a file with a state dict.")
     claimed = 0
     for key, value in tensors.items():
         fault = find_fault(key, value)
         claimed += value.numel() * value.element_size()
-        if fault is None and claimed > 2 * len(data):  # thousands may share what one of them stores
-            fault = "its tensors claim to be larger than all that is stored"
+        if fault is None and claimed > 2 * len(data):  # thousands may share the storage of one of them
+            fault = "its tensors claim to be larger than everything stored"
         if fault is not None:
             raise InputError(f"The weights file {path} cannot be used: {fault}.", "Choose another file.")
     bands = ModelHeader.from_metadata(metadata[KEY], path).band_names if KEY in metadata else None
@@ -111,31 +112,35 @@ def read_weights(path: str, sha256: str = "") -> Weights:
 
 
 def check_pickles(source: str) -> None:
-    """Refuse PyTorch's own format where the installed PyTorch does not read it safely.
+    """Refuse PyTorch's own format if the installed PyTorch cannot read it safely.
+
+    Args:
+        source: Name of the file, for the message.
 
     Raises:
-        InputError: It is too old.
+        InputError: PyTorch is too old.
     """
     if probe.parse(torch.__version__) < probe.OLDEST_TORCH_FOR_PTH:
         needed = probe.spell(probe.OLDEST_TORCH_FOR_PTH)
         raise InputError(
-            f"{source} is a file of PyTorch's own format, which could harm PyTorch {torch.__version__}.",
+            f"{source} is in PyTorch's own format, which may contain code that PyTorch {torch.__version__} would "
+            "execute.",
             f"Choose a .safetensors file, or a Python with PyTorch {needed} or newer (see Check the set-up).",
         )
 
 
 def find_fault(name: str, tensor: torch.Tensor) -> str | None:
-    """Why a network cannot calculate with a tensor, in words that name it; None where it can."""
+    """Return why a network cannot compute with a tensor; None if it can."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         return f"{name} is not stored as a plain table of numbers"
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        return f"{name} claims to be larger than what is stored of it"
+        return f"{name} claims to be larger than its stored values"
     if not tensor.is_floating_point() and not tensor.is_complex():
         return None
     if tensor.dtype not in NUMBERS:
         return f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}"
     if not torch.isfinite(tensor.to(torch.float32)).all():
-        return f"{name} holds values that are no numbers"
+        return f"{name} contains NaN or infinite values"
     if name.endswith("running_var") and (tensor < 0).any():
         return f"{name} holds negative variances"
     return None

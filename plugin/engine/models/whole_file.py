@@ -1,4 +1,4 @@
-"""Files of weights, read once: what happens to them afterwards changes nothing any more."""
+"""Reads files of weights once and completely, so that later changes to them have no effect."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..files import readable_size
 from ..status import machine_memory
 from ..strangers.paths import open_plain
 
-# While a file is read there is its content, and the tensors made of it.
+# While a file is read, memory holds its content and the tensors made from it.
 COPIES = 2
 
 
 def read_whole(path: str) -> bytes:
-    """The content of a file as it was at one moment.
+    """Read the content of a file as it is at one moment.
 
     Raises:
         OSError: It cannot be opened.
-        InputError: Somebody wrote to it meanwhile.
+        InputError: It was changed while it was read.
         ResourceError: It does not fit into memory.
     """
     with open_plain(path) as file:
@@ -26,12 +26,12 @@ def read_whole(path: str) -> bytes:
         free = machine_memory()[1]
         if free is not None and COPIES * before.st_size > free:
             raise ResourceError(
-                f"{path} has {readable_size(before.st_size)}, which takes twice as much memory to read; "
+                f"Reading {path} ({readable_size(before.st_size)}) needs twice as much memory, but "
                 f"{readable_size(free)} are free.",
                 "Close other programs, or choose another file.",
             )
         content = file.read()
         after = os.fstat(file.fileno())
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(content)):
-        raise InputError(f"{path} changed while it was read.", "Wait until it is whole, and start again.")
+        raise InputError(f"{path} changed while it was read.", "Wait until it is complete, and start again.")
     return content

@@ -89,7 +89,7 @@ def _places(dataset: ChipDataset, kind: type[FolderWriter], reporter: Reporter) 
         return np.arange(len(dataset.images))
     reporter.log(f"{counted(int(outside.sum()), 'chip')} of no split left out: they share ground with other splits'.")
     if outside.all():
-        raise InputError("No chip of the dataset belongs to a split.", "Use “Split training chips anew” first.")
+        raise InputError("No chip of the dataset belongs to a split.", "Use “Split training chips” first.")
     return np.flatnonzero(~outside)
 
 
