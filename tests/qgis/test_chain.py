@@ -249,7 +249,7 @@ def test_status_succeeds_where_torch_is_missing_and_says_so(run, bare_python, mo
 def test_status_succeeds_where_there_is_no_python_at_all(run, monkeypatch):
     monkeypatch.setenv("TERRAZZO_PYTHON", "/no/python")
     found = run("status")
-    assert found["READY"] is False and "There is no Python /no/python" in found["MISSING"]
+    assert found["READY"] is False and "The Python /no/python" in found["MISSING"]
 
 
 def test_torch_was_never_imported_into_qgis(chain):
