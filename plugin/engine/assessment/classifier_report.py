@@ -12,7 +12,7 @@ from ..models.summary import Summary
 from ..reports import charts, pictures
 from ..reports.page import percent, write_page
 from . import scores
-from .report import TrainingReport, common_content
+from .report import TrainingReport, common_content, usual_limits
 from .threshold_chart import threshold_chart
 
 NAMED = {"overall_accuracy": "Overall accuracy", "mean_f1": "Mean F1"}
@@ -24,8 +24,6 @@ NAMED_SEVERAL = {
 }
 PANELS_SEVERAL = {"loss": "Loss", "mean_average_precision": "Mean average precision", "mean_f1": "Mean F1"}
 SIDE = 224  # pixels of a picture at most
-# Pictures are stretched alike, to so many standard deviations to both sides of a band's mean.
-DEVIATIONS = 2.5
 
 
 @dataclass(frozen=True)
@@ -148,15 +146,13 @@ def _wrong(report: ClassifierReport) -> tuple[int, int]:
 def _shown(mistake: Mistake, report: ClassifierReport) -> dict[str, Any]:
     info, classes = report.info, report.header.classes.classes
     bands = pictures.visible_bands(info.band_names)
-    mean, std, low, high = (np.array(values)[bands] for values in (info.mean, info.std, info.minimum, info.maximum))
-    limits = np.stack([np.maximum(low, mean - DEVIATIONS * std), np.minimum(high, mean + DEVIATIONS * std)], axis=1)
     small = pictures.smaller(mistake.image[bands], SIDE, info.nodata)
     answers = {
         name: [(classes[index], percent(probability)) for index, probability in pairs]
         for name, pairs in (("label", mistake.reference), ("network", mistake.prediction))
     }
     return {
-        "picture": pictures.jpeg(pictures.between(small, limits, info.nodata)),
+        "picture": pictures.jpeg(pictures.between(small, usual_limits(info), info.nodata)),
         "caption": mistake.caption,
         **answers,
     }

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..chips.dataset import DatasetInfo
-from ..classes import ClassTable
 from ..events import readable_time
 from ..models.header import ModelHeader
 from ..models.pretrained import PUBLISHED
@@ -80,7 +79,7 @@ def common_content(
         "facts": _facts(report, network),
         "classes": report.header.classes.classes,
         "curves": charts.curves(report.header.history, report.best_epoch, panels),
-        "variants": [_strips(varied, report.header.classes) for varied in report.variants],
+        "variants": [_strips(varied, report.info) for varied in report.variants],
         "splits": list(figures),
         "figures": figures,
         "settings": report.header.recipe,
@@ -88,10 +87,15 @@ def common_content(
     }
 
 
-def _strips(varied: Varied, classes: ClassTable) -> dict[str, str]:
-    """The pictures of a chip side by side, all stretched as the chip itself is; and its masks."""
-    limits = pictures.limits(varied.images[0])
-    masks = [pictures.colored(mask, classes) for mask in varied.masks]
+def usual_limits(info: DatasetInfo) -> np.ndarray:
+    """(3, 2): the usual range of the bands that pictures show, by which all are stretched alike."""
+    return np.stack(info.usual_range(), axis=1)[pictures.visible_bands(info.band_names)]
+
+
+def _strips(varied: Varied, info: DatasetInfo) -> dict[str, str]:
+    """The pictures of a chip side by side, and its masks."""
+    limits = usual_limits(info)
+    masks = [pictures.colored(mask, info.classes) for mask in varied.masks]
     return {
         "images": pictures.jpeg(pictures.strip([pictures.between(image, limits) for image in varied.images])),
         "masks": pictures.png(pictures.strip(masks)) if masks else "",

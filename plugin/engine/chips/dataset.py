@@ -59,6 +59,7 @@ NO_SPLIT = "none"
 # Tasks whose labels are a mask a chip, and those whose labels are classes of the whole chip.
 MASK_TASKS = ("segmentation", "regression")
 CLASS_TASKS = ("segmentation", "classification", "multilabel")
+DEVIATIONS = 2.5  # standard deviations from the mean: what lies farther is no part of a band's usual range
 # name → OGR type; pixels_<value> follow
 CHIP_FIELDS = {
     "image": ogr.OFTString,  # path inside the dataset, with "/"
@@ -113,6 +114,12 @@ class DatasetInfo:
     scales: tuple[tuple[float, float], ...] = ()
     created: str = ""
     format_version: int = FORMAT_VERSION
+
+    def usual_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) lowest and (B,) highest values of the training chips, but none beyond `DEVIATIONS` from the mean."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        low, high = np.array(self.minimum), np.array(self.maximum)
+        return np.maximum(low, mean - DEVIATIONS * std), np.minimum(high, mean + DEVIATIONS * std)
 
     def to_json(self) -> str:
         """The text of `dataset.json`."""

@@ -32,14 +32,9 @@ def visible_bands(names: Sequence[str]) -> list[int]:
 def stretch(image: np.ndarray, names: Sequence[str], nodata: float | None = None) -> np.ndarray:
     """(B, H, W) of any type → (H, W, 3) uint8, each band stretched from its 2nd to its 98th percentile."""
     shown = image[visible_bands(names)].astype(np.float64)  # (3, H, W)
-    return between(shown, limits(shown, nodata), nodata)
-
-
-def limits(shown: np.ndarray, nodata: float | None = None) -> np.ndarray:
-    """(3, 2): the 2nd and the 98th percentile of each band of a picture, (3, H, W)."""
     known = ~_missing(shown, nodata)
-    found = [np.percentile(band[here], STRETCH) if here.any() else (0, 1) for band, here in zip(shown, known)]
-    return np.array(found)
+    limits = [np.percentile(band[here], STRETCH) if here.any() else (0, 1) for band, here in zip(shown, known)]
+    return between(shown, np.array(limits), nodata)
 
 
 def between(shown: np.ndarray, limits: np.ndarray, nodata: float | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ from .chips import ChipReader
 from .task import Task
 
 VARIANTS = 8  # of a chip, beside the chip itself
-SIDE = 112  # pixels of a variant's picture at most
+SIDE = 128  # pixels of a variant's picture at most
 
 
 def choose_examples(shown: np.ndarray, places: np.ndarray, count: int, seed: int) -> list[int]:

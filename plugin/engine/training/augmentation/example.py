@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ...chips.dataset import DatasetInfo
 from ...models.band_partners import find_partners
 
-# In standard deviations from the mean: what lies farther out is no part of a band's usual range.
-DEVIATIONS = 2.5
 COLORS, WAVELENGTHS = ("red", "green", "blue"), (660, 560, 490)
 
 
@@ -51,21 +50,18 @@ class Bands:
 
     Attributes:
         mean, std: (B, 1, 1), the units of normalised values.
-        low, span: (B, 1, 1) normalised, the range of usual values: from the lowest, but no further than `DEVIATIONS`
-            below the mean, to the highest, the same.
+        low, span: (B, 1, 1), where the usual range (`DatasetInfo.usual_range`) begins, and its width, normalised.
         colors: The channels of red, green and blue where the bands are these three, by their names; else None.
     """
 
     def __init__(self, info: DatasetInfo, device: torch.device) -> None:
-        self.mean, self.std, lowest, highest = (
-            torch.tensor(values, dtype=torch.float32)[:, None, None]
-            for values in (info.mean, info.std, info.minimum, info.maximum)
+        low, high = info.usual_range()
+        self.mean, self.std, self.low, high = (
+            torch.tensor(np.asarray(values), dtype=torch.float32, device=device)[:, None, None]
+            for values in (info.mean, info.std, low, high)
         )
         scale = torch.where(self.std > 0, 1 / self.std, 0.0)
-        self.low = ((lowest - self.mean) * scale).clamp(min=-DEVIATIONS)
-        self.span = ((highest - self.mean) * scale).clamp(max=DEVIATIONS) - self.low
-        for name in ("mean", "std", "low", "span"):
-            setattr(self, name, getattr(self, name).to(device))
+        self.low, self.span = (self.low - self.mean) * scale, (high - self.low) * scale
         self.colors = find_colors(info.band_names)
 
 
