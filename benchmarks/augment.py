@@ -3,8 +3,8 @@
     OMP_WAIT_POLICY=PASSIVE TERRAZZO_PYTHON -m benchmarks.augment [--size 256 --bands 4 --batch 8 --steps 10 …]
 
 U-Net with ResNet-34, on made-up chips and masks. The step without is one on tensors that lie ready on the device: the
-limit. Steps of all kinds take turns, so that a machine whose speed drifts is fair to them. The ratios are of medians: of
-the time that passes and of the processor time, which other work on the machine changes little.
+limit. Steps of all kinds take turns, so that a machine whose speed drifts is fair to them. The ratios are of medians,
+of the time that passes and of the processor time, which other work on the machine changes little.
 """
 
 from __future__ import annotations

@@ -55,13 +55,10 @@ class Bands:
     """
 
     def __init__(self, info: DatasetInfo, device: torch.device) -> None:
-        low, high = info.usual_range()
-        self.mean, self.std, self.low, high = (
-            torch.tensor(np.asarray(values), dtype=torch.float32, device=device)[:, None, None]
-            for values in (info.mean, info.std, low, high)
-        )
+        rows = np.array([info.mean, info.std, *info.usual_range()])
+        self.mean, self.std, low, high = torch.tensor(rows, dtype=torch.float32, device=device)[..., None, None]
         scale = torch.where(self.std > 0, 1 / self.std, 0.0)
-        self.low, self.span = (self.low - self.mean) * scale, (high - self.low) * scale
+        self.low, self.span = (low - self.mean) * scale, (high - low) * scale
         self.colors = find_colors(info.band_names)
 
 
