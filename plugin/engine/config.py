@@ -168,6 +168,13 @@ class TrainingConfig(JobConfig):
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
     seed: int = setting(0, low=0, high=2**31 - 1)
+    resume: bool = False  # from the checkpoint of a training that was interrupted
+    checkpoint_minutes: float = setting(10.0, low=0.1, high=10000)  # between two checkpoints inside of an epoch
+
+    @property
+    def step_size(self) -> int:
+        """Chips a step."""
+        return self.batch_size * self.optimizer.accumulation
 
 
 class TrainSegmenterConfig(TrainingConfig):

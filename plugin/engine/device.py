@@ -110,7 +110,7 @@ def explain_memory(
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _lacks_memory(error):
+        if not lacks_memory(error):
             raise
         where = f"the GPU {describe_device(device)}" if device.type == "cuda" else "this machine"
         problem = f"The memory of {where} is not enough for {doing}: {readable_size(free_memory(device))} are free."
@@ -120,7 +120,8 @@ def explain_memory(
     raise ResourceError(problem, remedy)
 
 
-def _lacks_memory(error: Exception) -> bool:
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that the memory of the machine or the GPU is full."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

@@ -8,30 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from optimizing import Costs, optimization
 from torch import nn
 
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.errors import InputError
-from plugin.engine.recipe.loss import LossSettings
 from plugin.engine.recipe.optimizer import OPTIMIZERS, OptimizerSettings
 from plugin.engine.recipe.schedule import SCHEDULES, ScheduleSettings
-from plugin.engine.training.losses.cross_entropies import cross_entropy
-from plugin.engine.training.optimization import Optimization
-from plugin.engine.training.plan import AllAtOnce
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-
-
-def settled(**values):
-    settings = OptimizerSettings(**values)
-    return settings.replace(**settings.settled("segmentation"))
-
-
-def optimization(schedule=None, steps_an_epoch=1, network=None, **values):
-    network = network or nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
-    schedule = schedule or ScheduleSettings(epochs=4, schedule="constant")
-    return Optimization(network, AllAtOnce(network), settled(**values), schedule, steps_an_epoch, False, CPU)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -39,22 +25,15 @@ def test_an_optimizer_makes_the_loss_less(name):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
     images, targets = torch.randn(4, 2, 8, 8), torch.randint(0, 3, (4, 8, 8))
-    optimization = Optimization(
-        network, AllAtOnce(network), settled(optimizer=name, learning_rate=1 if name == "adadelta" else 0.02),
-        ScheduleSettings(epochs=40), 1, False, CPU,
-    )  # fmt: skip
-    losses = []
-    for _ in range(40):
-        loss, _ = cross_entropy(network(images), targets, torch.ones(3), LossSettings())
-        optimization.step(loss)
-        losses.append(loss.item())
+    rate = 1 if name == "adadelta" else 0.02
+    schedule = ScheduleSettings(epochs=40)
+    moving = optimization(network, schedule, optimizer=name, learning_rate=rate)
+    losses = [moving.step(Costs(), (images, targets))[0].loss.item() for _ in range(40)]
     assert losses[-1] < 0.95 * losses[0]
 
 
 def test_adamw_is_that_of_torch():
-    made = Optimization(
-        nn.Linear(2, 2), AllAtOnce(nn.Linear(2, 2)), settled(), ScheduleSettings(epochs=1), 1, False, CPU
-    )
+    made = optimization(nn.Linear(2, 2))
     usual = torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     assert type(made.optimizer) is type(usual)
     assert {**usual.defaults, "weight_decay": 0} == {**made.optimizer.defaults, "weight_decay": 0}
@@ -90,7 +69,7 @@ def test_an_optimizer_steps_as_that_of_torch_with_its_settings(name):
         usual.zero_grad()
         (inputs @ weight).square().sum().backward()
         usual.step()
-        ours.step(layer(inputs).square().sum())
+        ours.step(Costs(torch.square), (inputs, inputs))
     torch.testing.assert_close(layer.weight.T, weight)
 
 
@@ -127,9 +106,8 @@ def test_what_an_optimizer_does_not_have_is_refused(name, values):
 def test_gradients_are_clipped_to_the_norm_that_is_set(clip, norm):
     layer = nn.Linear(3, 1, bias=False)
     layer.weight.data.fill_(1)
-    optimization(network=layer, optimizer="sgd", momentum=0, learning_rate=1, weight_decay=0, gradient_clip=clip).step(
-        100 * layer(torch.ones(1, 3)).sum()
-    )
+    moving = optimization(layer, optimizer="sgd", momentum=0, learning_rate=1, weight_decay=0, gradient_clip=clip)
+    moving.step(Costs(lambda answers: 100 * answers), (torch.ones(1, 3), torch.ones(1)))
     moved = (layer.weight - 1).norm().item()
     assert moved == pytest.approx(norm or 100 * math.sqrt(3), rel=1e-4)
 

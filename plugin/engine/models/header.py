@@ -40,6 +40,8 @@ from ..strangers.texts import parse_json
 
 FORMAT_VERSION = 2
 KEY = "terrazzo"
+# Tensors of a checkpoint that are no weights of the model, see `training.checkpoint`.
+STATE_PREFIX = "training."
 # The limit of safetensors for its own header.
 MAX_HEADER_BYTES = 100_000_000
 LARGEST_CHIP = 65536

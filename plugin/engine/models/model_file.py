@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import torch
 from safetensors.torch import load, save
@@ -16,7 +17,7 @@ from .classifier_arguments import read_arguments
 from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
 from .factory import create_model
-from .header import ModelHeader, read_header
+from .header import STATE_PREFIX, ModelHeader, read_header
 from .networks import Segmenter
 from .reach import sees_whole_window
 from .tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
@@ -33,13 +34,22 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, header: ModelHe
     save_state(path, network.state_dict(), header)
 
 
-def save_state(path: str | os.PathLike[str], state: dict[str, torch.Tensor], header: ModelHeader) -> None:
-    """Write a state dict and its header to a model file; raises as `save_model`."""
+def save_state(
+    path: str | os.PathLike[str], state: dict[str, torch.Tensor], header: ModelHeader, beside: Mapping[str, str] = {}
+) -> None:
+    """Write a state dict and its header to a model file; raises as `save_model`.
+
+    Args:
+        path: The file.
+        state: Tensors by name.
+        header: Describes them.
+        beside: More entries of the metadata.
+    """
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     try:
         with claim(path) as draft:
             # Not with safetensors' own writer, which creates a file that only its owner can read.
-            draft.fresh().write_bytes(save(tensors, metadata=header.to_metadata()))
+            draft.fresh().write_bytes(save(tensors, metadata={**header.to_metadata(), **beside}))
             publish(draft)
     except OSError as error:
         raise ResourceError(
@@ -108,7 +118,7 @@ def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
     """Load weights from a file's content into a network on the meta device, and set it to evaluation mode."""
     expected = network.state_dict()
     try:
-        tensors = load(content)
+        tensors = {key: value for key, value in load(content).items() if not key.startswith(STATE_PREFIX)}
     except Exception as error:  # the reader raises various errors on garbage
         raise _damaged(path, str(error)) from error
     wrong = sorted(set(tensors) ^ set(expected))

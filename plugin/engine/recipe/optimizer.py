@@ -74,6 +74,9 @@ class OptimizerSettings(Settings):
     square_momentum: float | None = setting(None, low=0, high=0.99999)
     epsilon: float | None = setting(None, low=0, high=1)  # added to what is divided by; None = what is usual
     gradient_clip: float = setting(1.0, low=0, high=1e6)  # the highest norm of all gradients together; 0 = any
+    accumulation: int = setting(1, low=1, high=1024)  # batches a step
+    # Of the average of the weights over the steps, which is what is kept; 0 keeps the weights themselves.
+    ema_decay: float = setting(0.0, low=0, high=0.99999)
 
     def settled(self, task: str) -> dict[str, Any]:
         """The settings that are automatic, by name, with their values for a task."""

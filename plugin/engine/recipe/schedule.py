@@ -140,7 +140,10 @@ SCHEDULES = {
 class ScheduleSettings(Settings):
     """The length of the training, and the rates of its steps."""
 
-    epochs: int | None = setting(None, low=1, high=100000)  # None = by the amount of chips
+    # The length, one of three; if none is given, epochs by the amount of chips.
+    epochs: int | None = setting(None, low=1, high=100000)
+    steps: int | None = setting(None, low=1, high=10**9)
+    minutes: float | None = setting(None, low=0.01, high=100000)  # of the whole job
     # epochs without a better one; 0 never stops early: with the one-cycle schedule the last epochs gain most
     patience: int = setting(0, low=0, high=100000)
     schedule: str = setting("one_cycle", choices=SCHEDULES)
@@ -162,6 +165,15 @@ class ScheduleSettings(Settings):
                 f"MILESTONES is {','.join(f'{share:g}' for share in shares)}.",
                 "Give shares of the training between 0 and 1, in rising order, such as 0.5,0.75.",
             )
+
+    @property
+    def has_length(self) -> bool:
+        """Whether it is settled how long the training lasts."""
+        return (self.epochs, self.steps, self.minutes) != (None, None, None)
+
+    def known_epochs(self, steps_an_epoch: int) -> int | None:
+        """How many epochs there will be, the last one perhaps not whole; None where the clock decides."""
+        return -(-self.steps // steps_an_epoch) if self.steps else self.epochs
 
     def rate(self, step: int, steps: int, improved: Sequence[bool] = ()) -> float:
         """The learning rate of a step as a share of the highest.
@@ -207,6 +219,6 @@ def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretr
     return min(most, max(FEWEST_EPOCHS, round(WORK[device_type] / (chips * work))))
 
 
-def automatic_frozen_epochs(epochs: int) -> int:
+def automatic_frozen_epochs(epochs: int | None) -> int:
     """How many of the epochs the encoder of a pretrained network stays as it is: about an eighth, at least one."""
-    return max(1, round(epochs / 8))
+    return max(1, round((epochs or 0) / 8))

@@ -43,6 +43,11 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
     check_device_name(config.device)
     config.loss.check(info.task, info.classes)
     config.optimizer.check()
+    schedule = config.schedule
+    given = [name for name in ("epochs", "steps", "minutes") if getattr(schedule, name) is not None]
+    if len(given) > 1:
+        values = " and ".join(f"{name.upper()} {getattr(schedule, name):g}" for name in given)
+        raise InputError(f"The length of the training is given more than once: {values}.", "Give one of them.")
     if config.fold is not None and "folds" in info.split:  # else the index of the chips tells, later
         check_fold(config.fold, info.split["folds"] or 0, folder)
     check_names({"OUTPUT": config.output}, MODEL_ENDINGS)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..config import TrainingConfig
-from ..errors import Cancelled, InputError, not_none
+from ..errors import InputError
 from ..events import Reporter, Stage
 from .chips import Chips, in_order, shuffled
 from .optimization import Optimization
+from .pace import Pace
 from .plan import Plan
 from .tally import Tally, or_worst
 from .task import Task
@@ -35,132 +34,193 @@ class Fitted:
     seconds: float = 0.0
 
 
-Keeper = Callable[[Fitted], Path]
-
-
-def fit(
-    network: nn.Module, task: Task, plan: Plan, training: Chips, validation: Chips, config: TrainingConfig,
-    device: torch.device, reporter: Reporter, save_checkpoint: Keeper, span: tuple[float, float] = (0.0, 1.0),
-) -> Fitted:  # fmt: skip
-    """Train a network, and keep the weights of its best epoch.
-
-    Without validation chips, or labels in them, the best epoch is that of the lowest training loss.
+class Fit:
+    """A training under way: all that changes while a network learns.
 
     Args:
         network: On the device; its weights are changed.
         task: What it learns.
         plan: What of it learns when.
         config: The settings; nothing is left to be chosen.
-        save_checkpoint: Called with the best so far when whoever started the job is gone, or the loss is no longer a
-            number; gives the file.
-        span: The share of the whole job's progress that the training is.
-
-    Raises:
-        Cancelled: The user asked for the end, or nobody is there any more.
-        InputError: The loss is no longer a number.
+        training, validation: Chips. Without validation chips, or labels in them, the best epoch is that of the lowest
+            training loss.
+        device: Where the network is.
+        reporter: Is told of epochs.
+        closing_looks: Looks at chips that follow the last epoch.
+        spent: Seconds that the job has lasted so far.
     """
-    epochs, patience, size = not_none(config.schedule.epochs), config.schedule.patience, config.batch_size
-    steps = -(-len(training) // size)
-    optimization = Optimization(network, plan, config.optimizer, config.schedule, steps, config.mixed_precision, device)
-    generator = torch.Generator().manual_seed(config.seed)
-    looks = sum(plan.step_cost(epoch) * len(training) + len(validation) for epoch in range(1, epochs + 1))
-    stage = Stage(reporter, looks, "Training", *span)
-    fitted, begun = Fitted(_copy(network)), time.monotonic()
 
-    def save_what_there_is() -> Path:
-        return save_checkpoint(fitted if fitted.best_epoch else Fitted(_copy(network)))
+    def __init__(
+        self, network: nn.Module, task: Task, plan: Plan, config: TrainingConfig, training: Chips, validation: Chips,
+        device: torch.device, reporter: Reporter, closing_looks: int = 0, spent: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.network, self.task, self.plan, self.config, self.reporter = network, task, plan, config, reporter
+        self.training, self.validation = training, validation
+        self.size = config.step_size
+        steps_an_epoch = -(-len(training) // self.size)
+        self.pace = Pace(config.schedule, steps_an_epoch, closing_looks + len(validation), spent)
+        self.optimization = Optimization(
+            network, plan, config.optimizer, self.pace, config.batch_size, config.mixed_precision, config.seed, device,
+            reporter,
+        )  # fmt: skip
+        self.fitted = Fitted(copy_state(network))
+        self.epoch = 1  # under way, or about to begin
+        self.batches = 0  # of this epoch that are done
+        self.tally = task.tally()  # of this epoch
+        self.ended = False  # before its time
 
-    with saving_when_orphaned(reporter, save_what_there_is):
-        for epoch in range(1, epochs + 1):
-            epoch_begun = time.monotonic()
-            plan.begin(epoch)
-            optimization.improved = [record["best"] for record in fitted.history]
-            network.train()
-            tally = task.tally()
-            for batch in training.batches(shuffled(len(training), size, config.seed, epoch)):
-                with optimization.autocast():
-                    answers = task.learn(network, batch, generator)
-                optimization.step(answers.loss)
-                tally.add(*answers)
-                if optimization.done % FINITE_EVERY == 1 or optimization.done == epoch * steps:
-                    _check_finite(tally, epoch, optimization, fitted, save_checkpoint)
-                stage.advance(plan.step_cost(epoch) * len(answers.targets), f"Epoch {epoch} of {epochs}")
-            judged = evaluate(network, task, validation, size, stage) if len(validation) else None
-            record = {
-                "epoch": epoch,
-                "epochs": epochs,
-                "learning_rate": optimization.rate(),
-                "seconds": time.monotonic() - epoch_begun,
-                "training": tally.figures(),
-                "validation": judged.figures() if judged else None,
-            }
-            _keep_best(fitted, record, task, judged, network)
-            fitted.seconds = time.monotonic() - begun
-            reporter.epoch(record)
-            if patience and epoch - fitted.best_epoch >= patience:
-                reporter.log(f"Stopped after epoch {epoch}: for {patience} none beat epoch {fitted.best_epoch}.")
-                break
-            if reporter.finish_requested():
-                reporter.log(f"Finished after epoch {epoch}, as asked.")
-                break
-    return fitted
+    def run(self, save: Callable[[Fit], None], stage: Stage) -> Fitted:
+        """Train until no step is left, or nothing better came for as long as the user has patience.
+
+        Args:
+            save: Called after each step and epoch; writes a checkpoint when it is time for one.
+            stage: Its steps are those of `work`.
+
+        Raises:
+            Cancelled: The user asked for the end, or nobody is there any more.
+            InputError: The loss is no longer a number.
+        """
+        while not (self.pace.over or self.ended):
+            begun = time.monotonic()
+            self.pace.begin(self.epoch, [record["best"] for record in self.fitted.history])
+            self.plan.begin(self.epoch)
+            self.network.train()
+            order = shuffled(len(self.training), self.size, self.config.seed, self.epoch)
+            for batch in self.training.batches(order[self.batches :]):
+                for answers in self.optimization.step(self.task, batch):
+                    self.tally.add(*answers)
+                self.batches += 1
+                if self.pace.steps % FINITE_EVERY == 1 or self.batches == len(order) or self.pace.over:
+                    self._check_finite()
+                looks = self.plan.step_cost(self.epoch) * len(batch[0])
+                stage.advance(self.pace.look(looks), self._where())
+                if self.pace.over:
+                    break
+                save(self)
+            self._judge(begun, stage)
+            save(self)
+        return self.fitted
+
+    @property
+    def work(self) -> int:
+        """The length of the whole training, in looks at chips or ticks of the clock."""
+        epochs = self.pace.epochs
+        if epochs is None:
+            return self.pace.end
+        chips = len(self.training)
+        looks = sum(self.plan.step_cost(epoch) * chips + len(self.validation) for epoch in range(1, epochs + 1))
+        left = epochs * self.pace.steps_an_epoch - self.pace.end  # steps that the last epoch lacks
+        return looks - self.plan.step_cost(epochs) * chips * left // self.pace.steps_an_epoch
+
+    def _judge(self, begun: float, stage: Stage) -> None:
+        """End an epoch: see what the network answers to validation chips, and whether that is the best so far."""
+        judged = None
+        if len(self.validation):
+            judged = evaluate(
+                self.optimization.result, self.task, self.validation, self.config.batch_size,
+                lambda chips: stage.advance(self.pace.look(chips)),
+            )  # fmt: skip
+        record = {
+            "epoch": self.epoch,
+            "epochs": self.pace.epochs or self.epoch,
+            "learning_rate": self.optimization.rate,
+            "seconds": time.monotonic() - begun,
+            "training": self.tally.figures(),
+            "validation": judged.figures() if judged else None,
+        }
+        _keep_best(self.fitted, record, self.task, judged, self.optimization.result)
+        self.fitted.seconds = self.pace.seconds
+        self.reporter.epoch(record)
+        patience, best = self.config.schedule.patience, self.fitted.best_epoch
+        if patience and self.epoch - best >= patience:
+            self.reporter.log(f"Stopped after epoch {self.epoch}: for {patience} none beat epoch {best}.")
+            self.ended = True
+        elif self.reporter.finish_requested():
+            self.reporter.log(f"Finished after epoch {self.epoch}, as asked.")
+            self.ended = True
+        self.epoch, self.batches, self.tally = self.epoch + 1, 0, self.task.tally()
+
+    def _where(self) -> str:
+        return f"Epoch {self.epoch} of {self.pace.epochs}" if self.pace.epochs else f"Epoch {self.epoch}"
+
+    def _check_finite(self) -> None:
+        """Refuse to go on with a loss that is no number: weights that came of it would stay none.
+
+        A step that is skipped, because gradients are too large for 16 bits, leaves the loss as it is.
+        """
+        if self.tally.finite():
+            return
+        rate, total = self.optimization.peak, "" if self.pace.by_clock else f" of {self.pace.end}"
+        raise Exploded(
+            f"The loss is no longer a number in {self._where().lower()}, by step {self.pace.steps}{total}, at "
+            f"LEARNING_RATE {rate:g}.",
+            f"Lower LEARNING_RATE, to {rate / 10:g} say; if that does not help, look for extreme values in the bands "
+            "and declare them as nodata.",
+        )
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What `restore` needs: tensors by name, and what is ready for JSON."""
+        tensors, facts = self.optimization.state()
+        tensors.update({f"tally.{name}": value for name, value in self.tally.state().items()})
+        place = {"epoch": self.epoch, "batches": self.batches, "ended": self.ended}
+        return tensors, {**facts, **place, "pace": self.pace.state()}
+
+    def restore(
+        self, best: dict[str, torch.Tensor], history: list[dict[str, Any]], tensors: dict[str, torch.Tensor],
+        facts: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Go on where another training was.
+
+        Args:
+            best: The best weights so far.
+            history: A record an epoch.
+            tensors, facts: Of its `state`.
+        """
+        self.optimization.restore(tensors, facts)
+        self.pace.restore(facts["pace"])
+        self.epoch, self.batches, self.ended = int(facts["epoch"]), int(facts["batches"]), bool(facts["ended"])
+        kept = {key.removeprefix("tally."): value for key, value in tensors.items() if key.startswith("tally.")}
+        self.tally.restore(kept)
+        self.fitted = Fitted(best, history=history, seconds=self.pace.seconds)
+        for record in history:
+            if record["best"]:
+                self.fitted.best_epoch, self.fitted.best_score = record["epoch"], _score(record, self.task)
+
+
+class Exploded(InputError):
+    """The loss is no longer a number."""
 
 
 def _keep_best(fitted: Fitted, record: dict[str, Any], task: Task, judged: Tally | None, network: nn.Module) -> None:
     """Add the record of an epoch to the history, and keep the weights where they are the best."""
-    if judged is not None and judged.labelled:
-        score = task.score(record["validation"])
-    else:
-        score = (or_worst(record["training"]["loss"], -1),)
+    if judged is not None and not judged.labelled:
+        record["validation"] = None
+    score = _score(record, task)
     record["best"] = fitted.best_score is None or score > fitted.best_score
     fitted.history.append(record)
     if record["best"]:
-        fitted.state, fitted.best_epoch, fitted.best_score = _copy(network), record["epoch"], score
+        fitted.state, fitted.best_epoch, fitted.best_score = copy_state(network), record["epoch"], score
 
 
-def _check_finite(
-    tally: Tally, epoch: int, optimization: Optimization, fitted: Fitted, save_checkpoint: Keeper
-) -> None:
-    """Refuse to go on with a loss that is no number: weights that came of it would stay none.
-
-    A step that is skipped, because gradients are too large for 16 bits, leaves the loss as it is.
-    """
-    if tally.finite():
-        return
-    best, kept = fitted.best_epoch, ""
-    if best:
-        kept = f" The best epoch so far, {best}, is kept in {save_checkpoint(fitted)}."
-    raise InputError(
-        f"The loss is no longer a number in epoch {epoch} of {optimization.steps // optimization.steps_an_epoch}, by "
-        f"step {optimization.done} of {optimization.steps}, at LEARNING_RATE {optimization.peak:g}.{kept}",
-        f"Lower LEARNING_RATE, to {optimization.peak / 10:g} say; if that does not help, look for extreme values in "
-        "the bands and declare them as nodata.",
-    )
-
-
-@contextmanager
-def saving_when_orphaned(reporter: Reporter, save: Callable[[], object]) -> Iterator[None]:
-    """Save what there is when the block is cancelled because whoever started the job is gone."""
-    with reporter.saving():
-        try:
-            yield
-        except Cancelled:
-            if reporter.orphaned():
-                save()
-            raise
+def _score(record: dict[str, Any], task: Task) -> tuple[float, ...]:
+    """What the best epoch has most of."""
+    if record["validation"] is None:
+        return (or_worst(record["training"]["loss"], -1),)
+    return task.score(record["validation"])
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, task: Task, chips: Chips, batch_size: int, stage: Stage) -> Tally:
-    """What a network answers to chips; `stage` advances by a step a chip."""
+def evaluate(network: nn.Module, task: Task, chips: Chips, batch_size: int, advance: Callable[[int], None]) -> Tally:
+    """What a network answers to chips; `advance` is called with the chips of each batch."""
     network.eval()
     tally = task.tally()
     for batch in chips.batches(in_order(len(chips), batch_size)):
         answers = task.answer(network, batch)
         tally.add(*answers)
-        stage.advance(len(answers.targets))
+        advance(len(answers.targets))
     return tally
 
 
-def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
+def copy_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a network's weights, on the CPU."""
     return {key: value.detach().to("cpu", copy=True) for key, value in network.state_dict().items()}

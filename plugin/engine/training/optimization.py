@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
 from torch import nn
 
+from ..device import lacks_memory
 from ..errors import not_none
+from ..events import Reporter
 from ..recipe.optimizer import OptimizerSettings
-from ..recipe.schedule import ScheduleSettings
+from .chips import Batch
+from .losses.labels import LEAST_WEIGHT
+from .pace import Pace
 from .plan import Plan
+from .task import Answers, Task
 
 BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
 
@@ -17,30 +26,28 @@ BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
 class Optimization:
     """Moves weights step by step.
 
+    All that is drawn at random in a step follows from the seed and the number of the step.
+
     Args:
         network: On the device.
         plan: What of it learns when.
         settings: The optimizer's, settled.
-        schedule: Whose epochs are settled.
-        steps_an_epoch: Steps of each epoch.
+        pace: How far the training has come.
+        batch_size: Chips that pass through the network at once.
         mixed: Whether to calculate in 16 bits where the device has them.
+        seed: Of all that is drawn.
         device: Where the network is.
+        reporter: Is told when memory is short.
     """
 
     def __init__(
-        self, network: nn.Module, plan: Plan, settings: OptimizerSettings, schedule: ScheduleSettings,
-        steps_an_epoch: int, mixed: bool, device: torch.device,
+        self, network: nn.Module, plan: Plan, settings: OptimizerSettings, pace: Pace, batch_size: int, mixed: bool,
+        seed: int, device: torch.device, reporter: Reporter,
     ) -> None:  # fmt: skip
-        self.network, self.peak, self.schedule, self.device = (
-            network,
-            not_none(settings.learning_rate),
-            schedule,
-            device,
-        )
-        self.gradient_clip = settings.gradient_clip
-        self.steps_an_epoch, self.steps = steps_an_epoch, steps_an_epoch * not_none(schedule.epochs)  # settled by now
-        self.done = 0  # steps
-        self.improved: list[bool] = []  # of each epoch so far, whether it was the best one until then
+        self.network, self.peak, self.pace, self.seed = network, not_none(settings.learning_rate), pace, seed
+        self.device, self.reporter, self.gradient_clip = device, reporter, settings.gradient_clip
+        self.piece = batch_size  # chips at once; halved where the memory is not enough
+        self.rate = 0.0  # the highest one of the last step
         # A weight that is frozen has no gradient, and stays as it is until it is thawed.
         self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
             plan.groups(not_none(settings.weight_decay)), settings.optimizer, self.peak, **settings.arguments()
@@ -48,35 +55,113 @@ class Optimization:
         self.precision = precision(device, mixed)
         half = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
+        self.average = ModelEmaV3(network, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
 
-    def autocast(self) -> torch.autocast:
-        """A block in which the network calculates in its precision."""
-        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not torch.float32)
+    @property
+    def result(self) -> nn.Module:
+        """The network that counts: the average of its weights over the steps where there is one, else the network."""
+        return self.network if self.average is None else self.average.module
 
-    def step(self, loss: torch.Tensor) -> None:
-        """Make the loss of a batch less."""
-        self._set_rates()
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
+    def step(self, task: Task, batch: Batch) -> list[Answers]:
+        """Make the loss of a batch less; returns what the network answered, a piece of the batch at a time."""
+        answers = self._gradients(task, batch)
+        while answers is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.piece = -(-self.piece // 2)
+            self.reporter.log(f"The memory is not enough: {self.piece} chips at once from now on, in more pieces.")
+            answers = self._gradients(task, batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * self.peak * self.pace.share(group["first_epoch"])
+        self.rate = max(group["lr"] for group in self.optimizer.param_groups)
         if self.gradient_clip:  # a bad batch moves the weights no further than a good one
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.done += 1
+        if self.average is not None:
+            self.average.update(self.network, self.pace.steps)
+        self.pace.step()
+        return answers
 
-    def rate(self) -> float:
-        """The highest learning rate of the last step."""
-        return max(group["lr"] for group in self.optimizer.param_groups)
+    def _gradients(self, task: Task, batch: Batch) -> list[Answers] | None:
+        """Gradients of the mean loss of a batch; None where the memory is not enough for its pieces."""
+        seeds = np.random.SeedSequence([self.seed, self.pace.steps]).generate_state(2)
+        torch.manual_seed(int(seeds[0]))  # dropout
+        generator = torch.Generator().manual_seed(int(seeds[1]))
+        pieces = -(-len(batch[0]) // self.piece)
+        answers, total = [], torch.zeros((), device=self.device)
+        try:
+            for piece in zip(*(part.tensor_split(pieces) for part in batch)):
+                with torch.autocast(
+                    self.device.type, dtype=self.precision, enabled=self.precision is not torch.float32
+                ):
+                    found = task.learn(self.network, piece, generator)
+                loss = found.loss if pieces == 1 else found.loss * found.weight
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                answers.append(Answers(*(value.detach() for value in found)))
+                total = total + found.weight
+        except (RuntimeError, MemoryError) as error:
+            if self.piece == 1 or not lacks_memory(error):
+                raise
+            return None
+        self.scaler.unscale_(self.optimizer)
+        if pieces > 1:
+            gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
+            torch._foreach_div_(gradients, torch.clamp(total, min=LEAST_WEIGHT))
+        return answers
 
-    def _set_rates(self) -> None:
-        for group in self.optimizer.param_groups:
-            # Its own cycle begins when it begins to learn.
-            first = (group["first_epoch"] - 1) * self.steps_an_epoch
-            share = 0.0
-            if self.done >= first:
-                share = self.schedule.rate(self.done - first, self.steps - first, self.improved)
-            group["lr"] = group["rate"] * self.peak * share
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What `restore` needs: tensors by name, and what is ready for JSON."""
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        if self.average is not None:
+            tensors.update({f"average.{key}": value for key, value in self.average.module.state_dict().items()})
+        numbers: dict[str, Any] = {}
+        for place, values in self.optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                kept = tensors if isinstance(value, torch.Tensor) else numbers
+                kept[f"optimizer.{place}.{name}"] = value
+        return tensors, {
+            "optimizer": numbers,
+            "scaler": self.scaler.state_dict(),
+            "piece": self.piece,
+            "rate": self.rate,
+        }
+
+    def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        """Go on where another one was."""
+        _fill(self.network, _part(tensors, "network."))
+        if self.average is not None:
+            _fill(self.average.module, _part(tensors, "average."))
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in {**_part(tensors, "optimizer."), **_part(facts["optimizer"], "optimizer.")}.items():
+            place, _, name = key.partition(".")
+            state.setdefault(int(place), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        shapes = [value.shape for group in self.optimizer.param_groups for value in group["params"]]
+        for number, values in state.items():
+            if any(np.shape(value) not in ((), shapes[number]) for value in values.values()):
+                raise ValueError(f"the optimizer's state of weight {number} has another shape")
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(facts["scaler"])
+        self.piece, self.rate = int(facts["piece"]), float(facts["rate"])
+
+
+def _fill(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Give a network the weights of another one of its kind.
+
+    Raises:
+        ValueError, RuntimeError: They are of another kind.
+    """
+    strange = sorted(network.state_dict().keys() ^ state.keys())  # torch takes a lacking count of a batch norm for 0
+    if strange:
+        raise ValueError(f"{len(strange)} of its tensors, such as {strange[0]}, are not those of the network")
+    network.load_state_dict(state)
+
+
+def _part(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Those whose names have a prefix, without it."""
+    return {key[len(prefix) :]: value for key, value in values.items() if key.startswith(prefix)}
 
 
 def precision(device: torch.device, mixed: bool) -> torch.dtype:

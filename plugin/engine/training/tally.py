@@ -43,6 +43,15 @@ class Tally:
         """Whether anything that was counted has a label."""
         return self.weight.item() > 0
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that is counted so far, by name."""
+        return {"loss": self.loss, "weight": self.weight}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on where another one was."""
+        self.loss.copy_(state["loss"])
+        self.weight.copy_(state["weight"])
+
     def finite(self) -> bool:
         """Whether the loss is a number so far; on a GPU this waits for all that was asked of it before."""
         return bool(self.loss.isfinite())
@@ -79,6 +88,15 @@ class PixelTally(Tally):
         # Not bincount, for which the CPU waits on a GPU: it asks for the largest number first.
         self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """With the counts."""
+        return {**super().state(), "counts": self.counts}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """With the counts."""
+        super().restore(state)
+        self.counts.copy_(state["counts"])
+
     def matrix(self) -> np.ndarray:
         """(C, C) int64: the confusion matrix."""
         matrix: np.ndarray = self.counts[:-1].reshape(self.classes, self.classes).cpu().numpy()
@@ -111,6 +129,18 @@ class ChipTally(Tally):
         """Logits (N, C), targets (N,) or (N, C)."""
         self._probabilities.append(self.to_probabilities(logits.float()))
         self._targets.append(targets)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """With the probabilities and targets of the chips."""
+        kept = {"probabilities": self._probabilities, "targets": self._targets}
+        return {**super().state(), **{name: torch.cat(parts) for name, parts in kept.items() if parts}}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """With the probabilities and targets of the chips."""
+        super().restore(state)
+        self._probabilities, self._targets = (
+            [state[name].to(self.loss.device)] if name in state else [] for name in ("probabilities", "targets")
+        )
 
     def figures(self) -> dict[str, Any]:
         """As of any tally, and the number of chips."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,14 +21,15 @@ from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
 from ..device import explain_memory
 from ..drafts import check_writable
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..events import Reporter, Stage, readable_time
 from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from .augmentation.example import find_colors
+from .checkpoint import Checkpoints, checkpoint_path
 from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
-from .loop import Fitted, evaluate, fit, saving_when_orphaned
+from .loop import Exploded, Fit, Fitted, evaluate
 from .plan import Plan
 from .tally import Tally
 from .task import Task
@@ -164,27 +166,49 @@ def train(training: Training, reporter: Reporter) -> Trained:
         place = choose_place(kept * reader.chip_bytes, device, reporter)
         stage = Stage(reporter, kept, "Reading chips", 0.0, READ)
         chips = {split: prepare_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
-        checkpoint = Path(config.output).with_suffix(".checkpoint.safetensors")
-
-        def save_checkpoint(fitted: Fitted) -> Path:
-            save_state(checkpoint, fitted.state, header(training, Trained(fitted, {}), finished=False))
-            return checkpoint
-
-        fitted = fit(
-            training.network, training.task, training.plan, chips["training"], chips["validation"], config, device,
-            reporter, save_checkpoint, span=(READ, TRAINED),
+        closing = len(splits["validation"]) + len(splits["test"])
+        fit = Fit(
+            training.network, training.task, training.plan, config, chips["training"], chips["validation"], device,
+            reporter, closing, time.monotonic() - training.begun,
         )  # fmt: skip
-        training.network.load_state_dict(fitted.state)
-
-        compared = {"validation": chips["validation"], "test": StreamedChips(reader, splits["test"], device)}
-        stage = Stage(reporter, sum(map(len, compared.values())), "Evaluating", TRAINED, TESTED)
-        with saving_when_orphaned(reporter, lambda: save_checkpoint(fitted)):
+        checkpoints = Checkpoints(
+            config.output, lambda found: header(training, Trained(found, {}), finished=False),
+            config.checkpoint_minutes, reporter,
+        )  # fmt: skip
+        if config.resume:
+            checkpoints.resume(fit)
+        with _kept(fit, checkpoints, reporter):
+            fitted = fit.run(checkpoints.offer, Stage(reporter, fit.work, "Training", READ, TRAINED))
+            training.network.load_state_dict(fitted.state)
+            compared = {"validation": chips["validation"], "test": StreamedChips(reader, splits["test"], device)}
+            stage = Stage(reporter, sum(map(len, compared.values())), "Evaluating", TRAINED, TESTED)
             tallies: dict[str, Tally] = {
-                split: evaluate(training.network, training.task, some, config.batch_size, stage)
+                split: evaluate(training.network, training.task, some, config.batch_size, stage.advance)
                 for split, some in compared.items()
                 if len(some)
             }
     return Trained(fitted, tallies)
+
+
+@contextmanager
+def _kept(fit: Fit, checkpoints: Checkpoints, reporter: Reporter) -> Iterator[None]:
+    """A block after whose interruption what the training has learned so far is there, unless the user wants none."""
+    with reporter.saving():
+        try:
+            yield
+        except Cancelled:
+            if reporter.orphaned():
+                checkpoints.write(fit)
+            elif not fit.config.resume:
+                checkpoints.remove()
+            raise
+        except Exploded as error:
+            checkpoints.remove()
+            if not fit.fitted.best_epoch:
+                raise
+            path = checkpoints.keep_best(fit.fitted)
+            kept = f"The best epoch so far, {fit.fitted.best_epoch}, is kept in {path}."
+            raise InputError(f"{error.problem} {kept}", error.remedy) from error
 
 
 def shown_split(splits: dict[str, np.ndarray]) -> str:
@@ -197,6 +221,7 @@ def save(training: Training, trained: Trained, reporter: Reporter) -> ModelHeade
     described = header(training, trained, finished=True)
     with reporter.saving():
         save_state(training.config.output, trained.fitted.state, described)
+    checkpoint_path(training.config.output).unlink(missing_ok=True)
     return described
 
 

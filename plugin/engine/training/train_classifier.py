@@ -49,6 +49,7 @@ from .train import (
 VARIED = 6  # chips that the report shows as augmentation makes them
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
 # A pretrained encoder's share of the learning rate, where the user does not say.
+FOREVER = 10**9  # epochs
 ENCODER_RATE = 0.5
 
 
@@ -95,7 +96,7 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     torch.manual_seed(config.seed)
     network = _make_network(config, arguments, dataset, weights, reporter)
     check_outputs(config, network)
-    plan = _plan(config, network, weights is not None, reporter)
+    plan = _plan(config, network, len(shown), weights is not None, reporter)
     if config.fine_tuning.freeze == "encoder":
         freeze_encoder(network)  # before its layers are counted
     summary = summarise(network, len(info.band_names), info.chip_size)
@@ -164,20 +165,21 @@ def _settled(
     """The settings with a value for all that is automatic."""
     info, name = dataset.info, config.architecture
     epochs, tuning = config.schedule.epochs, config.fine_tuning
-    if epochs is None:
+    if not config.schedule.has_length:
         bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
         work = work_per_chip(
             lambda: create_classifier(name, bands, classes, size, arguments), bands, size, config.batch_size
         )
         epochs = automatic_classifier_epochs(chips, work, device.type, pretrained, config.batch_size)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
+    known = config.schedule.replace(epochs=epochs).known_epochs(-(-chips // config.step_size))
     freeze = tuning.freeze if tuning.freeze != "auto" else "warm_up" if pretrained else "none"
     frozen = tuning.freeze_epochs
     if freeze == "warm_up" and frozen is None:
-        frozen = automatic_frozen_epochs(epochs)
+        frozen = automatic_frozen_epochs(known)
     if freeze != "warm_up" and frozen is not None:
         reporter.warning(f"FREEZE_EPOCHS {frozen} has no effect: FREEZE is {freeze}, and there is no warm-up.")
-    if freeze == "warm_up" and frozen is not None and frozen >= epochs:
+    if freeze == "warm_up" and known and frozen is not None and frozen >= known:
         reporter.log("The warm-up lasts for all epochs: the encoder stays as it is.")
     rate = tuning.encoder_rate
     if rate is None:
@@ -207,16 +209,21 @@ def _make_network(
     return network
 
 
-def _plan(config: TrainClassifierConfig, network: Classifier, pretrained: bool, reporter: Reporter) -> FineTuning:
+def _plan(
+    config: TrainClassifierConfig, network: Classifier, chips: int, pretrained: bool, reporter: Reporter
+) -> FineTuning:
     """What learns when, from settled settings."""
-    epochs, tuning = not_none(config.schedule.epochs), config.fine_tuning
+    tuning, known = config.fine_tuning, config.schedule.known_epochs(-(-chips // config.step_size))
     encoder_rate = not_none(tuning.encoder_rate)
-    frozen = not_none({"none": 0, "warm_up": tuning.freeze_epochs, "encoder": epochs}[tuning.freeze])
+    frozen = not_none({"none": 0, "warm_up": tuning.freeze_epochs, "encoder": FOREVER}[tuning.freeze])
     if not frozen:
         return FineTuning(network, 0, encoder_rate)
     if not pretrained:
         reporter.warning(f"FREEZE is {tuning.freeze}, and the encoder that is frozen has random weights.")
-    until = "throughout" if frozen >= epochs else f"for {frozen} of {epochs} epochs"
+    if frozen >= (known or FOREVER):
+        until = "throughout"
+    else:
+        until = f"for {frozen} of {known} epochs" if known else f"in the first epochs, {frozen} of them"
     reporter.log(f"Only the output layer learns {until}; the encoder stays as it is.")
     return FineTuning(network, frozen, encoder_rate)
 

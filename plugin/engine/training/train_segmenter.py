@@ -79,7 +79,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
     )
     warn_of_absent_classes(dataset, pixels, reporter)
-    if config.schedule.epochs is None:
+    if not config.schedule.has_length:
         config = config.replace(epochs=automatic_epochs(chips, info.chip_size, device.type))
         reporter.log(f"EPOCHS is automatic: {config.schedule.epochs} for {chips} training chips.")
     config = config.replace(**config.optimizer.settled(info.task))

@@ -1,0 +1,47 @@
+"""Steps of an optimizer outside of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from plugin.engine.events import Reporter
+from plugin.engine.recipe.loss import LossSettings
+from plugin.engine.recipe.optimizer import OptimizerSettings
+from plugin.engine.recipe.schedule import ScheduleSettings
+from plugin.engine.training.losses.cross_entropies import cross_entropy
+from plugin.engine.training.optimization import Optimization
+from plugin.engine.training.pace import Pace
+from plugin.engine.training.plan import AllAtOnce
+from plugin.engine.training.task import Answers
+
+
+class Costs:
+    """A task without normalisation and augmentation, whose loss is cross-entropy, or a sum of what `cost` gives."""
+
+    def __init__(self, cost: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+        self.cost = cost
+
+    def learn(self, network: nn.Module, batch: Any, generator: torch.Generator) -> Answers:
+        images, targets = batch
+        logits = network(images)
+        if self.cost:
+            return Answers(logits, targets, self.cost(logits).sum(), torch.tensor(1.0))
+        return Answers(logits, targets, *cross_entropy(logits, targets, torch.ones(logits.shape[1]), LossSettings()))
+
+
+def optimization(
+    network: nn.Module | None = None, schedule: ScheduleSettings | None = None, steps_an_epoch: int = 1,
+    batch_size: int = 8, reporter: Reporter | None = None, **values: Any,
+) -> Optimization:  # fmt: skip
+    """Of optimizer settings, in the first epoch."""
+    network = network or nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    pace = Pace(schedule or ScheduleSettings(epochs=50, schedule="constant"), steps_an_epoch, 0, 0.0)
+    pace.begin(1, [])
+    settings = OptimizerSettings(**values)
+    settings = settings.replace(**settings.settled("segmentation"))
+    plan, cpu = AllAtOnce(network), torch.device("cpu")
+    return Optimization(network, plan, settings, pace, batch_size, False, 0, cpu, reporter or Reporter())
