@@ -18,6 +18,7 @@ from .training import (
     figure_outputs,
     machine_rows,
     result_rows,
+    run_rows,
     training_results,
     weights_of_classes_row,
     weights_rows,
@@ -86,6 +87,7 @@ class TrainClassifier(WorkerAlgorithm):
                 "starts afresh. Automatic: 0.5 with "
                 "pretrained weights, else 1."), optional=True, advanced=True, decimals=3),
             *self._shape_rows(),
+            *run_rows(),
             *machine_rows(),
             *result_rows(),
         ]  # fmt: skip

@@ -14,6 +14,9 @@ from .parameters import InputFile, OutputFile, Row, Setting
 def chance_rows() -> list[Row]:
     """How often training goes through the chips, and how far each step goes."""
     return [
+        Setting("MINUTES", tr("Minutes (empty: by epochs)"), tr(
+            "Ends training after so many minutes, reading of chips and test included, with its schedule complete. "
+            "Leave the epochs empty then."), optional=True, decimals=1),
         Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
             "Chips a step. More need more memory, and steady the training.")),
         Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
@@ -138,6 +141,27 @@ def loss_rows() -> list[Row]:
         row("GENERALIZED_Q", tr("Loss: q of generalized"), tr(
             "Of generalized_cross_entropy: near 0 it is the cross-entropy; with 1 it is misled least, and learns most "
             "slowly.")),
+    ]  # fmt: skip
+
+
+def run_rows() -> list[Row]:
+    """How the run goes, for experts."""
+    return [
+        Setting("STEPS", tr("Steps (empty: by epochs)"), tr(
+            "Ends training after so many steps, of a batch each."), optional=True, advanced=True),
+        Setting("ACCUMULATION", tr("Batches a step"), tr(
+            "Adds up the gradients of so many batches before the weights change: as a larger batch, in the memory of "
+            "a small one."), optional=True, advanced=True),
+        Setting("EMA_DECAY", tr("Average of the weights (0 to 1)"), tr(
+            "Keeps an exponential moving average of the weights with this decay at most (0.99, say), which is often a "
+            "little better than the last weights. 0: none."), optional=True, advanced=True, decimals=5),
+        Setting("RESUME", tr("Resume an interrupted training"), tr(
+            "Goes on from the checkpoint beside the model file that a training with the same settings has left, if "
+            "there is one; it ends with the same weights as if it had not been interrupted."),
+            optional=True, advanced=True),
+        Setting("CHECKPOINT_MINUTES", tr("Minutes between checkpoints"), tr(
+            "A checkpoint is written after each epoch, and within an epoch after so many minutes."),
+            optional=True, advanced=True, decimals=1),
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from .training import (
     figure_outputs,
     machine_rows,
     result_rows,
+    run_rows,
     training_results,
     weights_of_classes_row,
     weights_rows,
@@ -66,6 +67,7 @@ class TrainSegmenter(WorkerAlgorithm):
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first layer "
                 "is fitted to the bands.")),
+            *run_rows(),
             *machine_rows(),
             *result_rows(),
         ]  # fmt: skip
