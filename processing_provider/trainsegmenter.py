@@ -1,4 +1,4 @@
-"""Chip dataset → FCN or U-Net model file."""
+"""Train a segmentation network: chip dataset → model file of an FCN or U-Net."""
 
 from __future__ import annotations
 
@@ -36,48 +36,47 @@ class TrainSegmenter(WorkerAlgorithm):
     KEEPS_BEST = True
 
     def summary(self) -> str:
-        """What it does."""
+        """Describe the algorithm."""
         return tr(
-            "Trains a fully convolutional network on a chip dataset, so that it gives each pixel of a raster a class. "
-            "The epoch that does best on the validation chips is kept in the model file, with all that is needed to "
-            "use it.\n"
-            "The report shows the curves of loss and accuracy, the confusion matrix and example chips. Its test "
-            "figures come from ground that training never saw.\n"
-            "Training runs in a process of its own: QGIS can be used meanwhile."
+            "Trains a fully convolutional network on a chip dataset, to give each pixel of a raster a class. The "
+            "model file contains the epoch with the best result on the validation chips, and everything needed to use "
+            "it.\nThe report shows the curves of loss and accuracy, the confusion matrix and example chips. Its test "
+            "figures come from ground that was not used for training.\nTraining runs in a separate process, so QGIS "
+            "can be used in the meantime."
         )
 
     def rows(self) -> list[Row]:
-        """The parameters."""
+        """Declare the parameters."""
         return [
             chips_row(tr("Its task must be segmentation.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
-                "unet: U-Net, sharp edges and good with few chips. fcn: torchvision's FCN, whose encoder keeps a finer "
-                "grid; slower. fcn8s: the lecture's FCN, scores at strides 8, 16 and 32 added up; quickest, softer "
-                "edges.")),
+                "unet: U-Net, sharp edges and good with few chips. fcn: torchvision's FCN, whose encoder keeps a "
+                "finer grid; slower. fcn8s: the lecture's FCN, class scores at strides 8, 16 and 32 are summed; "
+                "fastest, softer edges.")),
             Setting("ENCODER", tr("Encoder"), tr(
-                "The network beneath that turns pixels into features. efficientnet_lite0 is light, and its pretrained "
-                "weights are installed; the mobilenets are light too; resnet18, resnet34 and resnet50 are larger and "
-                "slower.")),
+                "The part of the network that turns pixels into features. efficientnet_lite0 is light, and its "
+                "pretrained weights are installed; the mobilenets are light too; resnet18, resnet34 and resnet50 are "
+                "larger and slower.")),
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
-                "How often training goes through all training chips at most. Automatic: 8 to 60, fewer the more chips "
-                "there are, for about ten minutes on two cores, or five times as much on a GPU."), optional=True),
+                "The maximum number of passes through all training chips. Automatic: 8 to 60, fewer with more chips, "
+                "for about ten minutes on two cores, or five times as much work on a GPU."), optional=True),
             *chance_rows(),
             weights_of_classes_row(),
             *augmentation_rows(),
             *weights_rows(tr(
-                "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first layer "
-                "is fitted to the bands.")),
+                "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first "
+                "layer is adapted to the bands.")),
             *run_rows(),
             *machine_rows(),
             *result_rows(),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """The figures of the best epoch."""
+        """Declare the figures of the best epoch."""
         return figure_outputs(_figures())
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """The settings, once the folder proves to be a dataset."""
+        """Read the settings and check that the folder is a chip dataset."""
         from ..plugin.engine.chips.dataset import read_info
 
         settings = super().read(parameters, context)
@@ -85,7 +84,7 @@ class TrainSegmenter(WorkerAlgorithm):
         return settings
 
     def check(self, config: TrainSegmenterConfig) -> None:
-        """Whether the network can learn from the chips, and names will do."""
+        """Check that the network can learn from the chips, and that the results can be written."""
         from ..plugin.engine.training.early_checks import check_segmenter
 
         check_segmenter(config, config.chips, self._info)

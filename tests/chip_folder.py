@@ -1,4 +1,4 @@
-"""Chip datasets written by hand: as small and as odd as a test wants them."""
+"""Small chip datasets, written by hand, with whatever oddities a test needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the plugin importable as QGIS has it, whatever the checkout's folder is called."""
+"""Makes the plugin importable as in QGIS, whatever the name of the checkout's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chip datasets of every task, and the folders of other programs, made on the spot."""
+"""Chip datasets of every task, and folders of other programs, created for tests."""
 
 from __future__ import annotations
 

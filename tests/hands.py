@@ -1,4 +1,4 @@
-"""Hands for a script inside the QGIS desktop: they find what is on the screen by its words, and click and type.
+"""Lets a script inside QGIS Desktop find widgets by their texts, click and type.
 
 A script is a generator: each `yield` waits, for seconds or until a function says that it is time, while QGIS goes on.
 Clicks and keys are the screen's own (xdotool), and arrive after the next `yield`; windows need a manager (openbox).

@@ -1,4 +1,4 @@
-"""`qgis_process` as a user without a screen runs it."""
+"""Runs `qgis_process` like a user without a screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A listener for jobs under test."""
+"""A reporter that records what a job under test reports."""
 
 from __future__ import annotations
 

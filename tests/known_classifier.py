@@ -1,4 +1,4 @@
-"""Classifiers whose every decision is known, and headers of model files for them."""
+"""Classifiers with known predictions, and headers of model files for them."""
 
 from __future__ import annotations
 

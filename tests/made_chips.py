@@ -1,4 +1,4 @@
-"""Chip datasets made of arrays: one chip at a time, as right or as wrong as a test wants them."""
+"""Chip datasets made from arrays chip by chip, valid or invalid as a test needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny scenes with labels, made on the spot: what the tests of all parts work on."""
+"""Tiny scenes with labels, used by all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters, feature maps and class activation, with networks of which it is known what they look at."""
+"""Filters, feature maps and class activation, with networks that look at known features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The automatic chip size: from rasters and labels, never by hand."""
+"""The automatic chip size, chosen from rasters and labels."""
 
 from __future__ import annotations
 

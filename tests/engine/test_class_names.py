@@ -1,4 +1,4 @@
-"""Which texts are the same class, and which values classes of texts get."""
+"""Which texts are the same class, and the values of classes from texts."""
 
 from __future__ import annotations
 

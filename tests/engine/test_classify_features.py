@@ -1,4 +1,4 @@
-"""Classifying features on a raster, with networks whose every decision is known."""
+"""Classifying features on a raster, with networks with known predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifying a raster in steps, and photographs, with networks whose every decision is known."""
+"""Classifying a raster in steps, and photographs, with networks with known predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a folder from elsewhere, it is imported or refused in words, and nothing is left over."""
+"""Damaged folders of other programs are imported or refused with a message, and nothing is left over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is handed out: the zip's check, and documents that name every setting."""
+"""The check of the zip, and the documents, which must name every setting."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""Results appear whole or not at all: who may write, what is left of a killed job, and how far a rename has come."""
+"""Results appear complete or not at all: locks, killed jobs, and interrupted renames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Python the worker gets, and what is said of one that will not do."""
+"""The choice of the worker's Python, and the messages about an unsuitable one."""
 
 from __future__ import annotations
 

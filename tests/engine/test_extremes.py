@@ -1,4 +1,4 @@
-"""Values far beyond all others: found in chips, judged together, left out of the statistics and named."""
+"""Extreme values are found in chips, judged together, excluded from the statistics and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that are refused, and how much room there is."""
+"""Refused file names, and free disk space."""
 
 from __future__ import annotations
 

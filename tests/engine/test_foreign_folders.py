@@ -1,4 +1,4 @@
-"""Folders as others write them, odd ones and hostile ones among them."""
+"""Folders as other programs write them, including odd and malicious ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets that go out in another program's format and come back, and what others read there."""
+"""Datasets that are converted to another program's format and imported again, and what other readers find in them."""
 
 from __future__ import annotations
 

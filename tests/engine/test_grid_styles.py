@@ -1,4 +1,4 @@
-"""Grids of answers carry their style, and nobody else's is lost for it."""
+"""Grids of answers contain their style, and never replace the style of another layer."""
 
 from __future__ import annotations
 

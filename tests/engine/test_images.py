@@ -1,4 +1,4 @@
-"""Rasters as a network sees them: colour tables as colours, values in one unit."""
+"""Rasters as input of networks: colour tables as colours, values in one unit."""
 
 from __future__ import annotations
 

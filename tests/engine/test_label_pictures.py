@@ -1,4 +1,4 @@
-"""Label rasters of several bands: pictures whose colours are the classes, and those of which only one band counts."""
+"""Label rasters with several bands: pictures whose colours are classes, and rasters of which only one band is used."""
 
 from __future__ import annotations
 

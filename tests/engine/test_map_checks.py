@@ -1,4 +1,4 @@
-"""Does a raster suit a model? Bands, data type, pixel size and values, in plain words."""
+"""Whether a raster fits a model: bands, data type, pixel size and values."""
 
 from __future__ import annotations
 

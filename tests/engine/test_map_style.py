@@ -1,4 +1,4 @@
-"""A class raster names and paints its classes wherever it is opened."""
+"""Names and colours of classes in a class raster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading, the network and writing run side by side, a piece ahead and a piece behind, and end together."""
+"""Reading, the network and writing run in parallel, one piece ahead and one behind, and end together."""
 
 from __future__ import annotations
 

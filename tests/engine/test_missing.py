@@ -1,4 +1,4 @@
-"""What is not finite is missing: in images, labels, targets, turned chips and folders of other programs alike."""
+"""Non-finite values are missing: in images, labels, targets, rotated chips and folders of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers of model files that somebody damaged, or made up: each is refused in words before a job relies on it."""
+"""Damaged or forged headers of model files are refused before a job uses them."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the log says at the end of a mapping job."""
+"""The log at the end of a mapping job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photographs as cameras and card readers leave them: turned, broken off, with pixels that hold nothing."""
+"""Photographs as cameras and card readers leave them: rotated, truncated, with pixels without data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretrained weights by name: what is built in, what is downloaded and when, and which band gets which filters."""
+"""Pretrained weights by name: built in or downloaded, and the assignment of filters to bands."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Weights files of others and of Terrazzo: what is read from them, and which band their first filters go to."""
+"""Files of weights from others and from Terrazzo: what is read, and the assignment of first filters to bands."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Records: frozen dataclasses whose methods are written once."""
+"""Records: frozen dataclasses with shared methods."""
 
 import dataclasses
 

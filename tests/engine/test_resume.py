@@ -1,4 +1,4 @@
-"""An interrupted export goes on only where settings and inputs are what they were."""
+"""An interrupted export is resumed only if settings and inputs are unchanged."""
 
 from __future__ import annotations
 

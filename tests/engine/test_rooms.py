@@ -1,4 +1,4 @@
-"""Which modules of the engine know which."""
+"""Which modules of the engine may import which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which CRSs place things alike, and that heights in a CRS change no values."""
+"""Which CRSs give the same positions; the vertical part of a CRS changes no values."""
 
 from __future__ import annotations
 

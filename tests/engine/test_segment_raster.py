@@ -1,4 +1,4 @@
-"""Mapping from end to end, with a network whose every decision is known."""
+"""Mapping from end to end, with a network with known predictions."""
 
 from __future__ import annotations
 

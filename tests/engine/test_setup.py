@@ -1,4 +1,4 @@
-"""What set-up chooses for a computer, and what it says of the troubles that people meet."""
+"""What the set-up chooses for a computer, and its messages about known problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments are built beside the old one, hold only when they have proven themselves, and leave nothing behind."""
+"""Environments are built beside the old one, become active only after a test, and leave nothing behind."""
 
 from __future__ import annotations
 

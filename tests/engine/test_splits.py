@@ -1,4 +1,4 @@
-"""No ground is in two splits, whatever the layout and the rule; and what is told about it."""
+"""No ground is in two splits, whatever the layout and the method; and the log about it."""
 
 from __future__ import annotations
 

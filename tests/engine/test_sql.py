@@ -1,4 +1,4 @@
-"""SQL statements put together."""
+"""Building SQL statements."""
 
 import sqlite3
 

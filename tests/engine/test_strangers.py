@@ -1,4 +1,4 @@
-"""Whatever a stranger's folder or file holds: nothing runs, hangs, is read from elsewhere or fills the memory."""
+"""Untrusted folders and files: nothing in them is executed, hangs, reads other files or fills the memory."""
 
 from __future__ import annotations
 

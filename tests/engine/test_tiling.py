@@ -1,4 +1,4 @@
-"""Tiles cover the area once, and what the network sees around them lies on its grid."""
+"""Tiles cover the area once, and the windows read for them are aligned with the network's grid."""
 
 from __future__ import annotations
 

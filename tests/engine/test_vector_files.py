@@ -1,4 +1,4 @@
-"""Lists are written without GDAL, of which some builds have no driver for them."""
+"""Lists are written without GDAL, because some builds have no driver for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights are read once: what happens to them afterwards changes nothing any more."""
+"""Files of weights are read once, so that later changes have no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that look at all they are shown are found by trial, and mapped in windows of the size of their chips."""
+"""Whole-window networks are found by a test, and mapped in windows of the size of their chips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How workers are started and what is said of their end; most of them are small scripts that misbehave."""
+"""Starting workers and explaining how they end; most workers here are small scripts that misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be done to an image, and what may lie in its place or beside it."""
+"""Harmful changes to an image, and to the files beside it or in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be done to the GeoPackage of a dataset."""
+"""Harmful changes to the GeoPackage of a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be done to model files, and to weights in the formats of torch."""
+"""Harmful changes to model files, and to weights in PyTorch's formats."""
 
 from __future__ import annotations
 

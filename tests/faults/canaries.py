@@ -1,4 +1,4 @@
-"""What tells that somebody looked where nobody may: files that are watched, and a server that nobody may call."""
+"""Detects forbidden access: files that are watched, and a server that must not be called."""
 
 from __future__ import annotations
 

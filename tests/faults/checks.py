@@ -1,4 +1,4 @@
-"""What a result is, as one text: two results are the same where their texts are, whenever they were made."""
+"""Describes a result as one text, which is the same for equal results, whenever they were made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every job by its id, and small inputs for all of them: what is killed and what is mutated."""
+"""Every job by its id, with small inputs, for killing and mutation."""
 
 from __future__ import annotations
 

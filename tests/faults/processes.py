@@ -1,4 +1,4 @@
-"""Jobs in real worker processes with real parents, one of which is killed: a script's, or QGIS's."""
+"""Jobs in real worker processes with real parents, one of which is killed: a script or QGIS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jobs that are killed, and what they are given."""
+"""The jobs that are killed, and their inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls in processes of their own: forked from this one, which has imported everything, so that each costs moments.
+"""Runs calls in child processes, forked from a process that has imported everything, so that each takes moments.
 
 This process itself opens no data and starts no thread; whatever does runs in a child.
 """

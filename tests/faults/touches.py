@@ -1,4 +1,4 @@
-"""What a process does to the disk, seen before it is done; standard library only, so that QGIS can have it as well."""
+"""Observes a process's accesses to the disk before they happen; standard library only, so that QGIS can use it."""
 
 from __future__ import annotations
 

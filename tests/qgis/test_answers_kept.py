@@ -1,4 +1,4 @@
-"""Classifiers through QGIS: what is refused in the open dialog, and what of the user's is never lost."""
+"""Classifiers in QGIS: errors reported in the open dialog, and protection of the user's data."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What classes are called and become: styles, value maps, value relations, and the user's own class table."""
+"""Names and values of classes: styles, value maps, value relations, and the user's class table."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A classifier at work through QGIS: rasters, grids, features of any layer, photographs, and looks inside."""
+"""Classifiers in QGIS: rasters, grids, features of any layer, photographs, and activation maps."""
 
 import time
 from pathlib import Path

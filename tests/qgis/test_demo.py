@@ -1,4 +1,4 @@
-"""What the demonstration relies on: its scene, and that headless runs find the style beside a file."""
+"""The demonstration: its scene, and styles beside files in headless runs."""
 
 import json
 import subprocess

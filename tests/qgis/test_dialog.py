@@ -1,4 +1,4 @@
-"""The dialogs as people meet them."""
+"""The dialogs of the algorithms: cancelling, proposed results and proposed inputs."""
 
 import os
 import shutil

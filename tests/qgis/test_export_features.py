@@ -1,4 +1,4 @@
-"""Label features of every kind and from every kind of layer."""
+"""Label features of every geometry and from every kind of layer."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Tasks, places of chips and splits of an export, folders, and what does not go together."""
+"""Tasks, placements and splits of an export, folders, and settings that contradict each other."""
 
 import json
 import shutil

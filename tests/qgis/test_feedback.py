@@ -1,4 +1,4 @@
-"""What a job reports, as it stands in QGIS's log."""
+"""The reports of a job in QGIS's log."""
 
 import pytest
 from conftest import Listener

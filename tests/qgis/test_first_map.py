@@ -1,4 +1,4 @@
-"""The tutorial: what it names is there, in its words."""
+"""The tutorial: everything that it names exists under that name."""
 
 import re
 from pathlib import Path

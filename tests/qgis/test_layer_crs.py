@@ -1,4 +1,4 @@
-"""The CRS that a layer has in QGIS holds, whatever its file says."""
+"""The CRS set for a layer in QGIS is used, whatever its file says."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What results are called in the project, how they look there, and that QGIS looks for none that is not written."""
+"""Names and styles of results in the project; results that are not written are not loaded."""
 
 from pathlib import Path
 

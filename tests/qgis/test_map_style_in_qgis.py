@@ -1,4 +1,4 @@
-"""The style that the engine writes beside a map is one that QGIS reads."""
+"""QGIS can read the style that the engine writes beside a map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scripts and models depend on, and what starting QGIS costs."""
+"""Ids and names that scripts and models depend on, and the cost of starting QGIS."""
 
 import re
 import subprocess

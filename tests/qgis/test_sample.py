@@ -1,4 +1,4 @@
-"""The sample that the plugin brings: it is copied, shown with names and colours, and all that a first map needs."""
+"""The sample layers: copied, shown with names and colours, and sufficient for a first map."""
 
 from pathlib import Path
 

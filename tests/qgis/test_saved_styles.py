@@ -1,4 +1,4 @@
-"""Of a style beside a file the names and colours of classes are read, as QGIS has them, and nothing of it is loaded."""
+"""Names and colours of classes are read from a style beside a file; nothing else of it is loaded."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The set-up in the window: what it says, that it builds, cancels and fails in words, and how one gets to it."""
+"""The set-up panel: its texts, building, cancelling, failures, and the ways to open it."""
 
 import json
 import os

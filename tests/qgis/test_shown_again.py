@@ -1,4 +1,4 @@
-"""Layers of the project whose file is written again show what it holds now."""
+"""Layers of the project whose file was rewritten show its new content."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Chips divided anew, and by areas of the user's own."""
+"""Chips divided again, also by the user's areas."""
 
 import json
 import re

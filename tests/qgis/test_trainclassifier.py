@@ -1,4 +1,4 @@
-"""From a chip dataset of scenes to a model file through the worker, and what is said while the dialog is open."""
+"""From a chip dataset to a classifier's model file through the worker, and messages in the open dialog."""
 
 import json
 from pathlib import Path

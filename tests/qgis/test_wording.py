@@ -1,4 +1,4 @@
-"""Messages in the words of the dialogs."""
+"""Labels of the dialogs in messages."""
 
 import pytest
 from terrazzo.processing_provider.wording import in_words_of

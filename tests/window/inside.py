@@ -1,4 +1,4 @@
-"""What `run.py` has QGIS do; the word "fine", or what went wrong, goes to WORK/outcome.txt."""
+"""The script that `run.py` runs inside QGIS; "fine", or what went wrong, is written to WORK/outcome.txt."""
 
 import os
 import sys
