@@ -668,7 +668,8 @@ def test_a_report_shows_each_chip_and_its_variants_in_stored_values(task, tmp_pa
     assert [chip.caption for chip in varied] == ["images/2.tif", "images/0.tif"]
     for chip in varied:
         image = dataset.read_image(int(chip.caption[7]))[:3, :246, :248].astype(float)
-        expected = image.reshape(3, 123, 2, 124, 2).mean(axis=(2, 4))
+        image[image == 0] = np.nan  # missing, here and there
+        expected = np.nanmean(image.reshape(3, 123, 2, 124, 2), axis=(2, 4))
         assert np.allclose(chip.images[0][:, :123], expected, atol=1e-2) and np.isnan(chip.images[0][:, 123]).all()
         assert len(chip.images) == 9 and len(chip.masks) == (9 if task == "masks" else 0)
         assert all(shown.shape == (3, 124, 124) for shown in chip.images)
