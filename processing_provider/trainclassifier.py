@@ -16,6 +16,7 @@ from .training import (
     augmentation_rows,
     chance_rows,
     figure_outputs,
+    fine_tuning_rows,
     machine_rows,
     result_rows,
     run_rows,
@@ -73,17 +74,7 @@ class TrainClassifier(WorkerAlgorithm):
                 "A .safetensors or .pth file with weights of this architecture, with the names of torchvision or "
                 "timm, or a model file of your own. The first layer is adapted to the bands, the last one starts with "
                 "random weights.")),
-            Setting("FREEZE", tr("Freeze"), tr(
-                "Which weights are frozen. none: the whole network learns. encoder: only the output layer learns, "
-                "which is fast. warm_up: the same for the first epochs, then everything learns. auto: warm_up with "
-                "pretrained weights, otherwise none."), advanced=True),
-            Setting("FREEZE_EPOCHS", tr("Warm-up (empty: automatic)"), tr(
-                "After this many epochs the encoder is thawed. Automatic: an eighth of the epochs."),
-                optional=True, advanced=True),
-            Setting("ENCODER_RATE", tr("Encoder's share of the rate"), tr(
-                "A factor (0 to 1) of the learning rate: pretrained weights should change less than the output layer, "
-                "which starts with random weights. Automatic: 0.5 with pretrained weights, otherwise "
-                "1."), optional=True, advanced=True, decimals=3),
+            *fine_tuning_rows(tr("Automatic: 0.5 with pretrained weights, otherwise 1.")),
             *self._shape_rows(),
             *run_rows(),
             *machine_rows(),

@@ -219,7 +219,7 @@ def schedule_rows() -> list[Row]:
         Setting("DROP_FACTOR", tr("Schedule: drop factor"), tr(
             "What step, multi_step and plateau multiply the rate by."), optional=True, advanced=True),
         Setting("DROPS", tr("Schedule: drops of step"), tr(
-            "How often the rate drops, between parts of the same length."), optional=True, advanced=True),
+            "Number of drops; they divide the training into parts of equal length."), optional=True, advanced=True),
         Numbers("MILESTONES", tr("Schedule: drops of multi_step"), tr(
             "Where the rate drops, as shares of the training. Empty: 0.5,0.75."), optional=True, advanced=True,
             example="0.5,0.75"),
@@ -227,6 +227,28 @@ def schedule_rows() -> list[Row]:
             "How often the rate rises and falls."), optional=True, advanced=True),
         Setting("PLATEAU_EPOCHS", tr("Schedule: epochs of plateau"), tr(
             "After so many epochs in a row without a better one the rate drops."), optional=True, advanced=True),
+    ]  # fmt: skip
+
+
+def fine_tuning_rows(rate: str) -> list[Row]:
+    """Which parts of a network learn, when and how fast.
+
+    Args:
+        rate: Words for the default of ENCODER_RATE.
+    """
+    return [
+        Setting("FREEZE", tr("Freeze"), tr("Which weights are frozen."), optional=True, advanced=True),
+        Setting("FREEZE_EPOCHS", tr("Freeze: epochs (empty: auto)"), tr(
+            "With warm_up, the encoder is thawed after this number of epochs. Automatic: an eighth of the epochs."),
+            advanced=True),
+        Setting("ENCODER_RATE", tr("Encoder's share of the rate"), tr(
+            "Factor of the learning rate for the encoder, 0 to 1: pretrained weights should change less than the "
+            "layers after it, which start with random weights.") + " " + rate,
+            optional=True, advanced=True, decimals=3),
+        Setting("LAYER_DECAY", tr("Encoder: decay by layer"), tr(
+            "Factor between the learning rates of each of twelve parts of the encoder and of the next part: the first "
+            "layers detect what is in any image and need less change. 1: none; 0.7 to 0.9 is usual."),
+            optional=True, advanced=True, decimals=3),
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from .training import (
     augmentation_rows,
     chance_rows,
     figure_outputs,
+    fine_tuning_rows,
     machine_rows,
     result_rows,
     run_rows,
@@ -66,6 +67,7 @@ class TrainSegmenter(WorkerAlgorithm):
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first "
                 "layer is adapted to the bands.")),
+            *fine_tuning_rows(tr("1: the same rate as the decoder.")),
             *run_rows(),
             *machine_rows(),
             *result_rows(),

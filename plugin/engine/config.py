@@ -164,6 +164,7 @@ class TrainingConfig(JobConfig):
     optimizer: OptimizerSettings = group(OptimizerSettings)
     schedule: ScheduleSettings = group(ScheduleSettings)
     augmentation: AugmentationSettings = group(AugmentationSettings)
+    fine_tuning: FineTuningSettings = group(FineTuningSettings)
     batch_size: int = setting(8, low=1, high=4096)
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
@@ -182,6 +183,7 @@ class TrainSegmenterConfig(TrainingConfig):
 
     architecture: str = setting("unet", choices=ARCHITECTURES)
     encoder: str = setting("efficientnet_lite0", choices=ENCODERS)
+    fine_tuning: FineTuningSettings = group(FineTuningSettings, freeze="none", encoder_rate=1.0)
 
 
 class TrainClassifierConfig(TrainingConfig):
@@ -199,7 +201,6 @@ class TrainClassifierConfig(TrainingConfig):
     block_dropout: float | None = setting(None, low=0, high=0.95)
     batch_size: int = setting(16, low=1, high=4096)
     loss: LossSettings = group(LossSettings, label_smoothing=0.1)
-    fine_tuning: FineTuningSettings = group(FineTuningSettings)
     # The probability from which a class counts: of several a chip, or the second of two. None = 0.5, or the likeliest.
     threshold: float | None = setting(None, low=0, high=1)
 

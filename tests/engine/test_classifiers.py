@@ -26,6 +26,7 @@ from plugin.engine.models.classifier_arguments import (
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.classifier_weights import PHOTO_STD, load_classifier_weights
 from plugin.engine.models.classifiers import CLASSIFIERS, FAMILIES, check_chip_size, find_family, padded_size
+from plugin.engine.models.factory import create_model
 from plugin.engine.models.fine_tuning import (
     freeze_encoder,
     parameter_groups,
@@ -635,6 +636,53 @@ def test_a_frozen_encoder_changes_in_nothing_until_it_is_thawed():
 
     freeze_encoder(network)
     assert step() == {"network.fc.weight", "network.fc.bias"}
+    thaw_encoder(network)
+    assert step() == set(network.state_dict())
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t", "convnext_tiny", "maxvit_t", "efficientnet_lite0"])
+def test_only_what_is_multiplied_decays(name):
+    with torch.device("meta"):
+        network = create_classifier(name, 3, 4, 224)
+    names = {id(value): key for key, value in network.named_parameters()}
+    found = {group["weight_decay"] > 0: set() for group in parameter_groups(network, 0.1)}
+    for group in parameter_groups(network, 0.1):
+        found[group["weight_decay"] > 0] |= {names[id(value)] for value in group["params"]}
+    layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.MultiheadAttention)
+    expected = {
+        f"{name}.{own}"
+        for name, module in network.named_modules()
+        if isinstance(module, layers)
+        for own in ("weight", "in_proj_weight")
+        if isinstance(getattr(module, own, None), torch.Tensor)
+    }
+    assert found[True] == expected and len(found[False]) + len(expected) == len(names)
+
+
+def test_layers_learn_the_slower_the_farther_they_are_from_the_output():
+    network = create_classifier("resnet18", 3, 4, 64)
+    groups = parameter_groups(network, weight_decay=0.0, encoder_rate=0.5, layer_decay=0.8)
+    rates = {id(value): group["rate"] for group in groups for value in group["params"]}
+    ordered = [rates[id(value)] for value in network.parameters()]
+    assert ordered == sorted(ordered) and len(set(ordered)) == 13
+    assert ordered[0] == pytest.approx(0.5 * 0.8**11) and ordered[-3:] == [0.5, 1.0, 1.0]
+    assert len(parameter_groups(network, 0.1)) == 4
+
+
+def test_the_encoder_of_a_segmenter_is_frozen_and_thawed():
+    network = create_model("unet", "mobilenet_v2", 3, 2)
+    optimizer = torch.optim.AdamW(parameter_groups(network, 0.1), lr=1e-2)
+
+    def step():
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        network.train()
+        network(torch.randn(2, 3, 64, 64)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+
+    freeze_encoder(network)
+    assert step() == {key for key in network.state_dict() if key.startswith("decoder.")}
     thaw_encoder(network)
     assert step() == set(network.state_dict())
 

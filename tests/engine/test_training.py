@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from chip_folder import write_chip_folder
 from heard import Heard
 from osgeo import gdal
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import TrainSegmenterConfig
@@ -310,6 +311,22 @@ def test_norms_and_biases_do_not_decay():
     decayed, spared = AllAtOnce(network).groups(0.1)
     assert decayed["weight_decay"] == 0.1 and [value.ndim for value in decayed["params"]] == [4]
     assert spared["weight_decay"] == 0 and len(spared["params"]) == 3
+
+
+def test_an_encoder_stays_as_it_is_for_as_long_as_is_said(chips, tmp_path, trained):
+    before = load_file(trained[0]["model"])
+    reporter, report = Heard(), tmp_path / "report.html"
+    train_quickly(
+        chips, tmp_path, reporter, epochs=2, encoder_weights=trained[0]["model"], freeze="encoder", report=str(report)
+    )
+    model = str(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, before[key]) for key, value in load_file(model).items() if key.startswith("encoder"))
+    assert "Only the decoder learns throughout; the encoder stays as it is." in reporter.logs
+    count = re.search(r"([\d,]+) parameters, 3 bands", "\n".join(reporter.logs)).group(1)
+    assert f"{count} parameters" in report.read_text(encoding="utf-8")
+    train_quickly(chips, tmp_path, reporter, epochs=2, freeze="auto", encoder_weights=trained[0]["model"])
+    settings = read_header(model).recipe
+    assert (settings["freeze"], settings["freeze_epochs"], settings["encoder_rate"]) == ("warm_up", 1, 1.0)
 
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):

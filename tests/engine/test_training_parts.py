@@ -20,11 +20,11 @@ from plugin.engine.events import Stage
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
+from plugin.engine.recipe.fine_tuning import FineTuningSettings
 from plugin.engine.recipe.schedule import (
     ScheduleSettings,
     automatic_classifier_epochs,
     automatic_epochs,
-    automatic_frozen_epochs,
     one_cycle,
 )
 from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
@@ -261,12 +261,14 @@ def test_automatic_epochs_of_a_classifier_follow_from_chips_network_and_start():
     assert automatic_classifier_epochs(240, light, "cpu", True, 16) == 20
     assert automatic_classifier_epochs(490, deep, "cuda", False, 16) > epochs[1]
     assert automatic_classifier_epochs(22, work("efficientnet_lite0", 32), "cpu", True, 16) == 150  # of two steps each
-    assert [automatic_frozen_epochs(epochs) for epochs in (1, 8, 16)] == [1, 1, 2]
+    frozen = [FineTuningSettings().settled(epochs, True)["freeze_epochs"] for epochs in (1, 8, 16, None)]
+    assert frozen == [1, 1, 2, 1]
 
 
 def test_a_plan_says_what_learns_when_and_what_it_costs():
     network = create_classifier("lecture_cnn", 3, 4, 32)
-    plan = FineTuning(network, 2, 0.1)
+    settled = FineTuningSettings(freeze="warm_up", freeze_epochs=2, encoder_rate=0.1)
+    plan = FineTuning(network, settled)
     groups = plan.groups(0.05)
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
     found = {(group["rate"], group["first_epoch"], group["weight_decay"]) for group in groups}

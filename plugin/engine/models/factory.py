@@ -50,5 +50,5 @@ def create_model(architecture: str, encoder: str, in_channels: int, classes: int
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Return the number of parameters, including frozen ones."""
+    return sum(parameter.numel() for parameter in network.parameters())

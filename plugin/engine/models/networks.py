@@ -36,10 +36,20 @@ class Segmenter(nn.Module):
             whose map is the input of the class scores.
     """
 
+    # Whether the encoder gives the same in training as in evaluation, see `fine_tuning.freeze_encoder`.
+    encoder_held = False
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """As of any module, but an encoder that is held drops nothing, and its batch norms keep their statistics."""
+        super().train(mode)
+        if self.encoder_held:
+            self.encoder.eval()
+        return self
 
     @property
     def last_features(self) -> str:

@@ -217,8 +217,3 @@ def automatic_classifier_epochs(chips: int, work: float, device_type: str, pretr
     most = MOST_EPOCHS_PRETRAINED if pretrained else MOST_EPOCHS
     most = max(most, math.ceil(FEWEST_STEPS / math.ceil(chips / batch_size)))
     return min(most, max(FEWEST_EPOCHS, round(WORK[device_type] / (chips * work))))
-
-
-def automatic_frozen_epochs(epochs: int | None) -> int:
-    """How many of the epochs the encoder of a pretrained network stays as it is: about an eighth, at least one."""
-    return max(1, round((epochs or 0) / 8))

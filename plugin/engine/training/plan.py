@@ -6,8 +6,10 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from ..models.classifier_network import Classifier
-from ..models.fine_tuning import freeze_encoder, parameter_groups, split_parameters, thaw_encoder
+from ..errors import not_none
+from ..events import Reporter
+from ..models.fine_tuning import Network, freeze_encoder, parameter_groups, thaw_encoder
+from ..recipe.fine_tuning import FOREVER, FineTuningSettings
 
 # A step forward and back costs about three times what a look at a validation chip does.
 STEP_COST = 3
@@ -57,32 +59,58 @@ class AllAtOnce:
 
 
 class FineTuning:
-    """The output layer of a classifier learns from the first epoch on, its encoder later, and at a rate of its own.
+    """The decoder, or a classifier's output layer, learns from the first epoch on, the encoder later, at its own rate.
 
     Args:
-        classifier: On its device.
-        frozen: For how many epochs the encoder stays as it is.
-        encoder_rate: Its share of the learning rate from then on.
+        network: On its device.
+        settings: Settled.
     """
 
-    def __init__(self, classifier: Classifier, frozen: int, encoder_rate: float) -> None:
-        self.classifier, self.frozen, self.encoder_rate = classifier, frozen, encoder_rate
+    def __init__(self, network: Network, settings: FineTuningSettings) -> None:
+        self.network, self.settings = network, settings
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Those of the encoder, and those of the output layer."""
-        output = {id(value) for value in split_parameters(self.classifier)[1]}
-        groups = parameter_groups(self.classifier, weight_decay, self.encoder_rate)
-        return [
-            {**group, "first_epoch": 1 if id(group["params"][0]) in output else self.frozen + 1} for group in groups
-        ]
+        """Those of the encoder, and those of what is behind it."""
+        rate, decay = not_none(self.settings.encoder_rate), self.settings.layer_decay
+        groups = parameter_groups(self.network, weight_decay, rate, decay)
+        return [{**group, "first_epoch": self.settings.frozen + 1 if group["encoder"] else 1} for group in groups]
 
     def begin(self, epoch: int) -> None:
         """Freeze the encoder, or thaw it once its time has come."""
-        if epoch <= self.frozen:
-            freeze_encoder(self.classifier)
+        if epoch <= self.settings.frozen:
+            freeze_encoder(self.network)
         else:
-            thaw_encoder(self.classifier)
+            thaw_encoder(self.network)
 
     def step_cost(self, epoch: int) -> int:
         """Little while the encoder is frozen."""
-        return 1 if epoch <= self.frozen else STEP_COST
+        return 1 if epoch <= self.settings.frozen else STEP_COST
+
+
+def settle(
+    tuning: FineTuningSettings, epochs: int | None, pretrained: bool, fresh: str, reporter: Reporter
+) -> dict[str, Any]:
+    """The settings that are automatic, by name, with their values; tells the user what will learn when.
+
+    Args:
+        tuning: As the user gave them.
+        epochs: Of the training; None where the clock decides.
+        pretrained: Whether the network starts from pretrained weights.
+        fresh: What is behind the encoder, in words.
+    """
+    found = tuning.settled(epochs, pretrained)
+    frozen = tuning.replace(**found).frozen
+    if tuning.freeze_epochs is not None and found["freeze_epochs"] is None:
+        reporter.warning(
+            f"FREEZE_EPOCHS {tuning.freeze_epochs} has no effect: FREEZE is {found['freeze']}, and there is no warm-up."
+        )
+    if not frozen:
+        return found
+    if not pretrained:
+        reporter.warning(f"FREEZE is {found['freeze']}, and the encoder that is frozen has random weights.")
+    if frozen >= (epochs or FOREVER):
+        until = "throughout"
+    else:
+        until = f"for {frozen} of {epochs} epochs" if epochs else f"in the first epochs, {frozen} of them"
+    reporter.log(f"Only the {fresh} learns {until}; the encoder stays as it is.")
+    return found

@@ -12,7 +12,7 @@ from ..assessment.classifier_report import Answered, ClassifierReport, write_rep
 from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainClassifierConfig
 from ..device import choose_device, describe_device, explain_memory
-from ..errors import InputError, not_none
+from ..errors import InputError
 from ..events import Reporter
 from ..models.classifier_arguments import TeachingArguments
 from ..models.classifier_hub import describe_download, download_classifier
@@ -25,13 +25,13 @@ from ..models.header import ModelHeader
 from ..models.pretrained_weights import get_weights
 from ..models.summary import Summary, summarise
 from ..models.weights_file import Weights
-from ..recipe.schedule import automatic_classifier_epochs, automatic_frozen_epochs
+from ..recipe.schedule import automatic_classifier_epochs
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
 from .early_checks import check_classifier
 from .examples import choose_examples, vary_examples
 from .mistakes import find_mistakes
-from .plan import FineTuning
+from .plan import FineTuning, settle
 from .train import (
     Trained,
     Training,
@@ -48,9 +48,6 @@ from .train import (
 
 VARIED = 6  # chips that the report shows as augmentation makes them
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
-# A pretrained encoder's share of the learning rate, where the user does not say.
-FOREVER = 10**9  # epochs
-ENCODER_RATE = 0.5
 
 
 def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[str, Any]:
@@ -96,7 +93,6 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     torch.manual_seed(config.seed)
     network = _make_network(config, arguments, dataset, weights, reporter)
     check_outputs(config, network)
-    plan = _plan(config, network, len(shown), weights is not None, reporter)
     if config.fine_tuning.freeze == "encoder":
         freeze_encoder(network)  # before its layers are counted
     summary = summarise(network, len(info.band_names), info.chip_size)
@@ -114,7 +110,7 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
         reader=SceneReader(dataset),
         network=network,
         task=TASKS[info.task](info, shown, config, device),
-        plan=plan,
+        plan=FineTuning(network, config.fine_tuning),
         device=device,
         kind={
             "task": info.task,
@@ -164,7 +160,7 @@ def _settled(
 ) -> TrainClassifierConfig:
     """The settings with a value for all that is automatic."""
     info, name = dataset.info, config.architecture
-    epochs, tuning = config.schedule.epochs, config.fine_tuning
+    epochs = config.schedule.epochs
     if not config.schedule.has_length:
         bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
         work = work_per_chip(
@@ -173,24 +169,15 @@ def _settled(
         epochs = automatic_classifier_epochs(chips, work, device.type, pretrained, config.batch_size)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
     known = config.schedule.replace(epochs=epochs).known_epochs(-(-chips // config.step_size))
-    freeze = tuning.freeze if tuning.freeze != "auto" else "warm_up" if pretrained else "none"
-    frozen = tuning.freeze_epochs
-    if freeze == "warm_up" and frozen is None:
-        frozen = automatic_frozen_epochs(known)
-    if freeze != "warm_up" and frozen is not None:
-        reporter.warning(f"FREEZE_EPOCHS {frozen} has no effect: FREEZE is {freeze}, and there is no warm-up.")
-    if freeze == "warm_up" and known and frozen is not None and frozen >= known:
-        reporter.log("The warm-up lasts for all epochs: the encoder stays as it is.")
-    rate = tuning.encoder_rate
-    if rate is None:
-        rate = ENCODER_RATE if pretrained else 1.0
     threshold = config.threshold
     if threshold is None and info.task == "multilabel":
         threshold = USUAL_THRESHOLD
     return config.replace(
-        epochs=epochs, freeze=freeze, freeze_epochs=frozen if freeze == "warm_up" else None, encoder_rate=rate,
-        threshold=threshold, **config.optimizer.settled(info.task),
-    )  # fmt: skip
+        epochs=epochs,
+        threshold=threshold,
+        **config.optimizer.settled(info.task),
+        **settle(config.fine_tuning, known, pretrained, "output layer", reporter),
+    )
 
 
 def _make_network(
@@ -207,25 +194,6 @@ def _make_network(
     else:
         reporter.log(load_classifier_weights(network, name, weights, info.band_names))
     return network
-
-
-def _plan(
-    config: TrainClassifierConfig, network: Classifier, chips: int, pretrained: bool, reporter: Reporter
-) -> FineTuning:
-    """What learns when, from settled settings."""
-    tuning, known = config.fine_tuning, config.schedule.known_epochs(-(-chips // config.step_size))
-    encoder_rate = not_none(tuning.encoder_rate)
-    frozen = not_none({"none": 0, "warm_up": tuning.freeze_epochs, "encoder": FOREVER}[tuning.freeze])
-    if not frozen:
-        return FineTuning(network, 0, encoder_rate)
-    if not pretrained:
-        reporter.warning(f"FREEZE is {tuning.freeze}, and the encoder that is frozen has random weights.")
-    if frozen >= (known or FOREVER):
-        until = "throughout"
-    else:
-        until = f"for {frozen} of {known} epochs" if known else f"in the first epochs, {frozen} of them"
-    reporter.log(f"Only the output layer learns {until}; the encoder stays as it is.")
-    return FineTuning(network, frozen, encoder_rate)
 
 
 def _report(training: Training, trained: Trained, header: ModelHeader, summary: Summary) -> ClassifierReport:

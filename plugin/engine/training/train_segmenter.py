@@ -23,7 +23,7 @@ from ..recipe.schedule import automatic_epochs
 from .chips import ChipReader
 from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
-from .plan import AllAtOnce
+from .plan import FineTuning, settle
 from .segmentation import SegmentationTask
 from .train import (
     Trained,
@@ -84,7 +84,9 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         reporter.log(f"EPOCHS is automatic: {config.schedule.epochs} for {chips} training chips.")
     config = config.replace(**config.optimizer.settled(info.task))
     torch.manual_seed(config.seed)
-    config, network = _make_network(config, dataset, reporter)
+    config, network, pretrained = _make_network(config, dataset, reporter)
+    known = config.schedule.known_epochs(-(-chips // config.step_size))
+    config = config.replace(**settle(config.fine_tuning, known, pretrained, "decoder", reporter))
     check_outputs(config, network)
     reporter.log(
         f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
@@ -101,7 +103,7 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         reader=ChipReader(dataset),
         network=network,
         task=SegmentationTask(info, shown, config, device),
-        plan=AllAtOnce(network),
+        plan=FineTuning(network, config.fine_tuning),
         device=device,
         kind={
             "task": info.task,
@@ -116,8 +118,8 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
 
 def _make_network(
     config: TrainSegmenterConfig, dataset: ChipDataset, reporter: Reporter
-) -> tuple[TrainSegmenterConfig, Segmenter]:
-    """The network, with pretrained weights where there are any, and the settings that name them."""
+) -> tuple[TrainSegmenterConfig, Segmenter, bool]:
+    """The settings that name the pretrained weights, the network, and whether it has such weights."""
     info, encoder = dataset.info, config.encoder
 
     def download() -> Weights:
@@ -132,7 +134,7 @@ def _make_network(
         reporter.log("The encoder starts from random weights.")
     else:
         reporter.log(load_encoder_weights(network.encoder, encoder, weights, info.band_names))
-    return config.replace(pretrained=pretrained), network
+    return config.replace(pretrained=pretrained), network, weights is not None
 
 
 def _report(training: Training, trained: Trained, header: Any) -> SegmenterReport:
