@@ -1,4 +1,4 @@
-"""The class table: what the user calls the values of a label layer, and how they are drawn."""
+"""The class table: values, names and colours of classes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Optional
 
 import numpy as np
 
-# Class indices are uint8 in the engine; this one marks pixels without a label.
+# Class indices are uint8; this one marks unlabelled pixels.
 IGNORE_INDEX = 255
 MAX_CLASSES = 255
 
-# Tableau's ten, as matplotlib has them: told apart by most people, and no two classes start alike.
+# Matplotlib's Tableau palette, whose colours are easy to distinguish.
 PALETTE = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
     "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
 )  # fmt: skip
 
 
-# What maps usually draw classes in, by words in their names (English, German, French, Spanish); the first that fits.
-# No two of these colours are alike, and none is in the palette.
+# Usual map colours by words in the class name (English, German, French, Spanish); the first match is used. All colours
+# are distinct, and none is in the palette.
 USUAL_COLORS = (
     ("#2b83ba", "water wasser gewasser eau agua river lake sea ocean fluss meer fleuve mer rio pond canal flood"),
     ("#1a7a3c", "forest wald foret bosque tree trees baum arbre arbol wood woodland"),
@@ -39,7 +39,7 @@ USUAL_COLORS = (
 
 
 def usual_color(name: str) -> Optional[str]:
-    """The colour in which maps usually draw a class of this name; None where no word of it is known."""
+    """The usual map colour of a class with this name; None if no word is known."""
     plain = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode().lower()
     words = set(re.findall(r"[a-z]+", plain))
     return next((color for color, known in USUAL_COLORS if words & set(known.split())), None)
@@ -47,7 +47,7 @@ def usual_color(name: str) -> Optional[str]:
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class: its value in the user's layer, its name and its colour as #rrggbb."""
+    """A class: its value in the user's layer, name and colour as #rrggbb."""
 
     value: int
     name: str
@@ -61,18 +61,18 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes of a dataset or model, ordered by value; a class's index is its place here."""
+    """The classes of a dataset or model, ordered by value; a class's index is its position."""
 
     classes: tuple[ClassInfo, ...]
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[Any] | ClassInfo]) -> ClassTable:
-        """Build a table from (value, name, colour) rows; a missing name or colour is made up."""
+        """Make a table from (value, name, colour) rows; missing names and colours are generated."""
         found: dict[int, ClassInfo] = {}
         for row in rows:
             value, name, color = (row.value, row.name, row.color) if isinstance(row, ClassInfo) else row
             usual = usual_color(str(name or ""))
-            if usual in {info.color for info in found.values()}:  # two kinds of water, say
+            if usual in {info.color for info in found.values()}:  # such as two kinds of water
                 usual = None
             color = color or usual or PALETTE[len(found) % len(PALETTE)]
             found[int(value)] = ClassInfo(int(value), str(name or f"class {value}"), str(color).lower()[:7])
@@ -80,11 +80,11 @@ class ClassTable:
 
     @classmethod
     def from_json(cls, rows: list[dict[str, Any]]) -> ClassTable:
-        """Read what `to_json` wrote."""
+        """Read the result of `to_json`."""
         return cls.from_rows((row["value"], row["name"], row["color"]) for row in rows)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The table as rows of a JSON file."""
+        """The table as rows for a JSON file."""
         return [{"value": info.value, "name": info.name, "color": info.color} for info in self.classes]
 
     def __len__(self) -> int:
@@ -92,21 +92,21 @@ class ClassTable:
 
     @property
     def values(self) -> np.ndarray:
-        """(C,) int64: the class values, ascending."""
+        """(C,) int64: the class values in ascending order."""
         return np.array([info.value for info in self.classes], dtype=np.int64)
 
     @property
     def names(self) -> list[str]:
-        """The class names, in the order of the indices."""
+        """The class names, by class index."""
         return [info.name for info in self.classes]
 
     @property
     def colors(self) -> list[str]:
-        """The colours as #rrggbb, in the order of the indices."""
+        """The colours as #rrggbb, by class index."""
         return [info.color for info in self.classes]
 
     def to_indices(self, mask: np.ndarray) -> np.ndarray:
-        """Class values → uint8 class indices of the same shape; values of no class become `IGNORE_INDEX`."""
+        """Convert class values to uint8 class indices of the same shape; unknown values become `IGNORE_INDEX`."""
         values = self.values
         if mask.dtype == np.uint8:
             lookup = np.full(256, IGNORE_INDEX, np.uint8)
@@ -117,13 +117,13 @@ class ClassTable:
         return np.where(values[place] == mask, place, IGNORE_INDEX).astype(np.uint8)
 
     def to_values(self, indices: np.ndarray, nodata: int) -> np.ndarray:
-        """uint8 class indices → class values in `mask_dtype`; `IGNORE_INDEX` becomes `nodata`."""
+        """Convert uint8 class indices to class values in `mask_dtype`; `IGNORE_INDEX` becomes `nodata`."""
         lookup = np.full(256, nodata, self.mask_dtype(nodata))
         lookup[: len(self.classes)] = self.values
         return lookup[indices]
 
     def mask_dtype(self, nodata: int) -> np.dtype[Any]:
-        """The smallest of uint8, int16, uint16 and int32 that holds every class value and `nodata`."""
+        """The smallest of uint8, int16, uint16 and int32 that can hold all class values and `nodata`."""
         low, high = min(int(self.values.min()), nodata), max(int(self.values.max()), nodata)
         for dtype in (np.uint8, np.int16, np.uint16, np.int32):
             if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
@@ -131,6 +131,6 @@ class ClassTable:
         raise OverflowError(f"class values from {low} to {high}")
 
     def free_value(self) -> int:
-        """A value that no class has, for pixels without a label: 0, else 255, else one beside the classes."""
+        """A value that no class has, for unlabelled pixels: 0, else 255, else one next to the class values."""
         taken = {int(value) for value in self.values}
         return next(value for value in (0, 255, -1, max(taken) + 1) if value not in taken)

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, how much memory is free there, and what to say when it is not enough."""
+"""Choice of the device, its free memory, and errors if memory is not enough."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
-    """Find a device by its name: auto, cpu, cuda or cuda:n.
+    """Choose a device by its name: auto, cpu, cuda or cuda:n.
 
-    `auto` takes the first GPU that works, else the CPU; that a GPU is there but fails is told as a warning.
+    `auto` is the first GPU that works, or else the CPU; a GPU that does not work is reported as a warning.
 
     Raises:
-        InputError: There is no such name.
-        ResourceError: The device is not there, or does not work.
+        InputError: The name is not valid.
+        ResourceError: The device does not exist or does not work.
     """
     wanted = check_device_name(name)
     if wanted == "cpu":
@@ -40,7 +40,7 @@ def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
     if index >= count:
         found = f"this machine has {count}, from cuda:0 to cuda:{count - 1}" if count else "torch finds no GPU here"
         why = "" if torch.version.cuda else " (this torch is built for the CPU only)"
-        raise ResourceError(f"DEVICE is {wanted}, but {found}{why}.", "Choose auto or cpu, or a GPU that is there.")
+        raise ResourceError(f"DEVICE is {wanted}, but {found}{why}.", "Choose auto or cpu, or an existing GPU.")
     device = torch.device("cuda", index)
     failure = _failure(device)
     if failure:
@@ -49,7 +49,7 @@ def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
 
 
 def _failure(device: torch.device) -> str | None:
-    """Why a GPU cannot do the smallest work; None where it can. Drivers and old cards fail only at first use."""
+    """Why a GPU fails with a minimal operation; None if it works. Drivers and old cards fail only on first use."""
     try:
         torch.ones(2, device=device).sum().item()
     except RuntimeError as error:
@@ -58,7 +58,7 @@ def _failure(device: torch.device) -> str | None:
 
 
 def describe_device(device: torch.device) -> str:
-    """A device in words: "NVIDIA H200 (cuda:0)", "CPU, 2 threads"."""
+    """A description of a device: "NVIDIA H200 (cuda:0)", "CPU, 2 threads"."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     threads = torch.get_num_threads()
@@ -66,28 +66,27 @@ def describe_device(device: torch.device) -> str:
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Values from the CPU on a device; the copy to a GPU waits its turn there, and nobody waits for it here."""
+    """Copy values from the CPU to a device; the copy to a GPU is asynchronous."""
     if device.type != "cuda" or values.device.type == "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on a GPU, or in the machine's memory for the CPU."""
+    """The free memory of a device in bytes."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
     total, available = machine_memory()
-    if available is None:  # macOS does not tell
+    if available is None:  # unknown on macOS
         available = total // 2 if total else 0
     return min(available, _group_memory())
 
 
 def _group_memory() -> int:
-    """What the control group of a container or cluster job has left; without one, no limit.
+    """The memory left in the control group of a container or cluster job; unlimited without one.
 
-    Files that were read stay in memory as long as nobody needs it, and count as used; what of them was not asked for
-    lately is as good as free.
+    Cached files count as used; those that are inactive can be freed.
     """
     try:
         most, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
@@ -101,10 +100,11 @@ def _group_memory() -> int:
 def explain_memory(
     device: torch.device, doing: str, remedy: str = "Halve BATCH_SIZE, or take smaller chips."
 ) -> Iterator[None]:
-    """Turn a lack of memory inside the block into a `ResourceError`; every other error passes.
+    """Convert an out-of-memory error inside the block to a `ResourceError`; other errors are not changed.
 
     Args:
-        doing: What needed the memory, with its values: "8 chips of 512 × 512 pixels in 13 bands".
+        device: The device.
+        doing: What needed the memory: "8 chips of 512 × 512 pixels in 13 bands".
         remedy: What to do.
     """
     try:
@@ -116,7 +116,7 @@ def explain_memory(
         problem = f"The memory of {where} is not enough for {doing}: {readable_size(free_memory(device))} are free."
     else:
         return
-    # Raised outside of the handler: the first error's traceback holds the tensors, and with them the memory.
+    # Raised outside of the handler, since the traceback of the first error holds references to the tensors.
     raise ResourceError(problem, remedy)
 
 

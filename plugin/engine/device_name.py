@@ -1,4 +1,4 @@
-"""Names of devices; needs no torch."""
+"""Names of devices; does not need torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .errors import InputError
 
 
 def check_device_name(name: str) -> str:
-    """A device's name as torch writes it: auto, cpu, cuda or cuda:n.
+    """Normalise a device name to auto, cpu, cuda or cuda:n.
 
     Raises:
-        InputError: There is no such name.
+        InputError: The name is not valid.
     """
     wanted = name.strip().lower()
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
-        raise InputError(f'DEVICE is "{name}".', "Give auto, cpu, cuda or cuda:n (n from 0).")
+        raise InputError(f'DEVICE is "{name}".', "Use auto, cpu, cuda or cuda:n (n from 0).")
     return wanted

@@ -1,8 +1,8 @@
-"""Results on their way: written in a hidden folder beside their final name, which no other job may touch meanwhile.
+"""Drafts: results are written in a locked hidden folder beside their final name, and published when complete.
 
-`.NAME.partial/` holds a lock, and what is to become NAME under its final name, with all that lies beside it. To publish
-is to rename what lies there. Where that takes several renames, a note is written before the first of them: whoever
-comes next to a result whose publication was interrupted finishes it, because all that it needs lies there whole.
+`.NAME.partial/` contains a lock, and the result under its final name, with its sidecar files. Publishing means renaming
+these files. If that takes several renames, a note is written first, so that the next job that accesses the result can
+complete an interrupted publication, for which everything is in the folder.
 """
 
 from __future__ import annotations
@@ -23,66 +23,65 @@ from .errors import EngineError, InputError, ResourceError
 from .files import JOURNALS, SHAPEFILE_PARTS, SIDECARS, check_space, rename
 from .locks import Lock, read_words
 
-# In a hidden folder beside the result: the lock, how many folders above were made for it, the mark of what may be gone
-# on with, what is to be renamed, and what an earlier result was before.
+# Names in the hidden folder: the lock, the number of parent folders created, the mark of a resumable job, the list of
+# files to rename, and the files of an earlier result.
 LOCK, MADE, KEPT, NOTE, EARLIER = (f"terrazzo.{name}" for name in ("lock", "made", "kept", "note", "earlier"))
 RESERVED = (LOCK, MADE, KEPT, NOTE, EARLIER)
-ATTEMPTS = 100  # at a folder that others make and remove at the same time
-REMOVALS = 3  # of a folder that a thread still writes to
+ATTEMPTS = 100  # to create a folder that others create and remove at the same time
+REMOVALS = 3  # attempts to remove a folder that a thread still writes to
 
-# Renames something; whether it may keep its name as well until that is replaced.
+# Renames a file or folder; the flag allows it to keep its old name as well until that is replaced.
 _Move = Callable[[Path, Path, bool], None]
-# Hidden folder → the draft there that this process holds, for all its threads.
+# Hidden folder → draft held by this process, for all its threads.
 _held: dict[Path, Draft] = {}
 _guard = threading.RLock()
-# Held while files are renamed, so that a process which has to end does not end between two renames.
+# Held while files are renamed, so that the process does not exit between two renames.
 _publishing = threading.RLock()
 
 
 def hidden_folder(final: str | os.PathLike[str]) -> Path:
-    """Where something is written until it is whole; links to the folder that it lies in are followed."""
+    """The hidden folder in which a result is written; links to its parent folder are resolved."""
     final = Path(final)
     return Path(os.path.realpath(final.parent)) / f".{final.name}.partial"
 
 
 def claim(final: str | os.PathLike[str], keep: bool = False) -> Draft:
-    """Keep a result to this job, in a `with` block, whose end removes what was not published.
+    """Lock a result for this job, in a `with` block, which removes unpublished files at its end.
 
-    The folder that it will lie in is made where there is none. What an interrupted job has left is finished where it
-    was about to be published, and removed where not. Whoever claims the same once more in the same thread, as a writer
-    does for the job that called it, gets the same draft.
+    The parent folder is created if necessary. Files of an interrupted job are published if that had already begun, and
+    removed otherwise. If the same thread claims a result again, as a writer does within a job, it gets the same draft.
 
     Args:
-        final: The file or folder that will be written.
-        keep: Go on with what an interrupted job has left, and leave what there is when this one is interrupted.
+        final: The file or folder to write.
+        keep: Continue with the files of an interrupted job, and keep the files if this one is interrupted.
 
     Raises:
-        InputError: Another job is writing it, or something that is not ours stands in the way.
-        ResourceError: Nothing can be written there.
+        InputError: Another job is writing it, or a foreign file or folder is in the way.
+        ResourceError: The folder cannot be written.
     """
     return _claim(final, keep, settle=True)
 
 
 def check_writable(final: str | os.PathLike[str], needed_bytes: int = 0) -> None:
-    """Try to write something, before hours of work.
+    """Check early that a result can be written.
 
     Args:
-        final: The file or folder that will be written.
-        needed_bytes: An estimate of its size; 0 asks for nothing.
+        final: The file or folder to write.
+        needed_bytes: An estimate of its size; 0 to skip the check of the disk space.
 
     Raises:
-        InputError, ResourceError: As `claim`; or its disk has too little space.
+        InputError, ResourceError: See `claim`; or the disk space is not enough.
     """
     with claim(final):
         check_space(final, needed_bytes)
 
 
 def recover(final: str | os.PathLike[str], undecided: bool = False) -> None:
-    """Finish what an interrupted publication has left, unless a job is at it.
+    """Complete an interrupted publication, unless a job is running.
 
     Args:
-        final: A result that is about to be read.
-        undecided: Also remove what no publication was begun of: the job that wrote it has ended.
+        final: A result that will be read.
+        undecided: Also remove drafts whose publication has not begun, since their job has ended.
     """
     hidden = hidden_folder(final)
     if os.path.lexists(hidden if undecided else hidden / NOTE):
@@ -91,17 +90,17 @@ def recover(final: str | os.PathLike[str], undecided: bool = False) -> None:
 
 
 def publish(*drafts: Draft, join: bool = False, mark: str = "") -> None:
-    """Give what drafts hold their final names: all or, where that fails, nothing.
+    """Rename drafts to their final names: all of them or, if that fails, none.
 
-    What belongs to an earlier result of a name and has no successor, such as the overviews of a raster, goes with it.
+    Sidecar files of an earlier result, such as overviews, are removed unless they are replaced.
 
     Args:
-        drafts: Of one job; the file of the last one is the last to be renamed.
-        join: The files of a drafted folder go into the folder of its name, beside what that holds already.
-        mark: What `Draft.finished` will be for who finishes this, if it is interrupted.
+        drafts: The drafts of a job; the file of the last one is renamed last.
+        join: Add the files of a draft folder to the existing folder.
+        mark: The value of `Draft.finished` for the job that completes this publication if it is interrupted.
 
     Raises:
-        ResourceError: A file cannot be replaced, because another program keeps it open, say.
+        ResourceError: A file cannot be replaced, for example because another program has opened it.
     """
     last = drafts[-1]
     with _publishing:
@@ -126,7 +125,7 @@ def publish(*drafts: Draft, join: bool = False, mark: str = "") -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder; those that killed processes have left are removed first."""
+    """A temporary folder; those of killed processes are removed first."""
     for left in Path(tempfile.gettempdir()).glob("terrazzo-*"):
         if left.is_dir() and not left.is_symlink() and (left / LOCK).is_file():
             with suppress(OSError):
@@ -143,7 +142,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def abandon() -> None:
-    """Remove what this process has claimed and not published; it is about to end, whatever its threads do."""
+    """Remove all unpublished drafts of this process, which is about to exit, whatever its threads do."""
     with _publishing:
         for draft in reversed(list(_held.values())):
             draft.end()
@@ -153,9 +152,9 @@ class Draft:
     """A claimed result, see `claim`.
 
     Attributes:
-        final: The name that it will have.
-        path: What to write; it gets that name. All files beside it whose names begin alike move with it.
-        finished: The mark of an interrupted publication that the claim has finished; "" for none, and for one without.
+        final: The final path.
+        path: The path to write to. Files beside it whose names start alike are sidecar files, and move with it.
+        finished: The mark of an interrupted publication that was completed by the claim; "" for none.
     """
 
     def __init__(self, final: str | os.PathLike[str], keep: bool) -> None:
@@ -169,23 +168,23 @@ class Draft:
             (self.folder / MADE).write_text(str(self._made))
 
     def fresh(self) -> Path:
-        """`path`, once nothing is there any more, also of what might have been gone on with."""
+        """Return `path` after removing all earlier contents, also those that could have been continued."""
         self.clear()
         if self.keep:
             (self.folder / KEPT).touch()
         return self.path
 
     def note(self, words: dict[str, Any]) -> None:
-        """Write down what is to be renamed, in one step.
+        """Write the list of files to rename, atomically.
 
-        The note holds in this very folder only: one that came with a stranger's files says nothing.
+        The note is valid in this folder only, so that one copied from untrusted files has no effect.
         """
         fresh = self.folder / f"{NOTE}.new"
         fresh.write_text(json.dumps({**words, "folder": self.folder.stat().st_ino}), encoding="utf-8")
         rename(fresh, self.folder / NOTE)
 
     def noted(self) -> dict[str, Any]:
-        """What `note` wrote; {} where it wrote nothing."""
+        """The contents of the note; {} if there is none."""
         try:
             words: dict[str, Any] = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
             return words if words["folder"] == self.folder.stat().st_ino else {}
@@ -193,13 +192,13 @@ class Draft:
             return {}
 
     def is_one_rename(self) -> bool:
-        """Whether one rename publishes it."""
+        """Whether a single rename publishes the draft."""
         alone = [entry.name for entry in self._entries()] == [self.path.name]
         return alone and not self.stale() and not (self.path.is_dir() and os.path.lexists(self.final))
 
     def stale(self, join: bool = False) -> list[str]:
-        """The names of what lies beside an earlier result, belongs to it and has no successor; see `publish`."""
-        if self.path.is_dir():  # whose files may be indexes
+        """The names of sidecar files of an earlier result that are not replaced; see `publish`."""
+        if self.path.is_dir():  # its files may be indexes
             inside = [f"{self.final.name}/{entry.name}" for entry in self.path.iterdir() if entry.is_file()]
             names = [f"{name}{ending}" for name in inside for ending in JOURNALS] if join else []
         else:
@@ -210,11 +209,11 @@ class Draft:
         return [name for name in names if name not in new and os.path.lexists(self.final.parent / name)]
 
     def put_in_place(self, move: _Move, replace: bool) -> None:
-        """Rename all that is still to be renamed; begun before, it is gone on with.
+        """Rename all files that are not renamed yet; continues an interrupted publication.
 
         Args:
-            move: Renames one file or folder.
-            replace: The file itself replaces an earlier one, which need not be kept to take this back.
+            move: Renames a file or folder.
+            replace: Replace an earlier file directly, if it is not needed to undo the publication.
         """
         words = self.noted()
         entries = self._joined() if words.get("join") else self._entries()
@@ -231,11 +230,11 @@ class Draft:
             move(entry, target, False)
 
     def settle(self) -> None:
-        """Finish what an interrupted publication has left, and remove the rest; the place is claimed already."""
+        """Complete an interrupted publication and remove the rest; the place must be claimed."""
         words = self.noted()
         if words.get("leader"):
             with suppress(EngineError), claim(str(words["leader"])):
-                pass  # which renames this as well, if it was to be renamed
+                pass  # which also renames these files, if the note lists them
         elif words:
             with ExitStack() as stack:
                 members = []
@@ -247,9 +246,9 @@ class Draft:
                     _rename_all((*ours, self))
                 except OSError as error:
                     raise ResourceError(
-                        f"An interrupted job has left {self.final} half replaced, and it cannot be finished "
+                        f"An interrupted job has left {self.final} partly replaced, and this cannot be completed "
                         f"({error.strerror or error}).",
-                        "Close it in other programs, and try again.",
+                        "Close it in other programs and try again.",
                     ) from error
                 for draft in (*ours, self):
                     draft.clear()
@@ -258,9 +257,9 @@ class Draft:
             self.clear()
 
     def clear(self) -> None:
-        """Remove all that lies in the hidden folder; links are removed, not followed."""
+        """Remove the contents of the hidden folder; links are removed, not followed."""
         for _ in range(REMOVALS):
-            # The note first: without what it names it would be wrong.
+            # The note first, since it refers to the other files.
             names = sorted(set(_listed(self.folder)) - {LOCK, MADE}, key=lambda name: name != NOTE)
             if not names:
                 return
@@ -272,7 +271,7 @@ class Draft:
                         entry.unlink()
 
     def end(self) -> None:
-        """Give the place free; what was not published goes, unless it may be gone on with."""
+        """Release the lock, and remove unpublished files unless they may be continued."""
         with _guard:
             _held.pop(self.folder, None)
         if not any((self.folder / name).exists() for name in (KEPT, NOTE)):
@@ -284,10 +283,10 @@ class Draft:
         _remove_empty([self.folder, *list(self.folder.parents)[:made]])
 
     def busy(self) -> InputError:
-        """What is said to another job that wants to write the same."""
+        """The error for other jobs that try to write the same result."""
         return InputError(
             f"{self.final} is being written by another job ({read_words(self.folder / LOCK)}).",
-            "Wait until that has ended, or choose another name.",
+            "Wait until it has ended, or choose another name.",
         )
 
     def __enter__(self) -> Draft:
@@ -297,7 +296,7 @@ class Draft:
         self.close()
 
     def close(self) -> None:
-        """End one of its uses, the last of which is that of the job."""
+        """End one use of the draft; the last one is that of the job."""
         with _guard:
             self.users -= 1
             if self.users:
@@ -305,34 +304,34 @@ class Draft:
         self.end()
 
     def _take(self) -> Lock:
-        """Make the hidden folder, or take over what a job has left that was killed."""
+        """Create the hidden folder, or take over that of a killed job."""
         for _ in range(ATTEMPTS):
             try:
                 with suppress(FileExistsError):
                     self.folder.mkdir(0o700)
                 self._check_ours()
                 return Lock(self.folder / LOCK, _holder())
-            except FileNotFoundError:  # another job has just removed the folder, or the one that it lies in
+            except FileNotFoundError:  # another job has just removed the folder or its parent
                 self._made = max(self._made, _make_parents(self.folder))
             except BlockingIOError:
                 raise self.busy() from None
             except OSError as error:
                 self._fail(error)
-        raise ResourceError(f"{self.folder} comes and goes.", "Try again, or choose another name.")
+        raise ResourceError(f"{self.folder} is repeatedly removed by other jobs.", "Try again, or choose another name.")
 
     def _check_ours(self) -> None:
-        """Refuse a folder that somebody has put there to have us write elsewhere."""
+        """Refuse a folder or link that was placed here to redirect the output."""
         status = os.lstat(self.folder)
         is_folder = stat.S_ISDIR(status.st_mode)
         if not is_folder or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
             raise InputError(
-                f"{self.folder} is {'not ours' if is_folder else 'no folder'}, and stands where {self.final} is to be "
-                "written first.",
+                f"{self.folder}, in which {self.final} is written first, is "
+                f"{'not from Terrazzo' if is_folder else 'not a folder'}.",
                 "Remove it, or choose another name.",
             )
 
     def _made_before(self) -> int:
-        """How many folders above were made for this result, by this job or one that was killed."""
+        """The number of parent folders created for this result, by this job or a killed one."""
         try:
             return int((self.folder / MADE).read_text())
         except (OSError, ValueError):
@@ -343,7 +342,7 @@ class Draft:
         raise _unwritable(self.final.parent, error) from error
 
     def _entries(self) -> list[Path]:
-        """What is to be renamed, the result itself last; [] once that was done."""
+        """The files to rename, the result itself last; [] if they are renamed."""
         if not os.path.lexists(self.path):
             return []
         if self.path.is_dir():
@@ -352,7 +351,7 @@ class Draft:
         return [*sorted(beside), self.path]
 
     def _joined(self) -> list[Path]:
-        """The files of a drafted folder, those in folders first, then the others by name; [] once all were renamed."""
+        """The files of a draft folder, subfolders first, then sorted by name; [] if they are renamed."""
         if not self.path.is_dir():
             return []
         folders = sorted(entry for entry in self.path.iterdir() if entry.is_dir())
@@ -360,12 +359,12 @@ class Draft:
         return [*inside, *sorted(entry for entry in self.path.iterdir() if not entry.is_dir())]
 
     def _belongs(self, name: str) -> bool:
-        """Whether a file of this name beside the result is part of it."""
+        """Return whether a file beside the result is part of it."""
         starts = (f"{self.final.name}.", f"{self.final.name}-", f"{self.final.stem}.")
         return name not in RESERVED and name.startswith(starts)
 
     def _put_aside(self, place: Path, move: _Move, succeeded: bool = False) -> None:
-        """Keep what stands at the final place of something, unless that was done; `succeeded`: it will be replaced."""
+        """Move an existing file aside, unless done before; with `succeeded` it will be replaced."""
         earlier, aside = self.final.parent / place, self.folder / EARLIER / place
         if os.path.lexists(earlier) and not os.path.lexists(aside):
             aside.parent.mkdir(parents=True, exist_ok=True)
@@ -392,7 +391,7 @@ def _claim(final: str | os.PathLike[str], keep: bool, settle: bool) -> Draft:
 
 
 def _rename_all(drafts: tuple[Draft, ...]) -> None:
-    """Rename what drafts hold; where that fails, take it all back."""
+    """Rename the files of drafts, and undo this if it fails."""
     done: list[tuple[Path, Path]] = []
 
     def move(source: Path, target: Path, stays: bool) -> None:
@@ -407,16 +406,16 @@ def _rename_all(drafts: tuple[Draft, ...]) -> None:
         try:
             for source, target in reversed(done):
                 rename(target, source)
-        except OSError as error:  # the note stays, so that the next claim goes on
+        except OSError as error:  # the note stays, so that the next claim continues
             raise ResourceError(
-                f"{drafts[-1].final} is half replaced ({failure.strerror or failure}; {error.strerror or error}).",
-                "Close it in other programs, and start the job again.",
+                f"{drafts[-1].final} is partly replaced ({failure.strerror or failure}; {error.strerror or error}).",
+                "Close it in other programs and start the job again.",
             ) from error
         raise
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Give a file a second name, so that it is never gone until its successor has the first; not all disks can."""
+    """Add a hard link, so that a file exists until its successor replaces it; not supported by all file systems."""
     try:
         os.link(source, target, follow_symlinks=False)
         return True
@@ -431,12 +430,12 @@ def _holder() -> str:
 def _listed(folder: Path) -> list[str]:
     try:
         return [entry.name for entry in folder.iterdir()]
-    except OSError:  # somebody has removed it by hand
+    except OSError:  # removed by the user
         return []
 
 
 def _make_parents(folder: Path) -> int:
-    """Make the folders above one; gives how many were not there."""
+    """Create the parent folders; returns how many did not exist."""
     missing = sum(not os.path.lexists(parent) for parent in folder.parents)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -448,12 +447,12 @@ def _make_parents(folder: Path) -> int:
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        with suppress(OSError):  # something is in it
+        with suppress(OSError):  # not empty
             folder.rmdir()
 
 
 def _unwritable(folder: Path, error: OSError) -> ResourceError:
     return ResourceError(
-        f"Nothing can be written to the folder {folder} ({error.strerror or error}).",
+        f"The folder {folder} cannot be written ({error.strerror or error}).",
         "Choose another folder, or change its permissions.",
     )

@@ -1,4 +1,4 @@
-"""What can go wrong in a way that the user can mend, and the end that the user asked for."""
+"""Errors that users can fix, and cancellation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from unicodedata import category
 
 T = TypeVar("T")
 
-# Letters of a problem and of a remedy. Some hold what a stranger wrote, or what a library says of a whole file.
+# The maximum lengths of a problem and a remedy, which may contain untrusted texts or long messages of a library.
 LONGEST = (650, 340)
 
 
 def plain(text: str, most: int) -> str:
-    """A text for people: no half or control characters, and its middle left out where it is long."""
+    """A text without surrogates and control characters, and with its middle left out if it is longer than `most`."""
     kept = text[: 20 * most]
     shown = "".join("\ufffd" if category(letter)[0] == "C" and letter != "\n" else letter for letter in kept)
     half = most // 2 - 1
@@ -20,17 +20,17 @@ def plain(text: str, most: int) -> str:
 
 
 def not_none(value: Optional[T]) -> T:
-    """Return a value that an earlier step has made sure of; raises AssertionError for None, which is a bug."""
+    """Return a value that an earlier step guarantees not to be None; raises AssertionError if it is None."""
     if value is None:
-        raise AssertionError("an optional value is None where an earlier step guarantees one")
+        raise AssertionError("a value is None, although an earlier step should have set it")
     return value
 
 
 class EngineError(Exception):
-    """An error in two sentences: what is wrong, with the values, and what to do about it.
+    """An error with a problem and a remedy.
 
     Args:
-        problem: One sentence that names the values.
+        problem: One sentence that says what is wrong, with the values.
         remedy: One sentence that says what to do.
     """
 
@@ -40,12 +40,12 @@ class EngineError(Exception):
 
 
 class InputError(EngineError):
-    """Something the user gave cannot be used: a file, a layer, a setting."""
+    """Raised if something the user gave cannot be used: a file, a layer or a setting."""
 
 
 class ResourceError(EngineError):
-    """The machine lacks something: memory, disk space, a device, a permission."""
+    """Raised if the machine lacks something: memory, disk space, a device or a permission."""
 
 
 class Cancelled(Exception):
-    """The user asked for the end; there is nothing to explain."""
+    """Raised if the user cancelled the job, or the process that started it has ended."""

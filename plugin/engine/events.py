@@ -1,7 +1,6 @@
-"""How a job tells how it goes and hears that it should stop.
+"""Reporting of progress and messages from a job, and requests to stop it.
 
-A job gets a `Reporter` and neither knows nor cares whether a worker writes JSON lines with it or QGIS
-fills a progress bar.
+A job gets a `Reporter`, and does not depend on whether a worker writes JSON lines with it or QGIS shows a progress bar.
 """
 
 from __future__ import annotations
@@ -12,61 +11,61 @@ from typing import Any
 
 from .errors import Cancelled
 
-# Of the job file and the lines between a worker and whoever started it.
+# The version of the job file, and of the messages between a worker and its parent process.
 PROTOCOL = 1
 
 
 class Reporter:
-    """Where a job reports to; this base class says nothing and never asks for the end."""
+    """Receives the messages of a job; this base class ignores them and never cancels."""
 
     def progress(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
-        """Tell how much is done: `fraction` from 0 to 1, `text` in a few words, seconds still to go if known."""
+        """Report the progress: `fraction` from 0 to 1, a short `text`, and the remaining time if known."""
 
     def log(self, text: str) -> None:
-        """Tell something worth a line in the log."""
+        """Log a message."""
 
     def warning(self, text: str) -> None:
-        """Tell something the user should look at, although the job goes on."""
+        """Warn of a problem that does not stop the job."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Tell the figures of a finished training epoch."""
+        """Report the record of a finished training epoch."""
 
     def cancel_requested(self) -> bool:
-        """Whether the user asked for the end; a job calls `check_wanted` instead."""
+        """Return whether the user cancelled the job; jobs call `check_wanted` instead."""
         return False
 
     def finish_requested(self) -> bool:
-        """Whether training should end after this epoch and keep its best."""
+        """Return whether training should end after this epoch and keep the best weights."""
         return False
 
     def orphaned(self) -> bool:
-        """Whether whoever started the job is gone."""
+        """Return whether the process that started the job has ended."""
         return False
 
     def saving(self) -> AbstractContextManager[None]:
-        """A block that may last although whoever started the job is gone: it saves what took long to make."""
+        """A context in which an orphaned job may continue for some time, to save results that took long."""
         return nullcontext()
 
     def check_wanted(self) -> None:
-        """Raise `Cancelled` where the user asked for the end, or nobody is there any more to use what comes out."""
+        """Raise `Cancelled` if the user cancelled the job or it is orphaned."""
         if self.cancel_requested() or self.orphaned():
             raise Cancelled
 
 
 class Stage:
-    """A part of a job with a known number of steps, from `start` to `end` of its progress.
+    """A part of a job with a known number of steps.
 
-    Reports at most five times a second, however often `advance` is called, and estimates the time left from
-    the steps of this stage.
+    Reports at most five times a second, however often `advance` is called, and estimates the remaining time of this
+    stage.
 
     Args:
-        reporter: Where the progress goes.
-        steps: How many steps the stage has.
-        text: What it does, in a few words.
-        start, end: The stage's share of the whole job, 0 to 1.
+        reporter: Receives the progress.
+        steps: The number of steps.
+        text: A short description.
+        start, end: The stage's share of the job, 0 to 1.
     """
 
-    INTERVAL = 0.2  # seconds between two reports
+    INTERVAL = 0.2  # seconds between reports
 
     def __init__(self, reporter: Reporter, steps: int, text: str, start: float = 0.0, end: float = 1.0) -> None:
         self.reporter = reporter
@@ -78,7 +77,7 @@ class Stage:
         self.reported = -self.INTERVAL
 
     def advance(self, steps: float = 1, text: str | None = None) -> None:
-        """Count `steps` as done; raises `Cancelled` where nobody wants the rest, see `Reporter.check_wanted`."""
+        """Count `steps` as done; raises `Cancelled` like `Reporter.check_wanted`."""
         self.reporter.check_wanted()
         self.done += steps
         if text is not None:
@@ -93,7 +92,7 @@ class Stage:
 
 
 def readable_time(seconds: float) -> str:
-    """Seconds in words: "40 s", "3 min", "2 h 10 min"."""
+    """Format a duration: "40 s", "3 min", "2 h 10 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

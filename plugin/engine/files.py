@@ -1,4 +1,4 @@
-"""Names of files: what belongs together, what may be written, and the one way in which anything is renamed."""
+"""File names: sidecar files, checks of output paths, and renaming."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 from .errors import InputError, ResourceError
 
-# What GDAL and QGIS read beside a raster; it moves with the raster.
+# Sidecar files that GDAL and QGIS read beside a raster, which are moved together with it.
 SIDECARS = (".aux.xml", ".ovr", ".msk")
-# What SQLite leaves beside a GeoPackage whose writer was killed; beside another one it would spoil that.
+# Files that SQLite leaves beside a GeoPackage if its writer is killed; they would damage another one.
 JOURNALS = ("-journal", "-wal", "-shm")
-# What may stand beside a .shp.
+# Files that belong to a shapefile.
 SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".idm", ".ind", ".cst")
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a file or folder another name, in one step; a file of that name is replaced.
+    """Rename a file or folder atomically; an existing file is replaced.
 
-    All renames by which results appear go through here.
+    All renames that publish results use this function.
     """
     source.replace(target)
 
 
 def check_space(final: str | os.PathLike[str], needed_bytes: int) -> None:
-    """Refuse to begin what will not fit on the disk.
+    """Check that a result fits on the disk.
 
     Args:
         final: The file or folder that will be written.
@@ -47,14 +47,14 @@ def check_space(final: str | os.PathLike[str], needed_bytes: int) -> None:
 
 
 def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -> None:
-    """Refuse outputs of other kinds, and two of one name.
+    """Check the suffixes of outputs, and that no two have the same name.
 
     Args:
-        outputs: Parameter → path; None is not wanted.
-        endings: The endings that will do, and what such files are called.
+        outputs: Parameter → path; None for outputs that are not wanted.
+        endings: Suffix → name of the format.
 
     Raises:
-        InputError: Such a name, that of a folder, or that of another output.
+        InputError: An output has another suffix, is a folder, or has the path of another output.
     """
     first = next(iter(endings))
     for name, path in outputs.items():
@@ -63,22 +63,22 @@ def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -
         if Path(path).suffix.lower() not in endings:
             others = [ending for ending in endings if endings[ending] != endings[first]]
             more = f" (or {', '.join(others)})" if others else ""
-            remedy = f"Give it the ending {first}{more}: it is written as {endings[first]}."
+            remedy = f"Use the extension {first}{more}, since it is written as {endings[first]}."
             raise InputError(f"{name} is {path}.", remedy)
         if Path(path).is_dir():
-            raise InputError(f"{name} {path} is a folder.", "Give the name of a file.")
+            raise InputError(f"{name} {path} is a folder.", "Enter the name of a file.")
     check_kept(outputs, {})
 
 
 def check_kept(outputs: Mapping[str, str | None], inputs: Mapping[str, Iterable[str | os.PathLike[str]]]) -> None:
-    """Refuse to write over what a job reads, and two outputs to one place; links are followed.
+    """Check that no output would overwrite an input or another output; links are resolved.
 
     Args:
-        outputs: Parameter → file or folder; None is not wanted.
-        inputs: What is read, such as "the raster to be mapped" → its files and folders; what is none does not count.
+        outputs: Parameter → file or folder; None for outputs that are not wanted.
+        inputs: Description, such as "the raster to be mapped" → files and folders, which need not exist.
 
     Raises:
-        InputError: An output is an input, lies in one or holds one; or two outputs do so.
+        InputError: An output is equal to, inside of or a parent of an input or another output.
     """
     wanted = [(name, Path(path)) for name, path in outputs.items() if path]
     for place, (name, path) in enumerate(wanted):
@@ -86,32 +86,32 @@ def check_kept(outputs: Mapping[str, str | None], inputs: Mapping[str, Iterable[
             if is_same(earlier, path):
                 raise InputError(f"{other} and {name} are both {path}.", "Give them different names.")
             if lies_in(path, earlier) or lies_in(earlier, path):
-                raise InputError(f"{other} {earlier} and {name} {path} lie in each other.", "Choose another folder.")
+                raise InputError(f"{other} {earlier} and {name} {path} overlap.", "Choose another folder.")
     for name, path in wanted:
         for what, files in inputs.items():
             for file in map(Path, files):
                 if not _exists(file):
                     continue
                 if is_same(path, file):
-                    relation = f"is {what}, which would be lost"
+                    relation = f"is {what}, which would be overwritten"
                 elif lies_in(path, file):
-                    relation = f"lies in {file}, which is {what}"
+                    relation = f"is inside {file}, which is {what}"
                 elif lies_in(file, path):
-                    relation = f"holds {file}, which is {what} and would be lost"
+                    relation = f"contains {file}, which is {what} and would be overwritten"
                 else:
                     continue
                 raise InputError(f"{name} {path} {relation}.", "Give the result another name.")
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two paths name one file or folder, also one that is not there yet."""
+    """Return whether two paths are the same file or folder; they need not exist."""
     if _exists(one) and _exists(other):
         return one.samefile(other)
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def lies_in(path: Path, folder: Path) -> bool:
-    """Whether a path lies somewhere in a folder, also one that is not there yet."""
+    """Return whether a path is inside a folder; it need not exist."""
     if _exists(folder) and not folder.is_dir():
         return False
     return any(is_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
@@ -120,12 +120,12 @@ def lies_in(path: Path, folder: Path) -> bool:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # what GDAL opens may be no name of a file at all
+    except OSError:  # a GDAL source may not be a valid file name
         return False
 
 
 def readable_size(count: float) -> str:
-    """Bytes in words: "12 kB", "3.4 GB" (powers of 1000)."""
+    """Format a number of bytes: "12 kB", "3.4 GB" (powers of 1000)."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

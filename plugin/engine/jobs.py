@@ -1,4 +1,4 @@
-"""The jobs a worker knows, by the id of their algorithm."""
+"""The jobs of the worker, by the id of their algorithm."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .events import Reporter
 
 @dataclass(frozen=True)
 class Job:
-    """A job: its settings, and the function that does it."""
+    """A job: its settings class, and the function that runs it."""
 
     config: type[JobConfig]
-    module: str  # imported when the settings have proven sound: it may import torch
+    module: str  # imported after the settings are checked, since it may import torch
     function: str
 
     def __call__(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-        """Check the settings and do the job; returns and raises what the function does."""
+        """Check the settings and run the job; returns and raises what the function does."""
         config = self.config.from_json(settings)
         module = import_module(f".{self.module}", __package__)
         found: dict[str, Any] = getattr(module, self.function)(config, reporter)

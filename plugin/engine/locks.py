@@ -1,4 +1,4 @@
-"""A file that one process at a time holds; the system lets go of it when that process ends, however it does."""
+"""A lock file, held by one process at a time; the system releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# What a file system without locks answers; work goes on there without them.
+# Errors of file systems that do not support locks, where work continues without them.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-# Windows locks bytes against reading, too: one far behind the words that others shall read.
+# Windows locks prevent reading too, so a byte far behind the text is locked.
 LOCKED_BYTE = 2**30
 
 
 class Lock:
-    """A held lock; it holds against other holders in this process as well.
+    """A held lock; also excludes other holders in the same process.
 
     Args:
-        path: The file; made where it is not there.
-        words: What others shall read of the holder.
+        path: The lock file, which is created if necessary.
+        words: A description of the holder for other processes.
 
     Attributes:
-        real: Whether it keeps others off; a file system may know no locks.
+        real: False if the file system does not support locks.
 
     Raises:
-        BlockingIOError: Somebody else holds it.
-        OSError: The file cannot be made.
+        BlockingIOError: The lock is held by another holder.
+        OSError: The file cannot be created.
     """
 
     def __init__(self, path: Path, words: str) -> None:
@@ -41,7 +41,7 @@ class Lock:
             file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
             try:
                 self.real = _take(file)
-                # The holder before may have removed the file between the two steps.
+                # The previous holder may have removed the file in between.
                 if _is_same(file, path):
                     os.ftruncate(file, 0)
                     os.write(file, words.encode("utf-8"))
@@ -51,22 +51,22 @@ class Lock:
                     os.close(file)
 
     def release(self) -> None:
-        """Let go, and remove the file; once more does nothing."""
+        """Release the lock and remove the file; does nothing if already released."""
         if self._file is None:
             return
         file, self._file = self._file, None
-        if sys.platform == "win32":  # which removes no open file
+        if sys.platform == "win32":  # cannot remove open files
             os.close(file)
         try:
             self.path.unlink(missing_ok=True)
         except OSError:
-            pass  # somebody looks at it; an unlocked file does no harm
+            pass  # opened by another process; an unlocked file does no harm
         if sys.platform != "win32":
             os.close(file)
 
 
 def read_words(path: Path) -> str:
-    """What the holder of a lock has told of itself; "" where nothing can be read."""
+    """The description of a lock's holder; "" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(200).decode("utf-8", "replace")
@@ -75,7 +75,7 @@ def read_words(path: Path) -> str:
 
 
 def _take(file: int) -> bool:
-    """Lock an open file; gives whether there are locks."""
+    """Lock an open file; returns False if locks are not supported."""
     try:
         if sys.platform == "win32":
             os.lseek(file, LOCKED_BYTE, os.SEEK_SET)

@@ -1,7 +1,7 @@
-"""What a Python offers to a worker, found without importing any of it, and the versions that a worker needs.
+"""What a Python interpreter offers to a worker, found without imports, and the versions that a worker needs.
 
-`plugin/environment.py` runs this file by its path with any interpreter, however old or bare: standard library
-only, no relative imports, nothing newer than Python 3.7.
+`plugin/environment.py` runs this file with any interpreter, however old: only the standard library, no relative
+imports, nothing newer than Python 3.7.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import re
 import sys
 from pathlib import Path
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"  # has the lowest versions of all but these
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"  # has the minimum versions of all but these
 OLDEST_PYTHON = (3, 10)
-# What torch.load(weights_only=True) reads of a stranger's file runs code before 2.6 (CVE-2025-32434), and writes beyond
-# its memory before 2.10 (CVE-2026-24747).
+# With torch.load(weights_only=True), untrusted files can run code before 2.6 (CVE-2025-32434), and write out of bounds
+# before 2.10 (CVE-2026-24747).
 OLDEST_TORCH_FOR_PTH = (2, 10)
-# module → the distribution that has it
+# Module → distribution.
 MODULES = {
     "osgeo": "GDAL",
     "numpy": "numpy",
@@ -34,7 +34,7 @@ MODULES = {
 
 
 def missing() -> dict[str, str]:
-    """What this Python lacks, "python" or the name of a module → in words; empty where it can run a worker."""
+    """What this Python lacks: "python" or a module → description; empty if it can run a worker."""
     lacking = {}
     if sys.version_info < OLDEST_PYTHON:
         lacking["python"] = f"Python {spell(OLDEST_PYTHON)} or newer"
@@ -48,27 +48,27 @@ def missing() -> dict[str, str]:
 
 
 def lowest_versions() -> dict[str, tuple[int, ...]]:
-    """The lowest versions that will do, of the distributions in requirements.txt."""
+    """The minimum versions of the distributions in requirements.txt."""
     bounds = re.findall(r"^([\w-]+)>=([\d.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
     return {distribution: parse(version) for distribution, version in bounds}
 
 
 def parse(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with, such as (2, 6, 0) of 2.6.0+debian.
+    """The leading numbers of a version, such as (2, 6, 0) for 2.6.0+debian.
 
-    A version that nothing records is later than any.
+    An unknown version counts as the newest.
     """
     numbers = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, numbers.group().split("."))) if numbers else (sys.maxsize,)
 
 
 def spell(version: tuple[int, ...]) -> str:
-    """Its numbers as people write them."""
+    """A version as text."""
     return ".".join(map(str, version))
 
 
 def versions() -> dict[str, str]:
-    """The versions of those modules that are there; "unknown" where nothing records it."""
+    """The versions of the installed modules; "unknown" if not recorded."""
     found = {}
     for module, distribution in MODULES.items():
         if importlib.util.find_spec(module) is None:
@@ -81,7 +81,7 @@ def versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, object]:
-    """Everything above, ready for JSON; "python" is the interpreter's version, "venv" whether it makes environments."""
+    """The above as JSON values; "python" is the interpreter's version, "venv" whether it can make environments."""
     return {
         "python": sys.version.split()[0],
         "bits": 64 if sys.maxsize > 2**32 else 32,
@@ -92,5 +92,5 @@ def describe() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # the engine's folder: its files must not pass for somebody's modules
+    del sys.path[0]  # the engine's folder, whose files must not shadow modules
     print(json.dumps(describe()))

@@ -1,7 +1,7 @@
-"""Frozen dataclasses that cost nothing to define, for what QGIS imports when it starts.
+"""Frozen dataclasses that are fast to define, for modules that QGIS imports at startup.
 
-`dataclass(frozen=True)` writes and compiles six methods for each class, which takes most of a millisecond. A `Record`
-has the same methods, written once; `dataclasses.fields`, `replace` and `asdict` work as with any dataclass.
+`dataclass(frozen=True)` generates and compiles six methods per class, which takes most of a millisecond. A `Record` has
+the same methods, written once. `dataclasses.fields`, `replace` and `asdict` work as with any dataclass.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**options):
-        """What type checkers alone understand."""
+        """Used by type checkers only."""
         return lambda cls: cls
 
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """A frozen dataclass: its subclasses declare fields, and need no decorator."""
+    """Base class of frozen dataclasses; subclasses declare fields and need no decorator."""
 
     _names: ClassVar[tuple[str, ...]] = ()
     _known: ClassVar[frozenset[str]] = frozenset()
@@ -28,7 +28,7 @@ class Record:
     _factories: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
-        if getattr(cls, "__annotations__", None) or not hasattr(cls, "__dataclass_fields__"):  # else as its base
+        if getattr(cls, "__annotations__", None) or not hasattr(cls, "__dataclass_fields__"):  # else like its base
             made = fields(dataclass(init=False, repr=False, eq=False)(cls))  # type: ignore[arg-type]
             cls._names = tuple(spec.name for spec in made)
             cls._known = frozenset(cls._names)
@@ -49,7 +49,7 @@ class Record:
         self.__post_init__()
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check the values; subclasses may override this."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")

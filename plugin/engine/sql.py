@@ -1,4 +1,4 @@
-"""SQL statements, put together in one way: names are quoted; what else goes in is a number, or a statement itself."""
+"""Composition of SQL statements: names are quoted, and other parts must be numbers or `Sql`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Union
 
 
 class Sql(str):
-    """A statement, or a part of one, that is whole: it goes into others as it stands."""
+    """A statement or a part of one, which is inserted into others unchanged."""
 
     __slots__ = ()
 
@@ -16,17 +16,17 @@ Part = Union[str, int, float, Sql]
 
 
 def sql(text: str, **parts: Part | Iterable[Part]) -> Sql:
-    """A statement.
+    """Compose a statement.
 
     Args:
-        text: Of our own, with {names} of parts.
-        **parts: Texts are names of tables and columns, and are quoted; several are joined by commas.
+        text: A trusted template with {names} of parts.
+        **parts: Texts are table or column names and are quoted; sequences are joined by commas.
     """
     return Sql(text.format_map({name: written(part) for name, part in parts.items()}))
 
 
 def written(part: Part | Iterable[Part]) -> str:
-    """A part as SQL has it."""
+    """Format a part for SQL."""
     if isinstance(part, Sql):
         return part
     if isinstance(part, str):

@@ -1,4 +1,4 @@
-"""The `status` job: what the worker's Python, its torch and the machine offer; works without torch as well."""
+"""The `status` job: describes the worker's Python, torch and the machine; does not need torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ def report_status(config: StatusConfig, reporter: Reporter) -> dict[str, Any]:
     """Describe the worker.
 
     Returns:
-        python, python_version, versions (of the modules that are there), missing (as `probe.missing`),
-        gpus ({name, memory, memory_free} in bytes), cuda (version or None), torch_error (None unless torch is there and
-        cannot be imported), threads, memory, memory_free (bytes, None where the system does not tell), ready (whether
-        jobs can run).
+        python, python_version, versions (of installed modules), missing (see `probe.missing`), gpus ({name, memory,
+        memory_free} in bytes), cuda (version or None), torch_error (None, or why the installed torch cannot be
+        imported), threads, memory, memory_free (bytes, None if unknown), ready (whether jobs can run).
     """
     found = probe.describe()
     memory, memory_free = machine_memory()
@@ -41,7 +40,7 @@ def report_status(config: StatusConfig, reporter: Reporter) -> dict[str, Any]:
 def _torch_status() -> dict[str, Any]:
     try:
         import torch
-    except (ImportError, OSError) as error:  # OSError: a library that torch loads is broken
+    except (ImportError, OSError) as error:  # OSError: a library of torch is damaged
         return {"gpus": [], "cuda": None, "torch_error": str(error).strip().splitlines()[0]}
     gpus = []
     for number in range(torch.cuda.device_count()):
@@ -51,7 +50,7 @@ def _torch_status() -> dict[str, Any]:
 
 
 def machine_memory() -> tuple[int | None, int | None]:
-    """(total, available) bytes of main memory; None where the system does not tell."""
+    """(total, available) bytes of main memory; None if unknown."""
     if sys.platform == "win32":
         return _windows_memory()
     try:

@@ -1,4 +1,4 @@
-"""Work on threads, ahead of its use: GDAL gives up Python's lock while it reads and writes, so threads suffice."""
+"""Parallel work on threads; GDAL releases the GIL while it reads and writes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 
 
 def cpu_threads() -> int:
-    """The threads this process may use."""
+    """The number of threads that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-# That read chips of a dataset, which are small, and that do anything else.
+# The number of threads to read chips of a dataset, which are small, and for all other work.
 READERS = min(8, cpu_threads())
 WORKERS = min(4, cpu_threads())
 
@@ -33,17 +33,19 @@ def work_ahead(
     threads: int = WORKERS,
     waiting: int = 64,
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Each item, in order, with what `function` makes of it on a thread while earlier ones are used.
+    """Apply a function to items on threads, and yield each item with its result, in order.
 
-    Whoever may leave the loop early closes the generator, so that no thread goes on.
+    If the loop may end early, the caller must close the generator, so that no thread goes on.
 
     Args:
-        stage: Advances by a step for each item.
-        threads: How many work.
-        waiting: How many items are begun or done, and not used; bounds the memory.
+        function: Called with each item, on a thread.
+        items: The items, which are consumed in the calling thread.
+        stage: Advanced by one step per item; None for no progress.
+        threads: The number of threads.
+        waiting: The maximum number of items in progress or not yet used, which limits memory.
 
     Raises:
-        Cancelled: The user asked for the end, where there is a stage; and whatever `function` raises.
+        Cancelled: The user cancelled the job, if there is a stage. Errors of `function` are raised as well.
     """
     begun: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:

@@ -1,7 +1,6 @@
-"""Vector files that are one file with one layer, written row by row.
+"""Vector files with a single layer, written row by row.
 
-GDAL writes them, but for CSV: some builds of GDAL have no driver for it, among them the one that an environment gets
-where the base has none.
+GDAL writes all formats but CSV, for which some builds of GDAL have no driver, such as those installed by the set-up.
 """
 
 from __future__ import annotations
@@ -23,31 +22,31 @@ CSV = ".csv"
 VECTOR_ENDINGS = {".gpkg": "a GeoPackage", ".geojson": "GeoJSON", CSV: "CSV"}
 INTEGER, NUMBER, TEXT = "integer", "number", "text"
 TYPES = {INTEGER: ogr.OFTInteger, NUMBER: ogr.OFTReal, TEXT: ogr.OFTString}
-SPELLING = {INTEGER: "{:d}", NUMBER: "{:.15g}", TEXT: "{}"}  # as GDAL writes them
-# A journal of everything since the begin of a transaction is kept on the disk.
+SPELLING = {INTEGER: "{:d}", NUMBER: "{:.15g}", TEXT: "{}"}  # as GDAL formats them
+# SQLite keeps a journal of the whole transaction on disk, so transactions must be limited.
 ROWS_A_TRANSACTION = 50_000
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column."""
+    """A column of a layer."""
 
     name: str
     kind: str  # INTEGER, NUMBER or TEXT
-    title: str = ""  # for people, where the name does not say it
+    title: str = ""  # alias, if the name is not clear
 
 
 def create_vector_file(path: Path, layer: str, fields: Sequence[Field], crs: Optional[str]) -> Union[GdalFile, CsvFile]:
-    """Begin a new file, of the kind that its ending says.
+    """Create a vector file in the format given by its suffix.
 
     Args:
-        path: Where there is none yet.
-        layer: Its layer's name.
-        fields: Its columns.
-        crs: WKT2 of the geometries; None for a table without any.
+        path: A path that does not exist yet.
+        layer: The name of the layer.
+        fields: The columns.
+        crs: The CRS of the geometries as WKT2; None for a table without geometries.
 
     Raises:
-        RuntimeError, OSError: It cannot be made.
+        RuntimeError, OSError: The file cannot be created.
     """
     if path.suffix.lower() == CSV:
         return CsvFile(path, fields, crs is not None)
@@ -55,12 +54,12 @@ def create_vector_file(path: Path, layer: str, fields: Sequence[Field], crs: Opt
 
 
 def keeps_style(path: str) -> bool:
-    """Whether a file of this kind holds the style of its layer."""
+    """Return whether files of this format store the style of their layer."""
     return DRIVERS.get(Path(path).suffix.lower()) == "GPKG"
 
 
 class GdalFile:
-    """A file that GDAL writes, see `create_vector_file`; its methods raise `RuntimeError`."""
+    """A file written by GDAL, see `create_vector_file`; all methods may raise `RuntimeError`."""
 
     def __init__(self, path: Path, layer: str, fields: Sequence[Field], crs: Optional[str]) -> None:
         driver = DRIVERS[path.suffix.lower()]
@@ -78,10 +77,12 @@ class GdalFile:
         self._begin()
 
     def add(self, row: Sequence[Any], polygon: Optional[ogr.Geometry] = None, number: Optional[int] = None) -> None:
-        """Write a row; None is an empty value.
+        """Write a row.
 
         Args:
-            number: Its id, where rows have their own.
+            row: The values; None for an empty one.
+            polygon: The geometry.
+            number: The feature id; None to assign the next one.
         """
         feature = ogr.Feature(self._definition)
         for place, value in enumerate(row):
@@ -98,12 +99,12 @@ class GdalFile:
             self._begin()
 
     def commit(self) -> None:
-        """End what was begun, so that other layers can be written."""
+        """Commit the transaction, so that other layers can be written."""
         if self._transactions:
             self.layer.CommitTransaction()
 
     def close(self) -> None:
-        """Write what is still in memory; once more does nothing."""
+        """Write pending rows and close the file; does nothing if it is closed."""
         try:
             if self.dataset is not None:
                 self.dataset.FlushCache()
@@ -116,7 +117,7 @@ class GdalFile:
 
 
 class CsvFile:
-    """A list, with geometries as WKT in its first column; its methods are those of `GdalFile`, and raise `OSError`."""
+    """A CSV file with WKT geometries in its first column; has the methods of `GdalFile`, which may raise `OSError`."""
 
     def __init__(self, path: Path, fields: Sequence[Field], spatial: bool) -> None:
         self._fields, self._spatial = fields, spatial
@@ -125,14 +126,14 @@ class CsvFile:
         self._rows.writerow([*(["WKT"] if spatial else []), *(field.name for field in fields)])
 
     def add(self, row: Sequence[Any], polygon: Optional[ogr.Geometry] = None, number: Optional[int] = None) -> None:
-        """As `GdalFile.add`; ids have no place."""
+        """See `GdalFile.add`; feature ids are not written."""
         shape = [polygon.ExportToWkt() if polygon is not None else ""] if self._spatial else []
         texts = ("" if value is None else SPELLING[field.kind].format(value) for field, value in zip(self._fields, row))
         self._rows.writerow([*shape, *texts])
 
     def commit(self) -> None:
-        """As `GdalFile.commit`."""
+        """Nothing to do; see `GdalFile.commit`."""
 
     def close(self) -> None:
-        """As `GdalFile.close`."""
+        """See `GdalFile.close`."""
         self._file.close()

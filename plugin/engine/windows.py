@@ -1,7 +1,7 @@
-"""Pure arithmetic on windows and grids: no files, no arrays of pixels.
+"""Arithmetic with windows, grids and bounds.
 
-A window counts pixels of its raster, `(col_off, row_off, width, height)`. Bounds are `(left, bottom, right, top)`
-in CRS units. Sizes are `(height, width)`.
+A window is `(col_off, row_off, width, height)` in pixels of a raster. Bounds are `(left, bottom, right, top)` in CRS
+units. Sizes are `(height, width)`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-# Rasters rarely sit on a common grid to the last bit; differences below this share of a pixel are rounding.
+# Differences below this share of a pixel are rounding errors.
 TOLERANCE = 1e-4
 
 Bounds = tuple
 
 
 class Window(NamedTuple):
-    """A rectangle of pixels."""
+    """A rectangle of pixels of a raster."""
 
     col_off: int
     row_off: int
@@ -28,40 +28,40 @@ class Window(NamedTuple):
 
     @property
     def col_end(self) -> int:
-        """The first column to the right of the window."""
+        """The column after the last one."""
         return self.col_off + self.width
 
     @property
     def row_end(self) -> int:
-        """The first row below the window."""
+        """The row after the last one."""
         return self.row_off + self.height
 
     def expanded(self, halo: int) -> Window:
-        """The window with `halo` more pixels on every side; it may reach out of the raster."""
+        """The window with `halo` more pixels on each side; it may extend beyond the raster."""
         return Window(self.col_off - halo, self.row_off - halo, self.width + 2 * halo, self.height + 2 * halo)
 
     def intersection(self, other: Window) -> Window:
-        """The pixels in both windows; width or height is 0 where there are none."""
+        """The pixels in both windows; width or height is 0 if there are none."""
         col_off, row_off = max(self.col_off, other.col_off), max(self.row_off, other.row_off)
         width = max(0, min(self.col_end, other.col_end) - col_off)
         height = max(0, min(self.row_end, other.row_end) - row_off)
         return Window(col_off, row_off, width, height)
 
     def slices_in(self, outer: Window) -> tuple[slice, slice]:
-        """(rows, columns) that select this window from an array of `outer`."""
+        """(rows, columns) slices that select this window from an array of `outer`."""
         row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
         return slice(row, row + self.height), slice(col, col + self.width)
 
     @property
     def empty(self) -> bool:
-        """Whether no pixel is in it."""
+        """Whether the window has no pixels."""
         return self.width <= 0 or self.height <= 0
 
 
 class Grid(NamedTuple):
-    """The pixels of a raster without rotation: where its corner is, and how large a pixel is in CRS units.
+    """The pixel grid of a raster without rotation: its origin in CRS units, its pixel size, and its size in pixels.
 
-    `step_y` is negative for the usual north-up raster.
+    `step_y` is negative for north-up rasters.
     """
 
     left: float
@@ -73,16 +73,16 @@ class Grid(NamedTuple):
 
     @property
     def window(self) -> Window:
-        """All pixels."""
+        """The window of all pixels."""
         return Window(0, 0, self.width, self.height)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """The bounds of all pixels."""
+        """The bounds of the raster in CRS units."""
         return self.bounds_of(self.window)
 
     def geotransform(self, window: Window) -> tuple[float, float, float, float, float, float]:
-        """GDAL's six numbers for a raster that covers `window`."""
+        """The GDAL geotransform of a raster that covers `window`."""
         left = self.left + window.col_off * self.step_x
         top = self.top + window.row_off * self.step_y
         return left, self.step_x, 0.0, top, 0.0, self.step_y
@@ -94,7 +94,7 @@ class Grid(NamedTuple):
         return min(x), min(y), max(x), max(y)
 
     def window_of(self, bounds: tuple[float, float, float, float], inner: bool = False) -> Window:
-        """The pixels that `bounds` touch, or with `inner` those wholly within; clipped to the raster."""
+        """The window of pixels that touch `bounds`, or with `inner` those completely inside; clipped to the raster."""
         left, bottom, right, top = bounds
         cols = sorted(((left - self.left) / self.step_x, (right - self.left) / self.step_x))
         rows = sorted(((bottom - self.top) / self.step_y, (top - self.top) / self.step_y))
@@ -107,7 +107,7 @@ class Grid(NamedTuple):
 
 
 def tiles(area: Window, tile_size: int) -> Iterator[Window]:
-    """Cut `area` into tiles of `tile_size` pixels a side, row by row; the last ones are smaller."""
+    """Divide `area` into tiles of `tile_size` pixels, row by row; tiles at the right and lower edge are smaller."""
     for row_off in range(area.row_off, area.row_end, tile_size):
         height = min(tile_size, area.row_end - row_off)
         for col_off in range(area.col_off, area.col_end, tile_size):
@@ -115,16 +115,19 @@ def tiles(area: Window, tile_size: int) -> Iterator[Window]:
 
 
 def count_tiles(area: Window, tile_size: int) -> int:
-    """How many windows `tiles` yields."""
+    """The number of windows that `tiles` yields."""
     return math.ceil(area.width / tile_size) * math.ceil(area.height / tile_size)
 
 
 def offsets(start: int, end: int, size: int, stride: int, edges: str) -> np.ndarray:
-    """Where chips of `size` pixels begin along one axis of the range [start, end).
+    """The start positions of chips along one axis of the range [start, end).
 
     Args:
-        edges: "shift" moves the last chip back inside so that the range is covered to its end, and gives none where
-            the range is shorter than a chip; "pad" lets it reach beyond the end.
+        start, end: The range in pixels.
+        size: The chip size.
+        stride: The distance between chips.
+        edges: "shift" moves the last chip inside, so that the whole range is covered; ranges shorter than a chip have
+            none. With "pad" the last chip may extend beyond the end.
 
     Returns:
         (n,) int64, ascending.
@@ -150,5 +153,5 @@ def union(first: Optional[Bounds], second: Bounds) -> Bounds:
 
 
 def overlap(first: Bounds, second: Bounds) -> bool:
-    """Whether two bounds share ground."""
+    """Return whether two bounds overlap."""
     return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]

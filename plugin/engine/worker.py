@@ -1,9 +1,9 @@
-"""The worker: `python -m plugin.engine.worker JOB.json`, started by `plugin/worker_process.py`.
+"""The worker process: `python -m plugin.engine.worker JOB.json`, started by `plugin/worker_process.py`.
 
-JOB.json holds {"protocol": 1, "job": an id of `jobs.JOBS`, "config": its settings}. Standard output carries one JSON
-object a line, {"event": "progress" | "log" | "warning" | "epoch" | "result" | "error", ...}, and nothing else;
-standard error is the log. Standard input brings the commands `cancel` and `finish`; its end means that whoever
-started the worker is gone, and the worker ends, too.
+JOB.json contains {"protocol": 1, "job": an id of `jobs.JOBS`, "config": its settings}. Standard output has one JSON
+object per line, {"event": "progress" | "log" | "warning" | "epoch" | "result" | "error", ...}, and nothing else.
+Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the process that
+started the worker has ended, and the worker ends as well.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .strangers.rules import DAMAGES
 from .strangers.texts import JSON_MEMORY, parse_json
 
 EXIT_RESULT, EXIT_ERROR, EXIT_CANCELLED = 0, 2, 3
-# Seconds in which a job that nobody waits for any more may end by itself, and those that it may need to save a
-# training: it hears of it after its batch.
+# How many seconds an orphaned job may take to end by itself, and to save a training, which it does after the current
+# batch.
 GRACE, SAVING_GRACE = 0.5, 300.0
-LOOK = 0.05  # seconds between two looks at it
+LOOK = 0.05  # seconds between checks
 
 
 class JsonReporter(Reporter):
-    """Writes events as JSON lines and hears commands; safe to call from any thread.
+    """Writes events as JSON lines and receives commands; thread-safe.
 
     Args:
-        events: Where the lines go.
+        events: The stream to write to.
     """
 
     def __init__(self, events: TextIO) -> None:
@@ -50,20 +50,20 @@ class JsonReporter(Reporter):
         self._saving = 0
 
     def send(self, event: str, **values: Any) -> None:
-        """Write one event."""
+        """Write an event."""
         line = json.dumps({"event": event, **values}, default=_plain) + "\n"
         try:
             with self._lock:
                 self._events.write(line)
                 self._events.flush()
         except (BrokenPipeError, ValueError, OSError) as error:
-            # Nobody listens any more. The job may still save what it has, so this must not end it.
+            # The reader is gone. The job may still save its results, so this must not raise.
             if not self._orphaned.is_set():
                 print(f"The events cannot be written any more: {error}", file=sys.stderr)
             self._orphaned.set()
 
     def listen(self, commands: TextIO) -> None:
-        """Read commands until their end; runs on a thread of its own."""
+        """Read commands until the stream is closed; runs on a separate thread."""
         for line in commands:
             command = line.strip()
             if command == "cancel":
@@ -75,9 +75,9 @@ class JsonReporter(Reporter):
         self._orphaned.set()
 
     def end_when_orphaned(self) -> None:
-        """Wait until nobody is there any more, then end the process, and leave nothing; runs on a thread of its own.
+        """Wait until the job is orphaned, then end the process and remove its drafts; runs on a separate thread.
 
-        Jobs look by themselves whether they are wanted, but not while they import torch, or in a long call.
+        Jobs check this themselves, but not while they import torch or are in a long call.
         """
         self._orphaned.wait()
         begun = time.monotonic()
@@ -96,11 +96,11 @@ class JsonReporter(Reporter):
             self._saving -= 1
 
     def progress(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
-        """Send how much is done."""
+        """Send the progress."""
         self.send("progress", fraction=fraction, text=text, seconds_left=seconds_left)
 
     def log(self, text: str) -> None:
-        """Send a line of the log."""
+        """Send a log line."""
         self.send("log", text=text)
 
     def warning(self, text: str) -> None:
@@ -108,48 +108,48 @@ class JsonReporter(Reporter):
         self.send("warning", text=text)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Send the figures of an epoch."""
+        """Send the record of an epoch."""
         self.send("epoch", record=record)
 
     def cancel_requested(self) -> bool:
-        """Whether `cancel` was read."""
+        """Return whether `cancel` was received."""
         return self._cancel.is_set()
 
     def finish_requested(self) -> bool:
-        """Whether `finish` was read."""
+        """Return whether `finish` was received."""
         return self._finish.is_set()
 
     def orphaned(self) -> bool:
-        """Whether standard input has ended, or nobody reads the events."""
+        """Return whether standard input was closed, or events cannot be written."""
         return self._orphaned.is_set()
 
 
 def _plain(value: Any) -> Any:
-    """Numpy's numbers and arrays, and tensors, as JSON knows them; all else that JSON does not know as text."""
+    """Convert NumPy numbers, arrays and tensors for JSON; other unknown types become text."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def read_job(path: str) -> tuple[str, dict[str, Any]]:
-    """The job's id and its settings.
+    """Read the id and settings of a job.
 
     Raises:
-        InputError: The file is no job file of this protocol, or names an unknown job.
+        InputError: The file is not a job file of this protocol, or its job is unknown.
     """
     try:
         job = parse_json(read_bytes(path, JSON_MEMORY), constants=True)
         protocol, name, settings = job["protocol"], str(job["job"]), job["config"]
     except (OSError, *DAMAGES) as error:
-        raise InputError(f"{path} is no job file ({error}).", "Start jobs from Terrazzo's algorithms.") from error
+        raise InputError(f"{path} is not a job file ({error}).", "Start jobs from Terrazzo's algorithms.") from error
     if protocol != PROTOCOL or name not in JOBS or not isinstance(settings, dict):
         raise InputError(
-            f'The job "{name}" of protocol {protocol} is unknown to this worker (protocol {PROTOCOL}).',
+            f'The job "{name}" of protocol {protocol} is not supported by this worker (protocol {PROTOCOL}).',
             f"Restart QGIS after an update of Terrazzo; the jobs are {', '.join(JOBS)}.",
         )
     return name, settings
 
 
 def explain(error: BaseException) -> EngineError:
-    """Whatever ended a job, in two sentences for the user."""
+    """Convert any exception that ended a job to an `EngineError`."""
     text = str(error).strip()
     first_line = text.splitlines()[0] if text else "no message"
     if isinstance(error, EngineError):
@@ -159,33 +159,33 @@ def explain(error: BaseException) -> EngineError:
             f"The worker's Python {sys.executable} has no module {error.name}.",
             "Run the algorithm “status” to see what is missing and how to install it.",
         )
-    # torch's errors are known by name and words: it may not even be imported here.
+    # torch's errors are recognised by name and text, since torch may not be importable here.
     if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
         return ResourceError(
-            f"The GPU's memory is too small for this ({first_line}).",
-            "Use a smaller batch size, chip size or tile size, close other users of the GPU, or take device cpu.",
+            f"The GPU's memory is not enough ({first_line}).",
+            "Use a smaller batch size, chip size or tile size, close other programs on the GPU, or use DEVICE cpu.",
         )
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "not enough memory" in text:
         return ResourceError(
-            f"The computer's memory is too small for this ({first_line}).",
+            f"The computer's memory is not enough ({first_line}).",
             "Use a smaller batch size, chip size or tile size, or close other programs.",
         )
     if "CUDA error" in text or "cuDNN error" in text or "CUDNN_STATUS" in text:
         return ResourceError(
-            f"The GPU failed ({first_line}).", "Try again; if it fails again, restart the computer or take device cpu."
+            f"The GPU failed ({first_line}).", "Try again; if it fails again, restart the computer or use DEVICE cpu."
         )
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
         return ResourceError(f"The disk is full ({first_line}).", "Free some space, or write to another disk.")
     return EngineError(
         f"The job failed with {type(error).__name__}: {first_line}",
-        "This is a fault in Terrazzo or in a library it uses; please report it with the log.",
+        "This is a bug in Terrazzo or in a library; please report it with the log.",
     )
 
 
 def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Do a job while its results are kept to it; gives what the job gives, and raises what it raises."""
+    """Run a job while its outputs are locked for it; returns and raises what the job does."""
     with ExitStack() as stack:
-        # Before the job imports torch, so that a second one for the same result ends at once.
+        # Before the job imports torch, so that a second job with the same output fails at once.
         for output in JOBS[name].config.outputs():
             if isinstance(settings.get(output), str) and settings[output]:
                 stack.enter_context(claim(settings[output]))
@@ -193,10 +193,10 @@ def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[s
 
 
 def run(path: str, reporter: JsonReporter) -> int:
-    """Run the job of a job file, send its result or what went wrong, and give the exit status."""
+    """Run the job of a job file, send its result or error, and return the exit status."""
     try:
         name, settings = read_job(path)
-        if reporter.cancel_requested():  # before anything was done
+        if reporter.cancel_requested():  # before the job started
             raise Cancelled
         result = carry_out(name, settings, reporter)
     except (Cancelled, KeyboardInterrupt):
@@ -213,10 +213,10 @@ def run(path: str, reporter: JsonReporter) -> int:
 
 
 def private_streams() -> tuple[TextIO, TextIO]:
-    """(events, commands): the standard streams under other numbers, out of every library's reach.
+    """Move standard output and input to other file descriptors, out of reach of libraries: (events, commands).
 
-    Whatever Python or C code prints to standard output from here on lands in the log, so the events stay whole.
-    Standard input is emptied as well: on Windows a library that looks at it while a thread waits there would hang.
+    Anything that Python or C code prints to standard output then goes to the log, so that events are not mixed with it.
+    Standard input is replaced too: on Windows, libraries that access it while a thread reads it would hang.
     """
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     commands = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="replace")
@@ -228,7 +228,7 @@ def private_streams() -> tuple[TextIO, TextIO]:
 
 
 def main(arguments: list[str]) -> int:
-    """The worker's life."""
+    """Run the worker; returns the exit status."""
     if len(arguments) != 1:
         print("Usage: python -m plugin.engine.worker JOB.json", file=sys.stderr)
         return EXIT_ERROR
@@ -243,5 +243,5 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Nothing is left to do, and a library that crashes or waits while it is torn down must not spoil the end.
+    # Skip the interpreter's shutdown, in which a library could crash or hang.
     os._exit(status)

@@ -1,10 +1,10 @@
-"""XML to build and to write. What reads XML is `strangers.texts.parse_xml` alone, since the library's own parser lets
-entities grow to any size.
+"""Classes to build and write XML. XML is read only with `strangers.texts.parse_xml`, since the parser of the standard
+library lets entities expand to any size.
 """
 
 from __future__ import annotations
 
-# The scan of the plugin repository warns of that parser, which is not among these.
+# The scan of the plugin repository warns of ElementTree's parser, which is not imported here.
 from xml.etree.ElementTree import Element, SubElement, TreeBuilder, indent, tostring  # nosec B405
 
 __all__ = ["Element", "SubElement", "TreeBuilder", "indent", "tostring"]

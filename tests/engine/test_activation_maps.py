@@ -363,7 +363,7 @@ def test_photographs_get_a_picture_each_and_a_table(tmp_path: Path) -> None:
     "settings, words",
     [
         ({"kind": "filters"}, "no PICTURE is given"),
-        ({"kind": "filters", "picture": "f.svg"}, r"ending \.png"),
+        ({"kind": "filters", "picture": "f.svg"}, r"extension \.png"),
         ({}, "Neither INPUT nor INPUT_FOLDER"),
         ({"input": "i.tif", "output": None}, "no OUTPUT is given"),
         ({"input_folder": "photos"}, "no folder as PICTURES"),

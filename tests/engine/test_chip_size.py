@@ -49,9 +49,9 @@ def squares(path: Path, places: list[tuple[int, int, int]], side: int, layer: st
 @pytest.mark.parametrize(
     "shape, size, words",
     [
-        ((1800, 1800), 256, "Chip size: 256 × 256 pixels, for which images and labels are ample."),
-        ((900, 900), 128, "128 × 128 pixels, because chips of 256 would show labels in 12 places only."),
-        ((250, 250), 64, "64 × 64 pixels, because chips of 128 would show labels in 4 places only."),
+        ((1800, 1800), 256, "Chip size: 256 × 256 pixels, since images and labels suffice for it."),
+        ((900, 900), 128, "128 × 128 pixels, since chips of 256 pixels would show labels in only 12 places."),
+        ((250, 250), 64, "64 × 64 pixels, since chips of 128 pixels would show labels in only 4 places."),
         ((100, 20000), 64, "64 × 64 pixels, the largest that fits the images."),
         ((50, 50), 32, "32 × 32 pixels, the largest that fits the images."),
         ((12, 700), 8, "8 × 8 pixels, the largest that fits the images."),
@@ -111,7 +111,7 @@ def test_few_places_with_features_take_smaller_chips(tmp_path: Path) -> None:
     close = [(1, 40 * (n % 7), 40 * (n // 7)) for n in range(49)]
     near = squares(tmp_path / "near.gpkg", close, 12)
     size, said = chosen(image, labels=near, background="ignore")
-    assert size == 64 and "because chips of 128 would show labels in 6 places only" in said
+    assert size == 64 and "since chips of 128 pixels would show labels in only 6 places" in said
     # What is not labelled is a class as well.
     assert chosen(image, labels=near, background="class")[0] == 64
     rare = squares(tmp_path / "rare.gpkg", [(1, 260 * (n % 7), 260 * (n // 7)) for n in range(49)] + [(2, 9, 9)], 12)
@@ -132,7 +132,7 @@ def test_a_class_in_few_places_is_named(tmp_path: Path) -> None:
     few = [(2, 20 + 70 * (n % 3), 20 + 70 * (n // 3)) for n in range(12)]
     labels = squares(tmp_path / "labels.gpkg", many + few, 12)
     size, said = chosen(image, labels=labels, classes=((2, "pond", None),))
-    assert size == 64 and said.endswith('because chips of 128 would show "pond" in 6 places only.')
+    assert size == 64 and said.endswith('since chips of 128 pixels would show "pond" in only 6 places.')
 
 
 def test_large_polygons_and_long_lines_are_many_places(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_chips_of_features_are_as_large_as_these(tmp_path: Path, placement: str,
     image = blank(tmp_path / "a.tif", 2000, 2000)
     labels = squares(tmp_path / "labels.gpkg", [(n % 2, 320 * n, 500) for n in range(6)], side)
     found, said = chosen(image, labels=labels, placement=placement, task="classification")
-    assert found == size and f"half of the label features are at most {side} pixels wide" in said
+    assert found == size and f"half of the label features are no wider than {side} pixels" in said
 
 
 def test_numbers_are_no_classes(tmp_path: Path) -> None:
@@ -203,4 +203,7 @@ def test_an_interrupted_export_goes_on_with_its_size(tmp_path: Path, monkeypatch
         export_chips(config, Heard(cancel_after=60))
     heard = Heard()
     export_chips(config, heard)
-    assert any("Goes on" in text for text in heard.logs) and read_info(config.output).chip_size == 64
+    assert (
+        any("Resuming an interrupted export" in text for text in heard.logs)
+        and read_info(config.output).chip_size == 64
+    )

@@ -56,10 +56,10 @@ def test_numbers_that_are_taken_do_not_stay() -> None:
 def test_what_a_user_may_not_expect_is_named() -> None:
     given = ["wald", " wald", "Wald", "See"]
     spaces, capitals = remarks_on(given, class_values(map(class_text, given)), "the field class")
-    assert "white space or Unicode are one: wald" in spaces
-    assert "capitals are different classes: Wald and wald" in capitals
+    assert "white space or Unicode form are the same class: wald" in spaces
+    assert "upper and lower case are different classes: Wald and wald" in capitals
     (codes,) = remarks_on(["01", "1"], class_values(["01", "1"]), "the field class")
-    assert "whole numbers in the field class cannot be class values" in codes and "01 1, 1 2" in codes
+    assert "integers in the field class cannot be used as class values" in codes and "01 1, 1 2" in codes
     assert remarks_on(["2", "10"], class_values(["2", "10"]), "the field class") == []
 
 
@@ -71,7 +71,7 @@ def test_folders_of_images_have_the_classes_that_a_field_would_have(tmp_path: Pa
     assert found.info.classes.names == ["Eau", "eau", "for\u00eat"]
     assert found.shown.sum(axis=0).tolist() == [3, 3, 6]
     assert any("different classes: Eau and eau" in text for text in heard.logs)
-    assert any("are one: for\u00eat" in text for text in heard.logs)
+    assert any("are the same class: for\u00eat" in text for text in heard.logs)
 
 
 def test_names_in_annotations_have_the_classes_that_a_field_would_have(tmp_path: Path) -> None:

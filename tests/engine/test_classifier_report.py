@@ -85,7 +85,7 @@ def test_the_report_is_one_whole_page_that_needs_nothing_else(one, tmp_path):
 
 def test_figures_layers_and_settings_stand_in_the_page(one, tmp_path):
     page = text_of(one, tmp_path)
-    for text in ("66.7%", "the 2 likeliest 100.0%", "41,539 parameters", "8 × 32 × 32", "8, 16", "61 s", "1 of 1"):
+    for text in ("66.7%", "the 2 most likely 100.0%", "41,539 parameters", "8 × 32 × 32", "8, 16", "61 s", "1 of 1"):
         assert text in page, text
 
 
@@ -107,7 +107,7 @@ def test_several_labels_a_chip_have_no_matrix_but_average_precision_and_threshol
     report = make_report(tmp_path, "multilabel", THREE, shown > 0, 0.5)
     page = text_of(report, tmp_path)
     assert page.count("<svg") == 2 and "Confusion matrix" not in page and "average<br>precision" in page
-    assert "A class counts from a probability of 0.5 on" in page
+    assert "A class is predicted if its probability is at least 0.5" in page
     worst = report.mistakes[
         0
     ]  # of the third one, 0.1 for what it shows and nothing wrong; of the fifth, 0.8 for nothing
@@ -120,7 +120,7 @@ def test_two_classes_get_a_chart_of_thresholds(tmp_path):
     probabilities = np.stack([1 - THREE[:, 2], THREE[:, 2]], axis=1)
     report = make_report(tmp_path, "classification", probabilities, np.array([0, 1, 0, 1, 1, 0]), 0.3)
     page = text_of(report, tmp_path)
-    assert page.count("<svg") == 3 and "the second of the two" in page and "for field" in page
+    assert page.count("<svg") == 3 and "The second class is predicted if" in page and "for field" in page
     assert "0 of 6" not in page and "1 of 6 test chips are wrong" in page
 
 

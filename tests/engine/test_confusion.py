@@ -49,6 +49,8 @@ def test_no_pixels_at_all_give_json_without_nan():
 def test_a_network_no_better_than_the_commonest_class_is_told_so():
     useless = np.array([[0, 0], [30, 70]])  # all is called b, of which there are 70
     text = confusion.doubt(useless, ["a", "b"], "test")
-    assert "Naming b everywhere would be right in 70.0% of the test labels, and this network is in 70.0%" in text
+    assert (
+        "Predicting b everywhere would be correct for 70.0% of the test labels, and this network is for 70.0%" in text
+    )
     assert confusion.doubt(np.array([[1, 0], [29, 70]]), ["a", "b"], "test") == ""
     assert confusion.doubt(np.zeros((2, 2), int), ["a", "b"], "test") == ""

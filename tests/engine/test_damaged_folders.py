@@ -91,7 +91,7 @@ def test_an_index_that_is_no_file_of_the_folder_is_never_copied(tmp_path: Path, 
         os.mkfifo(index)
     else:
         index.symlink_to(elsewhere)
-    with pytest.raises(InputError, match="no plain file" if kind == "pipe" else "is outside of its folder"):
+    with pytest.raises(InputError, match="not a regular file" if kind == "pipe" else "is outside of its folder"):
         if job == "split":
             split_chips(SplitChipsConfig(chips=str(chips)), Reporter())
         else:

@@ -65,7 +65,7 @@ def test_a_mixed_scene_is_left_out_where_no_class_has_its_share(tmp_path: Path) 
         for row in range(0, 256, 32) for col in range(0, 320, 32)
     )  # fmt: skip
     assert len(dataset.images) == wanted < 80
-    assert any(f"{80 - wanted} chips without enough labels" in text for text in heard.logs)
+    assert any(f"{80 - wanted} chips left out for too few labels" in text for text in heard.logs)
 
 
 def test_several_classes_a_chip_are_all_that_it_shows_enough_of(tmp_path: Path) -> None:
@@ -330,13 +330,13 @@ def test_chips_come_in_the_wanted_format(tmp_path: Path, chip_format: str, endin
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"chip_format": "PNG", "bands": (1, 2)}, "PNG holds 1 or 3 bands"),
-        ({"placement": "features"}, "no features are given to place chips at"),
-        ({"blacken": True}, "BLACKEN is set, and PLACEMENT is grid"),
+        ({"chip_format": "PNG", "bands": (1, 2)}, "PNG supports 1 or 3 bands"),
+        ({"placement": "features"}, "but no features are given"),
+        ({"blacken": True}, "BLACKEN is set, but with PLACEMENT grid"),
         ({"task": "unlabelled", "split_method": "areas"}, "no SPLIT_AREAS are given"),
         ({"append": True, "overwrite": True}, "APPEND and OVERWRITE are both set"),
-        ({"min_feature_share": 0.5}, "MIN_FEATURE_SHARE is set, and no features"),
-        ({"rotations": (45.0,), "block_size": 40}, "which the rotations make 46 pixels wide"),
+        ({"min_feature_share": 0.5}, "MIN_FEATURE_SHARE is set, but no features"),
+        ({"rotations": (45.0,), "block_size": 40}, "or 46 pixels when rotated"),
         ({"validation_share": 0.5, "test_share": 0.5}, "leave nothing for training"),
     ],
 )
@@ -377,7 +377,7 @@ def test_appended_chips_join_the_classes_by_name_and_share_no_ground(tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"chip_size": 64}, "has chips of 32 pixels, and the new chips would have 64 pixels"),
+        ({"chip_size": 64}, "has chips of 32 pixels, but the new chips have 64 pixels"),
         ({"bands": (1, 2)}, "has the bands"),
         ({"task": "classification"}, "is for segmentation"),
         ({"classes": ((1, "lava", None),)}, 'has no class "lava"'),
@@ -410,7 +410,7 @@ def test_an_interrupted_export_goes_on_where_it_was(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Cutter, "read", lambda self, unit: read.append(unit.block) or plain(self, unit))
     heard = Heard()
     resumed = export(tmp_path, heard, resume=True, **given)
-    assert any("Goes on with an interrupted export" in text for text in heard.logs)
+    assert any("Resuming an interrupted export" in text for text in heard.logs)
     assert 0 < len(read) < 20, "what was done is not read again"
     columns = ("image", "col_off", "row_off", "split", "classes", "statistics")
     assert rows(resumed, *columns) == rows(whole, *columns)
@@ -440,7 +440,7 @@ def test_a_resumed_append_that_was_whole_is_not_appended_again(tmp_path: Path, m
             export(tmp_path, append=True, resume=True, **given)
     heard = Heard()
     after = export(tmp_path, heard, append=True, resume=True, **given)
-    assert any("was whole, but for its name" in text for text in heard.logs)
+    assert any("was already complete" in text for text in heard.logs)
     assert len(after.images) == 2 * before and not (tmp_path / ".chips.partial").exists()
 
 
@@ -456,14 +456,14 @@ def test_other_settings_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         export(tmp_path, Heard(cancel_after=50), **given)
     heard = Heard()
     dataset = export(tmp_path, heard, stride=16, **given)
-    assert any("it begins anew" in text for text in heard.logs) and dataset.info.stride == 16
+    assert any("it starts from the beginning" in text for text in heard.logs) and dataset.info.stride == 16
     assert len(list((dataset.folder / "images").iterdir())) == len(dataset.images)
 
 
 def test_one_class_around_features_is_refused_with_a_way_out(tmp_path: Path) -> None:
     image, _ = write_scene(tmp_path)
     labels = write_polygons(tmp_path / "p.gpkg", [(1, f"POINT({LEFT + 50} {TOP - 50})")])
-    with pytest.raises(InputError, match=r"hold one class only.*PLACEMENT grid"):
+    with pytest.raises(InputError, match=r"have only one class.*PLACEMENT to grid"):
         export(tmp_path, input=(image,), labels=labels, task="classification", placement="features")
 
 
@@ -536,7 +536,7 @@ def test_a_killed_export_goes_on_where_it_was(tmp_path: Path) -> None:
     heard = Heard()
     resumed = export(tmp_path, heard, resume=True, **given)
     whole = export(tmp_path, output=str(tmp_path / "whole"), **given)
-    assert any("of which 40 chips are there" in text for text in heard.logs)
+    assert any("with 40 chips already written" in text for text in heard.logs)
     columns = ("image", "col_off", "row_off", "split", "classes", "statistics")
     assert rows(resumed, *columns) == rows(whole, *columns) and len(resumed.images) == 80
     for place in range(80):

@@ -30,15 +30,15 @@ def kept(folder: Path, **outputs: str) -> None:
 @pytest.mark.parametrize(
     "outputs, words",
     [
-        ({"OUTPUT": "raster.tif"}, "is the raster, which would be lost"),
-        ({"OUTPUT": "link.tif"}, "is the raster, which would be lost"),
-        ({"OUTPUT": "hard.tif"}, "is the raster, which would be lost"),
-        ({"OUTPUT": "there/raster.tif"}, "is the raster, which would be lost"),
-        ({"REPORT": "chips/dataset.json"}, "is a dataset, which would be lost"),
-        ({"REPORT": "chips/images/new.html"}, "lies in .*images, which is a dataset"),
-        ({"OUTPUT": "chips"}, "holds .*dataset.json, which is a dataset and would be lost"),
+        ({"OUTPUT": "raster.tif"}, "is the raster, which would be overwritten"),
+        ({"OUTPUT": "link.tif"}, "is the raster, which would be overwritten"),
+        ({"OUTPUT": "hard.tif"}, "is the raster, which would be overwritten"),
+        ({"OUTPUT": "there/raster.tif"}, "is the raster, which would be overwritten"),
+        ({"REPORT": "chips/dataset.json"}, "is a dataset, which would be overwritten"),
+        ({"REPORT": "chips/images/new.html"}, "is inside .*images, which is a dataset"),
+        ({"OUTPUT": "chips"}, "contains .*dataset.json, which is a dataset and would be overwritten"),
         ({"OUTPUT": "new.tif", "GRID": "there/new.tif"}, "OUTPUT and GRID are both"),
-        ({"OUTPUT": "new", "REPORT": "new/deep/r.html"}, "lie in each other"),
+        ({"OUTPUT": "new", "REPORT": "new/deep/r.html"}, "overlap"),
     ],
 )
 def test_nothing_that_is_read_is_written_over(folder: Path, outputs: dict[str, str], words: str) -> None:

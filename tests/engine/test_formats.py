@@ -157,7 +157,7 @@ def test_arcgis_has_no_class_of_zero_or_below(tmp_path: Path) -> None:
     heard = Heard()
     config = ConvertChipsConfig(chips=str(dataset.folder), output=str(tmp_path / "out"))
     convert_chips(config, heard)
-    assert any("0 (land) becomes 2" in text for text in heard.logs)
+    assert any("0 (land) is written as 2" in text for text in heard.logs)
     mask, before = pixels(tmp_path / "out/labels/000000000.tif"), pixels(dataset.folder / dataset.labels[0])
     assert ((mask == 2) == (before == 0)).all() and ((mask == 0) == (before == -1)).all()
 
@@ -228,7 +228,7 @@ def test_colours_of_classes_become_distinct() -> None:
 @pytest.mark.parametrize(
     ("kind", "task", "shown", "words"),
     [
-        ("coco", "classification", ONE_EACH, r"is for classification, and folders of coco.*arcgis or imagenet or voc"),
+        ("coco", "classification", ONE_EACH, r"is for classification, but coco supports.*arcgis or imagenet or voc"),
         ("imagenet", "multilabel", SEVERAL, r"is for multilabel.*Convert it to arcgis or voc"),
         ("imagenet", "segmentation", (), r"Convert it to arcgis or coco or voc"),
         ("voc", "unlabelled", (), r"Convert it to arcgis"),
@@ -245,7 +245,7 @@ def test_regression_has_no_place_elsewhere(tmp_path: Path) -> None:
     description = dataset.folder / "dataset.json"
     description.write_text(description.read_text().replace('"unlabelled"', '"regression"'))
     for kind in CHIP_FOLDERS:
-        with pytest.raises(InputError, match=r"is for regression.*No other format holds it"):
+        with pytest.raises(InputError, match=r"is for regression.*No other format supports it"):
             convert(open_dataset(dataset.folder), kind)
 
 
@@ -260,7 +260,7 @@ def test_only_a_folder_of_ours_is_replaced_and_only_when_asked(tmp_path: Path) -
     dataset = make_dataset(tmp_path / "chips")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="Terrazzo has not written it"):
+    with pytest.raises(InputError, match="was not written by Terrazzo"):
         convert(dataset, "coco", "mine", overwrite=True)
     folder = convert(dataset, "voc")
     with pytest.raises(InputError, match="set OVERWRITE"):

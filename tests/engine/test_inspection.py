@@ -67,7 +67,7 @@ def image(number):
 
 def weighty(found):
     """The findings without those on the small number of chips."""
-    few = ("Few training", "Rare classes", "Splits with unlike")
+    few = ("Few training", "Rare classes", "Splits with different")
     return [title for title in found["findings"] if not title.startswith(few)]
 
 
@@ -364,9 +364,11 @@ def test_findings_come_with_the_weightiest_first_and_serious_ones_as_warnings(in
     reporter = Heard()
     found, page, _ = inspect(chips, reporter=reporter)
     titles = found["findings"]
-    leak, speck = (next(n for n, title in enumerate(titles) if word in title) for word in ("has seen", "Specks"))
-    assert leak < speck and page.index("has seen") < page.index("Specks of a class")
-    assert any("has seen" in text for text in reporter.warnings)
+    leak, speck = (
+        next(n for n, title in enumerate(titles) if word in title) for word in ("same picture as training", "Specks")
+    )
+    assert leak < speck and page.index("the same picture as training chips") < page.index("Specks of a class")
+    assert any("the same picture as training chips" in text for text in reporter.warnings)
     assert any("Specks" in text for text in reporter.logs)
 
 
@@ -379,7 +381,7 @@ def test_chips_with_one_class_each(inspect):
     _, page, rows = inspect(chips, "classification")
     assert named(rows, "contradiction") == [image(0), image(40)]
     assert named(rows, "several_classes") == [image(41)] and named(rows, "unlabelled") == [image(42)]
-    assert "Mask of the chip" not in page and "How the classes look in the bands" in page
+    assert "Mask of the chip" not in page and "Spectral signatures of the classes" in page
 
 
 def test_chips_with_several_classes_each(inspect):
@@ -465,7 +467,7 @@ def test_the_list_is_a_layer_with_footprints_and_reasons(tmp_path):
 
 def test_a_list_in_many_files_is_refused_before_the_work(tmp_path):
     folder = write_chips(tmp_path / "c", good())
-    with pytest.raises(InputError, match=r"list.shp\. Give it the ending .gpkg"):
+    with pytest.raises(InputError, match=r"list.shp\. Use the extension .gpkg"):
         look_through(folder, tmp_path, suspects=str(tmp_path / "list.shp"))
 
 

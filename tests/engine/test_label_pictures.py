@@ -49,7 +49,7 @@ def test_the_colours_of_a_picture_are_its_classes(tmp_path: Path) -> None:
     classes, mask = exported(tmp_path, picture(tmp_path / "l.tif"), heard=heard)
     assert classes == [(1, "#ff0000", "#ff0000"), (2, "#ff00ff", "#ff00ff"), (3, "#ffff00", "#ffff00")]
     assert (mask == np.select([GROUND == RED, GROUND == MAGENTA], [1, 2], 3)).all()
-    assert any("The labels are a colour picture: each of its 3 colours is a class." in line for line in heard.logs)
+    assert any("The labels are a colour image; each of its 3 colours is a class." in line for line in heard.logs)
 
 
 def test_colours_of_a_picture_are_never_mixed(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_added_chips_keep_the_classes_of_their_colours(tmp_path: Path) -> None:
 
 def test_a_photograph_is_no_label_raster(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 2**24, (64, 64))
-    with pytest.raises(InputError, match=r"noise.tif is a colour picture of more than 254 colours"):
+    with pytest.raises(InputError, match=r"noise.tif is a colour image with more than 254 colours"):
         exported(tmp_path, picture(tmp_path / "noise.tif", noise))
     assert not (tmp_path / "chips").exists()
 
@@ -95,9 +95,9 @@ def test_pictures_and_numbers_do_not_mix(tmp_path: Path) -> None:
     numbers = write_raster(tmp_path / "n.tif", np.ones((64, 64), np.uint8))
     images = tuple(write_raster(tmp_path / f"{n}.tif", np.ones((3, 64, 64), np.uint8)) for n in "ab")
     for combine in ("separate", "mosaic"):
-        with pytest.raises(InputError, match=r"l.tif is a colour picture, and .*n.tif holds numbers"):
+        with pytest.raises(InputError, match=r"l.tif is a colour image, but .*n.tif holds numbers"):
             exported(tmp_path, picture(tmp_path / "l.tif"), numbers, input=images, combine=combine)
-    with pytest.raises(InputError, match="is a colour picture, and TASK is regression"):
+    with pytest.raises(InputError, match="is a colour image, but TASK is regression"):
         exported(tmp_path, picture(tmp_path / "l.tif"), task="regression")
 
 
@@ -117,7 +117,7 @@ def test_it_is_said_which_of_several_bands_holds_the_labels(tmp_path: Path) -> N
     heard = Heard()
     _, mask = exported(tmp_path, write_raster(tmp_path / "l.tif", data), heard=heard)
     assert (mask == data[0]).all()
-    assert "l.tif has 2 bands, of which the first is taken for the labels" in heard.warnings[0]
+    assert "l.tif has 2 bands; only the first is used as labels" in heard.warnings[0]
 
 
 def test_the_crs_that_label_rasters_are_given_holds(tmp_path: Path) -> None:

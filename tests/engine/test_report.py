@@ -77,7 +77,7 @@ def test_figures_stand_in_the_page(report, tmp_path):
         "1 of 1",
         "61 s",
         "unet with resnet18",
-        "100.0% right",
+        "100.0% correct",
     ):
         assert text in page, text
     assert "nan" not in page.lower().replace("nanumgothic", "")
@@ -91,7 +91,7 @@ def test_names_from_a_layer_cannot_become_code(report, tmp_path):
 
 def test_a_report_that_cannot_be_written_says_so(report, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResourceError, match="Nothing can be written"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         write_report(str(tmp_path / "file/report.html"), report)
 
 

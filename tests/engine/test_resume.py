@@ -128,7 +128,7 @@ def test_labels_that_changed_meanwhile_are_never_mixed(
     changed_values(tmp_path, settings)
     heard = Heard()
     export_chips(ExportChipsConfig(**settings), heard)
-    assert any("it begins anew" in text for text in heard.logs)
+    assert any("it starts from the beginning" in text for text in heard.logs)
     values = np.array([1 + (1 + number % 3) % 3 for number in range(8)]).repeat(40)
     source = gdal.OpenEx(str(tmp_path / "chips/chips.gpkg"), gdal.OF_VECTOR)
     for chip in source.GetLayer(0):
@@ -146,7 +146,7 @@ def test_an_export_that_nothing_has_changed_goes_on(
     moved_job(tmp_path, settings)  # as QGIS does: a temporary folder each time
     heard = Heard()
     export_chips(ExportChipsConfig(**settings), heard)
-    assert any("Goes on with an interrupted export" in text for text in heard.logs)
+    assert any("Resuming an interrupted export" in text for text in heard.logs)
     assert not any("cannot be told" in text for text in heard.warnings)
 
 

@@ -184,7 +184,7 @@ def test_folds_cover_all_but_the_test_chips_and_each_can_validate(tmp_path: Path
         assert not set(training) & set(validation) and set(training) | set(validation) == everything
         seen.extend(validation)
     assert sorted(seen) == sorted(everything)
-    with pytest.raises(InputError, match=r"FOLD is 5, and the chip dataset .* has 4 folds"):
+    with pytest.raises(InputError, match=r"FOLD is 5, but the chip dataset .* has 4 folds"):
         dataset.indices("training", 5)
 
 
@@ -234,7 +234,7 @@ def test_a_dataset_of_format_1_is_not_divided_anew(tmp_path: Path) -> None:
     description = dataset.folder / "dataset.json"
     values = json.loads(description.read_text())
     description.write_text(json.dumps({**values, "format_version": 1}))
-    with pytest.raises(InputError, match="before chips kept their own statistics"):
+    with pytest.raises(InputError, match="without statistics of single chips"):
         split_chips(SplitChipsConfig(str(dataset.folder)), Heard())
 
 

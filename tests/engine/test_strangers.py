@@ -112,12 +112,12 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a web map": (text(CHIP, "<GDAL_WMS><Service name='TMS'/></GDAL_WMS>"), "cannot be read"),
     "60,000 pixels a side": (lambda folder: (folder / CHIP).write_bytes(tiff(60000, 60000)), "60000 × 60000 pixels"),
     "one huge block": (lambda folder: (folder / CHIP).write_bytes(tiff(24, 24, 65520)), "its dataset says"),
-    "a pipe": (pipe(CHIP), "no plain file"),
+    "a pipe": (pipe(CHIP), "not a regular file"),
     "linked chips": (linked("images"), "outside of its folder"),
     "a linked chip": (linked(CHIP), "outside of its folder"),
     "a linked index": (linked("chips.gpkg"), "outside of its folder"),
     "a linked description": (linked("dataset.json"), "outside of its folder"),
-    "a pipe for an index": (pipe("chips.gpkg"), "no plain file"),
+    "a pipe for an index": (pipe("chips.gpkg"), "not a regular file"),
     "a pipe for a description": (pipe("dataset.json"), "no readable dataset.json"),
     "a virtual index": (text("chips.gpkg", OGR_VRT.format("</OGRVRTDataSource>")), "not a database"),
     "a view": (sql("ALTER TABLE chips RENAME TO c", "CREATE VIEW chips AS SELECT * FROM c"), "could run code"),
@@ -132,10 +132,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an absolute name": (sql("UPDATE chips SET image = '/etc/hosts' WHERE fid = 2"), "outside of its folder"),
     "a way up": (sql("UPDATE chips SET label = 'labels/../../x.tif' WHERE fid = 2"), "outside of its folder"),
     "a long name": (sql("UPDATE chips SET image = hex(zeroblob(500000)) || '.tif' WHERE fid = 2"), "very long names"),
-    "bytes for a name": (sql("UPDATE chips SET image = x'ff00' WHERE fid = 2"), "which is no chip"),
-    "a count of pixels": (sql("UPDATE chips SET pixels_2 = 9223372036854775807"), "values that no chip can have"),
-    "a fold": (sql("UPDATE chips SET fold = -1"), "values that no chip can have"),
-    "a split": (sql("UPDATE chips SET split = 'x'"), "values that no chip can have"),
+    "bytes for a name": (sql("UPDATE chips SET image = x'ff00' WHERE fid = 2"), "which is not a chip"),
+    "a count of pixels": (sql("UPDATE chips SET pixels_2 = 9223372036854775807"), "not valid for a chip"),
+    "a fold": (sql("UPDATE chips SET fold = -1"), "values that are not valid for a chip"),
+    "a split": (sql("UPDATE chips SET split = 'x'"), "values that are not valid for a chip"),
     "a column of texts": (
         sql("ALTER TABLE chips DROP COLUMN pixels_2", "ALTER TABLE chips ADD COLUMN pixels_2 TEXT"), "pixels_2 holds"),
     "another journal's name": (
@@ -301,7 +301,7 @@ def test_no_more_is_drawn_than_an_image_can_need(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(regions, "MOST_WORK", 24 * 24 * 3)
     burn(np.zeros((24, 24), np.int32), [(1, [[0, 0, 5, 0, 5, 5]]), (1, {"size": [24, 24], "counts": [576]})])
     for shapes in ([(1, [[0, 0, 5, 0, 5, 5] * 13])], [(1, {"size": [24, 24], "counts": [576]})] * 3):
-        with pytest.raises(InputError, match="more of them than could be drawn"):
+        with pytest.raises(InputError, match="too many to draw"):
             burn(np.zeros((24, 24), np.int32), shapes)
 
 
@@ -353,7 +353,7 @@ def test_xml_declares_nothing(tmp_path: Path) -> None:
 def test_text_files_are_plain_and_bounded(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (lambda path: list(read_lines(path)), read_rows):
-        with pytest.raises(InputError, match="no plain file"):
+        with pytest.raises(InputError, match="not a regular file"):
             read(tmp_path / "pipe")
     (tmp_path / "a.csv").write_text("image,split\na,b,c\n")
     with pytest.raises(InputError, match="differ in length"):
@@ -427,7 +427,7 @@ def test_a_damaged_job_file_ends_in_words(tmp_path: Path, content: str) -> None:
         os.mkfifo(path)
     else:
         path.write_text(content)
-    with pytest.raises(InputError, match=r"is no job file|unknown to this worker"):
+    with pytest.raises(InputError, match=r"is not a job file|not supported by this worker"):
         read_job(str(path))
 
 

@@ -199,8 +199,8 @@ def test_an_orphan_in_its_first_epoch_leaves_what_there_is(chips, tmp_path):
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        ({"output": "m.pth"}, r"OUTPUT is .*m\.pth\. Give it the ending \.safetensors"),
-        ({"report": "m.safetensors"}, r"REPORT is .*m\.safetensors\. Give it the ending \.html"),
+        ({"output": "m.pth"}, r"OUTPUT is .*m\.pth\. Use the extension \.safetensors"),
+        ({"report": "m.safetensors"}, r"REPORT is .*m\.safetensors\. Use the extension \.html"),
         ({"output": "folder.safetensors"}, r"OUTPUT .*folder\.safetensors is a folder"),
     ],
 )
@@ -395,7 +395,7 @@ def test_chips_that_the_networks_cannot_take_are_refused(tmp_path, nothing_read)
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no chip dataset"):
+    with pytest.raises(InputError, match="not a chip dataset"):
         train_quickly(str(tmp_path), tmp_path)
 
 
@@ -407,5 +407,5 @@ def test_weights_that_do_not_fit_are_refused(chips, tmp_path, nothing_read):
 
 def test_an_output_below_a_file_is_refused(chips, tmp_path, nothing_read):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="Nothing can be written"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         train_quickly(chips, tmp_path, output=str(tmp_path / "file/model.safetensors"))

@@ -128,7 +128,7 @@ def test_an_unexpected_failure_is_one_sentence_and_a_traceback_in_the_log(tmp_pa
         ({"protocol": 2, "job": "status", "config": {}}, "protocol 2"),
         ({"protocol": 1, "job": "segmentraster", "config": {"color": 1}}, "color"),
         ({"protocol": 1, "job": "trainsegmenter", "config": {"chips": "a", "output": "b", "epochs": 0}}, "EPOCHS is 0"),
-        ([], "no job file"),
+        ([], "not a job file"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_in_words(tmp_path: Path, job: Any, words: str) -> None:
@@ -143,9 +143,9 @@ def test_a_job_that_cannot_be_is_refused_in_words(tmp_path: Path, job: Any, word
     ("text", "words"),
     [
         ('{"protocol": 1, "job": "status", "config": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}", "too deep"),
-        ('{"protocol": 1, "job": ["status"], "config": {}}', "is unknown to this worker"),
+        ('{"protocol": 1, "job": ["status"], "config": {}}', "is not supported by this worker"),
         ('{"protocol": 1, "job": "status", "config": {"a": ' + "9" * 5000 + "}}", "digits"),
-        (None, "no plain file"),
+        (None, "not a regular file"),
     ],
 )
 def test_an_odd_job_file_is_refused_in_words(tmp_path: Path, text: Optional[str], words: str) -> None:
@@ -174,10 +174,10 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     "error, words",
     [
-        (OutOfMemoryError("Tried to allocate 2.00 GiB"), "GPU's memory is too small"),
-        (RuntimeError("CUDA out of memory. Tried"), "GPU's memory is too small"),
-        (MemoryError(), "computer's memory is too small"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "computer's memory is too small"),
+        (OutOfMemoryError("Tried to allocate 2.00 GiB"), "GPU's memory is not enough"),
+        (RuntimeError("CUDA out of memory. Tried"), "GPU's memory is not enough"),
+        (MemoryError(), "computer's memory is not enough"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "computer's memory is not enough"),
         (RuntimeError("CUDA error: device-side assert triggered"), "The GPU failed"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
         (ModuleNotFoundError("No module named 'timm'", name="timm"), "has no module timm"),

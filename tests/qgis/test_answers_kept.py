@@ -182,7 +182,7 @@ def test_a_second_job_for_a_layer_is_told_before_the_work(run, model, scene, tmp
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(run, model, scene, tmp_path):
     (tmp_path / "file").write_text("no folder")
     listener = Listener()
-    with pytest.raises(QgsProcessingException, match="Nothing can be written to the folder"):
+    with pytest.raises(QgsProcessingException, match="cannot be written"):
         run("classifyfeatures", listener, INPUT=scene[0], FEATURES=places(), MODEL=model, DEVICE="cpu",
             OUTPUT=str(tmp_path / "file" / "out.gpkg"))  # fmt: skip
     assert not any("Classifying" in text for text in listener.infos)
@@ -313,15 +313,15 @@ def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
     [
         ("classifyscenes", {"BANDS": "1,2,9"}, "Band 9 does not exist"),
         ("classifyscenes", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
-        ("classifyscenes", {"OUTPUT": "/no/out.png"}, "Give it the ending .tif"),
+        ("classifyscenes", {"OUTPUT": "/no/out.png"}, "Use the extension .tif"),
         ("classifyscenes", {"OUTPUT": "INPUT"}, "is the raster to be mapped"),
         ("classifyscenes", {"PROBABILITIES": "/no/out.tif"}, "are both /no/out.tif"),
-        ("classifyscenes", {"GRID": "/no/grid.shp"}, "Give it the ending .gpkg"),
+        ("classifyscenes", {"GRID": "/no/grid.shp"}, "Use the extension .gpkg"),
         ("classifyscenes", {"STRIDE": "1.5"}, "STRIDE is 1.5. Give a whole number"),
         ("classifyscenes", {"MODEL": "segmenter"}, "Use “Segment a raster” with it"),
         ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "/no/such", "TABLE": "/no/t.csv"}, "which is not a folder"),
         ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.csv"}, "contains no images"),
-        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.xlsx"}, "ending .gpkg"),
+        ("classifyscenes", {"INPUT": None, "INPUT_FOLDER": "empty", "TABLE": "/no/t.xlsx"}, "extension .gpkg"),
         ("classifyfeatures", {"DEVICE": "foo"}, 'DEVICE is "foo"'),
         ("classifyfeatures", {"BANDS": "1,2,9"}, "Band 9 does not exist"),
         ("classifyfeatures", {"MODEL": "segmenter"}, "Use “Segment a raster” with it"),
@@ -331,8 +331,8 @@ def test_a_table_of_photographs_has_titles(provider, model, scene, tmp_path):
         ("segmentraster", {"MODEL": "segmenter", "BATCH_SIZE": 1.5}, "BATCH_SIZE is 1.5. Give a whole number"),
         ("activationmaps", {"TARGET_CLASS": "lake"}, "no such class"),
         ("activationmaps", {"TARGET_CLASS": "water", "OUTPUT": "INPUT"}, "is the raster to be mapped"),
-        ("activationmaps", {"TARGET_CLASS": "water", "OUTPUT": "/no/a.png"}, "Give it the ending .tif"),
-        ("activationmaps", {"KIND": "filters", "PICTURE": "/no/a.svg"}, "Give it the ending .png"),
+        ("activationmaps", {"TARGET_CLASS": "water", "OUTPUT": "/no/a.png"}, "Use the extension .tif"),
+        ("activationmaps", {"KIND": "filters", "PICTURE": "/no/a.svg"}, "Use the extension .png"),
         (
             "activationmaps",
             {"INPUT": None, "INPUT_FOLDER": "empty", "KIND": "feature_maps", "PICTURES": "/no/new"},

@@ -142,12 +142,12 @@ def test_a_map_of_a_part_is_added_to_the_project(provider, chain, scene, land, t
 @pytest.mark.parametrize(
     ("algorithm", "change", "words"),
     [
-        ("trainsegmenter", {"CHIPS": "/no/such/folder"}, "is no chip dataset"),
+        ("trainsegmenter", {"CHIPS": "/no/such/folder"}, "is not a chip dataset"),
         ("segmentraster", {"MODEL": "/no/model.safetensors"}, "There is no model file"),
         ("segmentraster", {"MODEL": __file__}, "is not a model file of Terrazzo"),
         ("segmentraster", {"MODEL": "truncated"}, "is truncated"),
         ("segmentraster", {"BANDS": "1,2"}, "BANDS names 2 bands, and the model has 3: red, green, blue"),
-        ("segmentraster", {"OUTPUT": "/proc/nothing/map.tif"}, "Nothing can be written"),
+        ("segmentraster", {"OUTPUT": "/proc/nothing/map.tif"}, "cannot be written"),
     ],
 )
 def test_bad_input_to_the_worker_is_refused_in_words(

@@ -238,7 +238,7 @@ def test_texts_that_differ_by_white_space_are_one_class_and_blank_ones_none(expo
     assert {value: name for value, (name, _) in names.items()} == {1: "See", 2: "wald"}
     assert pixels == {1: 320 * 16, 2: 240 * 240}
     assert '1 feature of "land" left out: no class given.' in listener.warnings
-    assert any("are one: wald" in text for text in listener.infos)
+    assert any("are the same class: wald" in text for text in listener.infos)
 
 
 def test_letters_written_in_two_ways_are_one_class_and_capitals_are_named(export):
@@ -247,7 +247,7 @@ def test_letters_written_in_two_ways_are_one_class_and_capitals_are_named(export
                            CLASS_FIELD="class")  # fmt: skip
     assert [name for name, _ in names.values()] == ["Eau", "eau", "for\u00eat"]
     assert pixels[3] == 160 * 256
-    assert any("capitals are different classes: Eau and eau" in text for text in listener.infos)
+    assert any("upper and lower case are different classes: Eau and eau" in text for text in listener.infos)
 
 
 def test_texts_that_are_whole_numbers_keep_them(export):
@@ -262,7 +262,7 @@ def test_codes_that_are_the_same_number_stay_apart_with_a_word(export):
     listener = Listener()
     names, _ = export(polygon_layer(quarters("01", "1", "02", "02")), listener, CLASS_FIELD="class")
     assert {value: name for value, (name, _) in names.items()} == {1: "01", 2: "02", 3: "1"}
-    assert any("they were numbered: 01 1, 02 2, 1 3" in text for text in listener.infos)
+    assert any("They get new numbers: 01 1, 02 2, 1 3" in text for text in listener.infos)
 
 
 def test_a_class_table_is_matched_as_texts_are(export):

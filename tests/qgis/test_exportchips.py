@@ -234,7 +234,7 @@ def test_a_temporary_folder_will_do(run, scene):
         ({"CHIP_SIZE": 3}, "CHIP_SIZE is 3. Give a number from 8 to 8192"),
         ({"BANDS": "1,x"}, 'BANDS is "1,x". Give band numbers'),
         ({"BANDS": "9"}, "Band 9 does not exist"),
-        ({"OUTPUT": "/proc/nothing/chips"}, "Nothing can be written"),
+        ({"OUTPUT": "/proc/nothing/chips"}, "cannot be written"),
     ],
 )
 def test_bad_input_is_refused_in_words_and_leaves_nothing(provider, run, scene, land, tmp_path, change, words):
@@ -270,7 +270,7 @@ def test_broken_numbers_are_no_classes(run, scene, tmp_path):
 
 def test_a_raster_without_data_is_an_error(run, land, tmp_path):
     empty = synthetic.write_raster(tmp_path / "empty.tif", np.zeros((1, 256, 320), np.uint8), nodata=0)
-    with pytest.raises(QgsProcessingException, match="every pixel is nodata"):
+    with pytest.raises(QgsProcessingException, match="all pixels are nodata"):
         run("exportchips", INPUT=[empty], LABELS=land, CLASS_FIELD="class", CHIP_SIZE=64,
             OUTPUT=str(tmp_path / "chips"))  # fmt: skip
 

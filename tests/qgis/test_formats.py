@@ -90,11 +90,11 @@ def test_several_folds_are_a_setting(run, photos, tmp_path):
 @pytest.mark.parametrize(
     ("name", "parameters", "words"),
     [
-        ("importchips", {"INPUT": "{0}"}, "is no folder of chips that Terrazzo knows"),
-        ("importchips", {"INPUT": "/no/such"}, "There is no folder"),
+        ("importchips", {"INPUT": "{0}"}, "has no known chip format"),
+        ("importchips", {"INPUT": "/no/such"}, "does not exist"),
         ("importchips", {"INPUT": "{1}", "SPLIT_METHOD": "areas"}, "Incorrect parameter value for SPLIT_METHOD"),
         ("importchips", {"INPUT": "{1}", "VALIDATION_SHARE": 0.6, "TEST_SHARE": 0.6}, "leave nothing for training"),
-        ("convertchips", {"CHIPS": "{1}"}, "is no chip dataset"),
+        ("convertchips", {"CHIPS": "{1}"}, "is not a chip dataset"),
         ("convertchips", {"CHIPS": "{2}", "FOLDER_FORMAT": "imagenet"}, "Convert it to arcgis or coco or voc"),
     ],
 )

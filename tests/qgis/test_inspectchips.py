@@ -36,8 +36,8 @@ def test_numbers_report_and_layer_come_out(run, worker_python, spoiled, tmp_path
     assert all(found[name] is not None for name in NUMBERS)
     assert found["CHIPS_COUNT"] == found["TRAINING_CHIPS"] + found["VALIDATION_CHIPS"] + found["TEST_CHIPS"]
     assert (found["CLASSES_COUNT"], found["SUSPICIOUS_COUNT"], found["LEAKS_COUNT"]) == (3, 1, 0)
-    assert any("Images of one value" in text for text in listener.warnings)
-    assert "Images of one value" in Path(found["REPORT"]).read_text(encoding="utf-8")
+    assert any("Images with a single value" in text for text in listener.warnings)
+    assert "Images with a single value" in Path(found["REPORT"]).read_text(encoding="utf-8")
     layer = QgsVectorLayer(found["SUSPECTS"], "suspects", "ogr")
     assert layer.isValid() and layer.crs().authid() == "EPSG:32633"
     assert [feature["reason"] for feature in layer.getFeatures()] == ["constant"]

@@ -58,7 +58,7 @@ def test_chips_lie_where_the_layers_do(run, misplaced, scene, land, tmp_path):
                 OUTPUT=str(tmp_path / "rasters"))  # fmt: skip
     assert found["CHIPS_COUNT"] == 20 and (masks(found["OUTPUT"]) == truth).all()
     assert QgsVectorLayer(found["FOOTPRINTS"], "f", "ogr").crs().authid() == "EPSG:32633"
-    assert not any("there is no CRS" in text or "warped" in text for text in heard.infos)
+    assert not any("it has no CRS" in text or "warped" in text for text in heard.infos)
     info = json.loads((tmp_path / "rasters" / "dataset.json").read_text())
     assert info["sources"][0]["raster"] == str(tmp_path / "wrong_image.tif"), "which people know"
     found = run("exportchips", INPUT=[scene[0], image], COMBINE="stack", LABELS=land, CLASS_FIELD="class", CHIP_SIZE=64,

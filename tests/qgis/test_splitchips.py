@@ -125,13 +125,13 @@ def test_the_same_areas_divide_an_export(run, scene, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"CHIPS": "{empty}"}, "is no chip dataset"),
+        ({"CHIPS": "{empty}"}, "is not a chip dataset"),
         ({"SPLIT_METHOD": "areas"}, "no SPLIT_AREAS are given"),
         ({"SPLIT_METHOD": "areas", "SPLIT_AREAS": "{lines}"}, '"roads" holds no polygons'),
         ({"SPLIT_METHOD": "areas", "SPLIT_AREAS": "{away}"}, "do not overlap"),
         ({"SPLIT_METHOD": "areas", "SPLIT_AREAS": "{three}", "SPLIT_FIELD": "split"}, "has no field split"),
         ({"VALIDATION_SHARE": 0.6, "TEST_SHARE": 0.6}, "leave nothing for training"),
-        ({"BLOCK_SIZE": 32}, "less than a chip"),
+        ({"BLOCK_SIZE": 32}, "smaller than a chip"),
     ],
 )
 def test_what_cannot_be_done_changes_nothing(provider, run, chips, tmp_path, change, words):

@@ -1,4 +1,4 @@
-"""The report of a classification training: one HTML file that needs nothing beside it."""
+"""The report of a classification training, as a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ NAMED_SEVERAL = {
     "label_accuracy": "Right answers",
 }
 PANELS_SEVERAL = {"loss": "Loss", "mean_average_precision": "Mean average precision", "mean_f1": "Mean F1"}
-SIDE = 224  # pixels of a picture at most
+SIDE = 224  # maximum side of a picture in pixels
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a model answers to the chips of a split.
+    """The results of a model on a split.
 
     Attributes:
-        figures: See `scores`, and the loss.
+        figures: Accuracies from `scores`, and the loss.
         probabilities: (n, C).
-        reference: (n,) class indices, or (n, C) bool where chips may show several classes.
+        reference: (n,) class indices, or (n, C) bool if chips may have several classes.
     """
 
     figures: dict[str, Any]
@@ -43,32 +43,32 @@ class Answered:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A chip that got a wrong answer."""
+    """A chip with a wrong prediction."""
 
     image: np.ndarray  # (B, S, S)
     caption: str
-    reference: list[tuple[int, float]]  # the indices of its classes, and the probability that each was given
-    prediction: list[tuple[int, float]]  # the same of the classes that the network says
+    reference: list[tuple[int, float]]  # (class index, probability) of its true classes
+    prediction: list[tuple[int, float]]  # (class index, probability) of the predicted classes
 
 
 @dataclass(frozen=True)
 class ClassifierReport(TrainingReport):
-    """All that the report shows."""
+    """The content of the report."""
 
     answered: dict[str, Answered]  # by split
-    shown: dict[str, np.ndarray]  # by split: (C,) chips that show each class
+    shown: dict[str, np.ndarray]  # by split: (C,) number of chips with each class
     mistakes: Sequence[Mistake]  # the worst first
     mistakes_split: str
     summary: Summary
 
     @property
     def several(self) -> bool:
-        """Whether a chip may show several classes."""
+        """Whether a chip may have several classes."""
         return self.header.task == "multilabel"
 
 
 def write_report(path: str, report: ClassifierReport) -> None:
-    """Write a report.
+    """Write the report to an HTML file.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -95,7 +95,7 @@ def _content(report: ClassifierReport) -> dict[str, Any]:
 
 
 def _per_class(report: ClassifierReport) -> list[dict[str, Any]]:
-    """A row a class: how many training chips show it, and the figures in each split."""
+    """One row per class: the number of training chips, and the accuracies in each split."""
     names = ["precision", "recall", "f1", *(["average_precision"] if report.several else [])]
     rows = []
     for index, info in enumerate(report.header.classes.classes):
@@ -121,7 +121,7 @@ def _matrices(report: ClassifierReport) -> dict[str, str]:
 
 
 def _thresholds(report: ClassifierReport) -> dict[str, str]:
-    """A chart a split of what other thresholds would give; none where there is nothing to decide."""
+    """A chart per split of the effect of other thresholds; empty if the task has no threshold."""
     if not report.several and len(report.header.classes) != 2:
         return {}
     threshold = 0.5 if report.header.threshold is None else report.header.threshold
@@ -134,7 +134,7 @@ def _thresholds(report: ClassifierReport) -> dict[str, str]:
 
 
 def _wrong(report: ClassifierReport) -> tuple[int, int]:
-    """How many chips of the split that is shown got a wrong answer, and how many there are."""
+    """The number of chips with a wrong prediction in the split shown, and the number of its chips."""
     answered = report.answered.get(report.mistakes_split)
     if answered is None:
         return 0, 0

@@ -1,7 +1,8 @@
-"""The confusion matrix and what is derived from it.
+"""The confusion matrix, and accuracies derived from it.
 
-Rows i are what the map says, columns j what the reference (the label) says; n[i, j] counts pixels. So the diagonal
-over the row sums is the user's accuracy (precision), over the column sums the producer's accuracy (recall).
+Rows i are predicted classes (the map), columns j are reference classes (the labels), and n[i, j] is a number of pixels.
+The diagonal divided by the row sums is the user's accuracy (precision), and by the column sums the producer's accuracy
+(recall).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ def confusion_matrix(prediction: np.ndarray, reference: np.ndarray, classes: int
     """Count pixels by predicted and reference class index.
 
     Args:
-        prediction, reference: Class indices, of one shape; where the reference has no class (an index of `classes` or
-            more, such as `IGNORE_INDEX`) the pixel is not counted.
+        prediction: Class indices.
+        reference: Class indices of the same shape; pixels with an index of `classes` or more, such as `IGNORE_INDEX`,
+            are not counted.
+        classes: The number of classes C.
 
     Returns:
         (C, C) int64.
@@ -28,22 +31,22 @@ def confusion_matrix(prediction: np.ndarray, reference: np.ndarray, classes: int
 
 
 def overall_accuracy(matrix: np.ndarray) -> float:
-    """The share of pixels whose class is right; NaN without pixels."""
+    """The share of correctly classified pixels; NaN if there are none."""
     return float(ratio(np.trace(matrix), matrix.sum()))
 
 
 def users_accuracy(matrix: np.ndarray) -> np.ndarray:
-    """(C,) of the pixels mapped as a class, the share that is so; NaN for a class that is not mapped."""
+    """(C,) share of the pixels predicted as a class that have this class; NaN for classes never predicted."""
     return ratio(np.diag(matrix), matrix.sum(axis=1))
 
 
 def producers_accuracy(matrix: np.ndarray) -> np.ndarray:
-    """(C,) of the pixels of a class in the reference, the share mapped as such; NaN for a class that is not there."""
+    """(C,) share of the reference pixels of a class that are predicted correctly; NaN for classes without any."""
     return ratio(np.diag(matrix), matrix.sum(axis=0))
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
-    """(C,) intersection over union, n_jj / (row + column − n_jj); NaN for a class in neither map nor reference."""
+    """(C,) intersection over union, n_jj / (row + column − n_jj); NaN for classes in neither map nor reference."""
     right = np.diag(matrix)
     return ratio(right, matrix.sum(axis=0) + matrix.sum(axis=1) - right)
 
@@ -54,13 +57,13 @@ def f1(matrix: np.ndarray) -> np.ndarray:
 
 
 def mean_over_classes(values: np.ndarray) -> float:
-    """The mean over the classes that occur in map or reference (the values that are not NaN); NaN without any."""
+    """The mean over classes that occur in map or reference, ignoring NaN; NaN if there are none."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")
 
 
 def figures(matrix: np.ndarray) -> dict[str, Any]:
-    """The accuracies by name, ready for JSON: None stands where a class occurs in neither map nor reference.
+    """The accuracies by name, ready for JSON; None for classes in neither map nor reference.
 
     `mean_iou` and `mean_f1` are means over the classes that occur in map or reference.
     """
@@ -75,34 +78,35 @@ def figures(matrix: np.ndarray) -> dict[str, Any]:
 
 
 def doubt(matrix: np.ndarray, names: Sequence[str], split: str) -> str:
-    """What to say of a result that is no better than to name the commonest class everywhere; "" of a better one.
+    """A warning if predicting the most common class everywhere would be as accurate; "" otherwise.
 
     Args:
-        names: Of the classes.
-        split: What was counted, such as "test".
+        matrix: (C, C), see `confusion_matrix`.
+        names: Names of the classes.
+        split: The split counted, such as "test".
     """
     reference = matrix.sum(axis=0)
     if not reference.any() or np.trace(matrix) > reference.max():
         return ""
     place = int(reference.argmax())
     return (
-        f"Naming {names[place]} everywhere would be right in {reference[place] / reference.sum():.1%} of the {split} "
-        f"labels, and this network is in {overall_accuracy(matrix):.1%}: so far it has learned nothing of use there. "
+        f"Predicting {names[place]} everywhere would be correct for {reference[place] / reference.sum():.1%} of the "
+        f"{split} labels, and this network is for {overall_accuracy(matrix):.1%}: it has not learned anything useful. "
         "Train for more epochs, with more or better labels, or with CLASS_WEIGHTS balanced."
     )
 
 
 def number(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
+    """Replace NaN with None, since JSON has no NaN."""
     return float(value) if np.isfinite(value) else None
 
 
 def numbers(values: np.ndarray | Sequence[float]) -> list[float | None]:
-    """Numbers for JSON, which has no NaN."""
+    """Replace NaN with None, since JSON has no NaN."""
     return [number(value) for value in values]
 
 
 def ratio(part: Any, whole: Any) -> Any:
-    """part / whole, of numbers or arrays of one shape; NaN where the whole is 0."""
+    """part / whole, for numbers or arrays of one shape; NaN if the whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

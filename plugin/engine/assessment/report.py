@@ -1,4 +1,4 @@
-"""What the reports of all trainings share."""
+"""Common parts of all training reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .confusion import doubt
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does on one split: its figures, with the loss, and its confusion matrix."""
+    """The results on one split: accuracies, loss and confusion matrix."""
 
     figures: dict[str, Any]
     matrix: np.ndarray
@@ -38,7 +38,7 @@ class Varied:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What the report of every training shows."""
+    """The content common to all training reports."""
 
     header: ModelHeader
     info: DatasetInfo
@@ -58,13 +58,14 @@ def common_content(
     panels: Mapping[str, str],
     network: str,
 ) -> dict[str, Any]:
-    """What the template that all these reports extend asks for.
+    """The content for the template that all training reports extend.
 
     Args:
-        figures: By split.
-        named: The figures to show in large type, and their names.
-        panels: The same for the curves.
-        network: What it is, in a few words.
+        report: The report.
+        figures: Split → accuracies.
+        named: Key → name of the accuracies shown in large type.
+        panels: Key → name of the accuracies shown as curves.
+        network: A short description of the network.
     """
     main = next((split for split in ("test", "validation") if split in figures), None)
     cards = [(f"{name}, {main}", percent(figures[main].get(key))) for key, name in named.items()] if main else []
@@ -104,7 +105,7 @@ def _strips(varied: Varied, info: DatasetInfo) -> dict[str, str]:
 
 
 def _doubts(report: TrainingReport, figures: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What to say of splits on which the network is of no use."""
+    """Warnings about splits for which the network is not useful."""
     names, metrics = report.header.classes.names, report.header.metrics
     matrices = {split: metrics.get(split, {}).get("confusion_matrix") for split in figures}
     found = [doubt(np.array(matrix), names, split) for split, matrix in matrices.items() if matrix]

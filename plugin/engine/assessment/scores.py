@@ -1,6 +1,7 @@
-"""What a classifier's answers are worth: the accuracies of whole chips, from their probabilities.
+"""Accuracies of classifiers for whole chips, from probabilities.
 
-n chips, C classes. Precision is what a map's user's accuracy is, recall its producer's accuracy; see `confusion`.
+There are n chips and C classes. Precision equals the user's accuracy of a map, recall the producer's accuracy; see
+`confusion`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from ..models.decision import choose_class, choose_labels
 from . import confusion
 
-# Whether the right class is among the likeliest so many; told where there are more classes than that.
+# Values of k for top-k accuracy, used if there are more classes.
 TOP = (2, 3, 5)
 
 
@@ -21,7 +22,7 @@ def chip_matrix(probabilities: np.ndarray, reference: np.ndarray, threshold: flo
 
     Args:
         probabilities: (n, C).
-        reference: (n,) class indices; what is no class is not counted, nor is a chip to which the network gives none.
+        reference: (n,) class indices; chips without a valid index or without a predicted class are not counted.
         threshold: See `decision.choose_class`.
     """
     classes = probabilities.shape[1]
@@ -31,20 +32,20 @@ def chip_matrix(probabilities: np.ndarray, reference: np.ndarray, threshold: flo
 
 
 def class_figures(probabilities: np.ndarray, reference: np.ndarray, threshold: float | None = None) -> dict[str, Any]:
-    """The accuracies of one class a chip, ready for JSON; arguments as of `chip_matrix`.
+    """Compute the accuracies for one class per chip, ready for JSON; arguments as of `chip_matrix`.
 
-    A chip to which the network gives no class counts as a miss.
+    A chip without a predicted class counts as an error.
 
     Returns:
-        `overall_accuracy`; `top` (k → the share of chips whose class is among the k likeliest); `mean_precision`,
-        `mean_recall`, `mean_f1` over the classes that occur in answer or reference; `precision`, `recall`, `f1` of
-        each class, None where it has none (which is 0 in the mean, if the class occurs).
+        `overall_accuracy`; `top` (k → share of chips whose class is among the k most likely); `mean_precision`,
+        `mean_recall`, `mean_f1` over the classes that occur in predictions or reference; `precision`, `recall`, `f1`
+        of each class, None if undefined (which counts as 0 in the mean if the class occurs).
     """
     matrix = chip_matrix(probabilities, reference, threshold)
     classes = probabilities.shape[1]
     known = reference < classes
     right, answered = np.diag(matrix), matrix.sum(axis=1)
-    shown = np.bincount(reference[known], minlength=classes)  # the columns of the matrix lack chips without an answer
+    shown = np.bincount(reference[known], minlength=classes)  # includes chips without a predicted class
     return {
         "overall_accuracy": confusion.number(float(confusion.ratio(right.sum(), shown.sum()))),
         "top": _top(probabilities[known], reference[known]),
@@ -58,24 +59,24 @@ def _top(probabilities: np.ndarray, reference: np.ndarray) -> dict[str, float | 
         return {str(k): None for k in TOP if k < classes}
     place = reference[:, None].astype(np.int64)
     own = np.take_along_axis(probabilities, place, axis=1)
-    # How many classes come before the right one; of equals the first, as `choose_class` has it.
+    # The number of classes ranked before the correct one; ties go to the first, as in `choose_class`.
     before = ((probabilities > own) | ((probabilities == own) & (np.arange(classes) < place))).sum(axis=1)
     before[np.isnan(probabilities).any(axis=1)] = classes
     return {str(k): float((before < k).mean()) for k in TOP if k < classes}
 
 
 def labels_figures(probabilities: np.ndarray, shown: np.ndarray, threshold: float | None = None) -> dict[str, Any]:
-    """The accuracies of any number of classes a chip, ready for JSON.
+    """Compute the accuracies for several classes per chip, ready for JSON.
 
     Args:
         probabilities: (n, C).
-        shown: (n, C) bool, the classes that each chip shows.
+        shown: (n, C) bool, the classes of each chip.
         threshold: See `decision.choose_labels`.
 
     Returns:
-        `overall_accuracy` (the share of chips with exactly the right classes), `label_accuracy` (the share of right
-        yes-or-no answers), `micro_f1` (of all answers together), the same means and figures of each class as
-        `class_figures`, and with them `average_precision` (its mean is over the classes that a chip shows).
+        `overall_accuracy` (share of chips with exactly the correct classes), `label_accuracy` (share of correct
+        decisions per class), `micro_f1` (over all decisions), the same means and values per class as `class_figures`,
+        and `average_precision` (whose mean is over the classes that occur in the reference).
     """
     answer = choose_labels(probabilities, threshold)
     right = (answer & shown).sum(axis=0)
@@ -95,19 +96,20 @@ def labels_figures(probabilities: np.ndarray, shown: np.ndarray, threshold: floa
 
 
 def average_precision(scores: np.ndarray, shown: np.ndarray) -> float:
-    """The mean of the precisions at each chip that shows a class, going down its scores; NaN where no chip shows it.
+    """The area under the precision-recall curve, as a step function; NaN if no chip has the class.
 
-    The area under the curve of precision over recall, as steps; chips of one score come together.
+    It is the mean of the precisions at each chip with the class, by descending score; chips with equal scores are
+    counted together.
 
     Args:
         scores: (n,).
-        shown: (n,) bool.
+        shown: (n,) bool, true for chips with the class.
     """
     if not shown.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     sorted_scores, found = scores[order], np.cumsum(shown[order])
-    last = np.flatnonzero(np.append(sorted_scores[1:] != sorted_scores[:-1], True))  # the last of each score
+    last = np.flatnonzero(np.append(sorted_scores[1:] != sorted_scores[:-1], True))  # the last chip of each score
     precision, gained = found[last] / (last + 1), np.diff(found[last], prepend=0)
     return float((precision * gained).sum() / shown.sum())
 
@@ -116,7 +118,7 @@ def _per_class(right: np.ndarray, answered: np.ndarray, shown: np.ndarray) -> di
     """Precision, recall and F1 of each class, and their means over the classes that occur.
 
     Args:
-        right, answered, shown: (C,) counts of chips: those with a class in answer and label, in answer, in label.
+        right, answered, shown: (C,) numbers of chips: correctly predicted, predicted, and in the reference.
     """
     per_class = {
         "precision": confusion.ratio(right, answered),
@@ -124,7 +126,7 @@ def _per_class(right: np.ndarray, answered: np.ndarray, shown: np.ndarray) -> di
         "f1": confusion.ratio(2 * right, answered + shown),
     }
     occurs = answered + shown > 0
-    # A class that is never answered has no precision; were it left out, to answer one class only would pay.
+    # A class that is never predicted has no precision. Ignoring it would reward networks that predict few classes.
     means = {
         f"mean_{name}": confusion.number(confusion.mean_over_classes(np.nan_to_num(found)[occurs]))
         for name, found in per_class.items()

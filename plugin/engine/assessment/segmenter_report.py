@@ -1,4 +1,4 @@
-"""The report of a segmentation training: one HTML file that needs nothing beside it."""
+"""The report of a segmentation training, as a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PANELS = {"loss": "Loss", "overall_accuracy": "Overall accuracy", "mean_iou": "M
 
 @dataclass(frozen=True)
 class Example:
-    """A chip: its bands (B, H, W), label and prediction as class indices (H, W), and what to call it."""
+    """A chip: its bands (B, H, W), label and prediction as class indices (H, W), and its caption."""
 
     image: np.ndarray
     label: np.ndarray
@@ -29,7 +29,7 @@ class Example:
 
 @dataclass(frozen=True)
 class SegmenterReport(TrainingReport):
-    """All that the report shows."""
+    """The content of the report."""
 
     evaluations: dict[str, Evaluation]  # by split
     training_pixels: np.ndarray  # (C,) labelled pixels of each class
@@ -37,7 +37,7 @@ class SegmenterReport(TrainingReport):
 
 
 def write_report(path: str, report: SegmenterReport) -> None:
-    """Write a report.
+    """Write the report to an HTML file.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -71,7 +71,7 @@ def _content(report: SegmenterReport) -> dict[str, Any]:
 
 
 def _per_class(report: SegmenterReport) -> list[dict[str, Any]]:
-    """A row a class: share of the training pixels, and the accuracies in each split."""
+    """One row per class: the share of training pixels, and the accuracies in each split."""
     training = np.asarray(report.training_pixels, np.float64)
     rows = []
     for index, info in enumerate(report.header.classes.classes):

@@ -1,4 +1,4 @@
-"""What a threshold does: precision, recall and F1 of the answers from each probability on."""
+"""The effect of a threshold on precision, recall and F1."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PRECISION, RECALL = "#b45309", TRAINING
 
 
 def threshold_figures(probabilities: np.ndarray, shown: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall and F1 of "yes from this probability on"; NaN where nothing is left.
+    """Precision, recall and F1 for each threshold; NaN if undefined.
 
     Args:
         probabilities: (n,).
-        shown: (n,) bool, whether yes is right.
+        shown: (n,) bool, true for chips with the class.
         thresholds: (t,), ascending.
 
     Returns:
-        (t,) each.
+        "precision", "recall" and "F1", (t,) each.
     """
     ranked = np.sort(probabilities), np.sort(probabilities[shown])
     said, right = (len(values) - np.searchsorted(values, thresholds, side="left") for values in ranked)
@@ -35,7 +35,7 @@ def threshold_figures(probabilities: np.ndarray, shown: np.ndarray, thresholds: 
 
 
 def threshold_chart(probabilities: np.ndarray, shown: np.ndarray, threshold: float) -> str:
-    """The curves over all thresholds, with the one that holds marked; arguments as of `threshold_figures`."""
+    """Draw the curves over all thresholds, with the current one marked; arguments as of `threshold_figures`."""
     thresholds = np.linspace(0, 1, STEPS)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.0, 3.0), layout="constrained")

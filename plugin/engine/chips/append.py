@@ -1,4 +1,4 @@
-"""Adds chips to a dataset that is there: whether they go together, and where its numbers end."""
+"""Append chips to an existing dataset: check that they match, and continue its numbering."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .scheme import LabelScheme
 
 @dataclass(frozen=True)
 class Join:
-    """Where numbers of new chips begin; all 0 in a new dataset."""
+    """The first numbers of new chips; all are 0 in a new dataset."""
 
-    chips: int = 0  # rows in the earlier index
+    chips: int = 0  # rows in the existing index
     first_number: int = 0  # of the new files
     sources: int = 0
     blocks: int = 0
@@ -33,16 +33,16 @@ class Join:
 def check_joins(
     config: ExportChipsConfig, earlier: DatasetInfo, plan: Plan, scheme: LabelScheme, sources: list[LabelSource]
 ) -> tuple[Join, LabelScheme, list[LabelSource]]:
-    """Check that new chips fit a dataset; its classes and their values become those of the new labels.
+    """Check that new chips match a dataset, and map the new class values to the dataset's.
 
     Raises:
-        InputError: They differ in what a network must rely on.
+        InputError: Task, CRS, bands, pixel size or classes differ.
     """
     first = plan.rasters[0]
     if not same_crs(earlier.crs, first.crs):
         raise InputError(
-            f"The dataset {config.output} is in {crs_text(earlier.crs)}, and {first.path} in {crs_text(first.crs)}.",
-            "Reproject the raster, or export it to a dataset of its own.",
+            f"The dataset {config.output} is in {crs_text(earlier.crs)}, but {first.path} is in {crs_text(first.crs)}.",
+            "Reproject the raster, or export it to a new dataset.",
         )
     dtype = np.result_type(*[info.dtype for info in plan.rasters]).name
     for words, old, new in (
@@ -53,26 +53,26 @@ def check_joins(
     ):
         if old != new:
             raise InputError(
-                f"The dataset {config.output} {words} {old}, and the new chips would have {new}.",
-                "Export them with the same settings, or to a dataset of their own.",
+                f"The dataset {config.output} {words} {old}, but the new chips have {new}.",
+                "Export them with the same settings, or to a new dataset.",
             )
     if earlier.scales and earlier.scales != first.scales:
         raise InputError(
-            f"The values of the dataset {config.output} have {scale_text(earlier.scales)}, and those of {first.path} "
+            f"The values of the dataset {config.output} have {scale_text(earlier.scales)}, but those of {first.path} "
             + (f"have {scale_text(first.scales)}." if first.scales else "declare none."),
-            "Export them together, or to a dataset of their own.",
+            "Export all rasters together, or these to a new dataset.",
         )
     if abs(earlier.pixel_size - first.pixel_size) > 0.01 * earlier.pixel_size:
         raise InputError(
-            f"The pixels of the dataset {config.output} are {earlier.pixel_size:g} units wide, those of {first.path} "
-            f"{first.pixel_size:g}.",
+            f"The pixels of the dataset {config.output} are {earlier.pixel_size:g} units wide, but those of "
+            f"{first.path} {first.pixel_size:g}.",
             f"Set PIXEL_SIZE to {earlier.pixel_size:g}.",
         )
     nodata = common_nodata(plan.rasters, np.dtype(dtype))
     if earlier.nodata is None and nodata is not None:
         raise InputError(
-            f"The dataset {config.output} has no nodata value, and {first.path} has {nodata:g}.",
-            "Export it to a dataset of its own.",
+            f"The dataset {config.output} has no nodata value, but {first.path} has {nodata:g}.",
+            "Export it to a new dataset.",
         )
     mapping = _same_classes(config.output, earlier.classes, scheme)
     background = scheme.background if scheme.background is None else mapping.get(scheme.background, scheme.background)
@@ -83,7 +83,7 @@ def check_joins(
 
 
 def _same_classes(folder: str, old: ClassTable, scheme: LabelScheme) -> dict[int, Optional[int]]:
-    """New class value → the dataset's, by name first, then by value."""
+    """New class value → class value of the dataset, matched by name, then by value."""
     by_name = {info.name: info.value for info in old.classes}
     values = {info.value for info in old.classes}
     mapping: dict[int, Optional[int]] = {}
@@ -95,7 +95,7 @@ def _same_classes(folder: str, old: ClassTable, scheme: LabelScheme) -> dict[int
         else:
             raise InputError(
                 f'The dataset {folder} has no class "{info.name}" (its classes: {", ".join(old.names)}).',
-                "Map it to one of them with the class table, or leave it out.",
+                "Map it to one of them in the class table, or leave it out.",
             )
     return mapping
 
@@ -112,7 +112,7 @@ def _join(folder: str, earlier: DatasetInfo) -> Join:
 
 
 def _rows(index: Path) -> list[tuple[str, Optional[int]]]:
-    """Image and block of every chip, read without a change to the index."""
+    """Image and block of every chip, read without changing the index."""
     with index_errors(index):
         source = open_index(index)
         layer = source.GetLayerByName(LAYER)

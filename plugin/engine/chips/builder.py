@@ -1,4 +1,4 @@
-"""A dataset folder on its way: hidden while it grows, published when it is whole."""
+"""Write a dataset in a hidden folder, and publish it when it is complete."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..errors import InputError, ResourceError
 
 
 def check_target(output: str, overwrite: bool) -> None:
-    """An existing dataset is replaced only when asked; any other folder with something in it never is.
+    """Check that the output folder is new or empty, or a dataset that may be overwritten.
 
     Raises:
-        InputError: Something is there that may not go.
-        ResourceError: Nothing can be written there.
+        InputError: The folder exists and must not be replaced.
+        ResourceError: The folder cannot be written.
     """
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / "dataset.json").is_file():
-            raise InputError(f"{folder} exists and is no chip dataset.", "Choose a new or an empty folder.")
+            raise InputError(f"{folder} exists and is not a chip dataset.", "Choose a new or empty folder.")
         if not overwrite:
             raise InputError(f"The chip dataset {folder} exists.", "Choose another folder, or set OVERWRITE.")
     check_writable(output)
@@ -28,16 +28,16 @@ def check_target(output: str, overwrite: bool) -> None:
 
 @contextmanager
 def building(output: str, keep: bool = False, join: bool = False, mark: str = "") -> Iterator[Path]:
-    """The hidden folder to write a dataset into; it gets its name when the block ends well, else it goes.
+    """A context manager with the hidden folder to write a dataset in; published on success, else removed.
 
     Args:
-        output: The dataset's final folder; `check_target` has agreed to it.
-        keep: Begin with what an interrupted job has left, and leave what there is when this one is interrupted.
+        output: The dataset's final folder, checked by `check_target`.
+        keep: Start with the files of an interrupted job, and keep the files if this one is interrupted.
         join, mark: See `drafts.publish`.
 
     Raises:
         InputError: Another job is writing the dataset.
-        ResourceError: Something cannot be read or written, when a file turns out broken or the disk fills up.
+        ResourceError: Reading or writing failed, because of a damaged file or a full disk.
     """
     with claim(output, keep) as draft:
         try:
@@ -47,7 +47,7 @@ def building(output: str, keep: bool = False, join: bool = False, mark: str = ""
             publish(draft, join=join, mark=mark)
         except (RuntimeError, OSError) as error:
             raise ResourceError(
-                f"Reading or writing failed ({error}).", "Check that the rasters are whole and the disk has room."
+                f"Reading or writing failed ({error}).", "Check that the rasters are intact and the disk is not full."
             ) from error
 
 

@@ -1,7 +1,7 @@
-"""How large chips are where nobody says: as large as suits a network, unless too little ground is left to divide.
+"""Choice of the chip size: as large as suits a network, while enough places remain for the splits.
 
-Training, validation and test each need several places that show each class. How many there are is counted in cells of
-the size of the smallest blocks, from the bounds of features, or from label rasters where these are small.
+Training, validation and test each need several places of each class. Places are counted in cells of the size of the
+smallest blocks, from the bounds of features, or from label rasters if these are small.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .labels import LabelSource
 from .plan import least_block, needed_side
 
 SIZES = (256, 128, 64, 32, 16, 8)
-# In less than this, an encoder that reduces its image 32 times has no surroundings left to look at: such chips are for
-# rasters that are smaller themselves.
+# An encoder that downsamples 32 times sees no context in smaller chips; these are only for rasters that are small
+# themselves.
 LEAST = 64
-# Rasters smaller than a chip give none. Those that do shall have at least this share of the ground.
+# Rasters smaller than a chip are lost; the others must have at least this share of the ground.
 FITTING = 0.9
-# Places of any label, and of each class, that are enough to be divided; fewer only where smaller chips would have at
-# least `GAIN` times as many.
+# The number of labelled places, and of places of each class, that is enough for the splits. Smaller chips are chosen
+# below that only if they have at least GAIN times as many places.
 ENOUGH, ENOUGH_OF_CLASS = 40, 12
 GAIN = 1.5
-# Label rasters are looked at up to so many pixels together; larger ones are taken to be full of labels.
+# The maximum number of label raster pixels to examine; larger rasters are assumed to be labelled everywhere.
 PIXELS_LOOKED_AT = 4_200_000
 
-ANY = None  # of the keys of `Places`, which are class values
+ANY = None  # the key of `Places` for any label; the others are class values
 Places = Mapping[Optional[int], float]
 
 
@@ -47,15 +47,15 @@ def choose_size(
     earlier: Optional[int],
     reporter: Reporter,
 ) -> int:
-    """The size of the chips: the user's, else one that suits rasters and labels, which the log gives reasons for.
+    """Choose the chip size: the user's, or one that suits rasters and labels, with the reason in the log.
 
     Args:
-        config: Of the export.
-        rasters: What chips are cut from.
-        areas: The part of each raster that is exported.
-        labels: Of each raster.
-        earlier: The size of the chips in the dataset that new ones join; None where there is none.
-        reporter: Is told of an automatic size.
+        config: The export's settings.
+        rasters: The rasters to cut.
+        areas: The exported part of each raster.
+        labels: The labels of each raster.
+        earlier: The chip size of the dataset to append to; None for a new dataset.
+        reporter: Logs an automatic size.
     """
     if config.chip_size is not None:
         return config.chip_size
@@ -70,7 +70,7 @@ def choose_size(
 
 
 def _sizes(config: ExportChipsConfig, areas: Sequence[Window]) -> tuple[int, ...]:
-    """The sizes to choose from, descending."""
+    """The possible sizes, in descending order."""
     ground = sum(area.width * area.height for area in areas)
     fitting = tuple(
         size
@@ -87,44 +87,44 @@ def _fitting(config: ExportChipsConfig, areas: Sequence[Window], size: int) -> l
 
 
 def _largest(size: int) -> str:
-    return "for which images and labels are ample" if size == SIZES[0] else "the largest that fits the images"
+    return "since images and labels suffice for it" if size == SIZES[0] else "the largest that fits the images"
 
 
 def _by_features(config: ExportChipsConfig, rasters: Sequence[RasterInfo], areas: Sequence[Window]) -> tuple[int, str]:
-    """For chips that show one feature each: as wide as the features, or twice that where they show surroundings."""
+    """Choose the size for chips around features: the feature size, or twice that if the surroundings are shown."""
     sizes = _sizes(config, areas)
     side = FeatureFile(not_none(config.labels), LABEL_LAYER, rasters[0].grid).typical_side(_bounds(rasters, areas))
     wanted = side if config.placement == "bounding_boxes" else 2 * side
     size = next((size for size in reversed(sizes) if size >= wanted), sizes[0])
-    return size, f"since half of the label features are at most {max(1, round(side))} pixels wide"
+    return size, f"since half of the label features are no wider than {max(1, round(side))} pixels"
 
 
 def _by_places(config: ExportChipsConfig, areas: Sequence[Window], places: _Places) -> tuple[int, str]:
-    """For chips that lie anywhere: the largest that leave enough places to be divided."""
+    """Choose the size for grid and random chips: the largest that leaves enough places for the splits."""
     sizes = _sizes(config, areas)
     why = _largest(sizes[0])
     for size in sizes[:-1]:
         lack = _lack(places.count(size), places.count(sizes[-1]), config)
         if not lack:
             return size, why
-        why = f"because chips of {size} would show {lack}"
+        why = f"since chips of {size} pixels would show {lack}"
     return sizes[-1], why
 
 
 def _lack(here: Places, smaller: Places, config: ExportChipsConfig) -> str:
-    """What there are too few places of, and smaller chips have more; "" where there are enough."""
+    """Describe what has too few places here and clearly more with smaller chips; "" if nothing has."""
     for key, more in smaller.items():
         found = here.get(key, 0)
         if found < (ENOUGH if key is ANY else ENOUGH_OF_CLASS) and GAIN * found <= more:
             names = {int(row[0]): str(row[1]) for row in config.classes if row[1]}
             shown = "labels" if key is ANY else f'"{names[key]}"' if key in names else "one of the classes"
             number = max(1, round(found))
-            return f"{shown} in {number} place{'' if number == 1 else 's'} only"
+            return f"{shown} in only {number} place{'' if number == 1 else 's'}"
     return ""
 
 
 def _bounds(rasters: Sequence[RasterInfo], areas: Sequence[Window]) -> Bounds:
-    """The bounds of all that is exported."""
+    """The bounds of everything that is exported."""
     found: Optional[Bounds] = None
     for info, area in zip(rasters, areas):
         if not area.empty:
@@ -133,7 +133,7 @@ def _bounds(rasters: Sequence[RasterInfo], areas: Sequence[Window]) -> Bounds:
 
 
 class _Places:
-    """Counts the places on the ground that show labels."""
+    """Counts the places on the ground that have labels."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class _Places:
         self.counted: dict[int, Places] = {}
 
     def count(self, size: int) -> Places:
-        """How many blocks of ground can show each class, and labels at all, where chips are so large."""
+        """The number of blocks with each class, and with any label, for a chip size."""
         if size not in self.counted:
             self.counted[size] = self._count(size)
         return self.counted[size]
@@ -168,7 +168,7 @@ class _Places:
             found = self._of_pixels(side)
         one_class = self.by_class and len(found) == 2
         if config.background == "class" or (config.background == "auto" and one_class):
-            found[ANY] = all_ground  # all that is no label is one as well
+            found[ANY] = all_ground  # unlabelled ground is a class too
         if config.area:
             inside = FeatureFile(config.area, AREA_LAYER, self.rasters[0].grid).spread(self.bounds, side)[ANY]
             found = {key: min(number, inside) for key, number in found.items()}

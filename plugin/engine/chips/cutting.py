@@ -1,4 +1,4 @@
-"""Cuts units of reading into chips: what they show, what their labels are, and which are kept."""
+"""Cut units of reading into chips, label them, and decide which are kept."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .plan import Plan, Unit
 from .sampling import is_slice, positions, sample_image, sample_nearest
 from .scheme import LabelScheme
 
-# Features whose size is remembered.
+# How many features' sizes are cached.
 KNOWN_FEATURES = 100_000
 
 
 @dataclass
 class Tally:
-    """How many chips were left out, and why."""
+    """Counts the chips that were left out, by reason."""
 
     without_data: int = 0
     without_labels: int = 0
@@ -35,38 +35,40 @@ class Tally:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pixels of one unit; arrays of (H, W), the image and what is missing of (C, H, W)."""
+    """The pixels of one unit: (H, W) arrays, and (C, H, W) for the image and its missing values."""
 
     image: np.ndarray
     missing: Optional[np.ndarray]
-    valid: Optional[np.ndarray]  # None = everywhere
-    mask: np.ndarray  # as `Labelling.mask` gives it
-    ids: Optional[np.ndarray]  # of the features on top, where small parts of them do not count
+    valid: Optional[np.ndarray]  # None for all pixels
+    mask: np.ndarray  # from `Labelling.mask`
+    ids: Optional[np.ndarray]  # of the topmost features; only if MIN_FEATURE_SHARE is set
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip that is kept; its image is made by `Cutter.image_of`, which may run on another thread."""
+    """A chip to be written; its image is made by `Cutter.image_of`, which may run on another thread."""
 
     unit: Unit
-    place: int  # among the unit's spots
+    place: int  # index into the unit's spots
     pixels: Pixels
-    window: Window  # the pixels of the raster under it; it may reach out of its block
-    part: Window  # the pixels of the raster under it that its block has
-    mask: Optional[np.ndarray]  # (size, size) as stored; None where the task has no masks
-    own: Optional[np.ndarray]  # (h, w) of `part`, true on its own feature; None where all counts
+    window: Window  # its bounding window in the raster; may extend beyond the block
+    part: Window  # the part of `window` inside the block
+    mask: Optional[np.ndarray]  # (size, size) as stored; None for tasks without masks
+    own: Optional[np.ndarray]  # (h, w) of `part`, true on its own feature; None for all pixels
     label: Label
     valid_share: float
 
 
 class Cutter:
-    """Reads units of one plan and cuts them.
+    """Reads the units of a plan and cuts them into chips.
 
-    `read` may run on one other thread at a time than `cut`.
+    `read` may run on another thread than `cut`.
 
     Args:
+        config: The export's settings.
+        plan: The plan.
         readers, sources: Images and labels of each raster.
-        scheme: What labels become.
+        scheme: The classes.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Cutter:
         grids = [info.grid for info in plan.rasters]
         self.areas = [Area(config.area, grid) if config.area else None for grid in grids]
         self.tally = Tally()
-        # Files of their own for `read` and for `cut`: no two threads may use the same.
+        # Separate files for `read` and `cut`, since two threads must not share one.
         self._ids: list[Optional[FeatureFile]] = [None] * len(grids)
         self._shares: list[Optional[FeatureShares]] = [None] * len(grids)
         if config.labels and config.min_feature_share > 0:
@@ -99,7 +101,7 @@ class Cutter:
             self._own = [FeatureFile(config.labels, LABEL_LAYER, grid) for grid in grids]
 
     def read(self, unit: Unit) -> Optional[Pixels]:
-        """The pixels of a unit; None where nothing in it has a label."""
+        """Read the pixels of a unit; None if nothing in it is labelled."""
         found, labelled = self.sources[unit.source].read(unit.window)
         if self.scheme.background is not None:
             found = np.where(labelled, found, self.scheme.background)
@@ -126,7 +128,7 @@ class Cutter:
         return Pixels(image, missing, valid, self.labelling.mask(found, labelled), ids)
 
     def _keep_apart(self, image: np.ndarray, own: tuple[Optional[float], ...]) -> None:
-        """Where a measurement is what marks missing pixels in the chips, but not in its raster, move it beside."""
+        """Change valid values that equal the chips' nodata value, but not the raster's, to the next value."""
         if self.nodata is None or not can_hold(self.dtype, self.nodata):
             return
         for band, value in zip(image, own):
@@ -134,7 +136,7 @@ class Cutter:
                 band[band == self.nodata] = beside(self.nodata, self.dtype)
 
     def cut(self, unit: Unit, pixels: Optional[Pixels]) -> Iterator[Optional[Chip]]:
-        """Yield each chip of a unit, or None for one that is not kept."""
+        """Yield each chip of a unit, or None for a chip that is not kept."""
         if pixels is None:
             self.tally.without_labels += len(unit.spots)
             yield from (None for _ in range(len(unit.spots)))
@@ -175,14 +177,18 @@ class Cutter:
 
     @property
     def no_label(self) -> float:
-        """What marks pixels without a label in masks, as they are stored."""
+        """The value of unlabelled pixels in stored masks."""
         if self.scheme.nodata is not None:
             return self.scheme.nodata
         return float("nan") if self.config.task == "regression" else 0
 
     def image_of(self, chip: Chip) -> tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]:
-        """A chip's image as it is stored, (C, size, size), then for its statistics some pixels, (C, h, w), and which
-        of them to leave out, the same size or None."""
+        """Make the image of a chip.
+
+        Returns:
+            The image as stored, (C, size, size); the pixels for its statistics, (C, h, w); and a mask of the same shape
+            that is true for pixels to leave out, or None.
+        """
         spots, size = chip.unit.spots, self.plan.chip_size
         rows, cols = chip.part.slices_in(chip.unit.window)
         image = chip.pixels.image[:, rows, cols]
@@ -194,12 +200,12 @@ class Cutter:
         if is_slice(spots, chip.place, size):
             return self._padded(image, chip.window, chip.part, True, self.nodata or 0), image, excluded
         sampled, missing = sample_image(image, excluded, spots, chip.place, chip.part, size)
-        self._keep_apart(sampled, (None,) * len(sampled))  # means of others
+        self._keep_apart(sampled, (None,) * len(sampled))  # interpolated values
         sampled[missing] = self.nodata or 0
         return sampled, sampled, missing
 
     def _padded(self, data: np.ndarray, window: Window, part: Window, plain: bool, fill: float) -> np.ndarray:
-        """(C, h, w) of `part` filled up to the whole window; sampled chips are whole already."""
+        """(C, h, w): `part` padded to the whole window; resampled chips need no padding."""
         if not plain or (part.width == window.width and part.height == window.height):
             return data
         above, left = part.row_off - window.row_off, part.col_off - window.col_off
@@ -207,7 +213,7 @@ class Cutter:
         return np.pad(data, ((0, 0), (above, below), (left, right)), constant_values=fill)
 
     def _own_ground(self, unit: Unit, place: int, part: Window) -> Optional[np.ndarray]:
-        """(h, w) bool, true on the chip's own feature, where the surroundings are to be blackened."""
+        """(h, w) bool, true on the chip's own feature; None unless surroundings are set to black."""
         file, number = self._own[unit.source], int(unit.spots.features[place])
         if file is None or number == NO_FEATURE:
             return None
@@ -216,7 +222,7 @@ class Cutter:
     def _counted_mask(
         self, unit: Unit, pixels: Pixels, rows: slice, cols: slice, own: Optional[np.ndarray]
     ) -> np.ndarray:
-        """The chip's part of the mask, without what does not count in this chip."""
+        """The chip's part of the mask, without features that are too small in it."""
         mask = np.ascontiguousarray(pixels.mask[rows, cols])
         if own is not None:
             mask = np.where(own, mask, np.asarray(self.no_label, mask.dtype))
@@ -229,7 +235,7 @@ class Cutter:
         return mask
 
     def _is_spare_background(self, unit: Unit, place: int, label: Label) -> bool:
-        """Whether a chip shows background only and is one of those to leave out; the seed decides."""
+        """Return whether a chip shows only background and is among those to leave out; depends on the seed."""
         if self.config.background_share >= 1 or label.classes != str(self.scheme.background):
             return False
         at = int(unit.spots.x[place]) & 0xFFFFFFFF, int(unit.spots.y[place]) & 0xFFFFFFFF
@@ -239,19 +245,19 @@ class Cutter:
 
 @dataclass
 class FeatureShares:
-    """Tells which features have too small a part of themselves in a chip to count there.
+    """Finds features of which a chip shows too small a part.
 
     Args:
         file: The features.
-        least: The share of a feature's area that must be inside, 0 to 1.
+        least: The minimum share of a feature's area inside the chip, 0 to 1.
     """
 
     file: FeatureFile
     least: float
-    known: dict[int, float] = field(default_factory=dict)  # pixels of features that were met
+    known: dict[int, float] = field(default_factory=dict)  # feature id → area in pixels
 
     def small(self, ids: np.ndarray, rows: slice, cols: slice) -> Optional[np.ndarray]:
-        """(h, w) bool, true on features of which less than `least` is in the chip; None where there are none."""
+        """(h, w) bool, true on features of which less than `least` is in the chip; None if there are none."""
         here = ids[rows, cols]
         present, counts = np.unique(here, return_counts=True)
         present, counts = present[present >= 0], counts[present >= 0]
@@ -260,7 +266,7 @@ class FeatureShares:
         return np.isin(here, few) if len(few) else None
 
     def _pixels(self, numbers: np.ndarray) -> np.ndarray:
-        """(n,) how many pixels features cover; at least 1."""
+        """(n,) the areas of features in pixels, at least 1."""
         unknown = np.array([number for number in numbers.tolist() if number not in self.known], np.int64)
         if len(self.known) > KNOWN_FEATURES:
             self.known.clear()
@@ -272,10 +278,10 @@ class FeatureShares:
 
 
 def common_nodata(rasters: tuple[RasterInfo, ...], dtype: np.dtype[Any]) -> Optional[float]:
-    """One nodata value for all bands of all chips; None where there is none, or NaN marks what is missing.
+    """Choose one nodata value for all bands of all chips; None if there is none, or if NaN is used.
 
-    Where bands differ, a value that is missing in one may be a measurement in another: floats then take NaN, and
-    whole numbers the first value there is.
+    If bands have different nodata values, one may be a valid value in another band: float chips then use NaN, and
+    integer chips the first value.
     """
     values = [None if value is None or value != value else value for info in rasters for value in info.nodata]
     given = [value for value in values if value is not None]

@@ -1,13 +1,13 @@
-"""The chip dataset: a folder with an index, a description, images and labels. This file is its format.
+"""The format of a chip dataset: a folder with a description, an index, images and labels.
 
-- `dataset.json`: a `DatasetInfo`. It is written last, so a folder without it is no dataset.
-- `chips.gpkg`, layer `chips`: one footprint polygon a chip with the fields of `CHIP_FIELDS` and, for each class
-  value v, `pixels_v`.
-- `images/`: a file a chip. `labels/`, for segmentation and regression: a mask a chip. Masks of classes hold class
-  values, and `DatasetInfo.label_nodata` marks pixels without one; masks of regression hold float32, NaN where no
-  value is known.
+- `dataset.json`: a `DatasetInfo`. It is written last, so a folder without it is not a dataset.
+- `chips.gpkg`, layer `chips`: one footprint polygon per chip with the fields of `CHIP_FIELDS`, and `pixels_v` for each
+  class value v.
+- `images/`: one file per chip. `labels/`, for segmentation and regression: one mask per chip. Class masks hold class
+  values, with `DatasetInfo.label_nodata` for unlabelled pixels; regression masks are float32, with NaN for unlabelled
+  pixels.
 
-Format 2 added tasks beside segmentation, folds, turned chips and statistics of each chip; format 1 is read as well.
+Format 2 added tasks other than segmentation, folds, rotated chips and statistics per chip. Format 1 can be read.
 """
 
 from __future__ import annotations
@@ -50,35 +50,35 @@ ogr.UseExceptions()
 
 FORMAT_VERSION = 2
 INDEX = "chips.gpkg"
-LARGEST_CHIP, LARGEST_CHIP_BYTES = 16384, 2**30  # a side in pixels; all bands of a chip
+LARGEST_CHIP, LARGEST_CHIP_BYTES = 16384, 2**30  # side in pixels; bytes of all bands of a chip
 CHIP_ENDINGS = (".tif", ".png", ".jpg")
-LONGEST_PATH = 128  # letters of a chip's path inside the folder
+LONGEST_PATH = 128  # characters of a chip's path inside the folder
 SPLITS = ("training", "validation", "test")
-# The split of chips that belong to none, because they share ground with another split's.
+# The split of chips that belong to none, since they share ground with another split.
 NO_SPLIT = "none"
-# Tasks whose labels are a mask a chip, and those whose labels are classes of the whole chip.
+# Tasks with one mask per chip, and tasks whose labels are classes of the whole chip.
 MASK_TASKS = ("segmentation", "regression")
 CLASS_TASKS = ("segmentation", "classification", "multilabel")
-DEVIATIONS = 2.5  # standard deviations from the mean: what lies farther is no part of a band's usual range
-# name → OGR type; pixels_<value> follow
+DEVIATIONS = 2.5  # values farther from the mean, in standard deviations, are outside of a band's usual range
+# Name → OGR type; pixels_<value> fields follow.
 CHIP_FIELDS = {
     "image": ogr.OFTString,  # path inside the dataset, with "/"
-    "label": ogr.OFTString,  # the same; empty where the task has no masks
-    "source": ogr.OFTInteger,  # place in DatasetInfo.sources, from 0
-    "col_off": ogr.OFTInteger,  # the chip's bounding window in its source; padding may reach out of it
+    "label": ogr.OFTString,  # path of the mask; empty for tasks without masks
+    "source": ogr.OFTInteger,  # index into DatasetInfo.sources, from 0
+    "col_off": ogr.OFTInteger,  # the chip's bounding window in its source; may extend beyond it
     "row_off": ogr.OFTInteger,
-    "side": ogr.OFTInteger,  # pixels of the source that a side of the chip shows
-    "angle": ogr.OFTReal,  # degrees clockwise that the chip's rows are turned against the source's
-    "feature": ogr.OFTInteger64,  # the feature that it was cut for, or -1
-    "block": ogr.OFTInteger,  # the spatial block that the chip lies in
+    "side": ogr.OFTInteger,  # side of the chip in pixels of the source
+    "angle": ogr.OFTReal,  # clockwise rotation against the source, in degrees
+    "feature": ogr.OFTInteger64,  # id of the feature that the chip was cut for, or -1
+    "block": ogr.OFTInteger,  # number of the spatial block
     "split": ogr.OFTString,  # one of SPLITS or NO_SPLIT
     "fold": ogr.OFTInteger,  # from 1; 0 for test chips; empty without folds
-    "classes": ogr.OFTString,  # class values that the chip shows or, for classification, its class: "1,4"
-    "valid_share": ogr.OFTReal,  # pixels with image data, 0 to 1
+    "classes": ogr.OFTString,  # values of the classes in the chip, or of its class: "1,4"
+    "valid_share": ogr.OFTReal,  # share of pixels with image data, 0 to 1
     "labelled_share": ogr.OFTReal,
     "statistics": ogr.OFTString,  # BandStatistics of the image, as JSON
     "target": ogr.OFTString,  # BandStatistics of a regression mask, as JSON
-    "extremes": ogr.OFTString,  # what the former leave out, see extremes.py: [[band, value, pixels], …] as JSON
+    "extremes": ogr.OFTString,  # outliers left out of these: JSON [[band, value, pixels], …]
 }
 
 
@@ -89,15 +89,15 @@ class DatasetInfo:
     task: str  # config.TASKS
     band_names: tuple[str, ...]
     bands: tuple[int, ...]  # band numbers in the sources, from 1
-    dtype: str  # numpy's name
+    dtype: str  # name of the numpy type
     nodata: Optional[float]
     chip_size: int
     stride: int
     crs: str  # WKT2
     pixel_size: float
     classes: ClassTable  # empty for regression and unlabelled chips
-    label_nodata: Optional[int]  # None where masks hold no class values
-    # {"raster": path, "labels": path or description, "cluster": rasters that share ground have the same}
+    label_nodata: Optional[int]  # None if masks do not hold class values
+    # {"raster": path, "labels": path or description, "cluster": number, equal for rasters that share ground}
     sources: tuple[dict[str, Any], ...]
     split: dict[str, Any]  # {"method", "seed", "block_size", "validation_share", "test_share", "folds", "agreement"}
     mean: tuple[float, ...]  # per band, over valid pixels of the training chips
@@ -106,11 +106,11 @@ class DatasetInfo:
     maximum: tuple[float, ...]
     chip_counts: dict[str, int]  # by split
     pixel_counts: dict[str, list[int]]  # by split, in the order of the classes
-    class_chips: dict[str, list[int]] = field(default_factory=dict)  # by split: how many chips show each class
-    placement: dict[str, Any] = field(default_factory=dict)  # {"method", …}: how the chips were laid out
-    target: Optional[dict[str, float]] = None  # regression: mean, std, minimum, maximum over the training chips
-    # (scale, offset) of each band where the rasters declare such: measured = value × scale + offset. (1, 0) where
-    # values were brought to measured ones, since the rasters differed.
+    class_chips: dict[str, list[int]] = field(default_factory=dict)  # by split: number of chips with each class
+    placement: dict[str, Any] = field(default_factory=dict)  # {"method", …}
+    target: Optional[dict[str, float]] = None  # for regression: mean, std, minimum, maximum of the training chips
+    # (scale, offset) of each band if the rasters declare them: physical value = stored × scale + offset. (1, 0) if
+    # values were converted to physical ones because the rasters differed.
     scales: tuple[tuple[float, float], ...] = ()
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -130,19 +130,19 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class ChipDataset:
-    """An opened chip dataset: its description, and for each chip where it lies and which split it is in."""
+    """An open chip dataset: its description, and the paths, splits and labels of all chips."""
 
     folder: Path
     info: DatasetInfo
     images: np.ndarray  # (n,) paths inside the folder, str
-    labels: np.ndarray  # (n,) the same; "" without a mask
+    labels: np.ndarray  # (n,) paths inside the folder; "" without a mask
     splits: np.ndarray  # (n,) str
-    folds: np.ndarray  # (n,) int64, from 1; 0 = in no fold
+    folds: np.ndarray  # (n,) int64, from 1; 0 for no fold
     pixels: np.ndarray  # (n, C) int64, pixels per class
-    shown: np.ndarray  # (n, C) bool, the classes that a chip shows, or its class
+    shown: np.ndarray  # (n, C) bool, the classes in a chip, or its class
 
     def indices(self, split: str, fold: Optional[int] = None) -> np.ndarray:
-        """(m,) the places of the chips of one split; with `fold`, that fold validates and the others train.
+        """(m,) indices of the chips of a split; with `fold`, that fold is the validation split and the others train.
 
         Raises:
             InputError: The dataset has no such fold.
@@ -154,65 +154,65 @@ class ChipDataset:
         return np.flatnonzero(chosen & np.isin(self.splits, ("training", "validation")))
 
     def image_path(self, place: int) -> Path:
-        """The file of a chip's image.
+        """The path of a chip's image.
 
         Raises:
-            InputError: It lies outside of the folder, through a link.
+            InputError: A link leads out of the folder.
         """
         return inside(self.folder, str(self.images[place]), self.folder / INDEX)
 
     def label_path(self, place: int) -> Path:
-        """The file of a chip's mask; raises as `image_path`, and where the chip has none."""
+        """The path of a chip's mask; raises as `image_path`, and also if the chip has none."""
         if not self.labels[place]:
             raise InputError(f"The chip {self.images[place]} has no mask.", "Export the chips again.")
         return inside(self.folder, str(self.labels[place]), self.folder / INDEX)
 
     def read_image(self, place: int) -> np.ndarray:
-        """(B, H, W): a chip as stored.
+        """Read a chip's image as stored: (B, H, W).
 
         Raises:
-            InputError: The file is missing, damaged, outside of the folder, or of another shape.
+            InputError: The file is missing, damaged, outside of the folder, or has another shape.
         """
         size = self.info.chip_size
         return read_chip(self.image_path(place), (len(self.info.band_names), size, size))
 
     def read_mask(self, place: int) -> np.ndarray:
-        """(H, W): a chip's mask as stored; raises as `read_image`."""
+        """Read a chip's mask as stored: (H, W); raises as `read_image`."""
         size = self.info.chip_size
         return read_chip(self.label_path(place), (1, size, size))[0]
 
     def fingerprint(self) -> str:
-        """A short hash of the description: two models with the same one were trained on the same export."""
+        """A short hash of the description, equal for models trained on the same export."""
         return hashlib.sha256(self.info.to_json().encode()).hexdigest()[:16]
 
 
-# What `own_files` are, where a job must not write over them.
+# The description of `own_files` in messages about paths that must not be overwritten.
 DATASET = "part of the chip dataset"
 
 
 def own_files(folder: str | Path) -> list[Path]:
-    """What a chip dataset consists of: files, and folders of files."""
+    """The files and folders that a chip dataset consists of."""
     return [Path(folder) / name for name in ("dataset.json", "chips.gpkg", "images", "labels")]
 
 
 def check_fold(fold: int, count: int, folder: str | Path) -> None:
-    """Refuse a fold that a dataset of so many folds does not have.
+    """Check that a dataset with `count` folds has the given fold.
 
     Raises:
-        InputError: It does not.
+        InputError: It does not exist.
     """
     if not 1 <= fold <= count:
         raise InputError(
-            f"FOLD is {fold}, and the chip dataset {folder} has {count or 'no'} folds.",
+            f"FOLD is {fold}, but the chip dataset {folder} has {count or 'no'} folds.",
             "Choose one of its folds." if count else "Divide it with “Split training chips” and FOLDS first.",
         )
 
 
 def read_info(folder: str | Path) -> DatasetInfo:
-    """Read `dataset.json`, of the dataset as it is once an interrupted change to it is finished.
+    """Read `dataset.json`, after completing an interrupted change of the dataset.
 
     Raises:
-        InputError: The folder is no chip dataset, or one of a later format; or its description is damaged.
+        InputError: The folder is not a chip dataset, has a later format, or its description is damaged.
     """
     recover(os.path.realpath(folder))
     path = inside(Path(folder), "dataset.json", Path(folder))
@@ -220,7 +220,7 @@ def read_info(folder: str | Path) -> DatasetInfo:
         data = read_bytes(path, JSON_MEMORY)
     except OSError as error:
         raise InputError(
-            f"{folder} is no chip dataset: it has no readable dataset.json.", "Choose a folder that exportchips made."
+            f"{folder} is not a chip dataset: it has no readable dataset.json.", "Choose a folder made by exportchips."
         ) from error
     except ValueError as error:
         raise _damaged(path, error) from error
@@ -229,7 +229,7 @@ def read_info(folder: str | Path) -> DatasetInfo:
         version = values["format_version"]
         if version > FORMAT_VERSION:
             raise InputError(
-                f"The chip dataset {folder} has format {reprlib.repr(version)}, and this Terrazzo reads up to "
+                f"The chip dataset {folder} has format {reprlib.repr(version)}, but this version reads up to "
                 f"{FORMAT_VERSION}.",
                 "Update Terrazzo.",
             )
@@ -253,7 +253,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def _find_fault(info: DatasetInfo) -> Optional[str]:
-    """What is wrong with the values of a description, in words; None where a job can rely on them."""
+    """Describe the first invalid value of a description; None if all are valid."""
     classes, bands = len(info.classes), len(info.band_names)
     if not 0 < bands == len(info.bands) == len(info.mean) == len(info.std) == len(info.minimum) == len(info.maximum):
         return "bands and their statistics differ in number"
@@ -289,7 +289,7 @@ def _find_fault(info: DatasetInfo) -> Optional[str]:
     if fault is not None:
         return fault
     if not classes and info.task in CLASS_TASKS:
-        return f"it is for {info.task} and has no classes"
+        return f"it is for {info.task}, but has no classes"
     if info.label_nodata in info.classes.values.tolist():
         return f"its value for no label, {info.label_nodata}, is a class"
     if bands * info.chip_size**2 * np.dtype(info.dtype).itemsize > LARGEST_CHIP_BYTES:
@@ -313,10 +313,10 @@ def _is_source(source: Any) -> bool:
 
 
 def open_dataset(folder: str | Path) -> ChipDataset:
-    """Open a chip dataset; reads its index, none of its chips.
+    """Open a chip dataset; reads the index, but no chips.
 
     Raises:
-        InputError: The folder is no chip dataset, its index is damaged, or a path leads out of the folder.
+        InputError: The folder is not a chip dataset, its index is damaged, or a path leads out of the folder.
     """
     folder = Path(folder)
     info = read_info(folder)
@@ -327,17 +327,17 @@ def open_dataset(folder: str | Path) -> ChipDataset:
         source = open_index(path)
         layer = source.GetLayerByName(LAYER)
         there = check_fields(layer, field_types(info.classes))
-        added = [name for name in ("fold", "classes") if name in there]  # format 1 has none of these
+        added = [name for name in ("fold", "classes") if name in there]  # missing in format 1
         rows = rows_of(layer, ["image", "label", "split", *columns, *added])
     if not rows:
         raise InputError(f"The chip dataset {folder} holds no chips.", "Export the chips again.")
     texts = [[row[place] or "" for row in rows] for place in range(3)]
     check_names([*texts[0], *texts[1]], path)
     if max(map(len, (*texts[0], *texts[1], *set(texts[2])))) > LONGEST_PATH:
-        raise InputError(f"The index {path} holds very long names.", "Export the chips again.")
+        raise InputError(f"The index {path} contains very long names.", "Export the chips again.")
     odd = next((name for name in (*texts[0], *filter(None, texts[1])) if not name.endswith(CHIP_ENDINGS)), None)
     if odd is not None:
-        raise InputError(f'The index {path} names "{odd}", which is no chip.', "Export the chips again.")
+        raise InputError(f'The index {path} names "{odd}", which is not a chip.', "Export the chips again.")
     images, labels, splits = (np.array(column, dtype=str) for column in texts)
     end = 3 + len(columns)
     pixels = np.array([[count or 0 for count in row[3:end]] for row in rows], np.int64).reshape(len(rows), len(values))
@@ -345,7 +345,7 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     folds = np.array([fold or 0 for fold in extra.get("fold", [0] * len(rows))], np.int64)
     wrong = (pixels < 0).any() or (pixels > info.chip_size**2).any() or (folds < 0).any() or (folds > len(rows)).any()
     if wrong or not np.isin(splits, ("", *SPLITS, NO_SPLIT)).all():
-        raise InputError(f"The index {path} holds values that no chip can have.", "Export the chips again.")
+        raise InputError(f"The index {path} contains values that are not valid for a chip.", "Export the chips again.")
     shown = pixels > 0
     if info.task in ("classification", "multilabel"):
         shown = classes_shown(extra.get("classes", [""] * len(rows)), values)
@@ -353,10 +353,10 @@ def open_dataset(folder: str | Path) -> ChipDataset:
 
 
 def index_of(folder: Path) -> Path:
-    """The index of a dataset, before anything of it is read or copied.
+    """The path of a dataset's index.
 
     Raises:
-        InputError: It is not there, no plain file, or leads out of the folder.
+        InputError: It does not exist, is not a regular file, or leads out of the folder.
     """
     path = inside(folder, INDEX, folder)
     with index_errors(path):
@@ -365,10 +365,10 @@ def index_of(folder: Path) -> Path:
 
 
 def check_index(folder: str | Path) -> None:
-    """Refuse a dataset whose index cannot be trusted; for those who open it otherwise.
+    """Check an index before it is opened by other means than `open_dataset`.
 
     Raises:
-        InputError: It is no GeoPackage, damaged, could run something, or lies elsewhere.
+        InputError: It is damaged, not a GeoPackage, unsafe, or outside of the folder.
     """
     path = inside(Path(folder), INDEX, Path(folder))
     with index_errors(path):
@@ -376,12 +376,12 @@ def check_index(folder: str | Path) -> None:
 
 
 def field_types(classes: ClassTable) -> dict[str, int]:
-    """The fields of an index and their OGR types."""
+    """Field names of an index → OGR types."""
     return {**CHIP_FIELDS, **{f"pixels_{value}": ogr.OFTInteger64 for value in classes.values.tolist()}}
 
 
 def classes_shown(texts: list[Optional[str]], values: list[int]) -> np.ndarray:
-    """(n, C) bool from the field `classes`, "1,4", in the order of the class values; unknown values do not count."""
+    """(n, C) bool from texts of the field `classes` such as "1,4"; unknown values are ignored."""
     place = {str(value): index for index, value in enumerate(values)}
     shown = np.zeros((len(texts), len(values)), bool)
     for row, text in enumerate(texts):

@@ -1,7 +1,7 @@
-"""Divides the chips of a dataset into training, validation and test, from its index alone.
+"""Divide the chips of a dataset into training, validation and test, using only its index.
 
-The export does it when all chips are cut, `splitchips` does it again, and chips that were added later join in. Chips
-are dealt out in groups (blocks, areas, rasters); afterwards no chip may share ground with another split's.
+An export does this after all chips are cut, `splitchips` does it again, and appended chips are included. Chips are
+assigned in groups (blocks, areas, rasters), and no chip may share ground with another split.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .split import deal_groups, disagreement
 from .statistics import BandStatistics
 
 TRAINING, VALIDATION, TEST = range(3)
-# What people call the splits, when they draw the areas of each by hand.
+# Names of the splits in layers of areas drawn by users.
 SPLIT_WORDS = {
     "training": TRAINING, "train": TRAINING, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
 TARGET_BINS = 4
-NAMED = 5  # bands of a message
+NAMED = 5  # maximum number of bands in a message
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How chips are divided; fields as in config.SplitChipsConfig."""
+    """How chips are divided; the fields are those of config.SplitChipsConfig."""
 
     method: str
     validation_share: float
@@ -50,10 +50,10 @@ class SplitRule:
 
     @classmethod
     def of(cls, config: Union[ExportChipsConfig, SplitChipsConfig, ImportChipsConfig]) -> SplitRule:
-        """The rule that a job's settings hold.
+        """Make the rule from a job's settings.
 
         Raises:
-            InputError: The shares leave nothing to train with, or areas are wanted and not given.
+            InputError: No training chips would be left, or SPLIT_METHOD and SPLIT_AREAS contradict each other.
         """
         if config.test_share + (0 if config.folds else config.validation_share) >= 1:
             raise InputError(
@@ -64,9 +64,9 @@ class SplitRule:
         areas = getattr(config, "split_areas", None)
         if (config.split_method == "areas") != bool(areas):
             raise InputError(
-                "SPLIT_METHOD is areas, and no SPLIT_AREAS are given."
+                "SPLIT_METHOD is areas, but no SPLIT_AREAS are given."
                 if not areas
-                else f"SPLIT_AREAS are given, and SPLIT_METHOD is {config.split_method}.",
+                else f"SPLIT_AREAS are given, but SPLIT_METHOD is {config.split_method}.",
                 "Give polygons as SPLIT_AREAS and set SPLIT_METHOD to areas, or neither.",
             )
         names = tuple((int(value), str(name)) for value, name in getattr(config, "split_names", ()))
@@ -77,13 +77,13 @@ class SplitRule:
 
     @property
     def shares(self) -> np.ndarray:
-        """(P,) the shares of the parts: training, validation, test; or test and the folds."""
+        """(P,) shares of the parts: training, validation and test; or test and the folds."""
         if self.folds:
             return np.array([self.test_share, *[(1 - self.test_share) / self.folds] * self.folds])
         return np.array([1 - self.validation_share - self.test_share, self.validation_share, self.test_share])
 
     def split_of(self, parts: np.ndarray) -> np.ndarray:
-        """(n,) places in SPLITS from parts; negative ones stay. With folds, the first one validates."""
+        """(n,) indices into SPLITS from parts; negative ones are kept. With folds, the first one is for validation."""
         if not self.folds:
             return parts
         return np.select([parts < 0, parts == 0, parts == 1], [parts, TEST, VALIDATION], TRAINING)
@@ -91,16 +91,16 @@ class SplitRule:
 
 @dataclass(frozen=True)
 class Chips:
-    """What the index says of all chips; arrays of n."""
+    """The index of all chips, as arrays of n."""
 
     fids: np.ndarray
     sources: np.ndarray
     blocks: np.ndarray
-    splits: np.ndarray  # places in SPLITS; -1 = none, -2 = not divided yet
-    folds: np.ndarray  # from 1; 0 = test or none
+    splits: np.ndarray  # indices into SPLITS; -1 for none, -2 for not assigned yet
+    folds: np.ndarray  # from 1; 0 for test or none
     pixels: np.ndarray  # (n, C)
     shown: np.ndarray  # (n, C) bool
-    target: np.ndarray  # mean of the regression mask; NaN where there is none
+    target: np.ndarray  # mean of the regression mask; NaN for none
     corners: np.ndarray  # (n, 4, 2)
 
     def __len__(self) -> int:
@@ -108,19 +108,22 @@ class Chips:
 
 
 def divide(index: ChipIndex, outline: DatasetInfo, rule: SplitRule, reporter: Reporter) -> DatasetInfo:
-    """Give every chip its split, and the description what follows from it.
+    """Assign every chip to a split, and complete the description.
 
-    Chips that have a split keep it; call the index's `forget_splits` first to deal all of them anew.
+    Chips that have a split keep it; call `forget_splits` of the index first to assign all again.
 
     Args:
-        index: Of all chips; splits and folds are written to it.
-        outline: The description, but for counts, statistics and the split.
+        index: The index of all chips, to which splits and folds are written.
+        outline: The description, without counts, statistics and the split.
+        rule: How the chips are divided.
+        reporter: Logs the result.
 
     Returns:
+        The complete description.
         The whole description.
 
     Raises:
-        InputError: The rule does not fit these chips.
+        InputError: The rule does not suit these chips.
     """
     chips = read_chips(index, outline)
     groups = _groups(chips, outline, rule)
@@ -146,12 +149,12 @@ def divide(index: ChipIndex, outline: DatasetInfo, rule: SplitRule, reporter: Re
 
 
 def read_chips(index: ChipIndex, info: DatasetInfo) -> Chips:
-    """Read what dividing needs of every chip."""
+    """Read what is needed to divide the chips."""
     values = info.classes.values.tolist()
     names = ["fid", "source", "block", "split", "fold", "classes", "target", *(f"pixels_{value}" for value in values)]
     rows = list(index.rows(names))
     if not rows:
-        raise InputError("The chip dataset holds no chips.", "Export the chips again.")
+        raise InputError("The chip dataset contains no chips.", "Export the chips again.")
     place = {NO_SPLIT: -1, **{split: number for number, split in enumerate(SPLITS)}}
     pixels = np.array([[count or 0 for count in row[7:]] for row in rows], np.int64).reshape(len(rows), len(values))
     shown = classes_shown([row[5] for row in rows], values)
@@ -169,7 +172,7 @@ def read_chips(index: ChipIndex, info: DatasetInfo) -> Chips:
 
 
 def _weights(chips: Chips, info: DatasetInfo) -> np.ndarray:
-    """(n, C) what a chip counts for each class: its pixels, or itself."""
+    """(n, C) weight of each chip per class: its labelled pixels, or 1."""
     if info.task == "segmentation":
         return chips.pixels
     if info.task in CLASS_TASKS:
@@ -181,7 +184,7 @@ def _weights(chips: Chips, info: DatasetInfo) -> np.ndarray:
 
 
 def _groups(chips: Chips, info: DatasetInfo, rule: SplitRule) -> np.ndarray:
-    """(n,) the group of each chip, any number; -1 for a chip that belongs to none."""
+    """(n,) group of each chip, as any number; -1 for none."""
     if rule.method == "random":
         return chips.fids
     if rule.method == "rasters":
@@ -193,7 +196,7 @@ def _groups(chips: Chips, info: DatasetInfo, rule: SplitRule) -> np.ndarray:
         return chips.blocks
     if rule.block_size < info.chip_size:
         raise InputError(
-            f"BLOCK_SIZE is {rule.block_size} pixels, less than a chip ({info.chip_size}).",
+            f"BLOCK_SIZE is {rule.block_size} pixels, smaller than a chip ({info.chip_size}).",
             f"Set it to {info.chip_size} or more, or leave it empty.",
         )
     clusters = np.array([source.get("cluster", place) for place, source in enumerate(info.sources)])
@@ -203,7 +206,7 @@ def _groups(chips: Chips, info: DatasetInfo, rule: SplitRule) -> np.ndarray:
 
 
 def _area_groups(chips: Chips, path: str) -> np.ndarray:
-    """(n,) the value of the area that a chip lies in wholly; -1 for one that crosses an edge or lies outside."""
+    """(n,) value of the area that completely contains a chip; -1 for chips that cross an edge or are outside."""
     source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     found = np.full(len(chips), -1, np.int64)
     low, high = chips.corners.min(axis=1), chips.corners.max(axis=1)
@@ -218,12 +221,12 @@ def _area_groups(chips: Chips, path: str) -> np.ndarray:
         inside = shape.Buffer(slack).CreatePreparedGeometry()
         for place in np.flatnonzero(near):
             if inside.Contains(_footprint(chips.corners[place])):
-                # Areas that lie over each other would share ground.
+                # Overlapping areas would share ground.
                 found[place] = value if found[place] == -1 else -2
     return np.where(found == -2, -1, found)
 
 
-TOUCH_SHARE = 1e-4  # of a chip's side: an edge drawn along the chips' own is no crossing
+TOUCH_SHARE = 1e-4  # share of a chip's side; tolerates area edges drawn along chip edges
 
 
 def _footprint(corners: np.ndarray) -> ogr.Geometry:
@@ -236,7 +239,7 @@ def _footprint(corners: np.ndarray) -> ogr.Geometry:
 
 
 def _parts(chips: Chips, info: DatasetInfo, rule: SplitRule, groups: np.ndarray) -> np.ndarray:
-    """(n,) the part of each chip, as `SplitRule.shares` numbers them; -1 for none."""
+    """(n,) part of each chip, numbered as in `SplitRule.shares`; -1 for none."""
     kept = (groups >= 0) & (chips.splits != -1)
     parts = np.full(len(chips), -1, np.int64)
     words = {value: name.strip().lower() for value, name in rule.names}
@@ -246,7 +249,7 @@ def _parts(chips: Chips, info: DatasetInfo, rule: SplitRule, groups: np.ndarray)
     names, place = np.unique(groups[kept], return_inverse=True)
     if not len(names):
         raise InputError(
-            "No chip lies wholly in one of the SPLIT_AREAS.", "Draw larger areas, or take a smaller CHIP_SIZE."
+            "No chip is completely inside one of the SPLIT_AREAS.", "Draw larger areas, or use a smaller CHIP_SIZE."
         )
     weights = np.zeros((len(names), _weights(chips, info).shape[1]), np.int64)
     np.add.at(weights, place.ravel(), _weights(chips, info)[kept])
@@ -260,7 +263,7 @@ def _parts(chips: Chips, info: DatasetInfo, rule: SplitRule, groups: np.ndarray)
 
 
 def _follow(chips: Chips, kept: np.ndarray, place: np.ndarray, known: np.ndarray) -> None:
-    """Groups of new chips on ground that is divided already get the part of that ground."""
+    """Assign groups of new chips to the part of the existing chips that they overlap."""
     if not (known >= 0).any() or (known >= 0).all():
         return
     where = known[place]
@@ -276,14 +279,21 @@ def _follow(chips: Chips, kept: np.ndarray, place: np.ndarray, known: np.ndarray
 
 
 def _separate(chips: Chips, rule: SplitRule, parts: np.ndarray, placed: bool, reporter: Reporter) -> np.ndarray:
-    """Take chips that share ground with another part's out of the division; a random one only counts them.
+    """Remove chips that share ground with another part; for a random split, only warn of them.
 
     Args:
-        placed: Whether the chips have a place on the ground; photographs have none, and no neighbours.
+        chips: All chips.
+        rule: How they are divided.
+        parts: (n,) part of each chip.
+        placed: False if the chips have no georeference, so that no chips are known to be neighbours.
+        reporter: Receives the result.
+
+    Returns:
+        (n,) parts, with -1 for removed chips.
     """
     shared, pairs_found = np.zeros(len(chips), bool), 0
     leave = np.zeros(len(chips), bool)
-    # What is rare is kept: test before validation before training. What was there before stays anyhow.
+    # Of two chips, keep an existing one, or else test before validation before training, since these have fewer chips.
     weight = np.select([chips.splits >= 0, rule.split_of(parts) == TEST, rule.split_of(parts) == VALIDATION], [3, 2, 1])
     for pairs in overlapping_pairs(chips.corners, parts):
         pairs_found += len(pairs)
@@ -297,18 +307,18 @@ def _separate(chips: Chips, rule: SplitRule, parts: np.ndarray, placed: bool, re
         if shared.any():
             reporter.warning(
                 f"{int((shared & held).sum())} of {int(held.sum())} validation and test chips share ground with a "
-                "training chip: the network has seen what it is tested on, and accuracies will be too good. Use "
-                "SPLIT_METHOD blocks, or a STRIDE of the chip size or more."
+                "training chip. The network has seen this ground, so accuracies will be too high. Use SPLIT_METHOD "
+                "blocks, or a STRIDE of the chip size or more."
             )
         elif rule.method == "random" and placed:
             reporter.warning(
-                "A random split puts neighbouring chips into different splits, and neighbours are alike: accuracies "
-                "will be better than on new ground. SPLIT_METHOD blocks avoids that."
+                "A random split puts neighbouring chips, which look alike, into different splits. Accuracies will be "
+                "higher than on new ground. Use SPLIT_METHOD blocks to avoid this."
             )
         return parts
     if leave.any():
         reporter.log(
-            f"{int(leave.sum())} of {len(chips)} chips belong to no split, because they share ground with another "
+            f"{int(leave.sum())} of {len(chips)} chips belong to no split, since they share ground with another "
             "split's chips."
         )
     return np.where(leave, -1, parts)
@@ -341,8 +351,12 @@ def _describe(
 def _statistics(
     index: ChipIndex, training: np.ndarray, bands: int
 ) -> tuple[BandStatistics, Optional[dict[str, float]], Far]:
-    """Statistics of the training chips: of the bands without what lies far off, and of a regression's target; and
-    what lies far off in chips of any split, with the range of all other values."""
+    """Compute the statistics that go into the description.
+
+    Returns:
+        The band statistics of the training chips, without outliers; those of a regression's target, or None; and the
+        outliers of all chips, with the range of all other values.
+    """
     ranges, target = Ranges(bands), BandStatistics.empty(1)
     for wanted, (text, target_text, extremes) in zip(
         training.tolist(), index.rows(["statistics", "target", "extremes"])
@@ -364,14 +378,14 @@ def _statistics(
 
 
 class Far(NamedTuple):
-    """What lies far beyond all other values, and where those are."""
+    """Outliers of all chips, and the ranges of all other values."""
 
     values: list[Extreme]
     others: Ranges
 
 
 def _tell_far(info: DatasetInfo, far: Far, reporter: Reporter) -> None:
-    """Warn of values that look like filling which nothing declares."""
+    """Warn of values that are probably undeclared nodata."""
     by_value: dict[float, list[Extreme]] = {}
     for extreme in far.values:
         by_value.setdefault(extreme.value, []).append(extreme)
@@ -381,15 +395,15 @@ def _tell_far(info: DatasetInfo, far: Far, reporter: Reporter) -> None:
         pixels, text = sum(extreme.pixels for extreme in extremes), value_text(np.dtype(info.dtype).type(value))
         names = ", ".join(info.band_names[band] for band in bands[:NAMED]) + (" …" if len(bands) > NAMED else "")
         reporter.warning(
-            f"{text} looks like filling that nothing declares: it stands in {_count(pixels, 'pixel')} of {names}, and "
-            f"all other values lie between {low:g} and {high:g}. The statistics leave it out, but it would be learned "
-            "and mapped as ground. Export again with it as NODATA, or give the images this nodata value "
+            f"{text} is probably an undeclared nodata value: {_count(pixels, 'pixel')} of {names} have it, and all "
+            f"other values are between {low:g} and {high:g}. The statistics leave it out, but it would be learned and "
+            "mapped as ground. Export again with it as NODATA, or set it as nodata value of the images "
             f"(gdal_edit.py -a_nodata {text} in a shell)."
         )
 
 
 def _report(info: DatasetInfo, rule: SplitRule, reporter: Reporter) -> None:
-    """Tell how well the splits agree, and what is missing in them."""
+    """Log the size and class shares of the splits, and warn if something is missing."""
     counts = info.chip_counts
     reporter.log(", ".join(f"{_count(counts[split], 'chip')} for {split}" for split in SPLITS) + ".")
     names = info.classes.names
@@ -398,22 +412,22 @@ def _report(info: DatasetInfo, rule: SplitRule, reporter: Reporter) -> None:
         reporter.log(
             "Class shares in " + " / ".join(split for split in SPLITS if counts[split]) + ": "
             + "; ".join(_shares(name, place, table, counts) for place, name in enumerate(names))
-            + f". They differ from the whole by {100 * info.split['disagreement']:.1f} percentage points at most."
+            + f". They differ from the whole by at most {100 * info.split['disagreement']:.1f} percentage points."
         )  # fmt: skip
     wanted = {"training": 1.0, "validation": rule.validation_share, "test": rule.test_share}
     for split in (split for split in SPLITS if wanted[split] > 0):
         absent = [name for name, count in zip(names, info.class_chips[split]) if count == 0]
         if counts[split] == 0:
             reporter.warning(
-                f"No chips are left for {split}: there are too few {rule.method} to divide. Use a smaller CHIP_SIZE "
+                f"No chips are left for {split}, since there are too few {rule.method}. Use a smaller CHIP_SIZE "
                 "or BLOCK_SIZE, or label more ground."
             )
         elif absent:
-            reporter.warning(f"No {split} chip shows {', '.join(absent)}: too few {rule.method} hold it.")
+            reporter.warning(f"No {split} chip shows {', '.join(absent)}, since too few {rule.method} contain it.")
     constant = [name for name, std in zip(info.band_names, info.std) if std == 0]
     if constant and counts["training"]:
         reporter.warning(
-            f"The same value stands everywhere in {', '.join(constant)}: nothing can be learned from it. "
+            f"All values of {', '.join(constant)} are equal, so nothing can be learned from it. "
             "Leave it out with BANDS."
         )
 

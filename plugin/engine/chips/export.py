@@ -1,4 +1,4 @@
-"""Layers → chip dataset."""
+"""Export: cut rasters and labels into a chip dataset."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .sources import degrees_warning, open_sources
 from .statistics import BandStatistics
 from .writer import ChipFiles, check_format
 
-# Chips that wait for a writer, and the bytes of them; bounds the memory, whatever the disk's speed.
+# The maximum number and size of chips that wait to be written, which limits memory if the disk is slow.
 WAITING_CHIPS = 64
 WAITING_BYTES = 100_000_000
 
@@ -49,20 +49,20 @@ WAITING_BYTES = 100_000_000
 def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any]:
     """Cut image and label chips from rasters and write them as a chip dataset.
 
-    The dataset appears under its final name when it is whole; a cancelled or failed export leaves nothing, or, with
-    `resume`, a hidden folder to go on from.
+    The dataset appears under its final name when it is complete. A cancelled or failed export leaves nothing, or, with
+    `resume`, a hidden folder from which it can be resumed.
 
     Returns:
         dataset (folder), chips, training, validation, test (numbers of chips), left_out (chips in no split), classes
         (number), block_size (pixels; None without blocks).
 
     Raises:
-        InputError: The layers do not go together or cannot be used.
-        ResourceError: The folder cannot be written or its disk is full.
-        Cancelled: The user asked for the end.
+        InputError: A layer or setting cannot be used.
+        ResourceError: The folder cannot be written, or the disk is full.
+        Cancelled: The user cancelled the job.
     """
     _check_settings(config)
-    # An append through a link goes to where that leads, and the link stays.
+    # If the dataset is a link, its target is changed, and the link stays.
     output = os.path.realpath(config.output) if config.append else config.output
     with claim(output, config.resume) as draft:
         return _export_chips(dataclasses.replace(config, output=output), draft, reporter)
@@ -71,7 +71,7 @@ def export_chips(config: ExportChipsConfig, reporter: Reporter) -> dict[str, Any
 def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> dict[str, Any]:
     rule = SplitRule.of(config)
     if config.resume and draft.finished and draft.finished == _mark(config):
-        reporter.log("The interrupted export was whole, but for its name, which it has now.")
+        reporter.log("The interrupted export was already complete, and now has its final name.")
         return result_of(config.output, read_info(config.output))
     earlier = read_info(config.output) if config.append and Path(config.output).exists() else None
     check_target(config.output, config.overwrite or earlier is not None)
@@ -101,9 +101,9 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
     planned = plan.count_chips()
     if not planned:
         raise InputError(
-            "There is no place for a chip: no feature lies in the part of the rasters to export."
+            "No chip can be placed: there are no features in the exported part of the rasters."
             if config.placement in ("features", "bounding_boxes")
-            else "There is no place for a chip in the part of the rasters to export.",
+            else "No chip can be placed in the exported part of the rasters.",
             "Check EXTENT, PLACEMENT and the layers.",
         )
     check_space(config.output, planned * plan.chip_size**2 * len(first.bands) * cutter.dtype.itemsize)
@@ -115,7 +115,7 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
         new = earlier is None and not progress.units
         with ChipIndex(partial / "chips.gpkg", outline.classes, first.crs if new else None) as index:
             if progress.units:
-                index.remove(f"fid > {progress.chips}")  # written after the last note
+                index.remove(f"fid > {progress.chips}")  # written after the last saved progress
             export = _Export(config, plan, cutter, outline, index, draft, join, progress)
             export.write_chips(Stage(reporter, planned, "Writing chips"))
             export.report_left_out(reporter)
@@ -125,7 +125,7 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
 
 
 def result_of(folder: str, info: DatasetInfo) -> dict[str, Any]:
-    """What a job that made or changed a dataset tells of it."""
+    """The results of a job that created or changed a dataset."""
     return {
         "dataset": folder,
         "chips": sum(info.chip_counts.values()) + info.split.get("left_out", 0),
@@ -137,50 +137,50 @@ def result_of(folder: str, info: DatasetInfo) -> dict[str, Any]:
 
 
 def _check_settings(config: ExportChipsConfig) -> None:
-    """What single settings cannot tell.
+    """Check combinations of settings.
 
     Raises:
-        InputError: Some do not go together.
+        InputError: Some settings contradict each other.
     """
     around_features = config.placement in ("features", "bounding_boxes")
     if config.blacken and not around_features:
         raise InputError(
-            f"BLACKEN is set, and PLACEMENT is {config.placement}: such chips have no feature of their own.",
+            f"BLACKEN is set, but with PLACEMENT {config.placement} chips do not belong to features.",
             "Set PLACEMENT to features or bounding_boxes, or BLACKEN to false.",
         )
     if config.append and config.overwrite:
-        raise InputError("APPEND and OVERWRITE are both set.", "Choose one: adding to the dataset or replacing it.")
+        raise InputError("APPEND and OVERWRITE are both set.", "Set only one: either append or replace.")
     if config.min_feature_share > 0 and not config.labels:
-        raise InputError("MIN_FEATURE_SHARE is set, and no features are given.", "Give LABELS, or leave it at 0.")
+        raise InputError("MIN_FEATURE_SHARE is set, but no features are given.", "Give LABELS, or set it to 0.")
 
 
 def _mark(config: ExportChipsConfig) -> str:
-    """Tells an export that may be resumed from others, also once its own chips have joined a dataset."""
+    """Identify a resumable export, also after its chips have been appended to the dataset."""
     return fingerprint_of(dataclasses.replace(config, append=False)) if config.resume else ""
 
 
 def _prepare(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -> Progress:
-    """What an interrupted export has left to go on from, or nothing; leftovers of other settings are removed."""
+    """The progress of an interrupted export to resume; leftovers of an export with other settings are removed."""
     if not config.resume:
         return Progress("")
     fresh = Progress(fingerprint_of(config))
     found = Journal(draft.folder, fresh.fingerprint).earlier() if (draft.path / "chips.gpkg").exists() else None
     if found is not None:
-        reporter.log(f"Goes on with an interrupted export, of which {_count(found.chips, 'chip')} are there.")
+        reporter.log(f"Resuming an interrupted export with {_count(found.chips, 'chip')} already written.")
         for path in without_files(config):
-            reporter.warning(f"Whether {path} has changed since the interruption cannot be told: it is no file.")
+            reporter.warning(f"Changes to {path} since the interruption cannot be detected, since it is not a file.")
         return found
     if draft.path.exists():
-        reporter.log("Settings or layers have changed since the interrupted export: it begins anew.")
+        reporter.log("Settings or layers have changed since the interrupted export, so it starts from the beginning.")
         draft.clear()
     return fresh
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What writing a chip found out about it."""
+    """The result of writing a chip."""
 
-    image: str  # paths in the dataset
+    image: str  # path relative to the dataset
     label: str
     statistics: BandStatistics
     extremes: list[Extreme]
@@ -188,7 +188,7 @@ class _Written:
 
 
 class _Export:
-    """An export under way: a thread reads ahead, this one cuts, and others write."""
+    """A running export: one thread reads ahead, the calling thread cuts, and others write."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class _Export:
         self.most_waiting = int(min(WAITING_CHIPS, max(4, WAITING_BYTES // chip_bytes)))
 
     def write_chips(self, stage: Stage) -> None:
-        """Cut every unit of the plan and write the chips that are kept."""
+        """Cut all units of the plan, and write the chips that are kept."""
         waiting: deque[tuple[Chip, np.ndarray, Future[_Written]]] = deque()
         number = self.join.first_number + max(0, self.progress.chips - self.join.chips)
         read = work_ahead(lambda numbered: self.cutter.read(numbered[1]), self._units(stage), threads=1, waiting=2)
@@ -243,7 +243,7 @@ class _Export:
                 raise
 
     def _units(self, stage: Stage) -> Iterator[tuple[int, Unit]]:
-        """(units done with this one, unit), without those done earlier."""
+        """(number of units done, unit); units of an earlier run are skipped."""
         for number, unit in enumerate(self.plan.units(), start=1):
             if number > self.progress.units:
                 yield number, unit
@@ -251,7 +251,7 @@ class _Export:
                 stage.advance(len(unit.spots))
 
     def _write(self, name: str, chip: Chip, corners: np.ndarray) -> _Written:
-        """Write a chip's files; runs on a thread, in GDAL and numpy for the most part."""
+        """Write the files of a chip; runs on a thread, mostly in GDAL and numpy."""
         stored, shown, excluded = self.cutter.image_of(chip)
         across, down = (corners[1] - corners[0]) / self.plan.chip_size, (corners[3] - corners[0]) / self.plan.chip_size
         transform = (corners[0, 0], across[0], down[0], corners[0, 1], across[1], down[1])
@@ -264,7 +264,7 @@ class _Export:
         return _Written(image, label, *measure(shown, excluded), target)
 
     def _collect(self, chip: Chip, corners: np.ndarray, future: Future[_Written]) -> None:
-        """Enter a written chip into the index."""
+        """Add a written chip to the index."""
         written, spots, place = future.result(), chip.unit.spots, chip.place
         found = written.statistics
         if not written.extremes and (found.minimum == found.maximum).all():
@@ -286,12 +286,12 @@ class _Export:
             "extremes": to_json(written.extremes),
             "target": written.target.to_json() if written.target is not None else None,
         }
-        if chip.part != chip.window and spots.angles[place] % 360 == 0:  # the ground that it shows
+        if chip.part != chip.window and spots.angles[place] % 360 == 0:  # the footprint is the ground it shows
             corners = corners_of(self.plan.rasters[chip.unit.source].grid, chip.part)
         self.index.add(corners.tolist(), values, chip.label.pixels)
 
     def _note(self, units: int) -> None:
-        """Write down how far the export has come, once all of it is in the index."""
+        """Save the progress, once all chips of these units are in the index."""
         self.index.commit()
         if self.config.resume:
             progress = Progress(
@@ -300,7 +300,7 @@ class _Export:
             self.journal.note(progress)
 
     def report_left_out(self, reporter: Reporter) -> None:
-        """Tell which chips were left out, and which look like filling.
+        """Log how many chips were left out, and warn of chips that look like nodata.
 
         Raises:
             InputError: No chip was kept.
@@ -309,31 +309,31 @@ class _Export:
         if self.index.count == self.join.chips:
             raise self._nothing_kept()
         if tally.without_labels:
-            reporter.log(f"{_count(tally.without_labels, 'chip')} without enough labels left out.")
+            reporter.log(f"{_count(tally.without_labels, 'chip')} left out for too few labels.")
         if tally.without_data:
-            reporter.log(f"{_count(tally.without_data, 'chip')} without image data left out.")
+            reporter.log(f"{_count(tally.without_data, 'chip')} left out for missing image data.")
         if tally.background_only:
-            reporter.log(f"{_count(tally.background_only, 'chip')} with background only left out.")
+            reporter.log(f"{_count(tally.background_only, 'chip')} left out for showing only background.")
         if self.plain:
             value, _ = self.plain.most_common(1)[0]
             reporter.warning(
-                f"{_count(sum(self.plain.values()), 'chip')} of {self.index.count} show the same value everywhere "
-                f"({value}). Where that is filling without an image, export again with it as NODATA: it would be "
-                "learned and counted as ground."
+                f"{_count(sum(self.plain.values()), 'chip')} of {self.index.count} have the same value in all pixels "
+                f"({value}). If it stands for no image, export again with it as NODATA; otherwise it is learned "
+                "as ground."
             )
 
     def _nothing_kept(self) -> InputError:
         tally = self.cutter.tally
         if tally.without_data and not tally.without_labels:
             return InputError(
-                f"{self.plan.rasters[0].path} holds no data where chips were asked for: every pixel is nodata.",
+                f"{self.plan.rasters[0].path} has no data where chips are placed: all pixels are nodata.",
                 "Check the raster, its nodata value and the chosen bands.",
             )
         return InputError(
             f"None of {sum(asdict(tally).values())} chips has enough labelled pixels with image data "
             f"(MIN_LABELLED_SHARE is {self.config.min_labelled_share:g}, MIN_CLASS_SHARE "
             f"{self.config.min_class_share:g}).",
-            "Check that labels and image overlap and hold data there, or lower these shares.",
+            "Check that labels and images overlap and have data there, or lower these shares.",
         )
 
 

@@ -1,8 +1,8 @@
-"""Values far beyond all others, as filling leaves them that nothing declares: found chip by chip, judged together.
+"""Outliers that are probably undeclared nodata: found per chip, judged over all chips.
 
-A chip cannot tell: in one of smooth water a boat lies as far off. So the statistics of a chip leave such values out,
-the index keeps them beside, and where the statistics of many chips are put together, they are counted in again but
-for those that lie far beyond all values of all chips.
+A single chip is not enough to judge: a boat on smooth water may be as far off. So the statistics of a chip leave such
+values out, and the index stores them separately. When the statistics of chips are merged, the outliers are included
+again, except for those far beyond all values of all chips.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..strangers.rules import DAMAGES, LARGEST_FLOAT, find_fault, whole, within
 from ..strangers.texts import parse_json
 from .statistics import BandStatistics
 
-# How far a value must lie from all others, in multiples of the range of those: one that is in customary use for
-# filling, one that many pixels hold exactly, and a single one.
+# The least distance from all other values, in multiples of their range: for a common nodata value, for a value that
+# repeats, and for a single pixel.
 USUAL_FAR, REPEATED_FAR, SINGLE_FAR = 0.5, 3.0, 100.0
 REPEATED = 10  # pixels
 _WRITTEN = (
@@ -27,19 +27,19 @@ _WRITTEN = (
     float(np.finfo("f4").max), float(np.finfo("f4").min), 9.969209968386869e36,
 )  # fmt: skip
 USUAL = {*map(float, _WRITTEN), *(float(np.float32(value)) for value in _WRITTEN)}
-# Such values of a band in one chip at most, and the pixels that are looked at first.
+# The maximum number of outliers per band of a chip, and the size of the sample for a quick check.
 MOST, LOOKED_AT = 4, 256
 
 
 class Extreme(NamedTuple):
-    """A value far beyond the others of its chip, or of a dataset."""
+    """An outlier of a chip or dataset."""
 
-    band: int  # from 0
+    band: int  # counted from 0
     value: float
     pixels: int
 
     def statistics(self, bands: int) -> BandStatistics:
-        """Those of its pixels."""
+        """The statistics of its pixels."""
         found = BandStatistics.empty(bands)
         found.count[self.band] = self.pixels
         found.mean[self.band] = found.minimum[self.band] = found.maximum[self.band] = self.value
@@ -47,7 +47,7 @@ class Extreme(NamedTuple):
 
 
 def measure(data: np.ndarray, excluded: Optional[np.ndarray]) -> tuple[BandStatistics, list[Extreme]]:
-    """The statistics of a chip without its extremes, and these; arguments as of `BandStatistics.of`."""
+    """The statistics of a chip without its outliers, and the outliers; arguments as of `BandStatistics.of`."""
     found: list[Extreme] = []
     hidden = None
     for band, pixels in enumerate(data):
@@ -61,7 +61,7 @@ def measure(data: np.ndarray, excluded: Optional[np.ndarray]) -> tuple[BandStati
 
 
 def _extremes(values: np.ndarray) -> list[tuple[Any, int]]:
-    """(value, pixels) of what lies far beyond all other values, the farthest first."""
+    """(value, pixels) of the outliers, the farthest first."""
     found: list[tuple[Any, int]] = []
     for _ in range(MOST if values.size else 0):
         low, high = values.min(), values.max()
@@ -70,7 +70,7 @@ def _extremes(values: np.ndarray) -> list[tuple[Any, int]]:
         at_low, at_high = values == low, values == high
         inner = values[~(at_low | at_high)]
         counts = int(np.count_nonzero(at_low)), int(np.count_nonzero(at_high))
-        if not inner.size:  # two values: the rarer one is set aside
+        if not inner.size:  # only two values: the rarer one is the outlier
             found.append((low, counts[0]) if counts[0] < counts[1] else (high, counts[1]))
             break
         inner_low, inner_high = float(inner.min()), float(inner.max())
@@ -86,31 +86,31 @@ def _extremes(values: np.ndarray) -> list[tuple[Any, int]]:
 
 
 def _may_have(values: np.ndarray, low: Any, high: Any) -> bool:
-    """Whether it pays to look at all values; no only where none is extreme."""
+    """Return False if a sample shows that there is no outlier."""
     some = values[:: max(1, values.size // LOOKED_AT)]
     some = some[(some != low) & (some != high)]
     if not some.size:
         return True
     first, last = float(some.min()), float(some.max())
-    # The nearest of the others is no farther away, and their range no smaller.
+    # With all values, the nearest is at most as far away, and the range at least as large.
     return _is_far(float(low), first, last) or _is_far(float(high), last, first)
 
 
 def _is_far(value: float, nearest: float, farthest: float) -> bool:
-    """Whether a value may be an extreme among others that reach from `nearest` to `farthest`."""
+    """Return whether a value may be an outlier of values that range from `nearest` to `farthest`."""
     return abs(nearest - value) > (USUAL_FAR if value in USUAL else REPEATED_FAR) * abs(farthest - nearest)
 
 
 def to_json(extremes: Sequence[Extreme]) -> Optional[str]:
-    """The text that the index keeps; None where there are none."""
+    """The outliers as JSON for the index; None if there are none."""
     return json.dumps(extremes) if extremes else None
 
 
 def from_json(text: Optional[str], bands: int) -> list[Extreme]:
-    """Read what `to_json` wrote.
+    """Read the result of `to_json`.
 
     Raises:
-        InputError: It is damaged.
+        InputError: The text is damaged.
     """
     try:
         found = [Extreme(*row) for row in parse_json((text or "[]").encode("utf-8"))]
@@ -125,13 +125,13 @@ def from_json(text: Optional[str], bands: int) -> list[Extreme]:
             raise ValueError(fault)
         return found
     except DAMAGES as error:
-        raise InputError(f"In the index of the chips extremes are damaged ({error}).", "Export them again.") from error
+        raise InputError(f"The index of the chips is damaged ({error}).", "Export the chips again.") from error
 
 
 class Ranges:
-    """From where to where the values of each band reach in all chips, but for their extremes.
+    """The range of each band over all chips, without outliers.
 
-    What a chip holds everywhere is judged like an extreme: it may be nothing but filling.
+    A value that fills a whole chip is treated like an outlier, since it may be undeclared nodata.
     """
 
     def __init__(self, bands: int) -> None:
@@ -139,7 +139,7 @@ class Ranges:
         self._judged: dict[tuple[int, float], int] = {}  # pixels by band and value
 
     def add(self, statistics: BandStatistics, extremes: Iterable[Extreme]) -> None:
-        """Count in a chip."""
+        """Include a chip."""
         varied = statistics.minimum < statistics.maximum
         self.low = np.where(varied, np.minimum(self.low, statistics.minimum), self.low)
         self.high = np.where(varied, np.maximum(self.high, statistics.maximum), self.high)
@@ -151,7 +151,7 @@ class Ranges:
             self._judged[band, value] = self._judged.get((band, value), 0) + count
 
     def far(self) -> list[Extreme]:
-        """What lies far beyond all other values of all chips; widens the ranges to what does not."""
+        """Return the outliers far beyond all other values of all chips, and extend the ranges by the others."""
         found = []
         distance = {key: self._distance(*key) for key in self._judged}
         for band, value in sorted(distance, key=lambda key: distance[key]):
@@ -168,10 +168,12 @@ class Ranges:
 
 
 def together(statistics: BandStatistics, extremes: Iterable[Extreme], far: set[tuple[int, float]]) -> BandStatistics:
-    """The statistics of a chip with those of its extremes that are not far, and without bands of one far value.
+    """Merge the statistics of a chip and its outliers, except for those in `far`; bands filled with one are emptied.
 
     Args:
-        far: (band, value) of `Ranges.far`.
+        statistics: The statistics of the chip, which are changed.
+        extremes: Its outliers.
+        far: (band, value) of the result of `Ranges.far`.
     """
     for extreme in extremes:
         if (extreme.band, extreme.value) not in far:

@@ -1,8 +1,8 @@
-"""Features as labels and areas: vectors from a GeoPackage, burnt into windows of a raster's grid.
+"""Vector features from a GeoPackage, rasterised as labels and areas.
 
-The file is in the CRS of the images: layer `labels` with the field `value` (whole numbers for classes, any for
-regression) and, where the user ranks them, `priority`; layer `area`; layer `areas` with the integer field `value`. A
-feature's id is its place in the user's order.
+The file is in the CRS of the images. Its layers are `labels` with the field `value` (integers for classes, any number
+for regression) and optionally `priority`; `area`; and `areas` with the integer field `value`. Feature ids follow the
+user's order.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..windows import Bounds, Grid, Window
 LABEL_LAYER, VALUE_FIELD, PRIORITY_FIELD = "labels", "value", "priority"
 AREA_LAYER = "area"
 AREAS_LAYER = "areas"
-# config.OVERLAP_RULES → in which order features are burnt; the last one wins.
+# config.OVERLAP_RULES → the order in which features are rasterised; the last one is on top.
 BURN_ORDERS = {"order": "{fid}", "field": "{priority}, {fid}", "smaller": "ST_Area({geometry}) DESC, {fid}"}
-# What `FeatureFile.burn` burns: 1, the field, or the feature's id.
-# OGR takes whole numbers out of a query for those of 32 bits; ids may be as large as doubles hold exactly.
+# The value that `FeatureFile.burn` writes: 1, the field, or the feature's id.
+# OGR reads integers of a query as 32 bits; float64 holds larger ids exactly.
 COLUMNS = {"": "1", "value": "{value}", "id": "CAST({fid} AS REAL)"}
 
 
 @dataclass(frozen=True)
 class Features:
-    """Some features of a layer; arrays of n, bounds in CRS units."""
+    """Features of a layer as arrays of n; bounds are in CRS units."""
 
     ids: np.ndarray
     values: np.ndarray
@@ -40,22 +40,22 @@ class Features:
 
     @property
     def without_size(self) -> np.ndarray:
-        """(n,) bool, true for points."""
+        """(n,) bool, true for features without extent, such as points."""
         found: np.ndarray = (self.left == self.right) & (self.bottom == self.top)
         return found
 
 
 class FeatureFile:
-    """Features of a GeoPackage layer with a spatial index, burnt into windows of a raster's grid.
+    """Features of a GeoPackage layer with a spatial index, rasterised window by window.
 
-    Not to be shared between threads that use it at once.
+    Must not be used by several threads at once.
 
     Args:
         path: A GeoPackage.
-        layer: Its layer, in the CRS of the raster.
-        grid: The raster's pixels.
-        overlap_rule: config.OVERLAP_RULES.
-        all_touched: Burn every pixel that a feature touches, not only those whose centre it covers.
+        layer: The layer, in the CRS of the raster.
+        grid: The grid of the raster.
+        overlap_rule: One of config.OVERLAP_RULES.
+        all_touched: Burn every pixel that a feature touches, not only those whose centre is covered.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FeatureFile:
         self.extent: Bounds = _bounds(opened)
         self.count = opened.GetFeatureCount()
         self._geometry, self._fid = opened.GetGeometryColumn() or "geom", opened.GetFIDColumn() or "fid"
-        # What statements call things.
+        # The identifiers used in queries.
         self._names = {
             "layer": layer, "geometry": self._geometry, "fid": self._fid, "value": VALUE_FIELD,
             "priority": PRIORITY_FIELD, "index": f"rtree_{layer}_{self._geometry}",
@@ -81,7 +81,7 @@ class FeatureFile:
     def burn(
         self, window: Window, fill: float, attribute: str = "", dtype: int = gdal.GDT_Byte, only: Optional[int] = None
     ) -> np.ndarray:
-        """(H, W): `fill` where no feature is, else its `attribute`, or 1 without one; `only` burns one feature."""
+        """Rasterise all features, or `only` one: (H, W) `attribute` of the topmost feature (1 for ""), else `fill`."""
         target = gdal.GetDriverByName("MEM").Create("", window.width, window.height, 1, dtype)
         target.SetGeoTransform(self.grid.geotransform(window))
         if self._reference is not None:
@@ -89,7 +89,7 @@ class FeatureFile:
         if fill:
             target.GetRasterBand(1).Fill(fill)
         condition = self._near(window) if only is None else self._sql("{fid} = {only}", only=int(only))
-        # The index gives features in any order; overlaps need the order of the rule.
+        # The spatial index returns features in no particular order.
         query = self._sql(
             "SELECT {geometry}, {column} AS burnt FROM {layer} WHERE {condition} ORDER BY {order}",
             column=self._sql(COLUMNS[attribute]), condition=condition, order=self._order,
@@ -101,7 +101,7 @@ class FeatureFile:
         return target.GetRasterBand(1).ReadAsArray()
 
     def features(self, window: Window) -> Features:
-        """The features whose bounds meet a window."""
+        """The features whose bounds intersect a window."""
         names = ("ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY")
         columns = [self._sql(f"{name}({{geometry}}) AS b{place}") for place, name in enumerate(names)]
         found = self.source.ExecuteSQL(
@@ -118,7 +118,7 @@ class FeatureFile:
         return Features(table[:, 0].astype(np.int64), *table[:, 1:].T)
 
     def areas(self, ids: np.ndarray) -> np.ndarray:
-        """(n,) the areas of features, in squared CRS units; 0 for points and lines."""
+        """(n,) areas of features in squared CRS units; 0 for points and lines."""
         found = self.source.ExecuteSQL(
             self._sql(
                 "SELECT CAST({fid} AS REAL) AS id, ST_Area({geometry}) AS area FROM {layer} WHERE {fid} IN ({ids})",
@@ -130,18 +130,18 @@ class FeatureFile:
         return np.array([areas.get(number, 0.0) for number in ids.tolist()])
 
     def spread(self, bounds: Bounds, side: int, attribute: str = "") -> dict[Optional[int], float]:
-        """How many squares of ground, `side` pixels wide, features inside of some bounds fill or have their middle in.
+        """Estimate how many squares of ground features cover or have their centres in.
 
         Args:
-            bounds: In CRS units.
-            side: Of the squares.
-            attribute: A field with whole numbers, each of which is counted for itself; "" = all are counted together.
+            bounds: Only features inside these bounds are counted, in CRS units.
+            side: The side of a square in pixels.
+            attribute: An integer field whose values are counted separately; "" to count all together.
 
         Returns:
-            By the values of the field, or for None.
+            Value of the field, or None → number of squares.
         """
         width, height = side * abs(self.grid.step_x), side * abs(self.grid.step_y)
-        # A large polygon fills squares, a long line crosses some.
+        # A large polygon covers squares, a long line crosses some.
         sizes = {"square": width * height, "width": width, "height": height, "left": bounds[0], "bottom": bounds[1]}
         squares = "MAX(area / {square}, CAST(across / {width} AS INT), CAST(up / {height} AS INT))"
         middles = "{row} * CAST((x - {left}) / {width} AS INT) + CAST((y - {bottom}) / {height} AS INT)"
@@ -159,7 +159,7 @@ class FeatureFile:
         return numbers if attribute else {None: numbers.get(None, 0)}
 
     def typical_side(self, bounds: Bounds) -> float:
-        """The longer side, in pixels, that half of the features inside of some bounds have at most; 0 for points."""
+        """The median of the features' longer sides in pixels, inside some bounds; 0 for points."""
         step_x, step_y = abs(self.grid.step_x), abs(self.grid.step_y)
         sides = sql(
             "SELECT MAX(across / {step_x}, up / {step_y}) AS side FROM ({shapes})",
@@ -176,9 +176,9 @@ class FeatureFile:
         return side
 
     def _shapes(self, bounds: Bounds, attribute: str = "") -> Sql:
-        """A query of the size and the middle of the features inside of some bounds, which are most of them as a rule.
+        """A query of the size and centre of the features inside some bounds.
 
-        So it does without the spatial index, which is slower where it finds nearly all.
+        The spatial index is not used, since it is slower if most features match.
         """
         left, bottom, right, top = bounds
         names = {"low_x": "ST_MinX", "low_y": "ST_MinY", "high_x": "ST_MaxX", "high_y": "ST_MaxY"}
@@ -203,41 +203,41 @@ class FeatureFile:
 
 
 class FeatureLabels:
-    """Class labels from features with an integer field `value`."""
+    """Class labels from features with the integer field `value`."""
 
     def __init__(self, file: FeatureFile) -> None:
         self.file = file
         low, high = _value_range(file)
-        # Bytes where they suffice: everything after this is several times faster on them.
+        # uint8 if it suffices: all further processing is several times faster.
         small = low >= 0 and high <= 254
         self.fill, self.dtype = (255, gdal.GDT_Byte) if small else (-(2**31), gdal.GDT_Int32)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) class values, and (H, W) bool, true where a feature is."""
+        """Read (H, W) class values, and (H, W) bool, true where a feature is."""
         values = self.file.burn(window, self.fill, "value", self.dtype)
         return values, values != self.fill
 
 
 class FeatureTargets:
-    """Continuous labels from features with a numeric field `value`."""
+    """Continuous labels from features with the numeric field `value`."""
 
     def __init__(self, file: FeatureFile) -> None:
         self.file = file
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) float32, and (H, W) bool, true where a feature is."""
+        """Read (H, W) float32, and (H, W) bool, true where a feature is."""
         values = self.file.burn(window, float("nan"), "value", gdal.GDT_Float32)
         return values, np.isfinite(values)
 
 
 class Area:
-    """The area of interest: polygons outside of which labels do not count."""
+    """The area of interest; labels outside of its polygons are ignored."""
 
     def __init__(self, path: str, grid: Grid, layer: str = AREA_LAYER) -> None:
         self.polygons = FeatureFile(path, layer, grid)
 
     def read(self, window: Window) -> np.ndarray:
-        """(H, W) bool, true inside."""
+        """(H, W) bool, true inside the area."""
         return self.polygons.burn(window, 0) == 1
 
 
@@ -251,7 +251,7 @@ def _value_range(file: FeatureFile) -> tuple[float, float]:
 
 
 def feature_values(path: str) -> list[int]:
-    """The class values of a label GeoPackage, ascending."""
+    """The class values of a label GeoPackage, in ascending order."""
     source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     found = source.ExecuteSQL(
         sql("SELECT DISTINCT {value} FROM {layer} ORDER BY 1", value=VALUE_FIELD, layer=LABEL_LAYER)
@@ -263,7 +263,7 @@ def feature_values(path: str) -> list[int]:
 
 
 def features_size(path: str) -> tuple[int, float]:
-    """How many features a label GeoPackage holds, and their area together, in squared CRS units."""
+    """The number of features in a label GeoPackage, and their total area in squared CRS units."""
     source = gdal.OpenEx(path, gdal.OF_VECTOR, allowed_drivers=["GPKG"])
     geometry = source.GetLayerByName(LABEL_LAYER).GetGeometryColumn() or "geom"
     found = source.ExecuteSQL(

@@ -1,4 +1,4 @@
-"""Whether settings and inputs are what they were: a hash of them, by which an interrupted export knows its own."""
+"""A hash of settings and inputs, which tells whether an interrupted export can be resumed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..config import ExportChipsConfig
 from ..rasters.opening import open_any_raster
 from ..sql import sql
 
-# Settings that do not change what is cut; the features count by what they hold, wherever that is written.
+# Settings that do not change the chips; features are compared by their contents, not their path.
 IRRELEVANT = ("output", "overwrite", "resume", "labels", "area", "split_areas")
-# Where statistics are written when QGIS shows a raster; what else stands there is asked of the raster.
+# Files with statistics that QGIS writes when it shows a raster; other entries of them are read from the raster itself.
 STATISTICS = ".aux.xml"
-# In a virtual raster they stand inside, and GDAL leaves out then what it knows of the sources from opening them.
+# A virtual raster contains its statistics; GDAL then omits what it knows of the sources.
 STATISTICS_OF_VIRTUAL = re.compile(r"<(Metadata|Histograms)\b.*?</\1>\s*|<SourceProperties\b[^>]*/>\s*", re.DOTALL)
 
 
 def fingerprint_of(config: ExportChipsConfig) -> str:
-    """A hash of the settings, of all features, and of how rasters and the dataset to add to look from outside."""
+    """Hash the settings, all features, and the state of the rasters and of the dataset to append to."""
     settings = {name: value for name, value in config.to_json().items() if name not in IRRELEVANT}
     rasters = [_raster_state(path) for path in (*config.input, *config.label_rasters)]
     layers = [_features_hash(path) for path in (config.labels, config.area, config.split_areas)]
@@ -36,13 +36,13 @@ def fingerprint_of(config: ExportChipsConfig) -> str:
 
 
 def without_files(config: ExportChipsConfig) -> list[str]:
-    """The rasters of which nobody can tell whether they have changed: those of databases and servers, say."""
+    """The rasters whose changes cannot be detected, such as those in databases and on servers."""
     paths = dict.fromkeys((*config.input, *config.label_rasters))
     return [path for path in paths if not any(state for _, state in _files_of(open_any_raster(path)))]
 
 
 def _raster_state(path: str) -> list[Any]:
-    """The files that a raster is read from, and how it is read."""
+    """The files that a raster consists of, and how it is read."""
     dataset = open_any_raster(path)
     bands = [dataset.GetRasterBand(place + 1) for place in range(dataset.RasterCount)]
     return [
@@ -53,14 +53,14 @@ def _raster_state(path: str) -> list[Any]:
 
 
 def _band_state(band: gdal.Band) -> list[Any]:
-    """How a band's values are read; with statistics GDAL writes down that they are not scaled."""
+    """How the values of a band are read; with statistics, GDAL stores a scale of 1 explicitly."""
     scale, offset = band.GetScale(), band.GetOffset()
     unscaled = scale in (None, 1.0) and offset in (None, 0.0)
     return [band.DataType, str(band.GetNoDataValue()), band.GetMaskFlags(), None if unscaled else (scale, offset)]
 
 
 def _files_of(dataset: gdal.Dataset) -> list[tuple[str, Any]]:
-    """The files of a raster, those that a virtual one is made of included, and their state."""
+    """The files of a raster and their states, including the sources of virtual rasters."""
     found: dict[str, Any] = {}
     waiting: list[Any] = [dataset]
     while waiting:
@@ -74,7 +74,7 @@ def _files_of(dataset: gdal.Dataset) -> list[tuple[str, Any]]:
 
 
 def _file_state(path: str) -> Any:
-    """Size and time of a file, also in an archive or on a server, or what a virtual one says; None for no file."""
+    """Size and time of a file, also in an archive or on a server; the text of a VRT; None if it does not exist."""
     try:
         if path.lower().endswith(".vrt"):
             return STATISTICS_OF_VIRTUAL.sub("", Path(path).read_text(encoding="utf-8"))
@@ -86,11 +86,11 @@ def _file_state(path: str) -> Any:
 
 
 def _features_hash(path: Optional[str]) -> str:
-    """A hash of all that a GeoPackage of features holds, in the order of their ids; "" without one."""
+    """A hash of the contents of a GeoPackage of features, ordered by id; "" for none."""
     if not path:
         return ""
     found = hashlib.sha256()
-    # Nobody writes there any more, and a second SQLite in this process had better take no locks.
+    # The file is not written any more; immutable avoids locks, which would clash with GDAL's SQLite in this process.
     address = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(address, uri=True)) as database:
         query = "SELECT table_name, column_name FROM gpkg_geometry_columns ORDER BY table_name"
@@ -103,7 +103,7 @@ def _features_hash(path: Optional[str]) -> str:
 
 
 def _add_rows(found: Any, rows: Iterable[Any], begin: list[str]) -> None:
-    """Hash rows whose last column is a geometry, in whatever bytes; a million take seconds."""
+    """Hash rows whose last column is a geometry; a million rows take seconds."""
     found.update(repr(begin).encode())
     for *values, shape in rows:
         found.update(repr((*values, len(shape or b""))).encode())

@@ -1,4 +1,4 @@
-"""`chips.gpkg`, the index of a chip dataset: written chip by chip, read back as arrays, its splits rewritten."""
+"""`chips.gpkg`, the index of a chip dataset."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
 from .dataset import field_types
 
 ROWS_A_STATEMENT = 500
-# Corners of a chip, clockwise from its first pixel, as (x, y) in CRS units.
+# Corners of a chip as (x, y) in CRS units, clockwise from its first pixel.
 Corners = Sequence[tuple[float, float]]
 
 
 class ChipIndex:
-    """An open index; to be used in a `with` statement, which commits what was written.
+    """An open index, for use in a `with` statement, which commits the changes.
 
     Args:
-        path: The GeoPackage; made where `crs` is given, else opened.
+        path: The GeoPackage, which is created if `crs` is given.
         classes: Give the names of the columns with pixel counts.
-        crs: WKT of a new index; "" for none.
+        crs: The CRS of a new index as WKT; "" for none.
     """
 
     def __init__(self, path: Path, classes: ClassTable, crs: Optional[str] = None) -> None:
-        # Rewritten from the start after a crash, so it need not be safe against one: much faster.
+        # Safety against crashes is switched off for speed: an export that crashes writes a new index.
         gdal.SetThreadLocalConfigOption("OGR_SQLITE_SYNCHRONOUS", "OFF")
         try:
             with index_errors(path):
@@ -54,7 +54,7 @@ class ChipIndex:
             self.layer = self.source.CreateLayer(LAYER, spatial_reference(crs) or _no_crs(), ogr.wkbPolygon)
             return
         self.source = open_index(path, update=True)
-        # GDAL keeps the number of features beside them and writes it last: after a crash it is wrong.
+        # GDAL stores the number of features last, so it is wrong after a crash.
         self.source.ExecuteSQL(
             "UPDATE gpkg_ogr_contents SET feature_count = (SELECT COUNT(*) FROM chips) WHERE table_name = 'chips'"
         )
@@ -62,7 +62,7 @@ class ChipIndex:
         self.layer = self.source.GetLayerByName(LAYER)
 
     def add(self, corners: Corners, values: dict[str, Any], pixels: np.ndarray) -> None:
-        """Add a chip's row: its footprint, some of `CHIP_FIELDS`, and (C,) pixels per class."""
+        """Add a chip: the corners of its footprint, values of some `CHIP_FIELDS`, and (C,) pixels per class."""
         feature = ogr.Feature(self.definition)
         for name, value in values.items():
             if value is not None:
@@ -75,15 +75,16 @@ class ChipIndex:
         self.count += 1
 
     def commit(self) -> None:
-        """Make what was added last beyond a crash of this process."""
+        """Commit added rows, so that they survive a crash of this process."""
         self.source.CommitTransaction()
         self.source.StartTransaction()
 
     def rows(self, names: Sequence[str], condition: str = "") -> Iterator[list[Any]]:
-        """The values of some fields of every chip, by `fid`; "fid" is a field as well.
+        """Read fields of every chip, ordered by `fid`; "fid" itself can be read as well.
 
         Args:
-            condition: An SQL condition, from our own code only.
+            names: The fields.
+            condition: An SQL condition, from trusted code only.
         """
         where = Sql(f"WHERE {condition}" if condition else "")
         found = self.source.ExecuteSQL(
@@ -91,7 +92,7 @@ class ChipIndex:
         )
         if found is None:
             return
-        # GDAL gives the column of the primary key as the feature's id, not as a field.
+        # GDAL returns the primary key as the feature's id, not as a field.
         numbers = [found.GetLayerDefn().GetFieldIndex(name) if name != "fid" else -1 for name in names]
         try:
             for feature in found:
@@ -100,7 +101,7 @@ class ChipIndex:
             self.source.ReleaseResultSet(found)
 
     def corners(self) -> np.ndarray:
-        """(n, 4, 2) float64: the corners of every chip's footprint, by `fid`."""
+        """(n, 4, 2) float64: the footprint corners of every chip, ordered by `fid`."""
         found = np.empty((self.count, 4, 2))
         self.layer.ResetReading()
         for place, feature in enumerate(self.layer):
@@ -109,7 +110,7 @@ class ChipIndex:
         return found
 
     def set_splits(self, fids: Iterable[int], splits: Iterable[str], folds: Iterable[Optional[int]]) -> None:
-        """Write the split and the fold of chips."""
+        """Set the splits and folds of chips."""
         execute = self.source.ExecuteSQL
         execute("CREATE TEMP TABLE new_splits (id INTEGER PRIMARY KEY, split TEXT, fold INTEGER)")
         rows = [
@@ -127,11 +128,11 @@ class ChipIndex:
         execute("DROP TABLE new_splits")
 
     def forget_splits(self) -> None:
-        """Leave all chips without split and fold."""
+        """Remove the split and fold of all chips."""
         self.source.ExecuteSQL('UPDATE chips SET "split" = NULL, fold = NULL')
 
     def remove(self, condition: str) -> None:
-        """Delete the rows of an SQL condition, from our own code only."""
+        """Delete the rows that match an SQL condition, from trusted code only."""
         for (fid,) in list(self.rows(["fid"], condition)):
             self.layer.DeleteFeature(fid)
         self.count = self.layer.GetFeatureCount()
@@ -145,7 +146,7 @@ class ChipIndex:
 
 
 def _no_crs() -> osr.SpatialReference:
-    """What GeoPackage has for coordinates of no CRS; without it they would count as degrees."""
+    """GeoPackage's CRS for undefined Cartesian coordinates; without it they would be taken for degrees."""
     reference = osr.SpatialReference()
     reference.SetLocalCS("Undefined Cartesian SRS")
     return reference

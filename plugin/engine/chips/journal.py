@@ -1,4 +1,4 @@
-"""What an interrupted export has done already, so that the next one can go on from there."""
+"""The progress of an interrupted export, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ SECONDS_BETWEEN_NOTES = 2.0
 
 @dataclass
 class Progress:
-    """How far an export has come; all chips of the first `units` units are written and in the index."""
+    """The progress of an export; all chips of the first `units` units are written and indexed."""
 
     fingerprint: str
     units: int = 0
     chips: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
-    plain: dict[str, int] = field(default_factory=dict)  # chips that show one value a band, by that value
+    plain: dict[str, int] = field(default_factory=dict)  # value → chips that have only this value in each band
 
 
 class Journal:
-    """Keeps an export's progress in its hidden folder, beside what becomes the dataset.
+    """Stores an export's progress in the hidden folder of the draft.
 
     Args:
         folder: The hidden folder.
-        fingerprint: Of settings and inputs, see `fingerprint.py`.
+        fingerprint: A hash of settings and inputs, see `fingerprint.py`.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -41,7 +41,7 @@ class Journal:
         self.noted = time.monotonic()
 
     def earlier(self) -> Optional[Progress]:
-        """What an interrupted export of the same settings and inputs has done; None where there is none."""
+        """The progress of an interrupted export with the same settings and inputs; None if there is none."""
         try:
             found = Progress(**parse_json(read_bytes(self.path, JSON_MEMORY)))
             tables = (found.left_out, found.plain)
@@ -53,11 +53,11 @@ class Journal:
         return found if found.fingerprint == self.fingerprint and found.units > 0 else None
 
     def due(self) -> bool:
-        """Whether the last note is long enough ago."""
+        """Return whether the last note is old enough to write a new one."""
         return time.monotonic() - self.noted > SECONDS_BETWEEN_NOTES
 
     def note(self, progress: Progress) -> None:
-        """Write the progress down; all that it names must be on disk."""
+        """Save the progress; all files that it counts must be on disk."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(progress)), encoding="utf-8")
         rename(fresh, self.path)

@@ -1,40 +1,40 @@
-"""Values of label rasters that look as if they meant "no label", though nothing says so."""
+"""Detect values of label rasters that are probably undeclared nodata."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Optional
 
-# The largest values of types, with which others mark what has no class; among small class values they stand out.
+# The largest values of integer types, which often mark pixels without a class; they stand out among small class values.
 LARGEST = (127, 255, 32767, 65535, 2**31 - 1)
 USUAL = (999, 9999)
 
 
 def filling_values(values: Collection[int], known: Collection[int]) -> list[int]:
-    """The values that look like filling: negative ones, and those that are far beyond the classes and in use for it.
+    """Find values that look like nodata: negative values, and type maxima far above the other class values.
 
     Args:
-        values: All values that are taken for classes.
-        known: Those that the user lists or that have a name, which are classes without a question.
+        values: All values that are used as classes.
+        known: Values that are listed in the class table or have a name, and are classes for certain.
     """
     odd = {value for value in values if value < 0 or value in LARGEST or value in USUAL}
     others = [value for value in values if value not in odd]
     found = []
     for value in sorted(odd - set(known)):
-        # 255 beside 0 alone is the other class of a mask.
+        # In a mask of 0 and 255 only, 255 is the second class.
         if value < 0 or (len(others) > 1 and 2 * max(others) < value):
             found.append(value)
     return found
 
 
 def filling_warning(pixels: dict[int, int], total: int, known: Collection[int], nodata: Optional[float]) -> str:
-    """What to tell of a label raster's values that look like filling; "" where none does.
+    """Warn about label values that look like nodata; "" if there are none.
 
     Args:
-        pixels: How many pixels each value has that is taken for a class.
-        total: The pixels that were looked at, labelled or not.
-        known: Values that are classes without a question.
-        nodata: The value that means "no label" already.
+        pixels: The number of pixels of each class value.
+        total: The number of pixels examined, labelled or not.
+        known: Values that are classes for certain.
+        nodata: The nodata value; None if none is declared.
     """
     found = filling_values(pixels, known)
     if not found:
@@ -45,8 +45,8 @@ def filling_warning(pixels: dict[int, int], total: int, known: Collection[int], 
     free = one and nodata is None
     remedy = f"set LABEL_NODATA to {found[0]}" if free else "list it in CLASS_TABLE with an empty class"
     return (
-        f"The label rasters have the value {shares} of their pixels, and {declared}: "
-        f"{'it is taken for a class' if one else 'they are taken for classes'}. Where {'it' if one else 'one'} means "
+        f"The label rasters have the value {shares} of their pixels, and {declared}, so "
+        f"{'it counts as a class' if one else 'they count as classes'}. If {'it' if one else 'one'} means "
         f'"no label", {remedy}.'
     )
 

@@ -1,4 +1,4 @@
-"""Label rasters as they are given: where they lie, which bands hold the labels, and what they call their classes."""
+"""Label rasters: their location, label bands and class names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class LabelRaster:
     """A label raster.
 
     Attributes:
-        path: What people call it.
-        source: What GDAL opens.
-        crs: Its CRS, as WKT; "" where there is none.
-        bands: The one that holds the labels, or those of red, green and blue where the colours are the classes.
-        unused: How many other bands with values there are.
+        path: The name shown to the user.
+        source: The path or VRT text that GDAL opens.
+        crs: Its CRS as WKT; "" for none.
+        bands: The label band, or red, green and blue if colours are the classes.
+        unused: The number of other bands with values.
     """
 
     path: str
@@ -36,16 +36,16 @@ class LabelRaster:
 
     @property
     def colored(self) -> bool:
-        """Whether the labels are colours."""
+        """Whether the classes are colours."""
         return len(self.bands) > 1
 
     @classmethod
     def of(cls, path: str, crs: str = "") -> LabelRaster:
-        """Look at a label raster.
+        """Examine a label raster.
 
         Args:
-            path: What GDAL opens.
-            crs: The CRS that it has for people, as WKT; "" = its own.
+            path: The path or VRT text that GDAL opens.
+            crs: The CRS that overrides the raster's own, as WKT; "" for none.
 
         Raises:
             InputError: It cannot be opened.
@@ -58,7 +58,7 @@ class LabelRaster:
 
 
 def _color_bands(dataset: gdal.Dataset, values: Sequence[int]) -> tuple[int, ...]:
-    """The bands of red, green and blue, in this order, of a picture of bytes; () for any other raster."""
+    """The red, green and blue bands of an RGB image of bytes; () for any other raster."""
     if len(values) not in (3, 4):
         return ()
     bands = {dataset.GetRasterBand(band).GetColorInterpretation(): band for band in values}
@@ -68,18 +68,18 @@ def _color_bands(dataset: gdal.Dataset, values: Sequence[int]) -> tuple[int, ...
 
 
 def label_mosaic(rasters: Sequence[LabelRaster]) -> LabelRaster:
-    """Several label rasters side by side, a later one on top.
+    """Combine label rasters into a mosaic; later ones are on top.
 
     Raises:
-        InputError: They are in different CRSs, or otherwise too unlike.
+        InputError: They differ in CRS or kind.
     """
     first = rasters[0]
     for raster in rasters[1:]:
         if not same_crs(first.crs, raster.crs):
             raise InputError(
-                f"The label raster {first.path} is in {crs_text(first.crs)}, and {raster.path} in "
+                f"The label raster {first.path} is in {crs_text(first.crs)}, but {raster.path} is in "
                 f"{crs_text(raster.crs)}.",
-                "Reproject one of them to make a mosaic of the labels.",
+                "Reproject one of them.",
             )
         if first.bands != raster.bands:
             raise unlike_labels(first, raster)
@@ -90,7 +90,7 @@ def label_mosaic(rasters: Sequence[LabelRaster]) -> LabelRaster:
         )  # fmt: skip
     except RuntimeError as error:
         raise InputError(
-            f"The {len(rasters)} label rasters make no mosaic ({error}).", "Merge them to one raster first."
+            f"The {len(rasters)} label rasters cannot form a mosaic ({error}).", "Merge them into one raster first."
         ) from error
     names = f"{first.path} + {len(rasters) - 1} more"
     crs = next((raster.crs for raster in rasters if raster.crs), "")
@@ -98,29 +98,29 @@ def label_mosaic(rasters: Sequence[LabelRaster]) -> LabelRaster:
 
 
 def unlike_labels(one: LabelRaster, other: LabelRaster) -> InputError:
-    """The error for label rasters of which some hold colours and others numbers."""
+    """The error for label rasters of which some hold colours and others class values."""
     colored, plain = (one, other) if one.colored else (other, one)
     if plain.colored:
         return InputError(
-            f"The label rasters {one.path} and {other.path} have their colours in other bands.", "Save both as RGB."
+            f"The label rasters {one.path} and {other.path} have their colours in different bands.", "Save both as RGB."
         )
     return InputError(
-        f"The label raster {colored.path} is a colour picture, and {plain.path} holds numbers.",
-        "Give label rasters of one kind.",
+        f"The label raster {colored.path} is a colour image, but {plain.path} holds numbers.",
+        "Give label rasters of the same kind.",
     )
 
 
 def color_values(
     colors: Iterable[int], class_map: Mapping[int, Optional[int]], given: Mapping[int, tuple[str, Optional[str]]]
 ) -> dict[int, Optional[int]]:
-    """The class value of each colour, in the order of the colours.
+    """Assign a class value to each colour, in the order of the colours.
 
-    As the class table maps it, else that of the class of this colour, else the next of 1, 2, 3 … that is free.
+    A colour gets its value from the class table, or from a class with that colour, or the next free number from 1.
 
     Args:
-        colors: As 0xrrggbb.
+        colors: Colours as 0xRRGGBB.
         class_map: Colour → class value, or None for no label.
-        given: Class value → its name and colour as "#rrggbb".
+        given: Class value → (name, colour as "#rrggbb").
     """
     by_color = {color.lower(): value for value, (_, color) in given.items() if color}
     taken = {*given, *class_map.values()}
@@ -136,14 +136,14 @@ def color_values(
 
 
 def color_text(color: int) -> str:
-    """A colour 0xrrggbb as "#rrggbb"."""
+    """A colour 0xRRGGBB as "#rrggbb"."""
     return f"#{color:06x}"
 
 
 def raster_classes(path: str) -> dict[int, tuple[str, Optional[str]]]:
-    """Class names and colours that a class raster carries: value → (name, "#rrggbb" or None).
+    """Read class names and colours stored in a raster: value → (name, "#rrggbb" or None).
 
-    Read from its category names, colour table and raster attribute table; a later one adds what an earlier one lacks.
+    Sources are the category names, the colour table and the raster attribute table, in this order of priority.
     """
     dataset = open_any_raster(path)  # a band does not keep its dataset alive
     band = dataset.GetRasterBand(1)

@@ -1,4 +1,4 @@
-"""What a chip's label is, for each task, and whether the chip is worth keeping."""
+"""How each task labels a chip, and which chips are kept."""
 
 from __future__ import annotations
 
@@ -12,44 +12,43 @@ from ..errors import not_none
 from .dataset import CLASS_TASKS
 from .scheme import LabelScheme
 
-# Up to so many classes it is quicker to compare a mask with each value than to count all values at once.
+# Up to this number of classes, comparing a mask with each value is faster than counting all values at once.
 COMPARED_CLASSES = 24
 
 
 @dataclass(frozen=True)
 class Label:
-    """A kept chip's label."""
+    """The label of a chip that is kept."""
 
-    pixels: np.ndarray  # (C,) per class
-    classes: str  # class values, "1,4"
+    pixels: np.ndarray  # (C,) pixels per class
+    classes: str  # class values, such as "1,4"
     labelled_share: float
 
 
 class Labelling(Protocol):
-    """Judges chips by their masks."""
+    """Labels chips by their masks."""
 
     writes_masks: bool
 
     def mask(self, found: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-        """(H, W) labels and where they are → a mask as it is stored, with a value for "no label"."""
+        """Convert (H, W) labels and where they are valid to a mask as stored, with a value for "no label"."""
 
     def judge(self, mask: np.ndarray, whole: int, value: float) -> Optional[Label]:
-        """The label of a chip, or None for one that is not kept.
+        """Label a chip; None if it is not kept.
 
         Args:
             mask: (h, w) the part of the chip inside its block.
-            whole: The pixels of the whole chip.
-            value: Of the feature that the chip was cut for; NaN without one.
+            whole: The number of pixels of the whole chip.
+            value: The value of the feature that the chip was cut for; NaN for none.
         """
 
 
 class ClassMasks:
-    """Labels that are masks of class values, or follow from them.
+    """Labels that are masks of class values, or are derived from them.
 
     Args:
         scheme: The classes.
-        min_labelled_share: Of a chip's pixels, 0 to 1; a chip without any label is never kept.
-        writes_masks: Whether the chips have mask files.
+        min_labelled_share: The minimum labelled share of a chip, 0 to 1; a chip without labels is never kept.
     """
 
     writes_masks = True
@@ -61,12 +60,12 @@ class ClassMasks:
         self.dtype = scheme.classes.mask_dtype(self.nodata)
 
     def mask(self, found: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-        """(H, W) class values in the type of the dataset's masks, `nodata` where there is no label."""
+        """(H, W) class values in the masks' data type, with `nodata` for unlabelled pixels."""
         values = found.astype(self.dtype, copy=False)
         return values if labelled.all() else np.where(labelled, values, self.dtype.type(self.nodata))
 
     def judge(self, mask: np.ndarray, whole: int, value: float) -> Optional[Label]:
-        """The chip's label."""
+        """Label a chip with its classes; None if too little of it is labelled."""
         pixels = self._count(mask)
         share = float(pixels.sum()) / whole
         if share == 0 or share < self.min_labelled_share:
@@ -84,15 +83,16 @@ class ClassMasks:
         return np.bincount(indices.ravel(), minlength=256)[: len(self.values)]
 
     def _classes(self, pixels: np.ndarray, whole: int, value: float) -> np.ndarray:
-        """The class values that the chip shows."""
+        """The class values to list for a chip."""
         return self.values[pixels > 0]
 
 
 class SceneClass(ClassMasks):
-    """One class a chip: its feature's, or the one that most of its pixels have.
+    """One class per chip: that of its feature, or the most frequent one.
 
     Args:
-        min_class_share: Of the chip's pixels that must have this class, 0 to 1.
+        scheme, min_labelled_share: As of `ClassMasks`.
+        min_class_share: The minimum share of the chip that must have this class, 0 to 1.
     """
 
     writes_masks = False
@@ -107,14 +107,14 @@ class SceneClass(ClassMasks):
 
 
 class SceneClasses(SceneClass):
-    """Several classes a chip: all that enough of its pixels have."""
+    """Several classes per chip: all that cover a sufficient share of it."""
 
     def _classes(self, pixels: np.ndarray, whole: int, value: float) -> np.ndarray:
         return self.values[(pixels > 0) & (pixels >= self.min_class_share * whole)]
 
 
 class Targets:
-    """Continuous values a pixel, float32 with NaN where there is none."""
+    """Masks of continuous values as float32, with NaN for unlabelled pixels."""
 
     writes_masks = True
 
@@ -122,11 +122,11 @@ class Targets:
         self.min_labelled_share = min_labelled_share
 
     def mask(self, found: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-        """(H, W) float32."""
+        """(H, W) float32, NaN where unlabelled."""
         return np.where(labelled, found, np.nan).astype(np.float32, copy=False)
 
     def judge(self, mask: np.ndarray, whole: int, value: float) -> Optional[Label]:
-        """The chip's label."""
+        """Keep a chip if enough of it is labelled."""
         share = float(np.count_nonzero(np.isfinite(mask))) / whole
         kept = share > 0 and share >= self.min_labelled_share
         return Label(np.empty(0, np.int64), "", share) if kept else None
@@ -138,16 +138,16 @@ class NoLabelling:
     writes_masks = False
 
     def mask(self, found: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-        """(H, W) where chips are wanted."""
+        """(H, W) bool, true inside the area of interest."""
         return labelled
 
     def judge(self, mask: np.ndarray, whole: int, value: float) -> Optional[Label]:
-        """An empty label, where the chip holds any ground that is wanted."""
+        """Keep a chip, with an empty label, if it contains any of the area of interest."""
         return Label(np.empty(0, np.int64), "", 0.0) if mask.any() else None
 
 
 def labelling_for(config: ExportChipsConfig, scheme: LabelScheme) -> Labelling:
-    """How the chips of a task are labelled."""
+    """The labelling of a task."""
     if config.task == "segmentation":
         return ClassMasks(scheme, config.min_labelled_share)
     if config.task in CLASS_TASKS:

@@ -1,4 +1,4 @@
-"""Labels from label rasters on the image's grid, window by window; what labels of any kind have in common."""
+"""Labels read from rasters, and functions shared by all kinds of labels."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from .label_rasters import LabelRaster
 
 
 class LabelSource(Protocol):
-    """Gives the label of every pixel of a window."""
+    """Provides the labels of all pixels in a window."""
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) class values of any integer type, or float32; and (H, W) bool, true where there is a label."""
+        """Read labels: (H, W) class values of any integer type, or float32; and (H, W) bool, true where labelled."""
 
 
 class NoLabels:
-    """Ground that nobody has labelled, all of which counts."""
+    """Labels of an export without labels: all pixels count."""
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) zeros, and (H, W) true."""
+        """Return (H, W) zeros, and (H, W) true."""
         shape = (window.height, window.width)
         return np.zeros(shape, np.uint8), np.ones(shape, bool)
 
 
 class MappedLabels:
-    """Labels of another source with some class values made others, or dropped.
+    """Replaces or removes class values of another source.
 
     Args:
-        source: Gives the labels.
-        mapping: Value → class value, or None for no label; other values stay.
+        source: The source of labels.
+        mapping: Value → class value, or None for no label; other values are kept.
     """
 
     def __init__(self, source: LabelSource, mapping: dict[int, Optional[int]]) -> None:
@@ -51,7 +51,7 @@ class MappedLabels:
         self.dropped = np.array([mapping[value] is None for value in sorted(mapping)])
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) int32 class values, and (H, W) bool, true where there is a label."""
+        """Read (H, W) int32 class values, and (H, W) bool, true where labelled."""
         values, labelled = self.source.read(window)
         place = np.minimum(np.searchsorted(self.known, values), len(self.known) - 1)
         listed = self.known[place] == values
@@ -62,15 +62,15 @@ class MappedLabels:
 
 
 class RasterLabels:
-    """Labels from a class raster, resampled by nearest neighbour where its grid is not the image's.
+    """Labels from a class raster; nearest neighbour is used if its grid differs from the image's.
 
     Args:
         raster: The class raster.
-        image: The raster whose grid the labels come on.
-        nodata: The value that means "no label"; None takes the raster's own.
+        image: The raster that defines the output grid.
+        nodata: The value for "no label"; None for the raster's own.
 
     Raises:
-        InputError: It does not overlap the image, or its CRS is unknown while the image's is known.
+        InputError: The raster does not overlap the image, or only one of them has a CRS.
     """
 
     def __init__(self, raster: LabelRaster, image: RasterInfo, nodata: Optional[float]) -> None:
@@ -87,7 +87,7 @@ class RasterLabels:
         return raster.bands
 
     def _source(self, raster: LabelRaster, nodata: Optional[float]) -> str:
-        """What to open: where a nodata value is given, a virtual raster of the band that has it."""
+        """The source to open: if `nodata` is given, a virtual raster of the label band with that value."""
         if nodata is None:
             return raster.source
         return with_nodata(raster.source, nodata, raster.path, (1,))
@@ -96,7 +96,7 @@ class RasterLabels:
         return NEAREST
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) labels, and (H, W) bool, true where there is one."""
+        """Read (H, W) labels, and (H, W) bool, true where labelled."""
         data = self.reader.read(window)
         valid = self.reader.valid(window, self.reader.missing(data))
         known = np.ones(data.shape[1:], bool) if valid is None else valid
@@ -110,29 +110,29 @@ class RasterLabels:
             fractional = found != np.rint(found)
             if fractional.any():
                 raise InputError(
-                    f"The label raster {self.path} holds {value_text(found[fractional][0])}, and class values are "
+                    f"The label raster {self.path} holds {value_text(found[fractional][0])}, but class values are "
                     "whole numbers.",
-                    "Name the value as LABEL_NODATA if it means “no label”; else classify the raster first: continuous "
-                    "values cannot be learned as classes.",
+                    "If the value means “no label”, set it as LABEL_NODATA. Otherwise classify the raster first, since "
+                    "continuous values cannot be used as classes.",
                 )
-        beyond = known & ((found <= -(2**31)) | (found >= 2**31))  # as floats have these numbers
+        beyond = known & ((found <= -(2**31)) | (found >= 2**31))  # the limits as floats
         if beyond.any():
             raise InputError(
-                f"The label raster {self.path} holds {value_text(found[beyond][0])}, and class values have 32 bits.",
-                "Name the value as LABEL_NODATA if it means “no label”; else give the classes smaller values.",
+                f"The label raster {self.path} holds {value_text(found[beyond][0])}, but class values have 32 bits.",
+                "If the value means “no label”, set it as LABEL_NODATA. Otherwise use smaller class values.",
             )
         return np.where(known, found, 0).astype(np.int32)
 
 
 class ColorLabels(RasterLabels):
-    """Labels from a colour picture, whose colours are the classes: 0xrrggbb, until they are given class values."""
+    """Labels from a colour image, where each colour is a class; values are 0xRRGGBB until they are mapped."""
 
     def __init__(self, raster: LabelRaster, image: RasterInfo, nodata: Optional[float]) -> None:
         super().__init__(raster, image, None)
         self.nodata, self.dropped = None, nodata
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) int32 colours, and (H, W) bool, true where there is a label."""
+        """Read (H, W) int32 colours, and (H, W) bool, true where labelled."""
         data = self.reader.read(window)
         valid = self.reader.valid(window, self.reader.missing(data))
         red, green, blue = data.astype(np.int32)
@@ -142,13 +142,13 @@ class ColorLabels(RasterLabels):
 
 
 class RasterTargets(RasterLabels):
-    """Continuous labels from the first band of a raster, averaged or interpolated where its grid is not the image's."""
+    """Continuous labels from the first band of a raster, resampled if its grid differs from the image's."""
 
     def _bands(self, raster: LabelRaster) -> tuple[int, ...]:
         return (1,)
 
     def _resampling(self, stored: Stored, image: RasterInfo) -> str:
-        # Their pixels compare only in one CRS.
+        # Pixel sizes can only be compared in the same CRS.
         native = stored.info.grid if same_crs(stored.info.crs, image.crs) else image.grid
         return best_resampling(stored, native, image.grid)
 
@@ -159,10 +159,13 @@ class RasterTargets(RasterLabels):
 def discover_classes(
     sources: Iterable[tuple[LabelSource, Iterable[Window]]], too_many: InputError
 ) -> tuple[dict[int, int], int]:
-    """All class values in some windows, ascending, with the pixels of each; and the pixels of all windows.
+    """Count the class values in some windows.
+
+    Returns:
+        Class value → pixels, by ascending value; and the number of pixels of all windows.
 
     Raises:
-        InputError: `too_many`: there are more values than classes can be.
+        InputError: `too_many`, if there are more values than classes are allowed.
     """
     found: Counter[int] = Counter()
     total = 0
@@ -178,7 +181,7 @@ def discover_classes(
 
 
 def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str]]]) -> ClassTable:
-    """A table of `values`; names and colours come from the first of `tables` that has them."""
+    """Make a class table of `values`; names and colours come from the first of `tables` that has them."""
     rows = []
     for value in map(int, values):
         named = [table[value] for table in tables if value in table]
@@ -188,19 +191,19 @@ def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str
 
 
 def no_overlap(path: str, here: Bounds, image: RasterInfo) -> InputError:
-    """The error for labels that lie elsewhere than the image; both bounds in the image's CRS."""
+    """The error for labels that do not overlap the image; both bounds are in the image's CRS."""
     return InputError(
-        f"The labels {path} lie {_place(here)}, and the raster {image.path} {_place(image.grid.bounds)} "
-        f"in {crs_text(image.crs)}: they do not overlap.",
-        "Check that both belong together and have the right CRS.",
+        f"The labels {path} ({_place(here)}) do not overlap the raster {image.path} ({_place(image.grid.bounds)}) "
+        f"in {crs_text(image.crs)}.",
+        "Check that both show the same area and have the right CRS.",
     )
 
 
 def _place(bounds: Bounds) -> str:
     if not np.isfinite(bounds).all():
-        return "beyond all that the raster's CRS covers"
+        return "outside of the area where the raster's CRS is valid"
     left, bottom, right, top = bounds
-    return f"at x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
+    return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
 
 
 def _in_crs(bounds: Bounds, crs: str, target: str) -> Bounds:

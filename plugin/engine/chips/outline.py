@@ -1,4 +1,4 @@
-"""What is known of a dataset before its first chip is cut."""
+"""The description of a dataset before its first chip is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .plan import Plan
 def outline_of(
     config: ExportChipsConfig, plan: Plan, cutter: Cutter, earlier: Optional[DatasetInfo] = None
 ) -> DatasetInfo:
-    """The description of the dataset that an export makes or adds to; what depends on the chips is still empty."""
+    """Describe the dataset that an export creates or extends; counts and statistics of chips are still empty."""
     first = plan.rasters[0]
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     sources = _sources(config, plan)
@@ -60,7 +60,7 @@ def _sources(config: ExportChipsConfig, plan: Plan) -> tuple[dict[str, Any], ...
 
 
 def _placement(config: ExportChipsConfig) -> dict[str, Any]:
-    """How the chips are laid out, as far as the method needs it."""
+    """The settings of the placement that its method uses."""
     names = {
         "grid": ("edges",),
         "random": ("random_chips", "min_distance", "seed"),

@@ -1,4 +1,4 @@
-"""Which chips share ground: pairs of footprints that overlap, found without comparing all with all."""
+"""Find pairs of chips whose footprints overlap, without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Chips whose neighbours are looked up at once; bounds the memory.
+# How many chips are processed at once, to limit memory.
 CHIPS_AT_ONCE = 20_000
-# Footprints that overlap by less than this share of a chip's side only touch.
+# Footprints that overlap by less than this share of a chip's side count as adjacent.
 TOUCH = 1e-4
 
 
 def overlapping_pairs(corners: np.ndarray, parts: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs of chips of different parts whose footprints share ground.
+    """Find pairs of chips from different parts whose footprints overlap.
 
     Args:
-        corners: (n, 4, 2) of squares, turned or not.
-        parts: (n,) chips of the same part are not compared; negative ones with none.
+        corners: (n, 4, 2) corners of squares, which may be rotated.
+        parts: (n,) part of each chip; chips of the same part, or with a negative part, are not compared.
 
     Yields:
-        (m, 2) int64 places in `corners`, the first less than the second; no pair twice.
+        (m, 2) int64 indices into `corners`, the smaller one first; each pair once.
     """
     if len(corners) < 2:
         return
     low, high = corners.min(axis=1), corners.max(axis=1)  # (n, 2)
     slack = TOUCH * float((high - low).min(initial=np.inf))
-    reach = (high - low).max(axis=0)  # no chip reaches beyond the neighbouring cells
+    reach = (high - low).max(axis=0)  # so no chip extends beyond the neighbouring cells
     cells = np.floor((low - low.min(axis=0)) / reach).astype(np.int64)
     columns = int(cells[:, 0].max()) + 3
     keys = (cells[:, 1] + 1) * columns + cells[:, 0] + 1
@@ -37,7 +37,7 @@ def overlapping_pairs(corners: np.ndarray, parts: np.ndarray) -> Iterator[np.nda
         for step in (0, 1, columns - 1, columns, columns + 1):
             first = np.searchsorted(ordered, keys[some] + step, "left")
             last = np.searchsorted(ordered, keys[some] + step, "right")
-            if step == 0:  # in the same cell only those after it
+            if step == 0:  # within a cell, compare only with later chips
                 first = np.arange(begin, begin + len(some)) + 1
             count = np.maximum(last - first, 0)
             one = np.repeat(some, count)
@@ -55,7 +55,7 @@ def overlapping_pairs(corners: np.ndarray, parts: np.ndarray) -> Iterator[np.nda
 
 
 def _share_ground(one: np.ndarray, other: np.ndarray, slack: float) -> np.ndarray:
-    """(m,) bool: whether squares (m, 4, 2) overlap; by the separating axis theorem, along the sides of both."""
+    """(m,) bool: whether pairs of squares (m, 4, 2) overlap, by the separating axis theorem."""
     found = np.ones(len(one), bool)
     for square in (one, other):
         for corner in (0, 1):

@@ -1,4 +1,4 @@
-"""Where chips lie in a raster: on a grid, at random places, around features."""
+"""Positions of chips in a raster: on a grid, at random, or around features."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from ..windows import Grid, Window, offsets
 from .features import Features
 
 NO_FEATURE = -1
-# Places that a random layout tries at once.
+# How many random positions are drawn at once.
 TRIES = 4096
 
 
 @dataclass(frozen=True)
 class Spots:
-    """Places of n chips in a raster; pixels of the raster, and what they were laid out for.
+    """Positions of n chips in pixels of a raster, and the features they belong to.
 
-    A chip shows a square of `sides` pixels around its centre, turned by `angles` degrees clockwise.
+    A chip is a square of `sides` pixels around its centre, rotated clockwise by `angles` degrees.
     """
 
-    x: np.ndarray  # (n,) float64, the centre: columns from the raster's left edge
-    y: np.ndarray  # (n,) float64, rows from its first row
+    x: np.ndarray  # (n,) float64, centre in pixels from the raster's first column
+    y: np.ndarray  # (n,) float64, centre in pixels from the raster's first row
     sides: np.ndarray  # (n,) int64
     angles: np.ndarray  # (n,) float64
-    features: np.ndarray  # (n,) int64 feature ids, NO_FEATURE
-    values: np.ndarray  # (n,) float64 the features' values, NaN
+    features: np.ndarray  # (n,) int64 feature ids, or NO_FEATURE
+    values: np.ndarray  # (n,) float64 values of the features, or NaN
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, chosen: np.ndarray) -> Spots:
-        """Some of them, by places or a mask."""
+        """Select chips by indices or a mask."""
         return Spots(*(getattr(self, name)[chosen] for name in SPOT_FIELDS))
 
     @property
     def reach(self) -> np.ndarray:
-        """(n,) half the side of the upright square around each chip."""
+        """(n,) half the side of the upright bounding square of each chip."""
         return bounding_side(self.sides, self.angles) / 2
 
     def windows(self) -> np.ndarray:
-        """(n, 4) int64: col_off, row_off, width, height of the pixels under each chip."""
+        """(n, 4) int64: col_off, row_off, width, height of each chip's bounding window."""
         low = np.floor(np.stack([self.x - self.reach, self.y - self.reach], axis=1) + 1e-6)
         high = np.ceil(np.stack([self.x + self.reach, self.y + self.reach], axis=1) - 1e-6)
         return np.concatenate([low, high - low], axis=1).astype(np.int64)
 
     def corners(self, grid: Grid) -> np.ndarray:
-        """(n, 4, 2) the corners in CRS units: first pixel of the chip, then clockwise as seen in the chip."""
+        """(n, 4, 2) corners in CRS units, clockwise from the chip's first pixel."""
         half = self.sides[:, None] / 2
         across = half * np.array([-1, 1, 1, -1])  # (n, 4), along the chip's rows
         down = half * np.array([-1, -1, 1, 1])
@@ -63,12 +63,12 @@ SPOT_FIELDS = ("x", "y", "sides", "angles", "features", "values")
 
 
 def cosines(degrees: np.ndarray) -> np.ndarray:
-    """Cosines that are exact for quarter turns."""
+    """Cosines of angles in degrees, exact for multiples of 90."""
     return sines(np.asarray(degrees) + 90)
 
 
 def sines(degrees: np.ndarray) -> np.ndarray:
-    """Sines that are exact for quarter turns."""
+    """Sines of angles in degrees, exact for multiples of 90."""
     turned = np.mod(degrees, 360.0)
     found = np.sin(np.radians(turned))
     for angle, value in ((0.0, 0.0), (90.0, 1.0), (180.0, 0.0), (270.0, -1.0)):
@@ -77,12 +77,12 @@ def sines(degrees: np.ndarray) -> np.ndarray:
 
 
 def bounding_side(sides: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """(n,) float64: the side of the upright square around squares that are turned by `angles` degrees."""
+    """(n,) float64: the sides of the upright bounding squares of rotated squares."""
     return np.asarray(sides) * (np.abs(cosines(angles)) + np.abs(sines(angles)))
 
 
 def spots_at(cols: np.ndarray, rows: np.ndarray, side: int, angle: float = 0.0) -> Spots:
-    """Chips whose bounding squares begin at some columns and rows."""
+    """Chips whose bounding squares start at the given columns and rows."""
     half = math.ceil(float(bounding_side(np.array(side), np.array(angle))) - 1e-6) / 2
     count = len(cols)
     return Spots(
@@ -92,16 +92,16 @@ def spots_at(cols: np.ndarray, rows: np.ndarray, side: int, angle: float = 0.0) 
 
 
 def join(parts: Sequence[Spots]) -> Spots:
-    """Several sets of spots as one."""
+    """Concatenate sets of spots."""
     return Spots(*(np.concatenate([getattr(part, name) for part in parts]) for name in SPOT_FIELDS))
 
 
 def grid_spots(inside: Window, size: int, stride: int, edges: str, angles: Sequence[float]) -> Spots:
-    """Chips on a grid inside a window, one grid for each angle; turned chips fill larger squares."""
+    """Place chips on a grid inside a window, once per angle; rotated chips need larger cells."""
     found = []
     for angle in angles:
         need = math.ceil(float(bounding_side(np.array(size), np.array(angle))) - 1e-6)
-        # What reaches out of the raster can be filled up for upright chips, and means nothing for turned ones.
+        # Only upright chips can be padded beyond the raster's edge.
         rule = edges if angle % 360 == 0 else "shift"
         cols = offsets(inside.col_off, inside.col_end, need, stride, rule)
         rows = offsets(inside.row_off, inside.row_end, need, stride, rule)
@@ -113,10 +113,10 @@ def grid_spots(inside: Window, size: int, stride: int, edges: str, angles: Seque
 def random_spots(
     inside: Window, count: int, size: int, distance: float, angles: Sequence[float], rng: np.random.Generator
 ) -> Spots:
-    """Chips at random places in a window whose centres are at least `distance` pixels apart.
+    """Place chips at random in a window, with centres at least `distance` pixels apart.
 
-    Places are drawn evenly and kept where none is near (dart throwing, Cook 1986, "Stochastic sampling in computer
-    graphics"), so there can be fewer than `count`.
+    Uses dart throwing (Cook 1986, "Stochastic sampling in computer graphics"): uniform positions are kept if no other
+    is near, so there may be fewer than `count`.
     """
     kept: list[tuple[float, float, float]] = []
     cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
@@ -157,11 +157,11 @@ def random_spots(
 def feature_spots(
     features: Features, grid: Grid, size: int, each: int, jitter: int, angles: Sequence[float], rng: np.random.Generator
 ) -> Spots:
-    """Chips centred on features, `each` of them for each angle, moved by up to `jitter` pixels each way."""
+    """Place `each` chips per angle around each feature, shifted by up to `jitter` pixels along each axis."""
     x, y, _ = _in_pixels(features, grid)
     repeat = each * len(angles)
     turned = np.tile(np.repeat(np.asarray(angles, np.float64), each), len(x))
-    # Whole pixels, so that upright chips hold the raster's own values.
+    # Whole pixels, so that upright chips need no resampling.
     half = np.ceil(bounding_side(np.full(len(turned), size), turned) - 1e-6) / 2
     moved = rng.integers(-jitter, jitter + 1, (2, len(turned)))
     return Spots(
@@ -173,7 +173,7 @@ def feature_spots(
 
 
 def box_spots(features: Features, grid: Grid, size: int, angles: Sequence[float]) -> Spots:
-    """One chip a feature and angle: the square around its bounds, at least a quarter of a chip wide."""
+    """Place one chip per feature and angle: its bounding square, but at least a quarter of the chip size."""
     x, y, widths = _in_pixels(features, grid)
     sides = np.maximum(np.ceil(widths), max(1, size // 4)).astype(np.int64)
     repeat = len(angles)
@@ -187,7 +187,7 @@ def box_spots(features: Features, grid: Grid, size: int, angles: Sequence[float]
 
 
 def _in_pixels(features: Features, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n,) each: the middle of the features' bounds in columns and rows, and the longer side in pixels."""
+    """(n,) each: the centres of the features' bounds in columns and rows, and their longer sides in pixels."""
     x = ((features.left + features.right) / 2 - grid.left) / grid.step_x
     y = ((features.bottom + features.top) / 2 - grid.top) / grid.step_y
     widths = np.maximum(
@@ -197,7 +197,7 @@ def _in_pixels(features: Features, grid: Grid) -> tuple[np.ndarray, np.ndarray, 
 
 
 def moved_inside(spots: Spots, area: Window) -> Spots:
-    """Chips that reach out of an area, moved just inside; those that are larger than it are left out."""
+    """Shift chips that extend beyond an area into it; chips larger than the area are dropped."""
     windows = spots.windows()
     fits = (windows[:, 2] <= area.width) & (windows[:, 3] <= area.height)
     shift_x = np.clip(windows[:, 0], area.col_off, np.maximum(area.col_off, area.col_end - windows[:, 2]))
@@ -210,7 +210,7 @@ def moved_inside(spots: Spots, area: Window) -> Spots:
 
 
 def corners_of(grid: Grid, window: Window) -> np.ndarray:
-    """(4, 2) the corners of a window in CRS units, in the order of `Spots.corners`."""
+    """(4, 2) corners of a window in CRS units, in the order of `Spots.corners`."""
     cols = np.array([window.col_off, window.col_end, window.col_end, window.col_off])
     rows = np.array([window.row_off, window.row_off, window.row_end, window.row_end])
     return np.stack([grid.left + cols * grid.step_x, grid.top + rows * grid.step_y], axis=1)

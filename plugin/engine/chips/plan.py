@@ -1,8 +1,7 @@
-"""Where the chips lie: rasters are cut into spatial blocks, and a layout places chips in each.
+"""The plan of an export: rasters are divided into spatial blocks, and a layout places chips in each block.
 
-The block is the unit of everything: chips of a grid and random ones cross no block's edge, so that splits made of
-whole blocks share no ground, whatever the stride; a block's pixels are read and its labels burnt once for all its
-chips, in pieces where it is large.
+Grid and random chips do not cross block edges, so splits made of whole blocks share no ground, whatever the stride. The
+pixels of a block are read once, and its labels rasterised once, for all its chips; large blocks are processed in parts.
 """
 
 from __future__ import annotations
@@ -30,36 +29,43 @@ from .placement import (
     random_spots,
 )
 
-# A unit of reading takes at most this much memory for its image, unless a single chip is larger.
+# The maximum image size of a unit of reading; a single chip may be larger.
 UNIT_BYTES = 48_000_000
-# Enough blocks that the splits can be balanced, and blocks as large as that allows.
+# The target number of blocks: enough to balance the splits, with blocks as large as that allows.
 AUTOMATIC_BLOCKS = 60
-LARGEST_AUTOMATIC_BLOCK = 8  # chips a side
+LARGEST_AUTOMATIC_BLOCK = 8  # chips per side
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is read at once: some chips of one block of one raster."""
+    """Chips of one block of one raster that are read together."""
 
-    source: int  # place among the rasters
+    source: int  # index of the raster
     block: int
-    window: Window  # all pixels that its chips need, inside the raster
+    window: Window  # all pixels that the chips need, clipped to the raster
     spots: Spots
 
 
 class Layout(Protocol):
-    """Places chips in a block of a raster."""
+    """Places the chips of a block."""
 
     def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
-        """The chips of a block that is `inside`, part of the raster's `area`."""
+        """Place the chips of a block.
+
+        Args:
+            source: The index of the raster.
+            inside: The block, clipped to the exported area.
+            area: The exported area of the raster.
+            block: The number of the block.
+        """
 
     def limit(self, inside: Window, area: Window) -> Window:
-        """Where the block's chips may take pixels from."""
+        """The window from which the chips of a block may take pixels."""
 
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Chips on a grid in every block."""
+    """Chips on a regular grid in every block."""
 
     size: int
     stride: int
@@ -67,29 +73,29 @@ class GridLayout:
     angles: tuple[float, ...]
 
     def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
-        """The chips of a block."""
+        """Place chips on the block's grid."""
         return grid_spots(inside, self.size, self.stride, self.edges, self.angles)
 
     def limit(self, inside: Window, area: Window) -> Window:
-        """The block: what chips miss beyond its edge is filled up."""
+        """The block; chips that extend beyond it are padded."""
         return inside
 
 
 @dataclass(frozen=True)
 class RandomLayout:
-    """Chips at random places in every block."""
+    """Chips at random positions in every block."""
 
     size: int
-    density: float  # chips a pixel
+    density: float  # chips per pixel
     distance: float
     angles: tuple[float, ...]
     seed: int
 
     def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
-        """The chips of a block, by its area."""
+        """Place chips at random; their number is proportional to the block's area."""
         rng = np.random.default_rng([self.seed, source, block])
         count = int(self.density * inside.width * inside.height + rng.random())
-        # Two chips in neighbouring blocks are a chip apart anyhow.
+        # Chips do not cross block edges, so those of neighbouring blocks are at least a chip size apart.
         margin = max(0, math.ceil((self.distance - self.size) / 2))
         return random_spots(inside.expanded(-margin), count, self.size, self.distance, self.angles, rng)
 
@@ -100,19 +106,19 @@ class RandomLayout:
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """Chips around the features whose middle is in the block; they may reach into the next one."""
+    """Chips around the features whose centre is in the block; they may cross its edges."""
 
-    files: tuple[FeatureFile, ...]  # one for each raster
+    files: tuple[FeatureFile, ...]  # one per raster
     size: int
     each: int
     jitter: int
-    boxes: bool  # squares around the features' bounds instead of chips of one size
+    boxes: bool  # use the features' bounding squares instead of a fixed size
     edges: str
     angles: tuple[float, ...]
     seed: int
 
     def spots(self, source: int, inside: Window, area: Window, block: int) -> Spots:
-        """The chips of a block."""
+        """Place chips around the block's features."""
         file = self.files[source]
         features = file.features(inside)
         if self.boxes:
@@ -129,24 +135,24 @@ class FeatureLayout:
         return moved_inside(found, area) if self.edges == "shift" else found
 
     def limit(self, inside: Window, area: Window) -> Window:
-        """All of the raster that is exported."""
+        """The exported area of the raster."""
         return area
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All chips that an export may write, block by block."""
+    """All chips that an export may write, grouped by blocks."""
 
     rasters: tuple[RasterInfo, ...]
-    areas: tuple[Window, ...]  # the part of each raster that is exported
+    areas: tuple[Window, ...]  # the exported part of each raster
     chip_size: int
     stride: int
-    block_size: Optional[int]  # pixels of the first raster; None = one block for all that shares ground
+    block_size: Optional[int]  # in pixels of the first raster; None for one block per cluster
     layout: Layout
-    clusters: tuple[tuple[int, ...], ...]  # rasters that share ground, or single ones
+    clusters: tuple[tuple[int, ...], ...]  # groups of rasters that share ground
 
     def units(self) -> Iterator[Unit]:
-        """The units of reading; blocks are numbered from 0 over all rasters."""
+        """The units of reading; blocks are numbered from 0 across all rasters."""
         first = 0
         for cluster in self.clusters:
             columns, rows = self._block_edges(cluster)
@@ -155,21 +161,21 @@ class Plan:
             first += (len(columns) - 1) * (len(rows) - 1)
 
     def count_chips(self) -> int:
-        """How many chips `units` holds."""
+        """The number of chips in `units`."""
         return sum(len(unit.spots) for unit in self.units())
 
     @property
     def unit_rows(self) -> int:
-        """How many rows a unit of reading has at most, a single large chip apart."""
+        """The maximum height of a unit of reading in pixels, except for single larger chips."""
         side = max(_unit_side(info) for info in self.rasters)
         return min(self.block_size, side) if self.block_size else side
 
     def cluster_of(self, source: int) -> int:
-        """The number of the cluster that a raster is in."""
+        """The number of a raster's cluster."""
         return next((number for number, cluster in enumerate(self.clusters) if source in cluster), -1)
 
     def _block_edges(self, cluster: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """CRS coordinates of the block edges: columns along x, rows in the direction of the first raster's rows."""
+        """Block edges along x and y in CRS coordinates, in the order of the first raster's columns and rows."""
         grid = self.rasters[cluster[0]].grid
         extents = [self.rasters[source].grid.bounds_of(self.areas[source]) for source in cluster]
         left, bottom, right, top = functools.reduce(union, extents)
@@ -205,9 +211,9 @@ def _unit_side(info: RasterInfo) -> int:
 
 
 def _pieces(spots: Spots, side: int) -> Iterator[tuple[Spots, Window]]:
-    """Groups of chips with the window around each: at most `side` pixels wide, or a single chip.
+    """Group chips into windows at most `side` pixels wide, or with a single chip.
 
-    Chips that are few and far between are read one by one.
+    Sparse chips are read one by one.
     """
     if not len(spots):
         return
@@ -228,7 +234,7 @@ def _pieces(spots: Spots, side: int) -> Iterator[tuple[Spots, Window]]:
 
 
 def _cuts(length: float, block: Optional[int], chip: int) -> list[float]:
-    """Block edges from 0 to `length`, all in pixels; a rest too short for a chip joins the block before it."""
+    """Block edges from 0 to `length` in pixels; a remainder too small for a chip is added to the last block."""
     if block is None:
         return [0.0, length]
     cuts = [float(cut) for cut in range(0, max(1, math.ceil(length - TOLERANCE)), block)]
@@ -238,9 +244,9 @@ def _cuts(length: float, block: Optional[int], chip: int) -> list[float]:
 
 
 def _pixel_ranges(edges: np.ndarray, origin: float, step: float, low: int, high: int) -> list[tuple[int, int]]:
-    """[start, end) pixels wholly inside each block, clipped to [low, high); empty where a block holds none."""
+    """The [start, end) pixels that lie completely inside each block, clipped to [low, high); may be empty."""
     at = (edges - origin) / step
-    if len(at) > 1 and at[0] > at[-1]:  # a raster whose axis runs against the first one's
+    if len(at) > 1 and at[0] > at[-1]:  # the raster's axis is opposite to the first one's
         starts, ends = at[1:], at[:-1]
     else:
         starts, ends = at[:-1], at[1:]
@@ -250,25 +256,25 @@ def _pixel_ranges(edges: np.ndarray, origin: float, step: float, low: int, high:
 
 
 def exported_areas(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -> tuple[Window, ...]:
-    """The part of each raster that is exported.
+    """The window of each raster that is exported.
 
     Raises:
-        InputError: Rasters differ in CRS, number of bands or pixel size, or the extent misses one.
+        InputError: The rasters differ in CRS, number of bands or pixel size, or do not overlap the extent.
     """
     _check_alike(rasters)
     return tuple(_area(info, config.extent) for info in rasters)
 
 
 def needed_side(config: ExportChipsConfig, size: int) -> int:
-    """The side of the upright square that holds a chip of some size, however it is turned; pixels."""
+    """The side in pixels of the upright square that contains a chip at any of its rotations."""
     angles = np.array(config.rotations or (0.0,))
     return math.ceil(float(bounding_side(np.array(size), angles).max()) - 1e-6)
 
 
 def least_block(config: ExportChipsConfig, size: int) -> int:
-    """The side of the smallest automatic block for chips of some size, in pixels: a multiple of it.
+    """The side in pixels of the smallest automatic block, a multiple of the chip size.
 
-    Chips that overlap, or lie anywhere, need room to do so.
+    Overlapping and random chips need larger blocks than a plain grid.
     """
     need = needed_side(config, size)
     one_place = config.placement == "grid" and (config.stride or size) >= size
@@ -276,16 +282,16 @@ def least_block(config: ExportChipsConfig, size: int) -> int:
 
 
 def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int) -> Plan:
-    """Lay out blocks and chips.
+    """Divide the rasters into blocks and choose the layout.
 
     Args:
-        config: Of the export.
-        rasters: What chips are cut from.
-        areas: `exported_areas`.
-        size: Of the chips.
+        config: The export's settings.
+        rasters: The rasters to cut.
+        areas: From `exported_areas`.
+        size: The chip size in pixels.
 
     Raises:
-        InputError: No chip fits, or the placement lacks what it needs.
+        InputError: No chip fits, or PLACEMENT needs features that are not given.
     """
     need = needed_side(config, size)
     _check_size(config, areas, size, need)
@@ -295,9 +301,9 @@ def make_plan(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas:
     elif block is None:
         block = _automatic_block(_expected_chips(config, rasters, areas, size), size, least_block(config, size))
     elif block < need:
-        turned = f", which the rotations make {need} pixels wide" if need > size else ""
+        turned = f", or {need} pixels when rotated" if need > size else ""
         raise InputError(
-            f"BLOCK_SIZE is {block} pixels, less than a chip ({size}{turned}).",
+            f"BLOCK_SIZE is {block} pixels, smaller than a chip ({size}{turned}).",
             f"Set it to {need} or more, or leave it empty.",
         )
     clusters = _clusters([info.grid for info in rasters], areas)
@@ -315,7 +321,7 @@ def _layout(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: t
         return RandomLayout(size, density, distance, angles, config.seed)
     if not config.labels:
         raise InputError(
-            f"PLACEMENT is {config.placement}, and no features are given to place chips at.",
+            f"PLACEMENT is {config.placement}, but no features are given.",
             "Give a vector layer as LABELS, or set PLACEMENT to grid or random.",
         )
     files = tuple(FeatureFile(config.labels, LABEL_LAYER, info.grid) for info in rasters)
@@ -332,9 +338,9 @@ def _check_size(config: ExportChipsConfig, areas: tuple[Window, ...], size: int,
     least = min(largest.width, largest.height)
     if config.placement != "bounding_boxes" and least < need:
         raise InputError(
-            f"A chip of {size} × {size} pixels is larger than the raster, or the part of it "
-            f"to export ({largest.width} × {largest.height} pixels).",
-            f"Set CHIP_SIZE to {max(8, _power_of_two(least))} or less, or EDGES to pad.",
+            f"A chip of {size} × {size} pixels is larger than the raster, or the part to export "
+            f"({largest.width} × {largest.height} pixels).",
+            f"Set CHIP_SIZE to {max(8, _power_of_two(least))} or less, or set EDGES to pad.",
         )
 
 
@@ -343,13 +349,13 @@ def _check_alike(rasters: tuple[RasterInfo, ...]) -> None:
     for info in rasters[1:]:
         if not same_crs(first.crs, info.crs):
             raise InputError(
-                f"{first.path} is in {crs_text(first.crs)}, and {info.path} in {crs_text(info.crs)}.",
+                f"{first.path} is in {crs_text(first.crs)}, but {info.path} is in {crs_text(info.crs)}.",
                 "Reproject one of them, or export them to two datasets.",
             )
         if len(info.bands) != len(first.bands):
             raise InputError(
-                f"{first.path} has {len(first.bands)} bands, and {info.path} has {len(info.bands)}.",
-                "Choose with BANDS those that both have.",
+                f"{first.path} has {len(first.bands)} bands, but {info.path} has {len(info.bands)}.",
+                "Choose bands that both have with BANDS.",
             )
         if abs(info.pixel_size - first.pixel_size) > 0.01 * first.pixel_size:
             raise InputError(
@@ -367,20 +373,20 @@ def _area(info: RasterInfo, extent: Optional[tuple[float, ...]]) -> Window:
 
 
 def _automatic_block(chips: float, size: int, least: int) -> int:
-    """A multiple of the chip size, at least `least`."""
+    """A block size that is a multiple of the chip size and not less than `least`."""
     return max(least, size * min(LARGEST_AUTOMATIC_BLOCK, max(1, math.isqrt(int(chips / AUTOMATIC_BLOCKS)))))
 
 
 def _expected_chips(
     config: ExportChipsConfig, rasters: tuple[RasterInfo, ...], areas: tuple[Window, ...], size: int
 ) -> float:
-    """About how many chips side by side will be kept: where features are few, blocks must be small."""
+    """Estimate how many chips will be kept, without overlap: with few features, blocks must be small."""
     every = sum(area.width * area.height for area in areas) / size**2
     if not config.labels or config.background == "class" or config.task == "unlabelled":
         return every
     count, ground = features_size(config.labels)
     chip_ground = (size * rasters[0].pixel_size) ** 2
-    # Each feature lies in some chips more than its area fills.
+    # A feature is in more chips than its area alone would fill.
     return min(every, 2 * count + 2 * ground / chip_ground)
 
 
@@ -389,14 +395,14 @@ def _power_of_two(number: int) -> int:
 
 
 def _clusters(grids: list[Grid], areas: tuple[Window, ...]) -> tuple[tuple[int, ...], ...]:
-    """Group rasters that share ground, directly or through others: they get one grid of blocks."""
+    """Group rasters that overlap, directly or through others; each group shares one grid of blocks."""
     clusters: list[tuple[set[int], tuple[float, float, float, float]]] = []
     for place, (grid, area) in enumerate(zip(grids, areas)):
         if area.empty:
             continue
         members, bounds = {place}, grid.bounds_of(area)
         merged = True
-        while merged:  # a union can reach a cluster that none of its parts reached
+        while merged:  # the merged bounds may overlap a further cluster
             merged = False
             for other in list(clusters):
                 if overlap(bounds, other[1]):

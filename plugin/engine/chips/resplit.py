@@ -1,4 +1,4 @@
-"""Chip dataset → the same with other splits; no chip is cut anew."""
+"""Divide the chips of a dataset again, without cutting them again."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from .index import ChipIndex
 
 
 def split_chips(config: SplitChipsConfig, reporter: Reporter) -> dict[str, Any]:
-    """Divide a dataset's chips anew; index and description are replaced together when both are whole.
+    """Assign the chips of a dataset to new splits; index and description are replaced together.
 
     Returns:
+        See `export_chips`.
         As `export_chips`.
 
     Raises:
-        InputError: The folder is no dataset, the rule does not fit it, or it is of format 1 (without statistics).
-        ResourceError: It cannot be written.
-        Cancelled: The user asked for the end.
+        InputError: The folder is not a dataset, its format 1 has no statistics, or the rule does not suit it.
+        ResourceError: The folder cannot be written.
+        Cancelled: The user cancelled the job.
     """
     rule = SplitRule.of(config)
-    folder = Path(os.path.realpath(config.chips))  # a link to it stays a link
+    folder = Path(os.path.realpath(config.chips))  # a link to the dataset stays a link
     read_info(folder)
     with building(str(folder), join=True) as fresh:
-        info = read_info(folder)  # now that no other job changes it
+        info = read_info(folder)  # read again now that the folder is locked
         if info.format_version < 2:
             raise InputError(
-                f"The chip dataset {folder} was exported before chips kept their own statistics.", "Export it again."
+                f"The chip dataset {folder} has format 1, without statistics of single chips.", "Export it again."
             )
         index_path = index_of(folder)
         check_space(index_path, index_path.stat().st_size)

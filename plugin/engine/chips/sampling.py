@@ -1,4 +1,4 @@
-"""Pixels of chips that are turned or of another scale than their raster: sampled from the pixels around them."""
+"""Resampling of chips that are rotated or scaled against their raster."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from ..windows import Window
 from .placement import Spots, cosines, sines
 
-# What is mixed from several pixels is known where at least this much of its weight lies on pixels with data.
+# An interpolated pixel is valid if at least this share of its weight is from pixels with data.
 ENOUGH = 0.5
 
 
 def is_slice(spots: Spots, place: int, size: int) -> bool:
-    """Whether a chip is a plain slice of its raster's pixels."""
+    """Return whether a chip needs no resampling."""
     return bool(spots.angles[place] % 360 == 0 and spots.sides[place] == size)
 
 
 def positions(spots: Spots, place: int, window: Window, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(size, size) float64 each: where the chip's pixel centres lie, in rows and columns of an array of `window`."""
+    """(size, size) float64 each: rows and columns of the chip's pixel centres in an array of `window`."""
     side, angle = float(spots.sides[place]), np.array([spots.angles[place]])
     cosine, sine = float(cosines(angle)[0]), float(sines(angle)[0])
     steps = (np.arange(size) + 0.5) * (side / size) - side / 2
@@ -31,8 +31,8 @@ def positions(spots: Spots, place: int, window: Window, size: int) -> tuple[np.n
 
 
 def sample_nearest(data: np.ndarray, rows: np.ndarray, cols: np.ndarray, outside: float) -> np.ndarray:
-    """(h, w) of (H, W) data: the value of the pixel that holds each position; `outside` beyond the array."""
-    # A position on a pixel's edge up to rounding belongs to the pixel after it.
+    """Sample (H, W) data by nearest neighbour: (h, w), with `outside` beyond the array."""
+    # Positions on an edge belong to the next pixel, also if they are slightly off by rounding.
     row, col = (np.floor(axis + 1e-6).astype(np.int64) for axis in (rows, cols))
     inside = (row >= 0) & (row < data.shape[0]) & (col >= 0) & (col < data.shape[1])
     found = data[np.clip(row, 0, data.shape[0] - 1), np.clip(col, 0, data.shape[1] - 1)]
@@ -42,18 +42,22 @@ def sample_nearest(data: np.ndarray, rows: np.ndarray, cols: np.ndarray, outside
 def sample_image(
     image: np.ndarray, excluded: Optional[np.ndarray], spots: Spots, place: int, window: Window, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A chip from the pixels around it: bilinear, and averaged where it is coarser than its raster.
+    """Sample a chip: bilinear, or averaged if it is coarser than its raster.
 
     Args:
-        image: (C, H, W) the pixels of `window`.
-        excluded: (C, H, W) bool, true where there is no data; None where all is data.
+        image: (C, H, W) pixels of `window`.
+        excluded: (C, H, W) bool, true where there is no data; None if all pixels have data.
+        spots: The chips.
+        place: The index of the chip.
+        window: The window of `image` in the raster.
+        size: The chip size in pixels.
 
     Returns:
         (C, size, size) in the image's type, and (C, size, size) bool, true where there is no data.
     """
     finer = max(1, math.ceil(float(spots.sides[place]) / size - 1e-9))
     rows, cols = positions(spots, place, window, size * finer)
-    rows, cols = rows - 0.5, cols - 0.5  # from pixel centres
+    rows, cols = rows - 0.5, cols - 0.5  # relative to pixel centres
     first_row, first_col = np.floor(rows + 1e-6), np.floor(cols + 1e-6)
     share_row, share_col = np.clip(rows - first_row, 0, 1), np.clip(cols - first_col, 0, 1)
     total = np.zeros((len(image), size, size))
@@ -79,7 +83,7 @@ def sample_image(
 
 
 def _pooled(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares of `factor` samples."""
+    """Average over squares of `factor` × `factor` samples."""
     if factor == 1:
         return values
     height, width = values.shape

@@ -1,4 +1,4 @@
-"""What the labels of an export are: where they come from, and which classes they hold."""
+"""The labels of an export: their sources and classes."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from .labels import (
 )
 from .plan import Plan
 
-DISCOVERY_TILE = 2048  # pixels a side
+DISCOVERY_TILE = 2048  # pixels per side
 TOO_MANY_VALUES = InputError(
     f"The labels hold more than {MAX_CLASSES - 1} different values.",
-    "Choose a layer of classes; continuous values cannot be learned as classes.",
+    "Choose a layer of classes; continuous values cannot be used as classes.",
 )
 BACKGROUND_NAME, BACKGROUND_COLOR = "background", "#d9d9d9"
 
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """What labels become in the chips."""
+    """The classes of the chips."""
 
     classes: ClassTable
-    nodata: Optional[int]  # of the masks of classes
-    background: Optional[int]  # the class value of ground without a label; None leaves it unlabelled
+    nodata: Optional[int]  # of class masks
+    background: Optional[int]  # the class value of unlabelled ground; None to leave it unlabelled
 
 
 def open_labels(config: ExportChipsConfig, images: tuple[RasterInfo, ...], reporter: Reporter) -> list[LabelSource]:
     """Open the labels of each image, in the order of the images.
 
     Raises:
-        InputError: None or two kinds are given, their number does not fit, or they do not overlap the rasters.
+        InputError: No labels or two kinds are given, their number is wrong, or they do not overlap the rasters.
     """
     if config.task == "unlabelled":
         return [NoLabels() for _ in images]
@@ -78,10 +78,10 @@ def open_labels(config: ExportChipsConfig, images: tuple[RasterInfo, ...], repor
 
 
 def _label_rasters(config: ExportChipsConfig, count: int, reporter: Reporter) -> list[LabelRaster]:
-    """The label raster of each of `count` images; the log names what of them is not used.
+    """Open the label raster of each of `count` images, and log which of their bands are not used.
 
     Raises:
-        InputError: Their number does not fit, or they are of two kinds.
+        InputError: Their number is wrong, or some are colour images and others not.
     """
     given = zip_longest(config.label_rasters, config.label_crs[: len(config.label_rasters)], fillvalue="")
     rasters = [LabelRaster.of(path, crs) for path, crs in given]
@@ -90,13 +90,13 @@ def _label_rasters(config: ExportChipsConfig, count: int, reporter: Reporter) ->
     if len(rasters) not in (1, count):
         raise InputError(
             f"{len(rasters)} label rasters are given for {count} rasters.",
-            "Give one for each raster, in the same order, or one for all.",
+            "Give one per raster in the same order, or one for all.",
         )
     first = rasters[0]
     for raster in rasters:
         if config.task == "regression" and raster.colored:
             raise InputError(
-                f"The label raster {raster.path} is a colour picture, and TASK is regression.",
+                f"The label raster {raster.path} is a colour image, but TASK is regression.",
                 "Give a raster with one band of numbers.",
             )
         if raster.colored != first.colored:
@@ -104,8 +104,8 @@ def _label_rasters(config: ExportChipsConfig, count: int, reporter: Reporter) ->
     partial = next((raster for raster in rasters if raster.unused), None)
     if partial is not None:
         reporter.warning(
-            f"The label raster {partial.path} has {partial.unused + 1} bands, of which the first is taken for the "
-            "labels. If another one holds them, save that as a raster of its own."
+            f"The label raster {partial.path} has {partial.unused + 1} bands; only the first is used as labels. If the "
+            "labels are in another one, save that as a separate raster."
         )
     return rasters * count if len(rasters) == 1 else rasters
 
@@ -130,10 +130,10 @@ def open_features(config: ExportChipsConfig, images: tuple[RasterInfo, ...]) -> 
 def find_scheme(
     config: ExportChipsConfig, plan: Plan, sources: list[LabelSource], reporter: Reporter
 ) -> tuple[LabelScheme, list[LabelSource]]:
-    """Find the classes there are, and decide what ground without a label becomes.
+    """Find the classes, and decide whether unlabelled ground becomes a class.
 
     Returns:
-        The scheme, and the sources with class values: colours get theirs here.
+        The scheme, and the label sources, in which colours are mapped to class values.
 
     Raises:
         InputError: There are no classes, only one, or too many.
@@ -154,7 +154,7 @@ def find_scheme(
             own = {value: (color_text(color),) * 2 for color, value in reversed(become.items()) if value is not None}
             sources = [MappedLabels(source, become) for source in sources]
             values = np.array(sorted(own), np.int64)
-            reporter.log(f"The labels are a colour picture: each of its {len(become)} colours is a class.")
+            reporter.log(f"The labels are a colour image; each of its {len(become)} colours is a class.")
         else:
             own = _raster_names(config)
             values = np.array(list(pixels), np.int64)
@@ -166,19 +166,19 @@ def find_scheme(
                 reporter.warning(warning)
     if len(values) == 0:
         raise InputError(
-            "No pixel of the rasters has a label.", "Check where the labels lie and which value means no label."
+            "No pixel of the rasters is labelled.", "Check the labels' location, and which value means “no label”."
         )
     names = merge_classes(values, given, own).names
     background = _background_value(config, values)
     if background is not None:
         given.setdefault(background, (BACKGROUND_NAME, BACKGROUND_COLOR))
         if config.background == "auto":
-            reporter.log(f'The labels hold one class, "{names[0]}": ground without a label is the class "background".')
+            reporter.log(f'The labels hold one class, "{names[0]}"; unlabelled ground becomes the class "background".')
         values = np.sort(np.append(values, background))
     if len(values) < 2:
         raise InputError(
-            f'The labels hold one class only: {values[0]} ("{names[0]}").',
-            "Choose another CLASS_FIELD, or PLACEMENT grid, where the ground between features is a class."
+            f'The labels have only one class: {values[0]} ("{names[0]}").',
+            "Choose another CLASS_FIELD, or set PLACEMENT to grid, so that other ground is a class."
             if _labelled_by_feature(config)
             else "Label a second class, or set BACKGROUND to class.",
         )
@@ -192,14 +192,14 @@ def find_scheme(
 def _raster_values(
     plan: Plan, sources: list[LabelSource], too_many: InputError, reporter: Reporter
 ) -> tuple[dict[int, int], int]:
-    """As `discover_classes`, over all that is to be exported."""
+    """Apply `discover_classes` to everything that is exported."""
     windows = [list(tiles(area, DISCOVERY_TILE)) for area in plan.areas]
     stage = Stage(reporter, sum(map(len, windows)), "Looking for classes", 0, 0)
     return discover_classes([(source, _counted(parts, stage)) for source, parts in zip(sources, windows)], too_many)
 
 
 def _raster_names(config: ExportChipsConfig) -> dict[int, tuple[str, Optional[str]]]:
-    """What label rasters call their classes; the name of a value is not that of the class that it becomes."""
+    """Class names stored in the label rasters; values that are mapped to another class lose their names."""
     own: dict[int, tuple[str, Optional[str]]] = {}
     for path in reversed(config.label_rasters):
         own.update(raster_classes(path))
@@ -211,20 +211,20 @@ def _raster_names(config: ExportChipsConfig) -> dict[int, tuple[str, Optional[st
 
 def _too_many_colors(config: ExportChipsConfig) -> InputError:
     return InputError(
-        f"The label raster {config.label_rasters[0]} is a colour picture of more than {MAX_CLASSES - 1} colours, which "
-        "cannot all be classes.",
-        "JPEG files and smoothed edges have such. Save it as a raster with one band of class numbers, or as a PNG or "
-        "TIFF with a colour a class; a photograph is no label raster.",
+        f"The label raster {config.label_rasters[0]} is a colour image with more than {MAX_CLASSES - 1} colours, too "
+        "many for classes.",
+        "JPEG compression and smoothed edges add colours. Save it as a raster with one band of class values, or a PNG "
+        "or TIFF with one colour per class. A photograph cannot be used.",
     )
 
 
 def _labelled_by_feature(config: ExportChipsConfig) -> bool:
-    """Whether each chip has the class of the feature that it is cut for."""
+    """Return whether each chip has the class of the feature that it is cut for."""
     return config.task == "classification" and config.placement in ("features", "bounding_boxes")
 
 
 def _background_value(config: ExportChipsConfig, values: np.ndarray) -> Optional[int]:
-    """The class value of ground without a label; None leaves it unlabelled."""
+    """The class value of unlabelled ground; None to leave it unlabelled."""
     wanted = config.background == "class" or (config.background == "auto" and len(values) == 1)
     if not wanted or _labelled_by_feature(config):
         return None
@@ -232,7 +232,7 @@ def _background_value(config: ExportChipsConfig, values: np.ndarray) -> Optional
 
 
 def _common_nodata(sources: list[LabelSource]) -> Optional[int]:
-    """A whole number that the label rasters have for "no label"; None where there is none."""
+    """An integer nodata value of the label rasters; None if there is none."""
     plain = [source.source if isinstance(source, MappedLabels) else source for source in sources]
     found = {source.nodata for source in plain if isinstance(source, RasterLabels)}
     whole = [value for value in found if value is not None and value.is_integer() and abs(value) < 2**31]

@@ -1,4 +1,4 @@
-"""The rasters of an export: each on its own, all as a mosaic, or their bands as a stack, on grids that chips fit."""
+"""Open the rasters of an export: separately, as a mosaic, or as a stack of their bands."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from ..rasters.virtual import best_resampling, grid_in, on_grid, piece_on_grid
 from ..rasters.virtual_mosaic import Piece, mosaic
 from ..windows import TOLERANCE, Grid, Window, overlap
 
-# Pixels of a mosaic's pieces may lie this far beside those of its first; they are moved, not resampled.
+# Rasters of a mosaic that are off the first one's grid by no more than this share of a pixel are moved, not resampled.
 MOSAIC_SLACK = 0.5
-# A mosaic whose rasters cover less than this share of it is mostly gaps.
+# Warn of a mosaic if its rasters cover less than this share of it.
 SPARSE_MOSAIC = 0.1
 RESAMPLED = {"near": "the nearest pixel", "bilinear": "interpolation", "average": "averaging"}
 
 
 def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterReader]:
-    """Open the rasters of an export: the readers' grids are what chips are laid on.
+    """Open the rasters of an export; chips are placed on the grids of the readers.
 
-    Every raster that is not upright, in another CRS than the first or of another pixel size than wanted is resampled
-    while it is read; the log says so.
+    Rasters that are rotated, in another CRS than the first or of another pixel size than wanted are resampled while
+    they are read, and the log says so.
 
     Raises:
-        InputError: A raster cannot be opened, or those of a mosaic or stack do not go together.
+        InputError: A raster cannot be opened, or the rasters cannot form a mosaic or stack.
     """
     notes = _Notes()
     images = [open_image(path, crs, nodata=config.nodata) for path, crs in _given(config)]
@@ -55,20 +55,20 @@ def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterRe
             notes.warnings.append(image.warning)
     first = readers[0].info
     if not first.crs:
-        notes.add(first.path, "there is no CRS, so that coordinates are taken as they are")
+        notes.add(first.path, "it has no CRS, so coordinates are used as they are")
     notes.tell(reporter)
     return readers
 
 
 def _given(config: ExportChipsConfig) -> Iterator[tuple[str, str]]:
-    """Each raster, and the CRS that the user gave it."""
+    """Each raster with the CRS that the user set for it."""
     for source, crs in zip_longest(config.input, config.input_crs[: len(config.input)], fillvalue=""):
         for path in rasters_in(source):
             yield path, crs
 
 
 class _Notes:
-    """What is done to which rasters, for the log: a folder may have thousands."""
+    """Collects notes on the rasters for the log, grouped by text since a folder may hold thousands."""
 
     SHOWN = 3
 
@@ -89,7 +89,7 @@ class _Notes:
 
 
 def rasters_in(source: str) -> list[str]:
-    """A raster, or those in a folder by name; a folder that GDAL opens as one raster is one."""
+    """The rasters of a folder, sorted by name; or the source itself if GDAL opens it as one raster."""
     if not Path(source).is_dir() or gdal.IdentifyDriverEx(source, gdal.OF_RASTER) is not None:
         return [source]
     found = [str(path) for path in sorted(Path(source).iterdir()) if path.is_file() and _is_raster(path)]
@@ -99,19 +99,19 @@ def rasters_in(source: str) -> list[str]:
 
 
 def _is_raster(path: Path) -> bool:
-    if path.suffix.lower() in (".msk", ".ovr", ".xml"):  # beside a raster
+    if path.suffix.lower() in (".msk", ".ovr", ".xml"):  # sidecar files of a raster
         return False
     driver = gdal.IdentifyDriverEx(str(path), gdal.OF_RASTER)
     if driver is None or not driver.GetMetadataItem("DCAP_VECTOR"):
         return driver is not None
-    try:  # a GeoPackage may hold either
+    try:  # a GeoPackage may hold rasters or vectors
         return gdal.OpenEx(str(path), gdal.OF_RASTER).RasterCount > 0
     except RuntimeError:
         return False
 
 
 def _alike(images: list[Image], bands: tuple[int, ...], notes: _Notes) -> list[Stored]:
-    """The rasters with values that compare: as stored where all declare the same scale, else as measured."""
+    """Make values comparable: as stored if all rasters declare the same scale, else as physical values."""
     rasters = [image.look_at(bands) for image in images]
     if len({stored.info.scales for stored in rasters}) == 1:
         return rasters
@@ -119,8 +119,8 @@ def _alike(images: list[Image], bands: tuple[int, ...], notes: _Notes) -> list[S
     bare = next((stored.info for stored in rasters if not stored.info.scales and stored.info.dtype.kind in "iu"), None)
     if bare is not None:
         notes.warnings.append(
-            f"{declared.path} declares {scale_text(declared.scales)}, and {bare.path}, which holds {bare.dtype.name} "
-            "values, declares no scale: its values are taken as measured. If they are not, set its scale and offset."
+            f"{declared.path} declares {scale_text(declared.scales)}, but {bare.path} ({bare.dtype.name}) declares no "
+            "scale, so its values are used as they are. If they are scaled too, set its scale and offset."
         )
     return [_as_measured(image, stored, notes) for image, stored in zip(images, rasters)]
 
@@ -128,8 +128,8 @@ def _alike(images: list[Image], bands: tuple[int, ...], notes: _Notes) -> list[S
 def _as_measured(image: Image, stored: Stored, notes: _Notes) -> Stored:
     info = stored.info
     if info.scales:
-        how = f"by {scale_text(info.scales)}, since rasters differ in that"
-        notes.add(image.path, f"values become those that it declares, {how}")
+        how = f"by {scale_text(info.scales)}, since the rasters differ in scale"
+        notes.add(image.path, f"values are converted to physical values {how}")
         stored = in_units(image, dict(zip(info.bands, info.scales))).look_at(info.bands)
     measured = (AS_MEASURED,) * len(info.bands)
     return dataclasses.replace(stored, info=dataclasses.replace(stored.info, scales=measured))
@@ -153,7 +153,7 @@ def _open_separate(rasters: list[Stored], config: ExportChipsConfig, notes: _Not
 
 
 def _reader(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> RasterReader:
-    """The raster on a grid, with a note where that takes resampling."""
+    """Open the raster on a grid, and note it if that needs resampling."""
     name, numbers = stored.info.path, stored.info.bands
     _note_crs(stored, crs, notes)
     resampling = _noted_resampling(stored, grid, crs, notes)
@@ -171,15 +171,15 @@ def _reader(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> RasterReader
 
 
 def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> str:
-    """How the raster's values are to be found on a grid; a note says so where they have to."""
+    """Choose the resampling for a grid, and note why it is needed."""
     name, resampling = stored.info.path, best_resampling(stored, grid_in(stored, crs), grid)
     how = f"pixels of {_size(grid)} by {RESAMPLED[resampling]}"
     if stored.by_points:
-        notes.add(name, f"placed by its ground control points, and warped to north-up {how}")
+        notes.add(name, f"georeferenced by ground control points, and warped to north-up {how}")
     elif not stored.upright:
         notes.add(name, f"rotated against its CRS, and warped to north-up {how}")
     elif not same_crs(stored.info.crs, crs):
-        notes.add(name, f"warped from {crs_text(stored.info.crs)} into {crs_text(crs)}, {how}")
+        notes.add(name, f"warped from {crs_text(stored.info.crs)} to {crs_text(crs)}, {how}")
     elif stored.shift_on(grid) is None:
         notes.add(name, f"resampled to {how}")
     return resampling
@@ -187,7 +187,7 @@ def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> st
 
 def _note_crs(stored: Stored, crs: str, notes: _Notes) -> None:
     if crs and not stored.info.crs:
-        notes.add(stored.info.path, f"there is no CRS, and coordinates are taken to be in {crs_text(crs)}")
+        notes.add(stored.info.path, f"it has no CRS, and is assumed to be in {crs_text(crs)}")
 
 
 def _size(grid: Grid) -> str:
@@ -196,7 +196,7 @@ def _size(grid: Grid) -> str:
 
 
 def _coarsened(info: RasterInfo, pixel_size: Optional[float]) -> Grid:
-    """The grid with another pixel size from the same corner; no pixel reaches out of the raster."""
+    """The grid with another pixel size and the same origin, without pixels that extend beyond the raster."""
     grid = info.grid
     if pixel_size is None:
         return grid
@@ -208,8 +208,8 @@ def _coarsened(info: RasterInfo, pixel_size: Optional[float]) -> Grid:
     height = math.floor(grid.height * abs(grid.step_y) / pixel_size + TOLERANCE)
     if min(width, height) < 1:
         raise InputError(
-            f"PIXEL_SIZE is {pixel_size:g}, and {info.path} is only {grid.width * abs(grid.step_x):.6g} × "
-            f"{grid.height * abs(grid.step_y):.6g} large.",
+            f"PIXEL_SIZE is {pixel_size:g}, but {info.path} covers only {grid.width * abs(grid.step_x):.6g} × "
+            f"{grid.height * abs(grid.step_y):.6g} units.",
             "Give the pixel size in units of the raster's CRS.",
         )
     steps = math.copysign(pixel_size, grid.step_x), math.copysign(pixel_size, grid.step_y)
@@ -217,7 +217,7 @@ def _coarsened(info: RasterInfo, pixel_size: Optional[float]) -> Grid:
 
 
 def _snapped(grid: Grid, lattice: Grid) -> Grid:
-    """The pixels of a lattice, which goes on without end, that a grid touches."""
+    """The pixels of an unlimited lattice that a grid touches."""
     left, bottom, right, top = grid.bounds
     cols = sorted(((left - lattice.left) / lattice.step_x, (right - lattice.left) / lattice.step_x))
     rows = sorted(((bottom - lattice.top) / lattice.step_y, (top - lattice.top) / lattice.step_y))
@@ -235,14 +235,14 @@ def _part(grid: Grid, window: Window) -> Grid:
 
 
 def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
-    """All rasters as one on the pixels of the first, a later one on top."""
+    """Open all rasters as a mosaic on the grid of the first; later rasters are on top."""
     first = rasters[0]
     for stored in rasters[1:]:
         if len(stored.info.bands) != len(first.info.bands):
             raise InputError(
-                f"{first.info.path} has {len(first.info.bands)} bands, and {stored.info.path} has "
+                f"{first.info.path} has {len(first.info.bands)} bands, but {stored.info.path} has "
                 f"{len(stored.info.bands)}.",
-                "Choose with BANDS those that both have.",
+                "Choose bands that both have with BANDS.",
             )
     name = _joined([stored.info.path for stored in rasters])
     crs, lattice = first.info.crs, first.info.grid
@@ -254,7 +254,7 @@ def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes
     for stored, window, fits in placed:
         _note_crs(stored, crs, notes)
         if fits and stored.shift_on(lattice) is None:
-            notes.add(stored.info.path, "moved by less than half a pixel onto those of the first")
+            notes.add(stored.info.path, "shifted by less than half a pixel to the grid of the first")
         inside = window._replace(col_off=window.col_off - col, row_off=window.row_off - row)
         if fits and not stored.signed:
             pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
@@ -269,8 +269,8 @@ def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes
     share = sum(window.width * window.height for _, window, _ in placed) / (grid.width * grid.height)
     if share < SPARSE_MOSAIC:
         notes.warnings.append(
-            f"The rasters of the mosaic lie far apart and cover {share:.2g} of its {grid.width} × {grid.height} "
-            'pixels; with COMBINE "separate" the gaps are not searched for chips.'
+            f"The rasters of the mosaic cover only {share:.2g} of its {grid.width} × {grid.height} pixels; with "
+            'COMBINE "separate" the gaps are not searched for chips.'
         )
     reader = _reader(whole, _coarsened(whole.info, config.pixel_size), crs, notes)
     reader.info = dataclasses.replace(reader.info, bands=first.info.bands, scales=first.info.scales)
@@ -278,7 +278,7 @@ def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes
 
 
 def _place(stored: Stored, lattice: Grid, crs: str) -> tuple[Window, bool]:
-    """Where a raster lies on a lattice, and whether its pixels fit without resampling."""
+    """The window of a raster on a lattice, and whether its pixels match without resampling."""
     shift = stored.shift_on(lattice, MOSAIC_SLACK) if same_crs(stored.info.crs, crs) else None
     if shift is not None:
         return Window(*shift, stored.info.grid.width, stored.info.grid.height), True
@@ -288,7 +288,7 @@ def _place(stored: Stored, lattice: Grid, crs: str) -> tuple[Window, bool]:
 
 
 def _joined(paths: list[str]) -> str:
-    """What several rasters are called together."""
+    """A name for several rasters together."""
     if len(paths) == 1:
         return paths[0]
     names = [Path(path).name or path for path in paths]
@@ -301,7 +301,7 @@ def _joined(paths: list[str]) -> str:
 
 
 def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
-    """The bands of all rasters on the pixels of the first; `config.bands` are numbers of the stack."""
+    """Open the bands of all rasters as a stack on the grid of the first; `config.bands` are numbers of the stack."""
     every = [image.look_at() for image in images]
     places = [(raster, band) for raster, stored in enumerate(every) for band in stored.info.bands]
     bands = config.bands or tuple(range(1, len(places) + 1))
@@ -314,7 +314,7 @@ def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -
         )
     names = stack_names([stored.info for stored in every])
     crs, grid = every[0].info.crs, _coarsened(every[0].info, config.pixel_size)
-    # The first one's mask counts even where none of its bands is taken: it is what the stack stands on.
+    # The mask of the first raster applies even if none of its bands is used, since the stack has its grid.
     base = _reader(every[0], grid, crs, _Notes())
     runs: list[RasterReader] = []
     for raster, chosen in _runs([places[band - 1] for band in bands]):
@@ -326,7 +326,7 @@ def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -
 
 
 def _runs(places: list[tuple[int, int]]) -> list[tuple[int, tuple[int, ...]]]:
-    """Bands that follow each other in one raster, as (raster, bands): they are read at once."""
+    """Group consecutive bands of one raster, as (raster, bands), so that they are read together."""
     runs: list[tuple[int, tuple[int, ...]]] = []
     for raster, band in places:
         if runs and runs[-1][0] == raster:
@@ -340,33 +340,33 @@ def _check_ground(stored: Stored, grid: Grid, crs: str, first: str, notes: _Note
     here, there = grid.bounds, grid_in(stored, crs).bounds
     if not overlap(here, there):
         raise InputError(
-            f"{stored.info.path} does not lie on {first}, whose pixels the stack is made on.",
-            "Check that both belong together and have the right CRS.",
+            f"{stored.info.path} does not overlap {first}, which defines the grid of the stack.",
+            "Check that both show the same area and have the right CRS.",
         )
     width = min(here[2], there[2]) - max(here[0], there[0])
     height = min(here[3], there[3]) - max(here[1], there[1])
     share = width * height / ((here[2] - here[0]) * (here[3] - here[1]))
     if share < 0.99:
-        notes.add(stored.info.path, f"covers {share:.0%} of {first}; there is no data beyond")
+        notes.add(stored.info.path, f"covers {share:.0%} of {first}; the rest has no data")
 
 
 # --- degrees
 
 
 def degrees_warning(info: RasterInfo, chip_size: int) -> str:
-    """What to know of chips whose pixels are measured in degrees; "" for other CRSs."""
+    """A warning about chips with pixels in degrees; "" for other CRSs."""
     reference = spatial_reference(info.crs)
     if reference is None or not reference.IsGeographic():
         return ""
     latitude = info.grid.top + info.grid.step_y * info.grid.height / 2
-    unit = reference.GetAngularUnits() * reference.GetSemiMajor()  # metres a unit of latitude
+    unit = reference.GetAngularUnits() * reference.GetSemiMajor()  # metres per unit of latitude
     width = abs(info.grid.step_x) * unit * math.cos(math.radians(latitude))
     height = abs(info.grid.step_y) * unit
     return (
-        f"The pixels of {info.path} are {abs(info.grid.step_x):.3g} degrees wide; at latitude {latitude:.3g} that is "
-        f"about {_length(width)}, and {_length(height)} in height. A chip shows about {_length(width * chip_size)} × "
-        f"{_length(height * chip_size)}, another shape at each latitude: reproject to a metric CRS where distances, "
-        "areas or other regions matter."
+        f"The pixels of {info.path} are {abs(info.grid.step_x):.3g} degrees wide, at latitude {latitude:.3g} about "
+        f"{_length(width)} × {_length(height)}. A chip covers about {_length(width * chip_size)} × "
+        f"{_length(height * chip_size)}, and its shape changes with latitude. Reproject the raster to a metric CRS if "
+        "distances or areas matter, or if the model is to be used in other regions."
     )
 
 

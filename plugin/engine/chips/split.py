@@ -1,4 +1,4 @@
-"""Which group of chips (a block, an area, a raster) goes to which part: training, validation, test or a fold."""
+"""Assign groups of chips (blocks, areas or rasters) to training, validation, test or folds."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from typing import Optional
 
 import numpy as np
 
-# More groups than this are balanced by their number.
+# With more groups than this, only their number is balanced.
 IMPROVED_GROUPS = 20_000
 MOST_MOVES = 1_000
 
 
 def deal_groups(weights: np.ndarray, shares: np.ndarray, seed: int, known: Optional[np.ndarray] = None) -> np.ndarray:
-    """Spread groups over parts so that every class keeps about its share in each.
+    """Assign groups to parts so that each part has about its share of every class.
 
-    Iterative stratification: the rarest class is dealt out first, each of its groups to the part that lacks most of
-    that class (Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", with pixels in
-    place of samples); then single groups move as long as that brings the shares nearer. A part with a share above 0
-    gets a group as long as there are enough; the first one comes first.
+    Iterative stratification: starting with the rarest class, each group goes to the part that lacks most of that class
+    (Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", with pixels instead of
+    samples). Then single groups are moved as long as that improves the shares. Parts with a share above 0 get at least
+    one group as long as there are enough, in the order of the parts.
 
     Args:
-        weights: (G, C) what each group holds of each class: labelled pixels, or chips.
-        shares: (P,) of the parts; they sum to 1.
-        seed: Of the order in which equal choices are made.
-        known: (G,) the parts of groups that have one already, -1 for the others.
+        weights: (G, C) amount of each class in each group: labelled pixels, or chips.
+        shares: (P,) shares of the parts, with a sum of 1.
+        seed: Seed for choices between equals.
+        known: (G,) parts of groups that are already assigned, -1 for others.
 
     Returns:
-        (G,) int64 parts.
+        (G,) int64 part of each group.
     """
     groups = len(weights)
     shares = np.asarray(shares, np.float64)
     order = np.random.default_rng(seed).permutation(groups)
     counts = weights[order].astype(np.float64)
-    # Classes count alike, however many pixels they have.
+    # All classes have the same weight, however many pixels they have.
     counts /= np.maximum(counts.sum(axis=0), 1)
     needs = np.outer(shares, counts.sum(axis=0))  # (P, C)
     usable = shares > 0
@@ -44,7 +44,7 @@ def deal_groups(weights: np.ndarray, shares: np.ndarray, seed: int, known: Optio
         for place in np.flatnonzero((found < 0) & (counts[:, rare] > 0)):
             found[place] = _neediest(needs, rare, usable)
             needs[found[place]] -= counts[place]
-    found[found < 0] = 0  # groups without a labelled pixel
+    found[found < 0] = 0  # groups without labelled pixels
     if known is None:
         _fill_empty(found, usable, counts)
     if groups <= IMPROVED_GROUPS:
@@ -61,9 +61,9 @@ def _neediest(needs: np.ndarray, column: int, usable: np.ndarray) -> int:
 
 
 def _fill_empty(found: np.ndarray, usable: np.ndarray, counts: np.ndarray) -> None:
-    """Give a part that got nothing a group of the part that has most; the first one is filled first.
+    """Move a group from the largest part to each empty part, in the order of the parts.
 
-    The group is one whose classes the other part shows elsewhere too, if there is one, and of those the smallest.
+    Groups whose classes occur elsewhere in the largest part are preferred, and among those the smallest.
     """
     for part in range(len(usable)):
         held = np.bincount(found, minlength=len(usable))
@@ -71,14 +71,14 @@ def _fill_empty(found: np.ndarray, usable: np.ndarray, counts: np.ndarray) -> No
             continue
         groups = np.flatnonzero(found == held.argmax())
         shown = counts[groups] > 0
-        lost = (shown & (shown.sum(axis=0) == 1)).sum(axis=1)  # classes that only this group of the part shows
+        lost = (shown & (shown.sum(axis=0) == 1)).sum(axis=1)  # classes that no other group of the part has
         found[groups[np.lexsort((counts[groups].sum(axis=1), lost))[0]]] = part
 
 
 def _improve(found: np.ndarray, counts: np.ndarray, shares: np.ndarray, free: np.ndarray) -> None:
-    """Move single groups between parts as long as the shares of the classes, and of all together, come nearer.
+    """Move single groups between parts as long as that improves the shares of the classes and of the whole.
 
-    How far they are is told as by chi-square: squared differences from the wanted shares, over these.
+    The measure is that of a chi-square test: squared differences from the wanted shares, divided by these.
     """
     usable = np.flatnonzero(shares > 0)
     counts = np.column_stack([counts, counts.sum(axis=1) / max(1e-12, counts.sum())])[:, None]  # (G, 1, C)
@@ -89,7 +89,7 @@ def _improve(found: np.ndarray, counts: np.ndarray, shares: np.ndarray, free: np
         held = np.zeros((len(usable), counts.shape[2]))
         np.add.at(held, place, counts[:, 0])
         off = held - wanted  # (P, C)
-        # What leaving the own part and joining each other one changes, for all groups at once.
+        # The change from leaving the own part, and from joining each other part, for all groups at once.
         leaving = ((counts[:, 0] ** 2 - 2 * off[place] * counts[:, 0]) / wanted[place]).sum(axis=1)
         joining = ((counts**2 + 2 * off[None] * counts) / wanted[None]).sum(axis=2)  # (G, P)
         change = leaving[:, None] + joining
@@ -104,11 +104,11 @@ def _improve(found: np.ndarray, counts: np.ndarray, shares: np.ndarray, free: np
 
 
 def disagreement(weights: np.ndarray, parts: np.ndarray) -> float:
-    """How far class shares in the parts are from those in the whole, at most, 0 to 1.
+    """The largest difference between a class's share in a part and in the whole, 0 to 1.
 
     Args:
-        weights: (G, C) what each group holds of each class.
-        parts: (G,) the part of each group; negative ones do not count.
+        weights: (G, C) amount of each class in each group.
+        parts: (G,) part of each group; negative ones are ignored.
     """
     kept = parts >= 0
     whole = weights[kept].sum(axis=0)

@@ -1,4 +1,4 @@
-"""Writes the image and label files of chips."""
+"""Write the image and label files of chips."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ COMPRESSION_OPTIONS = {
     "lzw": ["COMPRESS=LZW"],
     "zstd": ["COMPRESS=ZSTD", "ZSTD_LEVEL=1"],
 }
-# Masks shrink to almost nothing, by runs of one value (PackBits, which every TIFF reader knows) in half the time that
-# deflate takes; wider types have their bytes mixed, so that only deflate helps.
+# Masks have long runs of one value: PackBits, which every TIFF reader supports, takes half the time of deflate. It
+# does not help with wider types, whose runs are not runs of bytes.
 MASK_OPTIONS, WIDE_MASK_OPTIONS = ["COMPRESS=PACKBITS"], COMPRESSION_OPTIONS["deflate"]
 JPEG_QUALITY = 95
 
 
 class ChipFiles:
-    """Writes the image and label files of chips; safe to use from several threads.
+    """Writes the image and label files of chips; safe for use from several threads.
 
     Args:
-        folder: The dataset's folder; `images` and `labels` are made in it.
-        crs: Of all chips, WKT; "" for none.
+        folder: The dataset's folder, in which `images` and `labels` are created.
+        crs: The CRS of all chips as WKT; "" for none.
         band_names: Written as band descriptions.
-        nodata: Of the images; None for none.
-        classes: Give the label chips their colours.
-        label_nodata: Of the label chips; None for float labels, where NaN is missing.
-        chip_format: config.CHIP_FORMATS, of the images.
-        compression: config.COMPRESSIONS, of GeoTIFF images.
+        nodata: The nodata value of images; None for none.
+        classes: Give the colours of label chips.
+        label_nodata: The nodata value of label chips; None for float labels, which use NaN.
+        chip_format: One of config.CHIP_FORMATS, for images.
+        compression: One of config.COMPRESSIONS, for GeoTIFF images.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class ChipFiles:
             self.colors = gdal.ColorTable()
             for info in classes.classes:
                 self.colors.SetColorEntry(info.value, (*info.rgb, 255))
-        # A mask must come back as it went: PNG where it can hold it, never JPEG.
+        # Masks must be lossless: PNG if it supports the data type, never JPEG.
         self.label_format = "PNG" if chip_format != "GTiff" and mask_type in (np.uint8, np.uint16) else "GTiff"
         self.label_ending = ENDINGS[self.label_format]
         for name in ("images", "labels"):
             (folder / name).mkdir(exist_ok=True)
 
     def write_image(self, name: str, data: np.ndarray, transform: Sequence[float]) -> str:
-        """Write (C, H, W) data; gives its path inside the folder."""
+        """Write (C, H, W) data; returns the path relative to the dataset."""
         path = f"images/{name}.{self.ending}"
         if self.format == "GTiff":
             options = ["INTERLEAVE=BAND", *COMPRESSION_OPTIONS[self.compression]]
@@ -81,7 +81,7 @@ class ChipFiles:
         return path
 
     def write_label(self, name: str, mask: np.ndarray, transform: Sequence[float]) -> str:
-        """Write an (H, W) mask of class values or float32; gives its path inside the folder."""
+        """Write an (H, W) mask of class values or float32; returns the path relative to the dataset."""
         path = f"labels/{name}.{self.label_ending}"
         nodata = self.label_nodata if self.label_nodata is not None else float("nan")
         if self.label_format == "GTiff":
@@ -98,17 +98,17 @@ class ChipFiles:
         self, name: str, data: np.ndarray, transform: Sequence[float], options: list[str], nodata: Optional[float]
     ) -> gdal.Dataset:
         bands, height, width = data.shape
-        # One strip a band: a chip is always read whole.
+        # One strip per band, since chips are always read as a whole.
         options = [*options, f"BLOCKYSIZE={height}"]
         driver, path = gdal.GetDriverByName("GTiff"), self._free(name)
         target = driver.Create(path, width, height, bands, gdal_type(data.dtype), options)
         self._place(target, transform)
         if nodata is not None:
-            target.GetRasterBand(1).SetNoDataValue(nodata)  # a GeoTIFF has one for all bands
+            target.GetRasterBand(1).SetNoDataValue(nodata)  # GeoTIFF has one value for all bands
         return target
 
     def _free(self, name: str) -> str:
-        """The path to write to. A killed export may have left half a file there, which GDAL fails to overwrite."""
+        """The path to write to. A killed export may have left a partial file, which GDAL cannot overwrite."""
         path = self.folder / name
         path.unlink(missing_ok=True)
         return str(path)
@@ -138,12 +138,12 @@ class ChipFiles:
         except RuntimeError as error:
             raise ResourceError(
                 f"A chip could not be written to {self.folder.parent} ({error}).",
-                "Make room on the disk, or choose another folder.",
+                "Free some disk space, or choose another folder.",
             ) from error
 
 
 def check_format(chip_format: str, bands: int, dtype: np.dtype[Any], nodata: Optional[float]) -> None:
-    """Whether chips can be stored in a format without losing what they hold.
+    """Check that chips can be stored losslessly in a format.
 
     Raises:
         InputError: They cannot.
@@ -151,14 +151,14 @@ def check_format(chip_format: str, bands: int, dtype: np.dtype[Any], nodata: Opt
     if chip_format == "GTiff":
         return
     types = (np.uint8, np.uint16) if chip_format == "PNG" else (np.uint8,)
-    words = "bytes or 16 bits without sign" if chip_format == "PNG" else "bytes"
+    words = "type uint8 or uint16" if chip_format == "PNG" else "type uint8"
     if bands not in (1, 3) or dtype not in types:
         raise InputError(
-            f"{chip_format} holds 1 or 3 bands of {words}, and the images have {bands} of {dtype.name}.",
-            "Choose other BANDS, or CHIP_FORMAT GTiff.",
+            f"{chip_format} supports 1 or 3 bands of {words}, but the images have {bands} of {dtype.name}.",
+            "Choose other BANDS, or set CHIP_FORMAT to GTiff.",
         )
     if chip_format == "JPEG" and nodata is not None:
         raise InputError(
-            f"JPEG changes pixel values a little, so that the nodata value {nodata:g} would be lost.",
-            "Choose CHIP_FORMAT GTiff or PNG.",
+            f"JPEG compression changes pixel values, so the nodata value {nodata:g} would be lost.",
+            "Set CHIP_FORMAT to GTiff or PNG.",
         )

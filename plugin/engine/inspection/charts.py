@@ -1,4 +1,4 @@
-"""The charts of a dataset's inspection, as SVG text; their legends stand in the page."""
+"""Charts of an inspection report, as SVG; their legends are in the page."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..classes import ClassTable
 from ..reports.charts import FAINT, INK, STYLE, svg
 from .shares import ClassShares
 
-# As the provider draws footprints: told apart over any image, and by people who confuse red and green.
+# The colours of footprints in QGIS: visible on any image, and with red-green colour blindness.
 SPLIT_COLORS = {"training": "#ffb000", "validation": "#648fff", "test": "#dc267f", "none": "#9aa5b1"}
 BINS = 64
-TALLEST = 4.0  # times the height that nine of ten columns stay below
-HISTOGRAM_RANGE = (0.2, 99.8)  # percentiles: a few extremes would squeeze all else
+TALLEST = 4.0  # limit of a column's height, relative to the 90th percentile
+HISTOGRAM_RANGE = (0.2, 99.8)  # percentiles, so that outliers do not compress the rest
 LONGEST_NAME = 28
 
 
 def class_bars(shares: ClassShares, classes: ClassTable) -> str:
-    """The share of each class in each split, side by side."""
+    """Draw the share of each class in each split, as grouped bars."""
     count = len(classes)
     rows = [row for row, name in enumerate(shares.names) if name in ("training", "validation", "test")]
     with matplotlib.rc_context(STYLE):
@@ -45,11 +45,11 @@ def class_bars(shares: ClassShares, classes: ClassTable) -> str:
 
 
 def histograms(names: Sequence[str], values: Sequence[dict[str, np.ndarray]]) -> str:
-    """A small histogram for each band, with a line a split; each split's heights sum to the same.
+    """Draw a histogram per band, with one normalised line per split.
 
     Args:
-        names: Of the bands, or of what else was measured.
-        values: For each band, the values by split.
+        names: Names of the bands, or of other quantities.
+        values: For each band, split → values.
     """
     columns = min(4, max(len(names), 2))
     rows = -(-len(names) // columns)
@@ -83,12 +83,12 @@ def _steps(axes: Axes, of_splits: dict[str, np.ndarray]) -> None:
         dashes = (0, (3, 1.5)) if split == "test" else "-"
         axes.stairs(heights, edges, color=color, linewidth=1.3, linestyle=dashes)
     heights = np.concatenate([*drawn, [1e-9]])
-    # One value that fills half of the image would press all else flat.
+    # A value that fills half of the image would flatten all other columns.
     axes.set_ylim(0, min(1.08 * heights.max(), TALLEST * np.percentile(heights, 90)))
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """Borders of the bins: whole numbers for whole numbers, or some bins would hold more of them than others."""
+    """Bin edges; integers for integer values, so that all bins contain equally many of them."""
     low, high = np.percentile(values, HISTOGRAM_RANGE)
     if values.dtype.kind in "iu":
         width = max(1, int(np.ceil((high - low + 1) / BINS)))
@@ -99,10 +99,13 @@ def _edges(values: np.ndarray) -> np.ndarray:
 
 
 def signatures(classes: ClassTable, names: Sequence[str], means: np.ndarray, deviations: np.ndarray) -> str:
-    """How the classes look in the bands: a line each through its means, with a band of one deviation.
+    """Draw the spectral signatures of the classes: a line through the means, with a band of ± one standard deviation.
 
     Args:
-        means, deviations: (C, B), in deviations from the mean of the training chips; NaN for a class without pixels.
+        classes: The classes.
+        names: Names of the bands.
+        means, deviations: (C, B), in standard deviations from the mean of the training chips; NaN for a class without
+            pixels.
     """
     places = np.arange(len(names))
     with matplotlib.rc_context(STYLE):
@@ -113,14 +116,14 @@ def signatures(classes: ClassTable, names: Sequence[str], means: np.ndarray, dev
                 continue
             axes.fill_between(places, means[index] - deviations[index], means[index] + deviations[index],
                               color=info.color, alpha=0.12, linewidth=0)  # fmt: skip
-            axes.plot(places, means[index], color=INK, alpha=0.25, linewidth=2.8)  # pale colours need a rim
+            axes.plot(places, means[index], color=INK, alpha=0.25, linewidth=2.8)  # an outline for pale colours
             axes.plot(places, means[index], color=info.color, linewidth=1.8, marker="o",
                       markersize=4 if len(names) < 40 else 0)  # fmt: skip
         step = max(1, len(names) // 24)
         slanted = max(map(len, names)) * len(names[::step]) > 110
         axes.set_xticks(places[::step], [shown_name(name) for name in names[::step]], fontsize=8,
                         rotation=35 if slanted else 0, ha="right" if slanted else "center")  # fmt: skip
-        axes.set_ylabel("deviations from the mean")
+        axes.set_ylabel("standard deviations from the mean")
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
@@ -128,7 +131,7 @@ def signatures(classes: ClassTable, names: Sequence[str], means: np.ndarray, dev
 
 
 def counts_chart(labels: Sequence[str], counts: Sequence[int], title: str) -> str:
-    """How many chips there are of each kind, as columns."""
+    """Draw the number of chips of each kind, as columns."""
     places = np.arange(len(labels))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(max(3.0, min(10.4, 1 + 0.42 * len(labels))), 2.0), layout="constrained")
@@ -146,7 +149,7 @@ def counts_chart(labels: Sequence[str], counts: Sequence[int], title: str) -> st
 
 
 def shown_name(name: str) -> str:
-    """A name of bounded length for a chart; a pair of dollar signs would be read as a formula."""
+    """A name shortened for a chart, without dollar signs, which Matplotlib would read as formulas."""
     return (name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…").replace("$", r"\$")
 
 

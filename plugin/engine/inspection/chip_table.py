@@ -1,4 +1,4 @@
-"""What the index of a chip dataset says of each chip beside its split and classes: read once, kept as arrays."""
+"""The index of a chip dataset as arrays, for everything but splits and classes."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from ..events import Stage
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
 from ..strangers.paths import inside
 
-# Fields of the index that a dataset of format 1, or one from elsewhere, may lack.
+# Fields that may be missing in format 1, or in datasets from other sources.
 FIELDS = ("source", "angle", "valid_share", "labelled_share", "statistics", "target", "extremes")
 ROWS_A_STEP = 500
 
 
 class BandTable:
-    """Statistics of the bands by split, and what those of a single chip say about it.
+    """Statistics of the bands per split, and measures of single chips derived from them.
 
     Args:
-        chips: How many chips there are.
-        mean, std: (B,) of the training chips, to compare bands of unlike units.
+        chips: The number of chips.
+        mean, std: (B,) statistics of the training chips, which make bands comparable.
     """
 
     def __init__(self, chips: int, mean: np.ndarray, std: np.ndarray) -> None:
         self.mean, self.std = mean, np.where(std > 0, std, 1)
         self.splits: dict[str, BandStatistics] = {}
-        self.known = np.zeros(chips, bool)  # whether a chip's statistics were added
-        self.constant = np.zeros(chips, bool)  # one value in each band
-        self.contrast = np.full(chips, np.nan, np.float32)  # deviation, 1 = as large as that of all training pixels
+        self.known = np.zeros(chips, bool)  # true for chips with statistics
+        self.constant = np.zeros(chips, bool)  # true for chips with a single value in each band
+        self.contrast = np.full(chips, np.nan, np.float32)  # standard deviation relative to that of all training pixels
 
     def add(self, chips: Sequence[int], splits: np.ndarray, rows: np.ndarray) -> None:
-        """Count in the statistics of some chips; many at once is much faster than one after the other.
+        """Include the statistics of some chips; much faster for many chips at once.
 
         Args:
-            chips: (m,) their places.
+            chips: (m,) their indices.
             splits: (m,) their splits, str.
-            rows: (m, 5, B) as `BandStatistics.to_json` has them.
+            rows: (m, 5, B), as written by `BandStatistics.to_json`.
         """
         if len(chips) == 0:
             return
@@ -59,7 +59,7 @@ class BandTable:
             self.splits[split].add(_together(rows[splits == split]))
 
     def total(self) -> BandStatistics:
-        """Of the chips of all splits."""
+        """The statistics over all splits."""
         found = BandStatistics.empty(len(self.mean))
         for statistics in self.splits.values():
             found.add(statistics)
@@ -67,14 +67,14 @@ class BandTable:
 
 
 def rows_of(statistics: BandStatistics) -> np.ndarray:
-    """(5, B) the rows that `BandStatistics.to_json` writes."""
+    """(5, B) rows, as written by `BandStatistics.to_json`."""
     seen = statistics.count > 0
     smallest, largest = np.where(seen, statistics.minimum, 0), np.where(seen, statistics.maximum, 0)
     return np.stack([statistics.count, statistics.mean, statistics.squares, smallest, largest])
 
 
 def _together(rows: np.ndarray) -> BandStatistics:
-    """The statistics of some chips, (m, 5, B), as those of all their pixels."""
+    """Merge the statistics of chips, (m, 5, B)."""
     count, mean, squares, minimum, maximum = rows.transpose(1, 0, 2)
     seen = count > 0
     total = count.sum(axis=0)
@@ -89,38 +89,39 @@ def _together(rows: np.ndarray) -> BandStatistics:
 
 
 class ChipTable:
-    """Columns of the index, one row a chip, in the order of `ChipDataset`; NaN and -1 where the index has nothing."""
+    """Columns of the index with one row per chip, in the order of `ChipDataset`; NaN or -1 for missing values."""
 
     def __init__(self, dataset: ChipDataset) -> None:
         count, info = len(dataset.images), dataset.info
-        self.corners = np.full((count, 4, 2), np.nan)  # of the footprints, in CRS units
+        self.corners = np.full((count, 4, 2), np.nan)  # corners of the footprints, in CRS units
         self.sources = np.full(count, -1, np.int64)
         self.angles = np.zeros(count)
         self.valid = np.full(count, np.nan)  # share of pixels with image data
         self.labelled = np.full(count, np.nan)  # share of pixels with a label
         self.bands = BandTable(count, np.array(info.mean, np.float64), np.array(info.std, np.float64))
-        # Regression: smallest and largest value of each chip's mask, and how many pixels have one.
+        # For regression: minimum, maximum and number of labelled pixels of each mask.
         self.target_range = np.full((count, 2), np.nan)
         self.target_pixels = np.full(count, -1, np.int64)
         self.target = BandStatistics.empty(1)
-        self.far: dict[int, list[Extreme]] = {}  # what lies far beyond the values of all chips, by chip
+        self.far: dict[int, list[Extreme]] = {}  # chip → outliers among all chips
 
     @property
     def placed(self) -> bool:
-        """Whether the footprints say where on the ground the chips lie."""
+        """Whether the footprints are real positions on the ground."""
         known = ~np.isnan(self.corners[:, 0, 0])
         if not known.any():
             return False
-        # Photos without a place all lie at the origin.
+        # Chips of photographs without georeference are all at the origin.
         distinct = len(np.unique(np.round(self.corners[known].mean(axis=1), 6), axis=0))
         return bool(distinct > 1 or known.sum() == 1)
 
 
 def read_table(dataset: ChipDataset, stage: Stage) -> ChipTable:
-    """Read the index.
+    """Read the index of a dataset.
 
     Args:
-        stage: Advances by the number of chips.
+        dataset: The dataset.
+        stage: Advanced by the number of chips.
 
     Raises:
         InputError: The index cannot be read.
@@ -182,7 +183,7 @@ def _count_in(table: ChipTable, dataset: ChipDataset, waiting: list[tuple[int, n
 
 
 def add_target(table: ChipTable, chip: int, target: BandStatistics) -> None:
-    """Count in the statistics of one chip's regression mask."""
+    """Include the statistics of a chip's regression mask."""
     table.target.add(target)
     table.target_pixels[chip] = int(target.count[0])
     if target.count[0]:
@@ -190,7 +191,7 @@ def add_target(table: ChipTable, chip: int, target: BandStatistics) -> None:
 
 
 def _footprint(corners: np.ndarray, geometry: Any) -> None:
-    """Fill in (4, 2) corners from a polygon of four; other shapes give the corners of their envelope."""
+    """Set (4, 2) corners from a rectangle; other shapes give the corners of their envelope."""
     if geometry is None or geometry.IsEmpty():
         return
     ring = geometry.GetGeometryRef(0) if ogr.GT_Flatten(geometry.GetGeometryType()) == ogr.wkbPolygon else None
@@ -202,17 +203,17 @@ def _footprint(corners: np.ndarray, geometry: Any) -> None:
 
 
 def _extremes(feature: Any, place: int, bands: int) -> list[Extreme]:
-    """What the statistics of a chip leave out."""
+    """The outliers left out of a chip's statistics."""
     text = feature.GetFieldAsString(place) if place >= 0 else ""
     return from_json(text, bands) if text else []
 
 
 def _statistics(feature: Any, place: int, bands: int) -> np.ndarray | None:
-    """(5, B) the rows of `BandStatistics.to_json`; None where there are none."""
+    """(5, B) rows, as written by `BandStatistics.to_json`; None if they are missing or damaged."""
     text = feature.GetFieldAsString(place) if place >= 0 else ""
     if not text:
         return None
     try:
         return read_statistics(text, bands)
     except ValueError:
-        return None  # somebody's own edit; the pixels tell as well
+        return None  # edited by hand; computed from the pixels instead

@@ -1,4 +1,4 @@
-"""Chips as small pictures for a page: the image, and beside it the mask."""
+"""Small pictures of chips and their masks for a page."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from ..rasters.raster_io import missing_values
 from ..reports import pictures
 from .measures import PixelSample
 
-SIDE = 128  # pixels of a picture at most
-# Chips as small as this are kept as they are, as PNG.
+SIDE = 128  # maximum side of a picture in pixels
+# Chips up to this size are stored unscaled, as PNG.
 SMALL = 64
-# Pictures a class, and in all: more classes get fewer each.
+# The number of pictures per class, and in total; with more classes, each gets fewer.
 A_CLASS, IN_ALL, AT_LEAST = 12, 240, 3
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A chip to show: its picture and its mask as data addresses, and what to call it."""
+    """A chip's picture and mask as data URLs, and its caption."""
 
     image: str
-    mask: str  # "" without one
+    mask: str  # "" without a mask
     alt: str
     caption: str
     note: str
 
 
 class ChipPictures:
-    """Makes pictures of chips, all stretched alike, so that they can be compared.
+    """Makes pictures of chips with a common stretch, so that they can be compared.
 
     Args:
         dataset: The dataset.
-        sample, showing: Pixels that the stretch is taken from, of chips that show something, (n,) bool.
-        target_range: Regression: what the colour ramp goes from and to.
+        sample: Pixels from which the stretch is computed.
+        showing: (n,) bool, chips whose pixels are used for it.
+        target_range: The range of the colour ramp, for regression.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ChipPictures:
             self.limits[row] = np.percentile(known, pictures.STRETCH) if known.size else (0, 1)
 
     def show(self, chip: int, note: str = "") -> Shown | None:
-        """The pictures of a chip; None where it cannot be read."""
+        """Make the pictures of a chip; None if it cannot be read."""
         info = self.dataset.info
         try:
             image = self.dataset.read_image(chip)
@@ -74,7 +75,7 @@ class ChipPictures:
         )
 
     def classes_of(self, chip: int) -> str:
-        """What a chip shows, in words: "forest 80%, water 20%"."""
+        """Describe a chip's classes: "forest 80%, water 20%"."""
         info = self.dataset.info
         names = info.classes.names
         if info.task != "segmentation":
@@ -96,11 +97,12 @@ def _share(share: float) -> str:
 
 
 def typical_chips(dataset: ChipDataset, usable: np.ndarray, seed: int) -> list[tuple[int, np.ndarray]]:
-    """For each class, the places of chips that show much of it; for -1, where there are no classes, of any.
+    """For each class, indices of chips with a large share of it; -1 stands for all chips if there are no classes.
 
     Args:
-        usable: (n,) bool, chips that may be shown.
-        seed: Draws them.
+        dataset: The dataset.
+        usable: (n,) bool, chips that may be chosen.
+        seed: Seed of the random choice.
     """
     rng = np.random.default_rng(seed)
     classes = len(dataset.info.classes)

@@ -1,8 +1,8 @@
-"""Finds chips that show the same picture, without comparing each with all others.
+"""Find chips with the same picture, without comparing all pairs.
 
-Exact copies have the same hash. Near ones have fingerprints (see looks.py) that differ in a few bits: the fingerprints
-are sorted several times, each time turned by some bits, and each is compared with the few after it (Charikar 2002,
-"Similarity estimation techniques from rounding algorithms"). What comes out is then looked at pixel by pixel.
+Exact copies have the same hash. Near copies have fingerprints (see looks.py) that differ in a few bits. These are
+sorted several times, each time with rotated bits, and each is compared with the few that follow it (Charikar 2002,
+"Similarity estimation techniques from rounding algorithms"). Candidates are then compared pixel by pixel.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from . import ground, looks
 from .chip_table import ChipTable
 from .measures import Measures
 
-# Of a million random fingerprints, some hundred pairs differ in no more bits than this by chance.
+# Among a million random fingerprints, about a hundred pairs differ in no more bits than this.
 LIKE_BITS = 8
-# Sorted orders of the fingerprints, and how many that follow each is compared with. With these, more than 99 of 100
-# pairs that differ in 4 bits are found among a million.
+# The number of sort orders, and of followers that each fingerprint is compared with. These find more than 99% of the
+# pairs that differ in 4 bits among a million.
 ORDERS, FOLLOWERS = 16, 8
-# Pairs that are looked at pixel by pixel at most; the likest come first.
+# The maximum number of pairs to compare pixel by pixel; the most similar come first.
 COMPARED_PAIRS = 20_000
-# Pictures with less contrast than this (1 = that of all training pixels) have nothing to be recognised by.
+# Pictures with less contrast (relative to all training pixels) cannot be recognised.
 LEAST_CONTRAST = 0.01
 BITS = 64
 _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], np.uint8)
@@ -36,26 +36,27 @@ _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], np.uint8
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which chips show the same picture.
+    """Groups of chips with the same picture.
 
-    All arrays have a row a chip; `first` is the place of the first chip of a group, and of itself for a chip alone.
+    All arrays have one row per chip. `first` is the index of the first chip of the group, which is the chip itself
+    if it has no copy.
     """
 
     first: np.ndarray  # (n,) int64
-    exact: np.ndarray  # (n,) bool: another chip of the group is the same to the last bit
-    contradicting: np.ndarray  # (n,) bool: labelled otherwise than another chip with the same picture
-    leaking: np.ndarray  # (n,) bool: a chip of an earlier split shows the same picture
-    across_folds: np.ndarray  # (n,) bool: a chip of another fold shows the same picture
-    unchecked: int  # like pairs that were not looked at, because there were too many
+    exact: np.ndarray  # (n,) bool: identical with another chip of the group
+    contradicting: np.ndarray  # (n,) bool: differs in its label from a copy
+    leaking: np.ndarray  # (n,) bool: has a copy in an earlier split
+    across_folds: np.ndarray  # (n,) bool: has a copy in another fold
+    unchecked: int  # number of similar pairs beyond the limit
 
     @property
     def surplus(self) -> np.ndarray:
-        """(n,) bool: chips that repeat an earlier one."""
+        """(n,) bool: chips that are copies of an earlier one."""
         found: np.ndarray = self.first != np.arange(len(self.first))
         return found
 
     def groups(self) -> list[np.ndarray]:
-        """The groups of two chips or more, by the place of their first chip."""
+        """The groups of at least two chips, ordered by their first chip."""
         several = np.bincount(self.first, minlength=len(self.first))[self.first] > 1
         chips = np.flatnonzero(several)
         chips = chips[np.argsort(self.first[chips], kind="stable")]
@@ -65,13 +66,16 @@ class Duplicates:
 
 
 def find_duplicates(dataset: ChipDataset, table: ChipTable, measures: Measures, stage: Stage) -> Duplicates:
-    """Find them among the chips that were read and show anything.
+    """Find duplicates among the chips that were read and are not constant.
 
     Args:
-        stage: Advances by 2 steps.
+        dataset: The dataset.
+        table: Its index.
+        measures: From `measure`.
+        stage: Advanced by 2 steps.
     """
     count = len(dataset.images)
-    # Black chips are alike, and have a heading of their own.
+    # Constant chips all look alike, and are reported separately.
     constant = measures.constant | table.bands.constant
     shows = np.flatnonzero(measures.read & ~constant & (table.bands.contrast > LEAST_CONTRAST))
     first = np.arange(count)
@@ -79,7 +83,7 @@ def find_duplicates(dataset: ChipDataset, table: ChipTable, measures: Measures, 
     exact = np.bincount(first, minlength=count)[first] > 1
     single = shows[first[shows] == shows]
     pairs = single[like_pairs(measures.fingerprints[single], stage)]
-    # Overlapping chips of one split are alike on purpose.
+    # Overlapping chips of one split are expected to be similar.
     apart = dataset.splits[pairs[:, 0]] != dataset.splits[pairs[:, 1]]
     pairs = pairs[apart | ~ground.near_each_other(table, pairs)]
     stage.advance()
@@ -93,18 +97,18 @@ def find_duplicates(dataset: ChipDataset, table: ChipTable, measures: Measures, 
 
 
 def _firsts(values: np.ndarray) -> np.ndarray:
-    """(n,) for each value, the place where it occurs first."""
+    """(n,) index of the first occurrence of each value."""
     _, where, back = np.unique(values, return_index=True, return_inverse=True)
     found: np.ndarray = where[back]
     return found
 
 
 def like_pairs(fingerprints: np.ndarray, stage: Stage) -> np.ndarray:
-    """(p, 2) pairs i < j of fingerprints that differ in at most `LIKE_BITS` bits, the likest first.
+    """Find pairs i < j of fingerprints that differ in at most `LIKE_BITS` bits: (p, 2), the most similar first.
 
     Args:
         fingerprints: (n,) uint64.
-        stage: Asked whether to go on.
+        stage: Used to check for cancellation.
     """
     count = len(fingerprints)
     found = np.zeros(0, np.int64)
@@ -127,14 +131,14 @@ def like_pairs(fingerprints: np.ndarray, stage: Stage) -> np.ndarray:
 
 
 def differing_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(n,) how many bits of two (n,) uint64 arrays differ."""
+    """(n,) number of bits in which two (n,) uint64 arrays differ."""
     words = np.ascontiguousarray(one ^ other).view(np.uint16).reshape(-1, 4)
     found: np.ndarray = _ONES[words].sum(axis=1)
     return found
 
 
 class _Groups:
-    """Which of n things belong together; the root of a group is its first thing."""
+    """Disjoint sets of n elements; the root of a set is its first element."""
 
     def __init__(self, count: int) -> None:
         self.parents = list(range(count))
@@ -151,7 +155,7 @@ class _Groups:
 
 
 def _join_same(groups: _Groups, dataset: ChipDataset, table: ChipTable, pairs: np.ndarray, stage: Stage) -> None:
-    """Join the chips of those pairs that prove to show the same."""
+    """Join the chips of pairs that have the same picture."""
     pairs = np.array([pair for pair in pairs.tolist() if groups.root(pair[0]) != groups.root(pair[1])], np.int64)
     if len(pairs) == 0:
         return
@@ -168,7 +172,7 @@ def _picture_of(dataset: ChipDataset, table: ChipTable) -> Callable[[int], np.nd
         try:
             image = dataset.read_image(chip)
         except InputError:
-            return None  # it was there a moment ago
+            return None  # removed in the meantime
         missing = missing_values(image, (dataset.info.nodata,) * len(image))
         return looks.grey(image, missing, table.bands.mean, table.bands.std, looks.COMPARED_SIDE)
 
@@ -179,7 +183,7 @@ def _compare_groups(
     dataset: ChipDataset, measures: Measures, first: np.ndarray, exact: np.ndarray, unchecked: int
 ) -> Duplicates:
     count = len(first)
-    ranks = np.full(count, len(SPLITS))  # of a chip in no split: later than all, and it leaks nothing
+    ranks = np.full(count, len(SPLITS))  # chips in no split come last, and are no leaks
     for rank, split in enumerate(SPLITS):
         ranks[dataset.splits == split] = rank
     earliest = np.full(count, len(SPLITS))
@@ -192,7 +196,7 @@ def _compare_groups(
         across[group[1:]] = len(set(folds[folds > 0].tolist())) > 1
         labels = _labels(dataset, measures, group)
         if dataset.info.task in MASK_TASKS:
-            # Masks of near copies may differ at the edges, those of exact ones may not.
+            # The masks of near copies may differ at the edges, those of exact copies must not.
             images = measures.image_hashes[group].tolist()
             both = list(zip(images, labels))
             several = {image for image in images if len({pair for pair in both if pair[0] == image}) > 1}
@@ -203,7 +207,7 @@ def _compare_groups(
 
 
 def _labels(dataset: ChipDataset, measures: Measures, chips: np.ndarray) -> list[object]:
-    """Something for each chip that is the same where its label is."""
+    """A value per chip that is equal if the labels are."""
     if dataset.info.task in MASK_TASKS:
         return list(measures.label_hashes[chips].tolist())
     return [row.tobytes() for row in dataset.shown[chips]]

@@ -1,4 +1,4 @@
-"""What can be said of an inspection while the dialog is still open."""
+"""Checks of an inspection's settings that are possible in the dialog."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..vector_files import VECTOR_ENDINGS
 
 
 def check_inspection(config: InspectChipsConfig) -> None:
-    """Whether the names of the results will do.
+    """Check the paths of the results.
 
     Raises:
-        InputError: SUSPECTS is of another kind, or one would replace part of the dataset.
+        InputError: SUSPECTS has an unsupported format, or a result would overwrite part of the dataset.
     """
     check_names({"SUSPECTS": config.suspects}, VECTOR_ENDINGS)
     check_kept({"REPORT": config.report, "SUSPECTS": config.suspects}, {DATASET: own_files(config.chips)})

@@ -1,4 +1,4 @@
-"""Which chips show ground that another split's chips show as well."""
+"""Find chips that share ground with chips of another split."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from .chip_table import ChipTable
 
 
 def shared_ground(dataset: ChipDataset, table: ChipTable, stage: Stage) -> np.ndarray:
-    """Find the chips that show ground of an earlier split, in the order training, validation, test.
+    """Find chips that share ground with an earlier split, in the order training, validation, test.
 
     Args:
-        stage: Asked whether to go on.
+        dataset: The dataset.
+        table: Its index.
+        stage: Used to check for cancellation.
 
     Returns:
-        (n,) int64: for each such chip, the place of a chip of the earliest such split; -1 for the others.
+        (n,) int64: for each such chip, the index of an overlapping chip of the earliest split; -1 for others.
     """
     found = np.full(len(dataset.images), -1, np.int64)
     ranks = np.full(len(found), -1)
@@ -31,14 +33,14 @@ def shared_ground(dataset: ChipDataset, table: ChipTable, stage: Stage) -> np.nd
         stage.advance(0)
         pairs = chips[pairs]
         pairs = np.take_along_axis(pairs, np.argsort(-ranks[pairs], axis=1), axis=1)  # the later split first
-        later, earlier = pairs[np.argsort(-ranks[pairs[:, 1]], kind="stable")].T  # of several, the earliest stays
+        later, earlier = pairs[np.argsort(-ranks[pairs[:, 1]], kind="stable")].T  # the earliest split is written last
         better = (found[later] < 0) | (ranks[earlier] < ranks[found[later]])
         found[later[better]] = earlier[better]
     return found
 
 
 def near_each_other(table: ChipTable, pairs: np.ndarray) -> np.ndarray:
-    """(p,) bool: whether the envelopes of two footprints overlap, for (p, 2) pairs of chips."""
+    """(p,) bool: whether the envelopes of the footprints overlap, for (p, 2) pairs of chips."""
     if not table.placed:
         return np.zeros(len(pairs), bool)
     corners = table.corners[pairs]  # (p, 2, 4, 2)

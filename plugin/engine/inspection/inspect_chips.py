@@ -1,4 +1,4 @@
-"""The job behind `inspectchips`: chip dataset → report, numbers, and the list of chips to look at."""
+"""The job of `inspectchips`: report, figures and a list of suspicious chips for a chip dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .report import write_inspection
 from .suspects import find_suspects, suspicious_chips
 from .suspects_file import write_suspects
 
-# Shares of the progress bar: the index, the chips; the rest is for copies, the report and its pictures.
+# Shares of the progress for the index and the chips; the rest is for copies, the report and its pictures.
 INDEXED, READ, COMPARED = 0.05, 0.85, 0.93
 
 
@@ -35,7 +35,7 @@ def inspect_chips(config: InspectChipsConfig, reporter: Reporter) -> dict[str, A
         (counts), nodata_share, findings (their titles).
 
     Raises:
-        InputError: The folder is no chip dataset, none of its chips can be read, or a name will not do.
+        InputError: The folder is not a chip dataset, no chip can be read, or the path of a result is not valid.
         ResourceError: The report cannot be written.
     """
     begun = time.monotonic()
@@ -50,7 +50,7 @@ def inspect_chips(config: InspectChipsConfig, reporter: Reporter) -> dict[str, A
     chips = np.arange(count)
     if config.max_chips is not None and config.max_chips < count:
         chips = np.sort(np.random.default_rng(config.seed).choice(count, config.max_chips, replace=False))
-        reporter.log(f"{len(chips):,} of {count:,} chips are read; the rest is known from the index alone.")
+        reporter.log(f"{len(chips):,} of {count:,} chips are read; for the others only the index is used.")
     measures = measure(dataset, table, chips, config.seed, Stage(reporter, len(chips), "Reading chips", INDEXED, READ))
     if not measures.read.any():
         problem = next(iter(measures.problems.values()))

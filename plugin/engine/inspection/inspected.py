@@ -1,4 +1,4 @@
-"""What an inspection has found out."""
+"""The results of an inspection."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .suspects import Suspicion
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that was found out about a dataset."""
+    """All results about a dataset."""
 
     config: InspectChipsConfig
     dataset: ChipDataset
     table: ChipTable
     measures: Measures
     duplicates: Duplicates
-    shared: np.ndarray  # (n,) for chips on ground of an earlier split, a chip there; -1 for the others
+    shared: np.ndarray  # (n,) index of an overlapping chip of an earlier split, or -1
     suspects: list[Suspicion]
     findings: list[Finding]
-    nodata_share: float  # of the pixels of all chips
+    nodata_share: float  # share of all pixels
     seconds: float
 
     @property
     def leaks(self) -> np.ndarray:
-        """(n,) bool: validation and test chips whose picture or ground an earlier split shows as well."""
+        """(n,) bool: validation and test chips that share their picture or ground with an earlier split."""
         found: np.ndarray = self.duplicates.leaking | (self.shared >= 0)
         return found

@@ -1,8 +1,8 @@
-"""How a chip looks: a fingerprint that stays when it is turned, mirrored, brightened or compressed.
+"""Fingerprints of chips that do not change when a chip is rotated, mirrored, brightened or compressed.
 
-The fingerprint holds the signs of the lowest frequencies of a small grey picture, as perceptual hashes of photos do
+A fingerprint has the signs of the lowest frequencies of a small grey picture, like perceptual hashes of photographs
 (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). Mirroring changes the signs of odd
-frequencies and turning swaps the axes, so every picture is first brought into one of its eight positions.
+frequencies and rotation swaps the axes, so every picture is first brought into a canonical one of its eight positions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 
-SIDE = 32  # pixels of the small grey picture
+SIDE = 32  # side of the small grey picture in pixels
 FREQUENCIES = 8
-# Pictures that are compared pixel by pixel; small enough that compression and noise no longer show.
+# Side of pictures that are compared pixel by pixel; small enough to hide compression and noise.
 COMPARED_SIDE = 64
-# Of unrelated aerial chips, even of those with like fingerprints, the fine detail agrees below 0.35; after strong
-# noise or compression to a tenth, that of copies agrees above 0.7.
+# The correlation of fine detail is below 0.35 for unrelated aerial chips, even with similar fingerprints, and above 0.7
+# for copies, even after strong noise or compression to a tenth.
 SAME_DETAIL = 0.6
 
 _WAVES = np.cos(np.pi * np.arange(FREQUENCIES)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE))
@@ -26,13 +26,13 @@ _POWERS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
 def grey(image: np.ndarray, missing: np.ndarray | None, mean: np.ndarray, std: np.ndarray, side: int) -> np.ndarray:
-    """A small picture of all bands together, each weighed alike.
+    """Average all bands, standardised, into a small grey picture.
 
     Args:
-        image: (B, H, W), of any type.
-        missing: (B, H, W) bool or None; these pixels take the mean of the others.
-        mean, std: (B,) of the bands.
-        side: Of the result in pixels; less where the chip is smaller.
+        image: (B, H, W) of any type.
+        missing: (B, H, W) bool or None; missing pixels are replaced by the mean of the others.
+        mean, std: (B,) statistics of the bands.
+        side: The side of the result in pixels; less if the chip is smaller.
 
     Returns:
         (side, side) float64.
@@ -53,20 +53,20 @@ def grey(image: np.ndarray, missing: np.ndarray | None, mean: np.ndarray, std: n
 
 @lru_cache(maxsize=16)
 def _cells(height: int, width: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where cells of nearly equal size begin, down and across, and (side, side) how many pixels each holds."""
+    """The first rows and columns of cells of nearly equal size, and (side, side) number of pixels in each."""
     side = min(side, height, width)
     rows, cols = (np.round(np.linspace(0, size, side + 1)).astype(int) for size in (height, width))
     return rows[:-1], cols[:-1], np.outer(np.diff(rows), np.diff(cols))
 
 
 def _pooled(image: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """(B, side, side): sums over cells."""
+    """(B, side, side) sums over cells."""
     high = np.add.reduceat(image, rows, axis=1, dtype=np.float64)
     return np.add.reduceat(high, cols, axis=2)
 
 
 def fingerprint(picture: np.ndarray) -> int:
-    """63 bits of a (SIDE, SIDE) grey picture; of a smaller one, those that it has."""
+    """Compute the 63-bit fingerprint of a (SIDE, SIDE) grey picture; smaller pictures have fewer bits."""
     waves = _WAVES
     if len(picture) != SIDE:
         size = len(picture)
@@ -79,14 +79,14 @@ def fingerprint(picture: np.ndarray) -> int:
     if abs(found[1, 0]) > abs(found[0, 1]):
         found = found.T
     bits = found.ravel() > 0
-    bits[0] = False  # the mean: a brighter picture is the same picture
+    bits[0] = False  # the mean, since brightness is ignored
     return int((_POWERS * bits).sum())
 
 
 def same_picture(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two (S, S) grey pictures show the same, in any of the eight positions.
+    """Return whether two (S, S) grey pictures show the same in any of the eight positions.
 
-    Coarse shapes such as a shore may agree by chance; fine detail does not.
+    Fine detail is compared, since coarse shapes such as a shore may match by chance.
     """
     if one.shape != other.shape:
         return False
@@ -95,7 +95,7 @@ def same_picture(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation; 0 where a picture is constant."""
+    """Pearson's correlation; 0 if a picture is constant."""
     one, other = one - one.mean(), other - other.mean()
     scale = np.sqrt((one * one).sum() * (other * other).sum())
     return float((one * other).sum() / scale) if scale > 1e-12 else 0.0
@@ -109,7 +109,7 @@ def _positions(picture: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _detail(picture: np.ndarray) -> np.ndarray:
-    """What is left of each pixel without the mean of the 3 × 3 around it."""
+    """Subtract the mean of the 3 × 3 neighbourhood from each pixel."""
     size = len(picture)
     padded = np.pad(picture, 1, mode="edge")
     around = sum(padded[row : row + size, col : col + size] for row in range(3) for col in range(3))

@@ -1,4 +1,4 @@
-"""What the pixels of chips say: each chip is read once, by threads, and only a few numbers of it are kept."""
+"""Measures of the chips' pixels: each chip is read once, on threads, and only a few numbers are kept."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from ..threads import READERS, work_ahead
 from . import looks
 from .chip_table import ChipTable, add_target, rows_of
 
-# A thread takes so many bytes of chips in one go, and this many at most.
+# The bytes of chips that a thread reads in one step, and the maximum number of chips.
 BATCH_BYTES, BATCH_CHIPS = 4_000_000, 16
-# The pixels that histograms are made of, over all bands, and the chips they come from at most.
+# The number of pixels for histograms over all bands, and the maximum number of chips they are from.
 SAMPLED_VALUES, SAMPLED_CHIPS = 6_000_000, 4096
-# A class with so few pixels in a chip may be a slip.
+# A class with no more pixels than this in a chip may be a mistake.
 STRAY_PIXELS = 3
 
 
 @dataclass
 class PixelSample:
-    """The same pixels of a number of chips: S chips, K pixels of each."""
+    """Values of the same K pixels in S chips."""
 
-    chips: np.ndarray  # (S,) places in the dataset
-    positions: np.ndarray  # (K,) places in a flattened band
+    chips: np.ndarray  # (S,) indices into the dataset
+    positions: np.ndarray  # (K,) indices into a flattened band
     values: np.ndarray  # (B, S, K) as stored
-    classes: np.ndarray  # (S, K) uint8 class indices; IGNORE_INDEX without one
+    classes: np.ndarray  # (S, K) uint8 class indices, or IGNORE_INDEX
     targets: np.ndarray  # (S, K) float32 values of regression masks; (S, 0) for other tasks
-    read: np.ndarray  # (S,) bool, false where a chip could not be read
+    read: np.ndarray  # (S,) bool, false for chips that could not be read
 
 
 @dataclass
 class Measures:
-    """What the pixels of n chips say; a chip that was not read has `read` false and zeros elsewhere."""
+    """Measures of n chips; for chips that were not read, `read` is False and all else is 0."""
 
     read: np.ndarray  # (n,) bool
-    image_hashes: np.ndarray  # (n,) uint64: alike where images are the same to the last bit
-    label_hashes: np.ndarray  # (n,) uint64, the same of masks
+    image_hashes: np.ndarray  # (n,) uint64, equal for identical images
+    label_hashes: np.ndarray  # (n,) uint64, equal for identical masks
     fingerprints: np.ndarray  # (n,) uint64, see looks.py
-    constant: np.ndarray  # (n,) bool: the same value stands in all pixels of each band
-    black: np.ndarray  # (n,) float32: share of pixels that hold 0 in every band although 0 is not nodata
-    unknown: np.ndarray  # (n,) int64: pixels of the mask whose value is neither a class nor "no label"
-    miscounted: np.ndarray  # (n,) bool: the mask has other pixels per class than the index says
-    stray: dict[int, list[tuple[int, int]]]  # chip → class index, pixels
+    constant: np.ndarray  # (n,) bool: a single value in each band
+    black: np.ndarray  # (n,) float32: share of pixels with 0 in all bands, if 0 is not nodata
+    unknown: np.ndarray  # (n,) int64: mask pixels that are neither a class nor "no label"
+    miscounted: np.ndarray  # (n,) bool: pixel counts of the mask differ from the index
+    stray: dict[int, list[tuple[int, int]]]  # chip → (class index, pixels)
     problems: dict[int, str]  # chip → why it cannot be read
     sample: PixelSample
 
     @classmethod
     def empty(cls, count: int, sample: PixelSample) -> Measures:
-        """Measures of no chip yet."""
+        """Measures before any chip is read."""
         return cls(
             read=np.zeros(count, bool),
             image_hashes=np.zeros(count, np.uint64),
@@ -76,7 +76,7 @@ class Measures:
 
 @dataclass
 class _Measured:
-    """What the pixels of one chip say."""
+    """The measures of one chip."""
 
     image_hash: int = 0
     label_hash: int = 0
@@ -93,12 +93,14 @@ class _Measured:
 
 
 def measure(dataset: ChipDataset, table: ChipTable, chips: np.ndarray, seed: int, stage: Stage) -> Measures:
-    """Read chips and measure them; what the index does not say is added to `table`.
+    """Read chips and measure them; statistics missing in the index are added to `table`.
 
     Args:
-        chips: (m,) places of the chips to read, ascending.
-        seed: Draws the pixels for histograms.
-        stage: Advances by the number of chips.
+        dataset: The dataset.
+        table: Its index.
+        chips: (m,) indices of the chips to read, ascending.
+        seed: Seed for the choice of histogram pixels.
+        stage: Advanced by the number of chips.
     """
     reader = _Reader(dataset, table, draw_pixels(dataset, chips, seed))
     found = Measures.empty(len(dataset.images), reader.sample)
@@ -130,7 +132,7 @@ def _keep(found: Measures, table: ChipTable, dataset: ChipDataset, chip: int, me
 
 
 def draw_pixels(dataset: ChipDataset, chips: np.ndarray, seed: int) -> PixelSample:
-    """Choose the pixels for histograms: so many that memory does not grow with the number of chips or bands."""
+    """Choose the pixels for histograms; their number does not grow with the number of chips or bands."""
     rng = np.random.default_rng(seed)
     bands, size = len(dataset.info.band_names), dataset.info.chip_size
     count = min(len(chips), max(1, min(SAMPLED_CHIPS, SAMPLED_VALUES // bands)))
@@ -149,7 +151,7 @@ def draw_pixels(dataset: ChipDataset, chips: np.ndarray, seed: int) -> PixelSamp
 
 
 class _Reader:
-    """Reads and measures chips; its methods are safe to call from several threads."""
+    """Reads and measures chips; thread-safe."""
 
     def __init__(self, dataset: ChipDataset, table: ChipTable, sample: PixelSample) -> None:
         self.dataset, self.table, self.sample = dataset, table, sample
@@ -159,7 +161,7 @@ class _Reader:
         self.sampled = {chip: row for row, chip in enumerate(sample.chips.tolist())}
 
     def read_all(self, chips: np.ndarray) -> Iterator[tuple[int, _Measured | str]]:
-        """Each chip with its measures, or with why it cannot be read."""
+        """Each chip with its measures, or with the reason why it cannot be read."""
         chip_bytes = self.size**2 * (self.bands * np.dtype(self.dataset.info.dtype).itemsize + 1)
         step = int(np.clip(BATCH_BYTES // chip_bytes, 1, BATCH_CHIPS))
         batches = [chips[begin : begin + step].tolist() for begin in range(0, len(chips), step)]
@@ -223,11 +225,11 @@ class _Reader:
 
 
 def is_stray(indices: np.ndarray, index: int) -> bool:
-    """Whether the pixels of a class lie among labels of other classes, cut off by no edge of the chip or its labels.
+    """Return whether the pixels of a class are surrounded by other classes, away from edges of the chip and its labels.
 
     Args:
         indices: (H, W) class indices.
-        index: The class.
+        index: The class index.
     """
     height, width = indices.shape
     for row, col in np.argwhere(indices == index).tolist():

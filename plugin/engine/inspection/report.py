@@ -1,4 +1,4 @@
-"""The report of an inspection: what its page shows, worked out from what was found."""
+"""The content of an inspection report."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .shares import ClassShares, fold_shares, split_shares
 from .suspects import REASONS, Suspicion
 from .values import SHOWN_CLASSES, bands_content, ramp_content, target_content, target_range
 
-# How much the page shows of what there may be any number of.
+# Limits on the number of items shown.
 SHOWN_SUSPECTS, LISTED_SUSPECTS, LISTED_SOURCES = 6, 100, 60
-LEAST_VALID = 0.5  # share of data in a chip that is shown as typical
-ANGLE_STEP = 15  # degrees, where there are more angles than SHOWN_ANGLES
+LEAST_VALID = 0.5  # minimum share of valid pixels in a typical chip
+ANGLE_STEP = 15  # degrees, if there are more angles than SHOWN_ANGLES
 SHOWN_ANGLES = 24
 FOLD_COLORS = PALETTE
 
@@ -33,7 +33,10 @@ def write_inspection(path: str, inspection: Inspection, reporter: Reporter, star
     """Write the report of an inspection.
 
     Args:
-        start: Where in the job's progress this begins.
+        path: The HTML file.
+        inspection: The results.
+        reporter: Receives the progress.
+        start: The job's progress before this, 0 to 1.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -81,7 +84,7 @@ def _content(inspection: Inspection, reporter: Reporter, start: float) -> dict[s
 
 
 def _showing(inspection: Inspection) -> np.ndarray:
-    """(n,) bool: chips that were read and show something, if there are any."""
+    """(n,) bool: chips that were read and are not empty, if there are any."""
     table, measures = inspection.table, inspection.measures
     read, constant = measures.read, measures.constant | table.bands.constant
     showing = read & ~constant & ~(table.valid < LEAST_VALID)
@@ -89,7 +92,7 @@ def _showing(inspection: Inspection) -> np.ndarray:
 
 
 def _cards(inspection: Inspection, shares: ClassShares) -> list[tuple[str, str]]:
-    """The figures at the top."""
+    """The figures at the top of the page."""
     counts = dict(zip(shares.names, shares.counts.tolist()))
     suspicious = {suspicion.chip for suspicion in inspection.suspects}
     cards = [("chips", f"{len(inspection.dataset.images):,}")]
@@ -110,7 +113,7 @@ def _cards(inspection: Inspection, shares: ClassShares) -> list[tuple[str, str]]
 def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     dataset, info, read = inspection.dataset, inspection.dataset.info, inspection.measures.read
     names = ", ".join(info.band_names[:16]) + (", …" if len(info.band_names) > 16 else "")
-    # How far the splits disagree stands in the table of classes.
+    # The difference between the splits is in the table of classes.
     split = {name: value for name, value in info.split.items() if value is not None and name != "disagreement"}
     words = [f"{split.pop('method', 'unknown')}"]
     words += [f"{name.replace('_', ' ')} {value:g}" for name, value in split.items() if isinstance(value, (int, float))]
@@ -164,7 +167,7 @@ def _map(inspection: Inspection) -> dict[str, Any] | None:
     if not table.placed:
         return None
     kinds = np.where(np.isin(dataset.splits, SPLITS), dataset.splits, NO_SPLIT)
-    # Chips of no split lie below those of the splits.
+    # Chips in no split are drawn first.
     colors = {kind: SPLIT_COLORS[kind] for kind in (NO_SPLIT, *SPLITS)}
     places = split_map.count_places(table.corners, table.sources)
     return {
@@ -204,7 +207,7 @@ def _reason(
     inspection: Inspection, key: str, some: list[Suspicion], shown: list[Suspicion], chip_pictures: ChipPictures,
     stage: Stage,
 ) -> dict[str, Any]:  # fmt: skip
-    """One reason for suspicion, its first chips with pictures and more of them by name."""
+    """The content for one reason: its first chips with pictures, and more of them by name."""
     dataset = inspection.dataset
     figures: list[list[Shown]] = []
     for suspicion in shown:
@@ -230,7 +233,7 @@ def _reason(
 
 
 def _folds(inspection: Inspection) -> dict[str, Any] | None:
-    """The folds as a table and, unless there are too many colours for that, as a map."""
+    """The folds as a table and, if there are enough colours, as a map."""
     dataset, folds = inspection.dataset, fold_shares(inspection.dataset)
     if not folds.names:
         return None
@@ -251,7 +254,7 @@ def _folds(inspection: Inspection) -> dict[str, Any] | None:
 
 
 def _angles(angles: np.ndarray) -> str:
-    """How many chips are turned by how much; "" where none is."""
+    """A chart of the chips' rotation angles; "" if there are none."""
     turned = np.round(angles % 360, 3)
     if not turned.any():
         return ""
@@ -261,11 +264,11 @@ def _angles(angles: np.ndarray) -> str:
         labels = [f"{begin}–{begin + ANGLE_STEP}°" for begin in range(0, 360, ANGLE_STEP)]
     else:
         labels = [f"{value:g}°" for value in values.tolist()]
-    return charts.counts_chart(labels, counts.tolist(), "turned clockwise by")
+    return charts.counts_chart(labels, counts.tolist(), "clockwise rotation")
 
 
 def _sources(inspection: Inspection) -> dict[str, Any] | None:
-    """How many chips each raster gave to each split."""
+    """The number of chips of each raster in each split."""
     dataset, sources = inspection.dataset, inspection.table.sources
     if len(dataset.info.sources) < 2 or (sources < 0).all():
         return None

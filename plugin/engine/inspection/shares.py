@@ -1,4 +1,4 @@
-"""Chips and pixels of each class in each split, and how well the splits agree."""
+"""Chips and pixels of each class in each split, and how much the splits differ."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from ..chips.dataset import NO_SPLIT, SPLITS, ChipDataset
 
 @dataclass(frozen=True)
 class ClassShares:
-    """K groups of chips (splits, or folds) and C classes."""
+    """Class statistics for K groups of chips (splits or folds) and C classes."""
 
-    names: tuple[str, ...]  # of the groups, K
-    counts: np.ndarray  # (K,) chips
-    chips: np.ndarray  # (K, C) chips that show a class
-    pixels: np.ndarray  # (K, C) pixels of a class; zeros where classes belong to whole chips
-    by_pixels: bool  # whether shares are of pixels, or of chips
+    names: tuple[str, ...]  # (K) names of the groups
+    counts: np.ndarray  # (K,) number of chips
+    chips: np.ndarray  # (K, C) number of chips with a class
+    pixels: np.ndarray  # (K, C) number of pixels; zeros for classes of whole chips
+    by_pixels: bool  # whether shares are of pixels or of chips
 
     @property
     def weights(self) -> np.ndarray:
-        """(K, C) what shares are made of."""
+        """(K, C) counts on which the shares are based."""
         return self.pixels if self.by_pixels else self.chips
 
     @property
     def shares(self) -> np.ndarray:
-        """(K, C) share of each class in a group; NaN for a group without a label."""
+        """(K, C) share of each class in a group; NaN for a group without labels."""
         total = self.weights.sum(axis=1, keepdims=True).astype(np.float64)
         return np.divide(self.weights, total, out=np.full(self.weights.shape, np.nan), where=total > 0)
 
     @property
     def whole(self) -> np.ndarray:
-        """(C,) share of each class in all groups together."""
+        """(C,) share of each class over all groups."""
         total = self.weights.sum()
         found: np.ndarray = self.weights.sum(axis=0) / max(total, 1)
         return found
 
     @property
     def differences(self) -> np.ndarray:
-        """(K,) by how much the share of a class differs at most from that in the whole, as `divide` tells it."""
+        """(K,) largest difference between a class's share in the group and over all, as in `divide`."""
         if self.weights.shape[1] == 0:
             return np.zeros(len(self.names))
         found: np.ndarray = np.nan_to_num(np.abs(self.shares - self.whole)).max(axis=1)
@@ -47,7 +47,7 @@ class ClassShares:
 
 
 def split_shares(dataset: ChipDataset) -> ClassShares:
-    """Of training, validation and test, as far as there are such chips, and of chips in no split at the end."""
+    """The shares in training, validation and test, if not empty, and in chips that belong to no split."""
     there = [split for split in SPLITS if (dataset.splits == split).any()]
     members = [dataset.splits == split for split in there]
     others = ~np.isin(dataset.splits, SPLITS)
@@ -58,7 +58,7 @@ def split_shares(dataset: ChipDataset) -> ClassShares:
 
 
 def fold_shares(dataset: ChipDataset) -> ClassShares:
-    """Of the folds; none where there are no folds."""
+    """The shares in each fold; empty without folds."""
     numbers = np.unique(dataset.folds[dataset.folds > 0]).tolist()
     return _shares(dataset, [f"fold {number}" for number in numbers], [dataset.folds == number for number in numbers])
 

@@ -1,4 +1,4 @@
-"""A map of the splits: where on the ground the chips of each split lie, however many there are."""
+"""A map of the splits, for any number of chips."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..rasters.raster_io import spatial_reference
 from ..reports.charts import FAINT, STYLE, svg
 from .charts import shown_name
 
-# More footprints than this become a picture, whose size does not grow with their number.
+# Above this number of footprints, the map is a raster image, whose size does not grow with them.
 DRAWN_FOOTPRINTS = 1200
 PICTURE_SIDE = 700  # pixels
-# Places far from each other get a panel each, the largest first.
+# Places far from each other get separate panels, the largest first.
 PANELS = 6
 WIDTH, HEIGHT = 10.4, 6.4  # inches
-# Places are shown together where they fill at least this share of the rectangle around them.
+# Places are shown in one panel if they fill at least this share of their bounding box.
 FILLED = 0.3
 
 
@@ -37,12 +37,12 @@ def split_map(
     """Draw footprints in the colours of their kinds.
 
     Args:
-        corners: (n, 4, 2) in CRS units; chips with NaN are left out.
+        corners: (n, 4, 2) in CRS units; chips with NaN are ignored.
         kinds: (n,) str, keys of `colors`.
-        colors: Later ones are drawn on top.
-        sources: (n,) the raster that each chip was cut from.
-        names: Of the rasters, for the titles where there are several panels.
-        crs: WKT; names the axes.
+        colors: Kind → colour; later kinds are drawn on top.
+        sources: (n,) raster of each chip.
+        names: Names of the rasters, for the titles if there are several panels.
+        crs: WKT, for the labels of the axes.
     """
     known = ~np.isnan(corners).any(axis=(1, 2))
     corners, kinds, sources = corners[known], kinds[known], sources[known]
@@ -78,19 +78,19 @@ def _title(sources: np.ndarray, names: Sequence[str]) -> str:
 
 
 def count_places(corners: np.ndarray, sources: np.ndarray) -> int:
-    """How many places far from each other there are; `PANELS` of them are shown."""
+    """The number of places far from each other, of which `PANELS` are shown."""
     known = ~np.isnan(corners).any(axis=(1, 2))
     return len(_places(corners[known], sources[known]))
 
 
 def _fitting_height(box: tuple[float, float, float, float]) -> float:
-    """Of a figure with one panel, so that little is left white."""
+    """The height of a figure with one panel that leaves little empty space."""
     ratio = (box[3] - box[1]) / (box[2] - box[0])
     return float(np.clip((WIDTH - 1.2) * ratio + 1.1, 2.6, HEIGHT))
 
 
 def _places(corners: np.ndarray, sources: np.ndarray) -> list[np.ndarray]:
-    """The chips of each panel: all together, or by groups of rasters that lie near each other; largest first."""
+    """The chips of each panel: all chips, or groups of rasters near each other, the largest first."""
     everything = [np.arange(len(corners))]
     low, high = corners.min(axis=1), corners.max(axis=1)
     numbers, back = np.unique(sources, return_inverse=True)
@@ -127,16 +127,16 @@ def _draw(axes: Axes, corners: np.ndarray, kinds: np.ndarray, colors: dict[str, 
 def _picture(
     corners: np.ndarray, kinds: np.ndarray, colors: dict[str, str], box: tuple[float, float, float, float]
 ) -> np.ndarray:
-    """(H, W, 4) uint8: the envelopes of the footprints, coloured by the mixture of kinds that cover a pixel.
+    """Rasterise the envelopes of the footprints: (H, W, 4) uint8, with the mean colour where kinds overlap.
 
-    Coverage is summed from its changes at the envelopes' corners, so the work does not grow with their area.
+    Only the corners of envelopes are written, and then summed cumulatively, so the work does not grow with their area.
     """
     pixel = max(box[2] - box[0], box[3] - box[1]) / PICTURE_SIDE
     width, height = (max(1, int(np.ceil(side / pixel))) for side in (box[2] - box[0], box[3] - box[1]))
     low, high = corners.min(axis=1), corners.max(axis=1)
     first_col = np.clip(np.floor((low[:, 0] - box[0]) / pixel).astype(int), 0, width - 1)
     first_row = np.clip(np.floor((box[3] - high[:, 1]) / pixel).astype(int), 0, height - 1)
-    # A chip smaller than a pixel still shows.
+    # Chips smaller than a pixel must be visible.
     last_col = np.clip(np.round((high[:, 0] - box[0]) / pixel).astype(int), first_col + 1, width)
     last_row = np.clip(np.round((box[3] - low[:, 1]) / pixel).astype(int), first_row + 1, height)
     total, mixture = np.zeros((height, width)), np.zeros((height, width, 3))
@@ -172,7 +172,7 @@ def _frame(axes: Axes, box: tuple[float, float, float, float], crs: str) -> None
 
 
 def axis_names(crs: str) -> tuple[str, str]:
-    """What the axes of a map in a CRS are called, with their unit."""
+    """The labels of the axes of a map in a CRS, with units."""
     reference = spatial_reference(crs)
     if reference is None:
         return "x", "y"

@@ -1,4 +1,4 @@
-"""Writes the list of suspicious chips as a layer: open it over the image, and each chip says what is wrong with it."""
+"""Write the suspicious chips to a layer that shows the problems of each chip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS = ("image", "label", "split", "reason", "meaning", "detail", "other")
 
 
 def write_suspects(path: str, inspection: Inspection) -> None:
-    """Write a row for each chip and reason, with the chip's footprint where it is known.
+    """Write a row for each chip and reason, with the chip's footprint if it is known.
 
     Raises:
         ResourceError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""The parts of an inspection's report that show values: of the bands, of the classes in them, and to be predicted."""
+"""The parts of an inspection report that show values of bands, classes and targets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..reports.page import MISSING, percent
 from . import charts
 from .inspected import Inspection
 
-# More bands or classes than these are not drawn.
+# The maximum number of bands and classes to draw.
 SHOWN_BANDS, SHOWN_CLASSES = 24, 60
 LEAST_SIGNATURE_PIXELS = 50
 
 
 def bands_content(inspection: Inspection) -> dict[str, Any]:
-    """Statistics and histograms of the bands, and how the classes look in them."""
+    """Statistics and histograms of the bands, and the spectral signatures of the classes."""
     dataset, table, sample = inspection.dataset, inspection.table, inspection.measures.sample
     info, total = dataset.info, inspection.table.bands.total()
     size = info.chip_size**2 * int(table.bands.known.sum())
@@ -53,7 +53,7 @@ def bands_content(inspection: Inspection) -> dict[str, Any]:
 
 
 def _values_by_split(inspection: Inspection, band: int) -> dict[str, np.ndarray]:
-    """The drawn pixels of one band, by split, without those that are missing."""
+    """The sampled pixels of a band by split, without missing ones."""
     dataset, sample = inspection.dataset, inspection.measures.sample
     found = {}
     for split in SPLITS:
@@ -66,13 +66,13 @@ def _values_by_split(inspection: Inspection, band: int) -> dict[str, np.ndarray]
 
 
 def _signatures(inspection: Inspection) -> str:
-    """How the classes look in the bands; "" where there is nothing to compare."""
+    """The spectral signatures of the classes; "" if there is nothing to compare."""
     dataset, bands, sample = inspection.dataset, inspection.table.bands, inspection.measures.sample
     count = len(dataset.info.band_names)
     if dataset.info.task not in CLASS_TASKS or not 1 < len(dataset.info.classes) <= SHOWN_CLASSES or count < 2:
         return ""
     labels = sample.classes
-    if dataset.info.task != "segmentation":  # the class of a chip with one is that of all its pixels
+    if dataset.info.task != "segmentation":  # a chip with one class has it in all pixels
         single = dataset.shown[sample.chips].sum(axis=1) == 1
         whole = np.where(single, dataset.shown[sample.chips].argmax(axis=1), IGNORE_INDEX)
         labels = np.broadcast_to(whole.astype(np.uint8)[:, None], labels.shape)
@@ -112,7 +112,7 @@ def target_content(inspection: Inspection) -> dict[str, Any] | None:
 
 
 def target_range(inspection: Inspection) -> tuple[float, float]:
-    """From where to where the colour ramp of regression masks goes."""
+    """The range of the colour ramp of regression masks."""
     known = inspection.measures.sample.targets
     known = known[np.isfinite(known)]
     if known.size == 0:

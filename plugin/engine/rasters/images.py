@@ -29,11 +29,11 @@ class Image:
     """A raster to learn from or to map.
 
     Attributes:
-            path: The name shown to the user.
-            source: The path or VRT text that GDAL opens.
-            crs: The CRS that overrides the raster's own, as WKT; "" for none.
-            note: How the values differ from those stored; "" if they do not.
-            warning: A problem with the values that the user should know of; "" for none.
+        path: The name shown to the user.
+        source: The path or VRT text that GDAL opens.
+        crs: The CRS that overrides the raster's own, as WKT; "" for none.
+        note: How the values differ from those stored; "" if they do not.
+        warning: A problem with the values that the user should know of; "" for none.
     """
 
     path: str
@@ -51,13 +51,13 @@ def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Opt
     """Open a raster, and expand its colour table to red, green and blue unless the table stands for classes.
 
     Args:
-            path: The path or VRT text that GDAL opens.
-            crs: The CRS that overrides the raster's own, as WKT; "" for none.
-            keep_numbers: Keep the indices of a colour table instead of expanding it.
-            nodata: The nodata value that replaces the raster's own; None to keep it.
+        path: The path or VRT text that GDAL opens.
+        crs: The CRS that overrides the raster's own, as WKT; "" for none.
+        keep_numbers: Keep the indices of a colour table instead of expanding it.
+        nodata: The nodata value that replaces the raster's own; None to keep it.
 
     Raises:
-            InputError: As `open_any_raster`, or `nodata` is given for signed bytes as stored by GDAL before 3.7.
+        InputError: As `open_any_raster`, or `nodata` is given for signed bytes as stored by GDAL before 3.7.
     """
     source, note = path, ""
     if nodata is not None:
@@ -83,7 +83,7 @@ def _nodata_note(dataset: gdal.Dataset, nodata: float) -> str:
     """Describe what another nodata value changes; "" if the raster has no other of its own.
 
     Raises:
-            InputError: The raster holds signed bytes as stored by GDAL before 3.7.
+        InputError: The raster holds signed bytes as stored by GDAL before 3.7.
     """
     bands = [dataset.GetRasterBand(number + 1) for number in range(dataset.RasterCount)]
     if any(is_signed_byte(band) for band in bands):
@@ -100,11 +100,11 @@ def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float]
     """Convert bands to physical units: value × scale + offset, as floats, with NaN as nodata.
 
     Args:
-            scales: Band number → (scale, offset); other bands stay unchanged.
-            filling: The stored nodata value of bands that declare none.
+        scales: Band number → (scale, offset); other bands stay unchanged.
+        filling: The stored nodata value of bands that declare none.
 
     Raises:
-            InputError: The raster holds signed bytes as stored by GDAL before 3.7.
+        InputError: The raster holds signed bytes as stored by GDAL before 3.7.
     """
     dataset = open_any_raster(image.source, image.path)
     bands = [dataset.GetRasterBand(number) for number in scales]

@@ -21,7 +21,7 @@ def open_raster(source: str, name: str = "") -> gdal.Dataset:
     """Open a raster whose pixels are aligned with the axes of its CRS; `virtual.on_grid` converts others.
 
     Raises:
-            InputError: As `open_any_raster`, or the raster is rotated, or placed by ground control points only.
+        InputError: As `open_any_raster`, or the raster is rotated, or placed by ground control points only.
     """
     dataset = open_any_raster(source, name)
     if not is_upright(dataset):
@@ -34,11 +34,11 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
     """Open a raster for reading, whether or not its pixels are aligned with the axes.
 
     Args:
-            source: The path or VRT text that GDAL opens.
-            name: The name used in messages; "" for the path.
+        source: The path or VRT text that GDAL opens.
+        name: The name used in messages; "" for the path.
 
     Raises:
-            InputError: GDAL cannot open it, or it has no bands, only complex bands, or is a web map service.
+        InputError: GDAL cannot open it, or it has no bands, only complex bands, or is a web map service.
     """
     name = name or source
     try:

@@ -303,11 +303,11 @@ def missing_values(data: np.ndarray, nodata: tuple[Optional[float], ...]) -> Opt
     is the same rule for tensors.
 
     Args:
-            data: (C, ...) of any data type.
-            nodata: One value per band, or None.
+        data: (C, ...) of any data type.
+        nodata: One value per band, or None.
 
-        Returns:
-            Bool of the shape of `data`, true where a value is missing; None if none is.
+    Returns:
+        Bool of the shape of `data`, true where a value is missing; None if none is.
     """
     missing: Optional[np.ndarray] = None
     if data.dtype.kind == "f" and not all_finite(data):
@@ -364,7 +364,7 @@ def spatial_reference(crs: str) -> Optional[osr.SpatialReference]:
     Only WKT is accepted: GDAL takes other texts for file names and web addresses, which it would read.
 
     Raises:
-            InputError: The text is not valid WKT.
+        InputError: The text is not valid WKT.
     """
     if not crs:
         return None

@@ -41,7 +41,7 @@ class Stored:
         """The column and row of a grid that the raster's first pixel falls on; None if the pixels do not match.
 
         Args:
-                slack: The tolerance in pixels.
+            slack: The tolerance in pixels.
         """
         own = self.info.grid
         if not self.upright or not same_step(own.step_x, grid.step_x, own.width):
@@ -64,9 +64,9 @@ def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str =
 
     Args:
         source: A path, or the text of a virtual raster.
-            bands: The requested bands, from 1; empty for all but an alpha band.
-            name: The name of the raster in messages; empty for the path.
-            crs: The CRS that overrides the raster's own; empty for none.
+        bands: The requested bands, from 1; empty for all but an alpha band.
+        name: The name of the raster in messages; empty for the path.
+        crs: The CRS that overrides the raster's own; empty for none.
 
     Raises:
         InputError: As `open_any_raster` and `describe`.

@@ -111,7 +111,7 @@ def grid_in(stored: Stored, crs: str) -> Grid:
     """The grid around a raster in another CRS, with about the same pixel size.
 
     Raises:
-            InputError: The raster cannot be transformed to the CRS.
+        InputError: The raster cannot be transformed to the CRS.
     """
     if same_crs(stored.info.crs, crs):
         return stored.info.grid
@@ -183,7 +183,7 @@ def _warp(
 
 def _warp_options(resampling: str, nodata: Sequence[Optional[float]]) -> list[str]:
     options = ["UNIFIED_SRC_NODATA=NO"]  # treat the nodata values of each band separately
-    if resampling == BILINEAR:  # else GDAL estimates the scale anew for each block
+    if resampling == BILINEAR:  # else GDAL estimates the scale for each block
         options += ["XSCALE=1", "YSCALE=1"]
     if None in nodata:  # the default is a band's nodata value, which GDAL 3.12 requires
         options.append("INIT_DEST=" + ",".join(repr(0 if value is None else value) for value in nodata))

@@ -1,4 +1,4 @@
-"""The charts of reports, as SVG text that stands in an HTML page."""
+"""Charts for reports, as SVG to embed in HTML."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ INK, FAINT, TRAINING, VALIDATION = "#1f2933", "#d5dbe1", "#8a97a6", "#0b6e4f"
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 9,
-    "svg.fonttype": "none",  # text stays text: sharp, small, and searchable
-    "svg.hashsalt": "terrazzo",  # the same picture gives the same text
+    "svg.fonttype": "none",  # keep text as text: sharp, small and searchable
+    "svg.hashsalt": "terrazzo",  # makes the output reproducible
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
@@ -31,10 +31,12 @@ STYLE = {
 
 
 def curves(history: Sequence[dict[str, Any]], best_epoch: int, panels: Mapping[str, str]) -> str:
-    """Figures by epoch, of training and validation, with the best epoch marked.
+    """Draw accuracies or losses by epoch, for training and validation, with the best epoch marked.
 
     Args:
-        panels: Which figures, and their titles.
+        history: The records of all epochs.
+        best_epoch: The epoch to mark.
+        panels: Key in the records → title.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.1), layout="constrained")
@@ -75,7 +77,7 @@ def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: 
 
 
 def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
-    """A confusion matrix: each cell with its share of the row in colour and text, and its count below.
+    """Draw a confusion matrix; each cell has its share of the row as colour and text, and its count.
 
     Args:
         matrix: (C, C) counts, rows = map, columns = reference.
@@ -100,7 +102,7 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
                 axes.text(col + 0.5, row + 0.74, count, ha="center", va="center", color=ink, fontsize=7)
             else:
                 axes.text(col + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=7)
-        # A pair of dollar signs would be read as a formula.
+        # Matplotlib would read a pair of dollar signs as a formula.
         labels = [(name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$") for name in names]
         slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if max(map(len, labels)) > 9 or classes > 8 else {}
         axes.set_xticks(np.arange(classes) + 0.5, labels, **slanted)
@@ -114,7 +116,7 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
 
 
 def short_count(count: float) -> str:
-    """A count in four characters or so: "950", "12.3k", "4.56M"."""
+    """A count in about four characters: "950", "12.3k", "4.56M"."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:.3g}{unit}"
@@ -122,7 +124,7 @@ def short_count(count: float) -> str:
 
 
 def svg(figure: Figure) -> str:
-    """A figure as text that stands in an HTML page."""
+    """A figure as SVG to embed in HTML."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What all reports share: one HTML file that needs nothing beside it, and how figures are written in it."""
+"""Writing of reports as self-contained HTML files, and number formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MISSING = "–"
 
 
 def write_page(path: str, template: str, content: dict[str, Any]) -> None:
-    """Fill in a template, by its path in the engine, and write the page.
+    """Render a template, given by its path in the engine, to a file.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -43,10 +43,10 @@ def _environment() -> Environment:
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent with one decimal."""
+    """A share in per cent with one decimal; a dash if undefined."""
     return MISSING if value is None else f"{value:.1%}"
 
 
 def decimal(value: float | None) -> str:
-    """A number with three digits."""
+    """A number with three significant digits; a dash if undefined."""
     return MISSING if value is None else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Arrays as pictures: bands stretched to colours, class indices in the colours of their classes."""
+"""Arrays as pictures: stretched bands, and class indices in class colours."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..rasters.raster_io import missing_values
 
 UNLABELLED = (255, 255, 255)
 STRETCH = (2, 98)  # percentiles
-RAMP = "viridis"  # told apart by everyone, and its brightness grows evenly
+RAMP = "viridis"  # suitable for colour-blind readers, and perceptually uniform
 JPEG_QUALITY = 82
 GAP = 4  # pixels between the pictures of a strip
 
 
 def visible_bands(names: Sequence[str]) -> list[int]:
-    """Which channels to show as red, green and blue: those of these names, else the first three, else the first."""
+    """The channels to show as red, green and blue: by name, or the first three, or the first."""
     lower = [name.strip().lower() for name in names]
     if {"red", "green", "blue"} <= set(lower):
         return [lower.index(color) for color in ("red", "green", "blue")]
@@ -30,7 +30,7 @@ def visible_bands(names: Sequence[str]) -> list[int]:
 
 
 def stretch(image: np.ndarray, names: Sequence[str], nodata: float | None = None) -> np.ndarray:
-    """(B, H, W) of any type → (H, W, 3) uint8, each band stretched from its 2nd to its 98th percentile."""
+    """Convert (B, H, W) of any type to (H, W, 3) uint8, with each band stretched from its 2nd to 98th percentile."""
     shown = image[visible_bands(names)].astype(np.float64)  # (3, H, W)
     known = ~_missing(shown, nodata)
     limits = [np.percentile(band[here], STRETCH) if here.any() else (0, 1) for band, here in zip(shown, known)]
@@ -38,10 +38,12 @@ def stretch(image: np.ndarray, names: Sequence[str], nodata: float | None = None
 
 
 def between(shown: np.ndarray, limits: np.ndarray, nodata: float | None = None) -> np.ndarray:
-    """(3, H, W) → (H, W, 3) uint8: each band from its lower limit, black, to its upper one; missing pixels are white.
+    """Stretch (3, H, W) to (H, W, 3) uint8; missing pixels are white.
 
     Args:
-        limits: (3, 2) of the bands.
+        shown: (3, H, W) the bands.
+        limits: (3, 2) values of each band that become black and full brightness.
+        nodata: The nodata value; None for none.
     """
     shown = shown.astype(np.float64)
     missing = _missing(shown, nodata)
@@ -52,7 +54,7 @@ def between(shown: np.ndarray, limits: np.ndarray, nodata: float | None = None) 
 
 
 def smaller(shown: np.ndarray, side: int, nodata: float | None = None) -> np.ndarray:
-    """(3, S, S) → (3, s, s) of at most `side`: means of squares of pixels; missing pixels are left out of them."""
+    """Downsample (3, S, S) to at most `side` pixels by averaging squares, ignoring missing pixels."""
     step = max(1, -(-shown.shape[1] // side))
     if step == 1:
         return shown
@@ -82,13 +84,13 @@ def strip(row: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _missing(shown: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Bool of the picture's shape, also where nothing is missing."""
+    """Bool of the shape of `shown`, true for missing pixels."""
     missing = missing_values(shown, (nodata,) * len(shown))
     return np.zeros(shown.shape, bool) if missing is None else missing
 
 
 def colored(indices: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """(H, W) class indices → (H, W, 3) uint8; what is no index of a class becomes white."""
+    """Convert (H, W) class indices to (H, W, 3) uint8; other indices become white."""
     palette = np.full((256, 3), UNLABELLED, np.uint8)
     palette[: len(classes)] = [info.rgb for info in classes.classes]
     found: np.ndarray = palette[indices]
@@ -96,7 +98,7 @@ def colored(indices: np.ndarray, classes: ClassTable) -> np.ndarray:
 
 
 def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """(H, W) numbers → (H, W, 3) uint8 on a colour ramp from `low` to `high`; what is not finite becomes white."""
+    """Convert (H, W) numbers to (H, W, 3) uint8 on a colour ramp from `low` to `high`; NaN and infinity are white."""
     known = np.isfinite(values)
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     colors: np.ndarray = matplotlib.colormaps[RAMP](np.where(known, scaled, 0), bytes=True)[..., :3].copy()
@@ -105,12 +107,12 @@ def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def png(picture: np.ndarray) -> str:
-    """(H, W, 3) uint8 → a PNG as a data address, to stand in an HTML page."""
+    """Encode (H, W, 3) uint8 as a PNG data URL."""
     return _address(picture, "png", {})
 
 
 def jpeg(picture: np.ndarray) -> str:
-    """(H, W, 3) uint8 → the same as a JPEG, a fifth as large for a photo."""
+    """Encode (H, W, 3) uint8 as a JPEG data URL, about a fifth of the size of a PNG for photographs."""
     return _address(picture, "jpeg", {"pil_kwargs": {"quality": JPEG_QUALITY}})
 
 

@@ -26,7 +26,7 @@ def check_checkpoint(content: bytes) -> None:
     """Check a checkpoint for contents that torch would hang on.
 
     Raises:
-            ValueError: It is not a PyTorch file, or is crafted to do harm.
+        ValueError: It is not a PyTorch file, or is crafted to do harm.
     """
     file = BytesIO(content)
     if content.startswith(ZIP):

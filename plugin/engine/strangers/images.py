@@ -62,11 +62,11 @@ def open_image(path: Path) -> gdal.Dataset:
     """Open an image together with its georeference files.
 
     Args:
-            path: A path returned by `inside`.
+        path: A path returned by `inside`.
 
     Raises:
-            Unreadable: The file is missing, damaged or in another format.
-            InputError: The file refers to another one, or is very large.
+        Unreadable: The file is missing, damaged or in another format.
+        InputError: The file refers to another one, or is very large.
     """
     with readable(path):
         if path.suffix.lower() == ".mrf":
@@ -89,7 +89,7 @@ def read_chip(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Read all bands of a dataset's chip as stored: (B, H, W); its georeference is ignored.
 
     Raises:
-            InputError: The file is missing, damaged, or has another shape.
+        InputError: The file is missing, damaged, or has another shape.
     """
     try:
         image = _open(path, tuple(KEPT), [])
@@ -141,7 +141,7 @@ def read_pixels(image: gdal.Dataset, bands: Sequence[int] = ()) -> np.ndarray:
     """Read the given bands of an open image, or all: (C, H, W).
 
     Raises:
-            Unreadable: The image is damaged.
+        Unreadable: The image is damaged.
     """
     numbers = list(bands) or None
     with readable(image.GetDescription()):
@@ -187,7 +187,7 @@ def _check_auxiliary(path: Path) -> None:
     """Check GDAL's auxiliary file, which may refer to overviews, masks and CRS definitions elsewhere.
 
     Raises:
-            InputError: It refers to other files, or cannot be read.
+        InputError: It refers to other files, or cannot be read.
     """
     try:
         root = parse_xml(read_bytes(path, LARGEST_XML))
@@ -204,8 +204,8 @@ def _check_mrf(path: Path) -> None:
     """Check an MRF file, whose data may be in another file.
 
     Raises:
-            InputError: It refers to another file.
-            Unreadable: It is damaged.
+        InputError: It refers to another file.
+        Unreadable: It is damaged.
     """
     try:
         root = parse_xml(read_bytes(path, LARGEST_XML))

@@ -53,7 +53,7 @@ def open_index(path: Path, update: bool = False) -> gdal.Dataset:
     """Open an index after checking that it contains no code and no damaged pages.
 
     Raises:
-            RuntimeError, OSError, sqlite3.Error: It is missing, damaged or unsafe; see `index_errors`.
+        RuntimeError, OSError, sqlite3.Error: It is missing, damaged or unsafe; see `index_errors`.
     """
     check_plain(path)
     for ending in JOURNALS:
@@ -72,7 +72,7 @@ def check_fields(layer: ogr.Layer, kinds: Mapping[str, int]) -> set[str]:
     """The field names of a layer; those in `kinds` must have the given types if they exist.
 
     Raises:
-            RuntimeError: A field has another type.
+        RuntimeError: A field has another type.
     """
     definition = layer.GetLayerDefn()
     fields = [definition.GetFieldDefn(place) for place in range(definition.GetFieldCount())]

@@ -28,7 +28,7 @@ def inside(folder: Path, name: str, named_in: Path) -> Path:
         named_in: The file that contains the name, for messages.
 
     Raises:
-            InputError: The name or a link leads out of the folder.
+        InputError: The name or a link leads out of the folder.
     """
     name = name.replace("\\", "/")
     if STRAY.search(name) or leads_out(folder, name):
@@ -40,7 +40,7 @@ def check_names(names: Iterable[str], named_in: Path) -> None:
     """Check names for absolute paths and parent folders; fast enough for a million names.
 
     Raises:
-            InputError: A name leads out of the folder.
+        InputError: A name leads out of the folder.
     """
     names = list(names)
     text = "\n".join(names)
@@ -78,8 +78,8 @@ def entries(folder: Path, root: Path) -> list[Path]:
     """The sorted contents of a folder inside `root`.
 
     Raises:
-            InputError: It contains a link that leads out of `root`.
-            OSError: It cannot be read.
+        InputError: It contains a link that leads out of `root`.
+        OSError: It cannot be read.
     """
     found = []
     with os.scandir(folder) as held:
@@ -107,11 +107,11 @@ def check_plain(path: str | os.PathLike[str]) -> int:
     """The size of a regular file in bytes; opening a pipe or device could block forever.
 
     Raises:
-            OSError: It does not exist, or is not a regular file.
+        OSError: It does not exist, or is not a regular file.
     """
     found = Path(path).stat()
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no plain file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return found.st_size
 
 
@@ -119,14 +119,14 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading in binary mode, without blocking.
 
     Raises:
-            OSError: It does not exist, or is not a regular file.
+        OSError: It does not exist, or is not a regular file.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     check_plain(path)
     file = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no plain file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return file
 
 
@@ -134,8 +134,8 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """Read a whole file of bounded size.
 
     Raises:
-            OSError: It does not exist, or is not a regular file.
-            ValueError: It is larger than `most` bytes.
+        OSError: It does not exist, or is not a regular file.
+        ValueError: It is larger than `most` bytes.
     """
     with open_plain(path) as file:
         data = file.read(most + 1)
@@ -148,7 +148,7 @@ def check_apart(source: str, output: str) -> None:
     """Check that neither the input folder nor the output folder is inside the other.
 
     Raises:
-            InputError: One is inside the other.
+        InputError: One is inside the other.
     """
     one, other = Path(source), Path(output)
     if is_same(one, other) or lies_in(one, other) or lies_in(other, one):

@@ -67,7 +67,7 @@ def read_classes(rows: Any) -> ClassTable:
     """Read a class table from the rows of a JSON file.
 
     Raises:
-            ValueError: It is not a valid class table; other errors of `DAMAGES` are possible.
+        ValueError: It is not a valid class table; other errors of `DAMAGES` are possible.
     """
     from ..classes import MAX_CLASSES, ClassTable  # needs numpy; without it the worker must still start
 

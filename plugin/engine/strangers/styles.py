@@ -36,10 +36,10 @@ class SavedStyle:
     """The classes with which a layer is drawn.
 
     Attributes:
-            kind: "categories", "rules" or "palette"; "" for other renderers.
-            attribute: The field or expression of the categories.
-            classes: The legend entries.
-            names: Field → value → description, from the field's value map.
+        kind: "categories", "rules" or "palette"; "" for other renderers.
+        attribute: The field or expression of the categories.
+        classes: The legend entries.
+        names: Field → value → description, from the field's value map.
     """
 
     kind: str = ""
@@ -52,7 +52,7 @@ def read_style(data: bytes) -> SavedStyle:
     """Read the classes from the text of a style.
 
     Raises:
-            ValueError: It is not XML, or is very large.
+        ValueError: It is not XML, or is very large.
     """
     if len(data) > LARGEST_QML:
         raise ValueError("it is very large")

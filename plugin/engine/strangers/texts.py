@@ -36,12 +36,12 @@ def parse_json(data: bytes, memory: int = JSON_MEMORY, constants: bool = False) 
     """Parse a JSON text.
 
     Args:
-            data: The text, in UTF-8.
-            memory: The maximum memory of the result, bytes.
-            constants: Allow NaN and Infinity.
+        data: The text, in UTF-8.
+        memory: The maximum memory of the result, bytes.
+        constants: Allow NaN and Infinity.
 
     Raises:
-            ValueError: It is not valid JSON, or is too deep or too large.
+        ValueError: It is not valid JSON, or is too deep or too large.
     """
     text = data.decode("utf-8-sig")
     # Python objects are up to thirty times as large as their text.
@@ -72,7 +72,7 @@ def read_json(path: Path, memory: int = JSON_MEMORY, constants: bool = True) -> 
     """Read a JSON file; see `parse_json` for the arguments.
 
     Raises:
-            InputError: It is missing, not a regular file, not valid JSON, or too large.
+        InputError: It is missing, not a regular file, not valid JSON, or too large.
     """
     try:
         return parse_json(read_bytes(path, memory), memory, constants)
@@ -84,11 +84,11 @@ def parse_xml(data: bytes, doctype: bool = False) -> Element:
     """Parse an XML text and return its root.
 
     Args:
-            data: The text.
-            doctype: Allow a document type; declarations are never allowed, since entities can expand to any size.
+        data: The text.
+        doctype: Allow a document type; declarations are never allowed, since entities can expand to any size.
 
     Raises:
-            ValueError: It is not valid XML, or is nested very deeply.
+        ValueError: It is not valid XML, or is nested very deeply.
     """
     builder = TreeBuilder()
     parser = expat.ParserCreate()
@@ -126,7 +126,7 @@ def read_xml(path: Path) -> Element:
     """Read an XML file and return its root.
 
     Raises:
-            InputError: It is missing, not valid XML, very large, or declares a document type.
+        InputError: It is missing, not valid XML, very large, or declares a document type.
     """
     try:
         return parse_xml(read_bytes(path, LARGEST_XML))
@@ -138,7 +138,7 @@ def read_lines(path: Path) -> Iterator[str]:
     """The non-empty lines of a text file, stripped.
 
     Raises:
-            InputError: It cannot be read, or is very large.
+        InputError: It cannot be read, or is very large.
     """
     with _text_of(path) as file:
         yield from (line.strip() for line in file if line.strip())
@@ -148,7 +148,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a comma-separated table whose first line names the columns.
 
     Raises:
-            InputError: It cannot be read, is very large, or a row does not have one cell per column.
+        InputError: It cannot be read, is very large, or a row does not have one cell per column.
     """
     try:
         with _text_of(path) as file:

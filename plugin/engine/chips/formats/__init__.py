@@ -1,5 +1,5 @@
-"""Chips as other programs keep them: folders of ArcGIS, ImageNet, COCO and Pascal VOC, written and read.
+"""Chip formats of other programs, read and written: ArcGIS, ImageNet, COCO and Pascal VOC.
 
-A file or two a format hold what it knows; `convert.py` and `importing.py` are the two jobs. Facts about a format come
-from its documents and from folders seen; none was tried with the program that it comes from.
+Each format has one or two files; `convert.py` and `importing.py` are the jobs. The formats follow their documentation
+and folders found in use. None was tested with the original program.
 """

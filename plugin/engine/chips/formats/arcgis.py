@@ -1,8 +1,8 @@
-"""Reads the folder that ArcGIS Pro's "Export Training Data For Deep Learning" writes.
+"""Read the folder written by ArcGIS Pro's "Export Training Data For Deep Learning".
 
-`images/` and `labels/` with the same stems; `map.txt`, a line a chip; `esri_accumulated_stats.json` and
-`esri_model_definition.emd`, which name the classes and the kind of labels. Compatible by format: read from folders
-seen and from what readers of them do, with no run of ArcGIS Pro behind it.
+It has `images/` and `labels/` with equal stems, `map.txt` with one line per chip, and
+`esri_accumulated_stats.json` and `esri_model_definition.emd` with the classes and the kind of labels. The format was
+derived from existing folders and from programs that read them; it was not tested with ArcGIS Pro.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .words import counted, first_of
 
 KIND = "arcgis"
 MAP, STATISTICS, DEFINITION = "map.txt", "esri_accumulated_stats.json", "esri_model_definition.emd"
-SPLITS_FILE = "splits.csv"  # ours: a folder of ArcGIS has no splits
+SPLITS_FILE = "splits.csv"  # written by Terrazzo only; ArcGIS has no splits
 MODES = {
     "Classified_Tiles": "segmentation",
     "Labeled_Tiles": "classification",
@@ -34,22 +34,22 @@ MODES = {
     "Export_Tiles": "unlabelled",
 }
 DETECTION = ("PASCAL_VOC_rectangles", "KITTI_rectangles", "RCNN_Masks")
-# In label rasters; ArcGIS has it instead of a class.
+# ArcGIS's value for unlabelled pixels in label rasters.
 UNLABELLED = 0
 WHOLE = r"-?\d{1,10}"
 NO_CLASS_NAMES = ("", "0", "nodata", "unclassified", "unlabelled", "unlabeled", "ignore", "class0")
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a folder is one of ArcGIS."""
+    """Return whether a folder has ArcGIS's format."""
     return all((folder / name).is_file() for name in (MAP, STATISTICS, DEFINITION))
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
-    """Read what the folder says of its chips.
+    """Read the chips and classes of a folder.
 
     Raises:
-        InputError: Its labels are boxes or of an unknown kind, or a file is damaged or names places elsewhere.
+        InputError: The labels are boxes or unknown, or a file is damaged or names a path outside.
     """
     definition, statistics = (read_json(inside(folder, name, folder)) for name in (DEFINITION, STATISTICS))
     mode = _mode(folder, definition, statistics)
@@ -72,13 +72,13 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         split = splits.get(image.relative_to(folder).as_posix().lower(), "")
         chips.append(ForeignChip(image, label, split=split))
     if second:
-        remarks.append(f"{counted(second, 'second image')} of chips left out.")
+        remarks.append(f"{counted(second, 'second image')} of the same chip left out.")
     warnings = [f"Chips without a label file are left out: {first_of(without)}."] if without else []
     if task in ("classification", "multilabel"):
         stage = Stage(reporter, len(chips), "Reading labels", 0, 0.1)
         chips, named, empty = _whole_labels(chips, task, named, note, stage)
         if empty:
-            warnings.append(f"Chips whose label names no class are left out: {first_of(empty)}.")
+            warnings.append(f"Chips without a class in their label are left out: {first_of(empty)}.")
     values: dict[int, int] = {}
     if note and task == "segmentation":
         values = {int(text): value for text, value in note.values.items() if re.fullmatch(WHOLE, text)}
@@ -89,7 +89,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
             del named[UNLABELLED]
         else:
             unlabelled = ()
-            warnings.append(f'0 is named "{name}" and taken for that class, although it also marks ground without one.')
+            warnings.append(f'The value 0 is used as the class "{name}", although it also marks unlabelled ground.')
 
     def mask(chip: ForeignChip) -> np.ndarray:
         return read_mask(chip.label, unlabelled, values)
@@ -109,12 +109,12 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
 def _mode(folder: Path, definition: Any, statistics: Any) -> str:
     modes = [found.get("MetaDataMode") for found in (statistics, definition) if isinstance(found, dict)]
     mode = next((mode for mode in modes if isinstance(mode, str) and mode), None)
-    if mode is None:  # folders of old versions
+    if mode is None:  # written by older versions
         labels = {Path(name).suffix.lower() for line in read_lines(folder / MAP) for name in _names(line)[1:]}
         mode = "Labeled_Tiles" if labels == {".xml"} else "Classified_Tiles" if labels else "Export_Tiles"
     if mode in DETECTION:
         raise InputError(
-            f"The labels of {folder} are {mode}: boxes or outlines of single objects (detection), which Terrazzo does "
+            f"The labels of {folder} are {mode}: labels of single objects (detection), which Terrazzo does "
             "not train on.",
             "Export them as Classified_Tiles, Labeled_Tiles or MultiLabeled_Tiles.",
         )
@@ -124,7 +124,7 @@ def _mode(folder: Path, definition: Any, statistics: Any) -> str:
 
 
 def _classes(values: Any, prefix: str) -> Named:
-    """The classes that a file names: `Value`, `Name`, or with "Class" before them; colours of −1 are unknown."""
+    """Read classes with `Value` and `Name`, or these prefixed with "Class"; a colour of −1 means unknown."""
     rows = values.get("Classes") if isinstance(values, dict) else None
     found: Named = {}
     for row in rows if isinstance(rows, list) else ():
@@ -148,32 +148,32 @@ def _color(parts: Any) -> Optional[str]:
 
 
 def _names(line: str) -> list[str]:
-    """The files of a line of `map.txt`: two spaces or a tab stand between them, and in other versions one space."""
+    """Split a line of `map.txt` into file names, which are separated by two spaces, a tab, or one space."""
     parts = re.split(r"\s{2,}|\t", line)
     return parts if len(parts) > 1 else line.split()
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """Image → split, as `convertchips` left them."""
+    """Image → split, from the list written by `convertchips`."""
     path = inside(folder, SPLITS_FILE, folder)
     if not path.is_file():
         return {}
     rows = read_rows(path)
     if not all({"image", "split"} <= row.keys() for row in rows):
-        raise InputError(f"The file {path} lacks the columns image and split.", "Mend or remove it.")
+        raise InputError(f"The file {path} has no columns image and split.", "Repair or remove it.")
     unknown = sorted({row["split"] for row in rows} - {*SPLITS, "none"})
     if unknown:
-        raise InputError(f'{path} names the split "{unknown[0]}".', f"Splits are {', '.join(SPLITS)} and none.")
+        raise InputError(f'{path} names the split "{unknown[0]}".', f"Valid splits are {', '.join(SPLITS)} and none.")
     return {row["image"].replace("\\", "/").lower(): row["split"] for row in rows}
 
 
 def _whole_labels(
     chips: list[ForeignChip], task: str, named: Named, note: Optional[Note], stage: Stage
 ) -> tuple[list[ForeignChip], Named, list[str]]:
-    """Read the classes of whole chips from their XML files, which hold class values or, in some, names.
+    """Read the classes of whole chips from their XML files, which contain class values or names.
 
     Returns:
-        Chips, classes, and the images whose label names no class.
+        The chips, the classes, and the images without a class.
     """
     texts = [found for _, found in work_ahead(lambda chip: _label_texts(chip.label, task), chips, stage)]
     values: dict[str, int] = dict(note.values) if note else {}

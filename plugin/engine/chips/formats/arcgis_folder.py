@@ -1,9 +1,9 @@
-"""Writes a chip dataset as the folder that ArcGIS Pro's "Export Training Data For Deep Learning" writes.
+"""Write a chip dataset in the format of ArcGIS Pro's "Export Training Data For Deep Learning".
 
-Label rasters hold class values, and 0 where there is no label: readers of such folders take 0 for that, whatever the
-class table says, and class values in XML for numbers without a sign. So classes of 0 and below get a value after the
-largest one there; `terrazzo.json` knows theirs. Features are the connected regions of a class in a chip. Which split a
-chip is in has no place there and is written to `splits.csv`.
+Label rasters contain class values, and 0 for unlabelled pixels, which readers of this format assume. Readers also take
+class values in XML for unsigned numbers. So classes with values of 0 and below get new ones above the largest;
+`terrazzo.json` has the original values. Features are the connected regions of a class in a chip. The format has no
+splits, which are written to `splits.csv`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ WORLD_FILE_OF = {"tif": "tfw", "png": "pgw", "jpg": "jgw"}
 
 @dataclass(frozen=True)
 class _Written:
-    """What a chip adds to the figures."""
+    """The contribution of a chip to the statistics."""
 
     image: str
     label: str
     bands: BandStatistics
-    pixels: np.ndarray  # (C,)
-    areas: Sequence[Sequence[float]]  # of the features of each class
+    pixels: np.ndarray  # (C,) pixels per class
+    areas: Sequence[Sequence[float]]  # areas of the features of each class
 
 
 class ArcgisWriter(FolderWriter):
-    """Writes images, labels and the four files beside them."""
+    """Writes images, labels and the four description files."""
 
     KIND = KIND
     TASKS = tuple(MODES.values())
@@ -67,14 +67,14 @@ class ArcgisWriter(FolderWriter):
         moved = [value for value, written in zip(self.values, self.written) if value != written]
         if moved:
             changes = ", ".join(
-                f"{value} ({self.names[value]}) becomes {written}"
+                f"{value} ({self.names[value]}) is written as {written}"
                 for value, written in zip(self.values, self.written)
                 if value != written
             )
-            self.remarks.append(f"In folders of ArcGIS 0 is no class, and class values are positive: {changes}.")
+            self.remarks.append(f"Class values in ArcGIS folders must be greater than 0: {changes}.")
 
     def write(self, place: int) -> _Written:
-        """Copy the image, write its place and its label, and count both."""
+        """Write a chip's image, georeference and label; returns its statistics."""
         info = self.info
         source = self.dataset.image_path(place)
         stem = f"{self.numbers[place]:09d}"
@@ -83,7 +83,7 @@ class ArcgisWriter(FolderWriter):
         copy_chip(source, self.folder / image)
         data, opened = self.dataset.read_image(place), open_image(source)
         transform = opened.GetGeoTransform()
-        for other in WORLD_FILES:  # the one that ArcGIS looks for replaces another
+        for other in WORLD_FILES:  # ArcGIS expects a certain suffix
             (self.folder / image).with_suffix(other).unlink(missing_ok=True)
         (self.folder / image).with_suffix(f".{WORLD_FILE_OF[ending]}").write_text(world_file(transform))
         bands = BandStatistics.of(data, missing_values(data, (info.nodata,) * len(data)))
@@ -110,7 +110,7 @@ class ArcgisWriter(FolderWriter):
         lookup[: len(self.written)] = self.written
         label = f"labels/{stem}.tif"
         height, width = mask.shape
-        # Without a colour table: readers would turn it into greys.
+        # Without a colour table, since readers would convert it to grey values.
         target = gdal.GetDriverByName("GTiff").Create(
             str(self.folder / label), width, height, 1, gdal_type(self.mask_dtype), COMPRESSION_OPTIONS["deflate"]
         )
@@ -127,13 +127,13 @@ class ArcgisWriter(FolderWriter):
         return _Written(image, label, bands, pixels, areas)
 
     def collect(self, place: int, written: Any) -> None:
-        """A line in `map.txt` and in `splits.csv`, and the figures."""
+        """Add a chip to `map.txt`, `splits.csv` and the statistics."""
         self.statistics.add(written.bands, written.pixels, written.areas)
         self.map.write(self.statistics.map_line(written.image, written.label))
         self.rows.writerow((written.image, self.dataset.splits[place]))
 
     def finish(self) -> None:
-        """Write the files beside the chips."""
+        """Write the description files."""
         (self.folder / "stats.txt").write_bytes(self.statistics.stats_text().encode("utf-8"))
         (self.folder / STATISTICS).write_text(to_text(self.statistics.accumulated()), encoding="utf-8")
         (self.folder / DEFINITION).write_text(to_text(self.statistics.definition()), encoding="utf-8")
@@ -146,14 +146,14 @@ class ArcgisWriter(FolderWriter):
 
 
 def written_values(classes: ClassTable) -> list[int]:
-    """What stands for each class in an ArcGIS folder: its value, or a free one where that is not above 0."""
+    """The value written for each class: its own, or a free one if that is not greater than 0."""
     values = classes.values.tolist()
     free = max([0, *values])
     return [value if value > 0 else free + place for place, value in enumerate(values, start=1)]
 
 
 def _label_xml(image: str, shape: tuple[int, ...], names: list[str]) -> bytes:
-    """The label of a whole chip: an object for it, whose box is the chip."""
+    """The XML label of a whole chip: one object per class, whose box is the chip."""
     bands, height, width = shape
     root = Element("annotation")
     SubElement(root, "filename").text = Path(image).name

@@ -1,4 +1,4 @@
-"""The four files beside the chips of an ArcGIS folder, from figures that add up chip by chip."""
+"""The four description files of an ArcGIS folder, from statistics accumulated chip by chip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...rasters.raster_io import spatial_reference
 from ..dataset import DatasetInfo
 from ..statistics import BandStatistics
 
-# What a person fills in there, and what readers leave alone.
+# Placeholders for users to replace; readers ignore them.
 PLACEHOLDERS = {
     "Framework": "e.g. PyTorch",
     "ModelConfiguration": "e.g. a configuration file",
@@ -33,7 +33,7 @@ MODEL_PLACEHOLDERS = {
 
 @dataclass
 class Spread:
-    """Smallest, largest, mean, sum and number of some figures."""
+    """Running minimum, maximum, mean, sum and count."""
 
     low: float = float("inf")
     high: float = float("-inf")
@@ -41,7 +41,7 @@ class Spread:
     count: int = 0
 
     def add(self, values: Sequence[float]) -> None:
-        """Count figures in."""
+        """Include values."""
         for value in values:
             self.low, self.high = min(self.low, value), max(self.high, value)
             self.total += value
@@ -49,40 +49,40 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        """The mean; 0 of nothing."""
+        """The mean; 0 if there are no values."""
         return self.total / self.count if self.count else 0.0
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Smallest and largest; 0 of nothing."""
+        """Minimum and maximum; 0 if there are no values."""
         return (self.low, self.high) if self.count else (0.0, 0.0)
 
     def to_json(self) -> dict[str, float]:
-        """As ArcGIS has it."""
+        """The statistics with ArcGIS's names."""
         low, high = self.ends
         return {"Min": low, "Max": high, "Mean": self.mean, "Sum": self.total, "Count": self.count}
 
 
 @dataclass
 class Tally:
-    """The figures of one class."""
+    """The statistics of one class."""
 
-    pixels: Spread = field(default_factory=Spread)  # of the chips that show it
-    areas: Spread = field(default_factory=Spread)  # of its features, map units squared
+    pixels: Spread = field(default_factory=Spread)  # per chip with the class
+    areas: Spread = field(default_factory=Spread)  # per feature, in squared CRS units
 
 
 class Statistics:
-    """The figures of a folder, counted chip by chip.
+    """The statistics of a folder, accumulated chip by chip.
 
     Args:
         info: The dataset's description.
-        mode: ArcGIS's name for the kind of labels.
-        written: The value that stands for each class in the folder.
+        mode: ArcGIS's name of the kind of labels.
+        written: The value written for each class.
     """
 
     def __init__(self, info: DatasetInfo, mode: str, written: Sequence[int]) -> None:
         self.info, self.mode = info, mode
-        # ArcGIS lists classes by their value, and ours may have got another.
+        # ArcGIS sorts classes by value, and some values may have changed.
         order = sorted(range(len(written)), key=lambda place: written[place])
         self.order, self.written = order, [written[place] for place in order]
         self.table = ClassTable(info.classes.classes)
@@ -92,7 +92,7 @@ class Statistics:
         self.chips = 0
 
     def add(self, bands: BandStatistics, pixels: np.ndarray, areas: Sequence[Sequence[float]]) -> None:
-        """Count a chip: its bands, (C,) pixels per class, and the areas of the features of each class."""
+        """Include a chip: its band statistics, (C,) pixels per class, and the areas of the features of each class."""
         self.chips += 1
         self.bands.add(bands)
         for tally, count, sizes in zip(self.tallies, pixels.tolist(), areas):
@@ -103,12 +103,12 @@ class Statistics:
         self.features_per_chip.add([sum(map(len, areas))])
 
     def map_line(self, image: str, label: str) -> str:
-        """A line of `map.txt`."""
+        """The line of a chip in `map.txt`."""
         names = [name.replace("/", "\\") for name in (image, label) if name]
         return "  ".join(names) + " \r\n"
 
     def stats_text(self) -> str:
-        """`stats.txt`."""
+        """The text of `stats.txt`."""
         size, bands = self.info.chip_size, len(self.info.band_names)
         lines = [f"images = {self.chips} *{bands}*{size}*{size}"]
         if self.written:
@@ -132,7 +132,7 @@ class Statistics:
         return f"{name:<24}{value:>15}{tally.pixels.count:>11}{count:>11}{figures}"
 
     def accumulated(self) -> dict[str, Any]:
-        """`esri_accumulated_stats.json`."""
+        """The contents of `esri_accumulated_stats.json`."""
         info, count = self.info, len(self.written)
         tallies = [self.tallies[place] for place in self.order]
         images = [tally.pixels.count for tally in tallies]
@@ -178,7 +178,7 @@ class Statistics:
         return values
 
     def definition(self) -> dict[str, Any]:
-        """`esri_model_definition.emd`."""
+        """The contents of `esri_model_definition.emd`."""
         info = self.info
         return {
             **PLACEHOLDERS,
@@ -205,7 +205,7 @@ class Statistics:
         return [(value, self.table.classes[place]) for value, place in zip(self.written, self.order)]
 
     def _bands(self) -> list[tuple[float, ...]]:
-        """Minimum, maximum, mean, sum of squares and number of pixels of each band; zeros for one without any."""
+        """Minimum, maximum, mean, sum of squares and pixel count of each band; zeros for bands without data."""
         found, seen = self.bands, self.bands.count > 0
         columns = (found.minimum, found.maximum, found.mean, found.squares, found.count)
         return [tuple(row) for row in np.stack([np.where(seen, column, 0) for column in columns], axis=1).tolist()]
@@ -225,7 +225,7 @@ def _range(name: str, spread: Spread) -> str:
 
 
 def _reference(crs: str) -> dict[str, Any]:
-    """A CRS as ArcGIS writes it: its number, or its text where it has none."""
+    """A CRS in ArcGIS's notation: its code, or its WKT if it has none."""
     reference = spatial_reference(crs)
     if reference is None:
         return {}
@@ -236,5 +236,5 @@ def _reference(crs: str) -> dict[str, Any]:
 
 
 def to_text(values: dict[str, Any]) -> str:
-    """JSON as these files have it."""
+    """JSON text formatted as in ArcGIS's files."""
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)

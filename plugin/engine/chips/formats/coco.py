@@ -1,8 +1,8 @@
-"""COCO's object instances: images, and a JSON a split with the outline of each region of a class.
+"""COCO object instances: images, and one JSON file per split with the outlines of regions.
 
-Written: `images/<split>/`, `annotations/instances_<split>.json`; category ids are class values, each connected region
-of a class is an annotation, a polygon where it has no holes and run lengths where it has. Read: the same, JSON files
-beside their images, and run lengths packed as text. Where annotations overlap, the smaller one lies on top.
+Written are `images/<split>/` and `annotations/instances_<split>.json`. Category ids are class values. Each connected
+region of a class is an annotation: a polygon, or run lengths if it has holes. Read are also JSON files beside their
+images, and run lengths packed as text. Where annotations overlap, smaller ones are on top.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from .words import counted, first_of
 
 KIND = "coco"
 LISTS = ("images", "annotations", "categories")
-LARGEST_JSON = 3 * 2**29  # bytes that annotations may take in memory
+LARGEST_JSON = 3 * 2**29  # maximum memory of annotations, in bytes
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a folder holds annotations of COCO: JSON that names the three lists; it is not parsed for that."""
+    """Return whether a folder contains COCO annotations; looks for the three key names without parsing the JSON."""
     wanted = {f'"{name}"'.encode() for name in LISTS}
     return any(contains_all(path, wanted) for path in _candidates(folder))
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    """JSON files where annotations lie: in `annotations`, beside folders of images, or in those."""
+    """JSON files in `annotations`, beside image folders, or inside them."""
     held = entries(folder, folder)
     inner = [path for part in held if part.is_dir() for path in entries(part, folder)]
     for path in sorted(path for path in (*held, *inner) if path.suffix == ".json"):
@@ -58,7 +58,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     """Read categories, images and annotations.
 
     Raises:
-        InputError: They are damaged, hold boxes only, contradict each other, or name places elsewhere.
+        InputError: They are damaged, contain only boxes, contradict each other, or name paths outside the folder.
     """
     note = Note.of(folder, KIND)
     files = list(dict.fromkeys(_candidates(folder)))
@@ -80,21 +80,21 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
                 f"The annotations {path} are damaged ({type(error).__name__}: {error}).", "Check the file."
             ) from error
     if not chips and not missing:
-        raise InputError(f"{folder} holds no annotations of COCO with images.", "Choose the folder above them.")
+        raise InputError(f"{folder} contains no COCO annotations with images.", "Choose their parent folder.")
     if boxes and not any(chip.label[1] for chip in chips):
         raise InputError(
-            f"The annotations of {folder} are boxes without outlines (detection), which Terrazzo does not train on.",
+            f"The annotations of {folder} are boxes without outlines (detection), which Terrazzo does not support.",
             "Use annotations with segmentations.",
         )
     used = {value for chip in chips for value, _ in chip.label[1]}
-    warnings = [f"Images that are not there are left out: {first_of(missing)}."] if missing else []
+    warnings = [f"Missing images are left out: {first_of(missing)}."] if missing else []
     if boxes:
         warnings.append(f"{counted(boxes, 'annotation')} without an outline left out.")
     return ForeignFolder(
         kind=KIND,
         task="segmentation",
         chips=tuple(chips),
-        # Of others' many categories only those that are used; some tools add one that never is.
+        # Only categories that are used, since files often list many more; some tools add one that is never used.
         classes=note.named if note else {value: name for value, name in named.items() if value in used},
         mask=_mask,
         label_nodata=note.label_nodata if note else None,
@@ -108,8 +108,8 @@ def _add_categories(named: Named, rows: list[Any], path: Path) -> None:
         value, name = _whole(row["id"]), str(row.get("name") or "")
         if value in named and named[value][0] != name:
             raise InputError(
-                f'{path} calls the category {value} "{name}", and another file "{named[value][0]}".',
-                "Import them as two datasets.",
+                f'{path} names the category {value} "{name}", but another file names it "{named[value][0]}".',
+                "Import them as separate datasets.",
             )
         color = row.get("color")
         fine = isinstance(color, list) and len(color) == 3 and all(isinstance(part, int) for part in color)
@@ -119,25 +119,25 @@ def _add_categories(named: Named, rows: list[Any], path: Path) -> None:
 
 def _whole(number: Any) -> int:
     if isinstance(number, bool) or int(number) != number:
-        raise ValueError(f"{number!r} is no whole number")
+        raise ValueError(f"{number!r} is not an integer")
     return int(number)
 
 
 def _add_chips(
     chips: list[ForeignChip], missing: list[str], values: dict[str, Any], named: Named, folder: Path, path: Path
 ) -> int:
-    """Add the images of a file with their annotations; gives how many annotations have a box only."""
+    """Add the images of a file with their annotations; returns the number of annotations without an outline."""
     shapes: dict[Any, list[tuple[float, int, Any]]] = {}
     boxes = 0
     for row in values["annotations"]:
         shape, value = row.get("segmentation"), _whole(row["category_id"])
         if value not in named:
-            raise InputError(f"{path} has annotations of the category {value}, which it does not name.", "Add it.")
+            raise InputError(f"{path} has annotations of the category {value}, which it does not list.", "Add it.")
         if not shape:
             boxes += 1
             continue
         if not isinstance(shape, (list, dict)):
-            raise ValueError("a segmentation is neither polygons nor run lengths")
+            raise ValueError("a segmentation is neither a list of polygons nor run lengths")
         shapes.setdefault(row["image_id"], []).append((float(row.get("area") or 0), value, shape))
     split = split_of(path.stem.replace("instances_", "")) or split_of(path.parent.name)
     bases = _bases(folder, path, split)
@@ -149,7 +149,7 @@ def _add_chips(
         if image is None:
             missing.append(name)
             continue
-        # Larger first, so that what lies upon something is drawn upon it.
+        # Larger regions first, so that smaller ones are drawn on top.
         found = sorted(shapes.get(row["id"], ()), key=lambda shape: -shape[0])
         size = (row.get("height"), row.get("width"))
         chips.append(ForeignChip(image, (size, [(value, shape) for _, value, shape in found]), split=split))
@@ -157,7 +157,7 @@ def _add_chips(
 
 
 def _bases(folder: Path, path: Path, split: str) -> list[str]:
-    """Folders in which the images of an annotation file may lie, as paths inside of the whole."""
+    """Folders that may contain the images of an annotation file, relative to the root folder."""
     own = path.stem.replace("instances_", "")
     names = dict.fromkeys(name for name in (own, SPLIT_NAMES.get(split, ""), split, "") if "/" not in name)
     bases = [folder / "images" / name for name in names] + [folder / name for name in names]
@@ -168,7 +168,7 @@ def _bases(folder: Path, path: Path, split: str) -> list[str]:
 def _mask(chip: ForeignChip) -> np.ndarray:
     size, shapes = chip.label
     facts = look_at(chip.image)
-    if size != (facts.height, facts.width):  # what turned images are drawn on as they are shown says their turned size
+    if size != (facts.height, facts.width):  # annotations of rotated images state the rotated size
         facts = facts.as_stored()
     mask = np.full((facts.height, facts.width), NO_CLASS, np.int32)
     try:
@@ -179,7 +179,7 @@ def _mask(chip: ForeignChip) -> np.ndarray:
 
 
 class CocoWriter(FolderWriter):
-    """Copies images and writes an annotation a region, as they come: a file of a split is never in memory."""
+    """Copies images and writes the annotations of each split to a file chip by chip, to save memory."""
 
     KIND = KIND
     TASKS = ("segmentation",)
@@ -189,7 +189,7 @@ class CocoWriter(FolderWriter):
         self.files: dict[str, Any] = {}
         self.images: dict[str, list[str]] = {}
         self.annotations = 0
-        self.begun: set[str] = set()  # splits whose list of annotations holds one
+        self.begun: set[str] = set()  # splits that have an annotation
         (folder / "annotations").mkdir()
         for split in dict.fromkeys(dataset.splits[places].tolist()):
             name = SPLIT_NAMES[split]
@@ -199,7 +199,7 @@ class CocoWriter(FolderWriter):
             self.images[split] = []
 
     def write(self, place: int) -> list[dict[str, Any]]:
-        """Copy a chip; gives its annotations, but for their ids."""
+        """Copy a chip; returns its annotations, without ids."""
         source = self.dataset.image_path(place)
         copy_chip(source, self.folder / "images" / SPLIT_NAMES[str(self.dataset.splits[place])] / source.name)
         mask = self.dataset.read_mask(place)
@@ -239,7 +239,7 @@ class CocoWriter(FolderWriter):
         images.append(json.dumps({"id": place + 1, "file_name": name, "width": size, "height": size}))
 
     def finish(self) -> None:
-        """Write images and categories."""
+        """Write the lists of images and categories."""
         rows = [
             {"id": info.value, "name": info.name, "supercategory": "land", "color": list(info.rgb)}
             for info in self.info.classes.classes

@@ -1,4 +1,4 @@
-"""Chip dataset → a folder as other programs have it."""
+"""Convert a chip dataset to a folder of another program."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from .words import counted
 WRITERS: dict[str, type[FolderWriter]] = {
     writer.KIND: writer for writer in (ArcgisWriter, ImagenetWriter, CocoWriter, VocWriter)
 }
-# Chips from whose files the size of all is guessed.
+# How many chips are examined to estimate the total size.
 SAMPLE = 20
 
 
 def convert_chips(config: ConvertChipsConfig, reporter: Reporter) -> dict[str, Any]:
-    """Write a chip dataset as the folder of another program.
+    """Write a chip dataset as a folder of another program.
 
-    The folder appears under its final name when it is whole; a cancelled or failed job leaves nothing.
+    The folder appears under its final name when it is complete; a cancelled or failed job leaves nothing.
 
     Returns:
         folder, chips (number).
 
     Raises:
-        InputError: The format cannot hold these chips, or something else stands at the output.
-        ResourceError: The folder cannot be written or its disk is full.
-        Cancelled: The user asked for the end.
+        InputError: The format does not support these chips, or the output folder exists.
+        ResourceError: The folder cannot be written, or the disk is full.
+        Cancelled: The user cancelled the job.
     """
     check_apart(config.chips, config.output)
     with claim(config.output):
@@ -76,31 +76,30 @@ def _check_task(dataset: ChipDataset, kind: type[FolderWriter]) -> None:
         return
     others = [name for name, writer in WRITERS.items() if task in writer.TASKS]
     raise InputError(
-        f"The chip dataset {dataset.folder} is for {task}, and folders of {kind.KIND} hold chips for "
-        f"{' or '.join(kind.TASKS)}.",
-        f"Convert it to {' or '.join(others)}." if others else "No other format holds it; use the dataset itself.",
+        f"The chip dataset {dataset.folder} is for {task}, but {kind.KIND} supports only {' or '.join(kind.TASKS)}.",
+        f"Convert it to {' or '.join(others)}." if others else "No other format supports it; use the dataset itself.",
     )
 
 
 def _places(dataset: ChipDataset, kind: type[FolderWriter], reporter: Reporter) -> np.ndarray:
-    """(n,) the chips to write: all, but where the format has splits those that belong to none."""
+    """(n,) indices of the chips to write: all, or those in a split if the format has splits."""
     outside = dataset.splits == NO_SPLIT
     if kind is ArcgisWriter or not outside.any():
         return np.arange(len(dataset.images))
-    reporter.log(f"{counted(int(outside.sum()), 'chip')} of no split left out: they share ground with other splits'.")
+    reporter.log(f"{counted(int(outside.sum()), 'chip')} left out for belonging to no split.")
     if outside.all():
         raise InputError("No chip of the dataset belongs to a split.", "Use “Split training chips” first.")
     return np.flatnonzero(~outside)
 
 
 def _check_target(config: ConvertChipsConfig) -> None:
-    """A folder of ours is replaced only when asked; any other with something in it never is."""
+    """Check that the output is new or empty, or a folder written by Terrazzo that may be overwritten."""
     folder = Path(config.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not folder.is_dir() or Note.read(folder) is None:
             raise InputError(
-                f"{folder} exists, and Terrazzo has not written it (there is no {NOTE}).",
-                "Choose a new or an empty folder.",
+                f"{folder} exists and was not written by Terrazzo (it has no {NOTE}).",
+                "Choose a new or empty folder.",
             )
         if not config.overwrite:
             raise InputError(f"The folder {folder} exists.", "Choose another folder, or set OVERWRITE.")

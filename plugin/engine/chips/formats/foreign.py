@@ -1,4 +1,4 @@
-"""What a folder of another program comes to, and what every writer of one offers."""
+"""Data structures for folders of other programs, and the base class of their writers."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ from ...strangers.rules import DAMAGES, read_classes
 from ...strangers.texts import JSON_MEMORY, parse_json
 from ..dataset import SPLITS, ChipDataset
 
-# Marks the pixels without a label in the masks that readers give; no raster's class value is that low.
+# Marks unlabelled pixels in the masks returned by readers; lower than any valid class value.
 NO_CLASS = int(np.iinfo(np.int32).min)
-# What others call the splits, and how they begin such names: "train", "train2017", "valid".
+# Other names of the splits and the prefixes they use: "train", "train2017", "valid".
 SPLIT_NAMES = {"training": "train", "validation": "val", "test": "test"}
 NOTE = "terrazzo.json"
 
-# value → name and colour (#rrggbb), either of which may be missing
+# value → (name, colour as #rrggbb), either may be missing
 Named = dict  # dict[int, tuple[str, Optional[str]]]
 
 
 @dataclass(frozen=True)
 class ForeignChip:
-    """An image of the folder, and what its reader knows of it."""
+    """An image of a foreign folder and its label."""
 
     image: Path
-    label: Any = None  # what the reader's `mask` takes: a path, annotations
-    classes: tuple[int, ...] = ()  # of the whole chip
-    split: str = ""  # one of SPLITS; "" where the folder does not say
+    label: Any = None  # input of the reader's `mask`, such as a path or annotations
+    classes: tuple[int, ...] = ()  # classes of the whole chip
+    split: str = ""  # one of SPLITS; "" if unknown
 
 
 @dataclass(frozen=True)
 class ForeignFolder:
-    """A folder of chips as its reader found it."""
+    """The contents of a foreign folder."""
 
     kind: str  # config.CHIP_FOLDERS
     task: str  # config.TASKS
     chips: tuple[ForeignChip, ...]
-    classes: Named  # the classes that the folder names; the dataset has them, shown or not
-    # (chip) → (H, W) int32 of class values, NO_CLASS where there is none; None where the task has no masks
+    classes: Named  # all become classes of the dataset, even if no chip has them
+    # (chip) → (H, W) int32 of class values, NO_CLASS where unlabelled; None for tasks without masks
     mask: Optional[Callable[[ForeignChip], np.ndarray]] = None
-    names: Named = field(default_factory=dict)  # of values that are classes only where a mask shows them
-    label_nodata: Optional[int] = None  # the value for "no label" that the dataset shall have; None = any free one
-    complete: bool = False  # whether no mask can hold a value that `classes` lacks
+    names: Named = field(default_factory=dict)  # names of values that become classes only if a mask has them
+    label_nodata: Optional[int] = None  # the value for "no label" in the dataset; None for any free value
+    complete: bool = False  # whether `classes` contains all values of the masks
     remarks: tuple[str, ...] = ()  # for the log
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Note:
-    """`terrazzo.json`: what a format has no place for, left by `convertchips` and found again by `importchips`."""
+    """`terrazzo.json`: what the format cannot store, written by `convertchips` and read by `importchips`."""
 
     kind: str
     task: str
     classes: ClassTable
-    written_as: tuple[str, ...]  # what stands for each class in the folder: a value, a folder's name
+    written_as: tuple[str, ...]  # how each class is written: a value or a folder name
     label_nodata: Optional[int]  # of the dataset
 
     def write(self, folder: Path) -> None:
-        """Write it into a folder; it also tells that the folder is one of ours."""
+        """Write the note into a folder, which also marks the folder as written by Terrazzo."""
         rows = [{**row, "written_as": text} for row, text in zip(self.classes.to_json(), self.written_as)]
         values = {
             "written_by": "Terrazzo",
@@ -80,10 +80,10 @@ class Note:
 
     @classmethod
     def read(cls, folder: Path) -> Optional[Note]:
-        """The note of a folder; None where it has none.
+        """Read the note of a folder; None if there is none.
 
         Raises:
-            InputError: It is damaged.
+            InputError: The note is damaged.
         """
         path = inside(folder, NOTE, folder)
         if not path.is_file():
@@ -103,32 +103,32 @@ class Note:
 
     @classmethod
     def of(cls, folder: Path, kind: str) -> Optional[Note]:
-        """The note of a folder, if it is of that kind."""
+        """Read the note of a folder; None if there is none for this format."""
         note = cls.read(folder)
         return note if note is not None and note.kind == kind else None
 
     @property
     def named(self) -> Named:
-        """Value → name and colour."""
+        """Class value → name and colour."""
         return {info.value: (info.name, info.color) for info in self.classes.classes}
 
     @property
     def values(self) -> dict[str, int]:
-        """What stands in the folder, as `class_text` → class value."""
+        """The text of a class in the folder → class value."""
         return dict(zip(map(class_text, self.written_as), self.classes.values.tolist()))
 
 
 class FolderWriter:
-    """Writes a chip dataset as another program's folder, chip by chip.
+    """Writes a chip dataset as a folder of another program, chip by chip.
 
     Args:
-        dataset: What is written.
-        folder: Where to; it is there and empty.
-        places: (n,) the chips of the dataset that will be written, in this order.
+        dataset: The dataset.
+        folder: The output folder, which must exist and be empty.
+        places: (n,) indices of the chips to write, in this order.
     """
 
     KIND = ""
-    TASKS: tuple[str, ...] = ()  # what the format can hold
+    TASKS: tuple[str, ...] = ()  # the tasks that the format supports
 
     def __init__(self, dataset: ChipDataset, folder: Path, places: np.ndarray) -> None:
         self.dataset, self.folder, self.places = dataset, folder, places
@@ -138,42 +138,42 @@ class FolderWriter:
         self.remarks: list[str] = []  # for the log
 
     def write(self, place: int) -> Any:
-        """Write the files of a chip; runs on a thread and gives what `collect` needs."""
+        """Write the files of a chip on a thread; returns what `collect` needs."""
         raise NotImplementedError
 
     def collect(self, place: int, written: Any) -> None:
-        """Count a chip in, in the order of the dataset."""
+        """Record a written chip; called in the order of the dataset."""
 
     def finish(self) -> None:
-        """Write what stands beside the chips."""
+        """Write the files that describe all chips."""
 
     def close(self) -> None:
-        """Close the files that are open, also after a failure: on Windows they could not be removed."""
+        """Close open files, also after an error, since Windows could not remove them otherwise."""
 
     def classes_of(self, place: int) -> list[int]:
-        """The class values that a chip shows, or its class."""
+        """The values of the classes in a chip, or of its class."""
         return [value for value, there in zip(self.values, self.dataset.shown[place].tolist()) if there]
 
     def note(self, written_as: Iterable[Any]) -> None:
-        """Leave our own note; `written_as` stands for each class in the folder."""
+        """Write `terrazzo.json`; `written_as` has the value or name that stands for each class."""
         info = self.info
         Note(self.KIND, info.task, info.classes, tuple(map(str, written_as)), info.label_nodata).write(self.folder)
 
 
 def split_of(name: str) -> str:
-    """The split that a folder, a list or a file of that name holds; "" for none."""
+    """The split that a folder, list or file name stands for; "" for none."""
     found = re.match(r"(train|val|test)(ing|id|idation)?(?![a-z])", name.lower())
     return {"train": SPLITS[0], "val": SPLITS[1], "test": SPLITS[2]}[found[1]] if found else ""
 
 
 def file_name(name: str) -> str:
-    """A class name as every file system takes it."""
+    """Convert a class name to a file name valid on every file system."""
     safe = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip().rstrip(".") or "_"
     return f"{safe}_" if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", safe) else safe[:120]
 
 
 def file_names(table: ClassTable) -> list[str]:
-    """`file_name` of each class; names that would be the same carry their class value."""
+    """File names for all classes; class values are added to names that would be equal."""
     names = [file_name(name) for name in table.names]
     folded = [name.casefold() for name in names]
     return [

@@ -1,4 +1,4 @@
-"""A folder a class, as ImageNet has it and most libraries read it: `train/forest/0001.jpg`, or `forest/0001.jpg`."""
+"""One folder of images per class, as in ImageNet: `train/forest/0001.jpg`, or `forest/0001.jpg`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KIND = "imagenet"
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a folder holds folders of images."""
+    """Return whether a folder contains folders of images."""
     return any(next(_images(part, folder), None) is not None for part in _parts(folder, folder))
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
-    """The images of each class; its values are those that `class_values` gives the folders' names.
+    """Read the images of each class; class values are assigned to folder names by `class_values`.
 
     Raises:
         InputError: There are no folders with images.
@@ -35,7 +35,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
     note, remarks, warnings, other = Note.of(folder, KIND), [], [], 0
     parts = [part for part in _parts(folder, folder) if next(_images(part, folder), None) is not None]
     splits = {part: split_of(part.name) for part in parts}
-    # A class may be called "test"; only where all folders are called after splits do they hold classes.
+    # A class may be called "test", so folders are splits only if all have names of splits.
     divided = bool(parts) and all(splits.values()) and all(_parts(part, folder) for part in parts)
     held = [("", part) for part in parts]
     if divided:
@@ -48,13 +48,13 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
         reporter.check_wanted()
         name = class_text(found.name)
         if name not in values:
-            warnings.append(f"The folder {found} is left out: terrazzo.json does not name it. Remove that file first.")
+            warnings.append(f"The folder {found} is left out: terrazzo.json does not list it. Remove that file first.")
             continue
         images = list(_images(found, folder))
         other += sum(1 for path in found.rglob("*") if path.is_file()) - len(images)
         chips += [ForeignChip(image, None, (values[name],), split) for image in images]
     if not chips:
-        raise InputError(f"{folder} holds no folders of images.", "Put the images of each class into a folder.")
+        raise InputError(f"{folder} contains no folders of images.", "Put the images of each class into a folder.")
     loose = [path.name for path in folder.iterdir() if path.is_file() and path.suffix.lower() in ENDINGS]
     if loose:
         warnings.append(f"Images outside of the class folders are left out: {first_of(sorted(loose))}.")
@@ -69,19 +69,19 @@ def _parts(folder: Path, root: Path) -> list[Path]:
 
 
 def _images(folder: Path, root: Path) -> Iterator[Path]:
-    """The images in a folder and the folders in it, in the order of their names."""
+    """The images in a folder and its subfolders, sorted by name."""
     for path in entries(folder, root):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if not path.is_symlink():  # which may lead round in a circle
+            if not path.is_symlink():  # links may form a cycle
                 yield from _images(path, root)
         elif path.suffix.lower() in ENDINGS:
             yield path
 
 
 class ImagenetWriter(FolderWriter):
-    """Copies each chip into the folder of its class, in the folder of its split."""
+    """Copies each chip into the folder of its class, inside the folder of its split."""
 
     KIND = KIND
     TASKS = ("classification",)
@@ -90,22 +90,22 @@ class ImagenetWriter(FolderWriter):
         super().__init__(dataset, folder, places)
         self.folders = dict(zip(self.values, file_names(self.info.classes)))
         for split in dict.fromkeys(dataset.splits[places].tolist()):
-            # All of them, also those without a chip: readers number classes by the folders they see.
+            # Also for classes without chips, since readers number classes by the folders they find.
             for name in self.folders.values():
                 (folder / SPLIT_NAMES[split] / name).mkdir(parents=True)
 
     def write(self, place: int) -> Any:
-        """Copy a chip as it is."""
+        """Copy a chip."""
         source = self.dataset.image_path(place)
         values = self.classes_of(place)
         if len(values) != 1:
             raise InputError(
-                f"The chip {source} has {len(values)} classes, and a folder for each class needs one.",
+                f"The chip {source} has {len(values)} classes, but this format needs exactly one.",
                 "Export the chips again.",
             )
         split = SPLIT_NAMES[str(self.dataset.splits[place])]
         copy_chip(source, self.folder / split / self.folders[values[0]] / source.name)
 
     def finish(self) -> None:
-        """Leave the note."""
+        """Write the note."""
         self.note(self.folders.values())

@@ -1,4 +1,4 @@
-"""Images from strangers: what they are, read in the shape that a dataset wants, copied, placed."""
+"""Images of foreign folders: their properties, reading, copying and georeference."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ COLORS = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What an image is, without its pixels."""
+    """The properties of an image."""
 
     path: Path
     driver: str
-    width: int  # as it is to be seen
+    width: int  # after applying the EXIF orientation
     height: int
-    orientation: int  # EXIF's number for how its pixels are to be turned for that
-    bands: int  # without an alpha band; a palette counts as the three it stands for
-    plain: bool  # whether the file holds these bands and nothing else
+    orientation: int  # EXIF orientation, 1 to 8
+    bands: int  # without alpha; 3 for a palette
+    plain: bool  # whether the file has exactly these bands
     dtype: np.dtype[Any]
     nodata: Optional[float]
-    names: tuple[str, ...]  # of the bands
-    transform: Optional[tuple[float, ...]]  # GDAL's six numbers
+    names: tuple[str, ...]  # names of the bands
+    transform: Optional[tuple[float, ...]]  # GDAL geotransform
     crs: str  # WKT2, or ""
     size: int  # of the file, bytes
 
     @property
     def side(self) -> int:
-        """The side of the largest square in it, pixels."""
+        """The side of the central square in pixels."""
         return min(self.width, self.height)
 
     def as_drawn(self, shape: tuple[int, ...]) -> ImageFacts:
-        """The image as a mask of (H, W) pixels lies on it: as stored, unless it must be turned to have that shape."""
+        """The image in the orientation of its (H, W) mask: as stored, unless only the rotated image has that shape."""
         stored = self.as_stored()
         return stored if shape == (stored.height, stored.width) else self
 
     def as_stored(self) -> ImageFacts:
-        """The image as it is where nothing is turned."""
+        """The image without EXIF orientation."""
         if lies_on_its_side(self.orientation):
             return dataclasses.replace(self, width=self.height, height=self.width, orientation=UPRIGHT)
         return dataclasses.replace(self, orientation=UPRIGHT)
 
 
 def look_at(path: Path) -> ImageFacts:
-    """What an image is.
+    """Describe an image.
 
     Raises:
-        Unreadable: It is missing or damaged.
-        InputError: It cannot be used.
+        Unreadable: The image is missing or damaged.
+        InputError: The image cannot be used.
     """
     image = open_image(path)
     with readable(path):
@@ -75,11 +75,11 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
     numbers = _value_bands(image)
     first = image.GetRasterBand(numbers[0])
     if gdal.DataTypeIsComplex(first.DataType):
-        raise InputError(f"The image {path} holds complex numbers.", "Derive amplitude or phase first.")
+        raise InputError(f"The image {path} holds complex numbers.", "Compute amplitude or phase first.")
     codes = {image.GetRasterBand(number).DataType for number in numbers}
     dtypes = [np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(code)) for code in codes]
     palette = len(numbers) == 1 and first.GetColorTable() is not None
-    crs = sys.intern(_text(crs_of(image)))  # thousands of chips have the same one
+    crs = sys.intern(_text(crs_of(image)))  # thousands of chips share it
     fault = fault_of_crs(crs)
     if fault is not None:
         raise InputError(f"The CRS of the image {path} cannot be used: {fault}.", "Give the image another CRS.")
@@ -97,7 +97,7 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
         bands=bands,
         plain=not palette and len(numbers) == image.RasterCount,
         dtype=np.result_type(*dtypes),
-        # NaN counts as missing anyway.
+        # NaN is missing in any case.
         nodata=None if nodata is None or palette or math.isnan(nodata) else float(nodata),
         names=COLORS if palette else tuple(_text(band_name(image.GetRasterBand(number), number)) for number in numbers),
         transform=image.GetGeoTransform(can_return_null=True),
@@ -107,7 +107,7 @@ def _facts(path: Path, image: gdal.Dataset) -> ImageFacts:
 
 
 def _text(found: str | bytes) -> str:
-    """A text from GDAL, which gives bytes where a file holds something else than UTF-8."""
+    """Decode a text from GDAL, which returns bytes if a file does not contain UTF-8."""
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 
 
@@ -117,13 +117,13 @@ def _value_bands(image: gdal.Dataset) -> list[int]:
 
 
 def read_image(facts: ImageFacts, bands: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """(bands, H, W): the pixels of an image, turned as `facts` say.
+    """Read the pixels of an image: (bands, H, W), with its EXIF orientation applied.
 
-    One of grey values is repeated, a palette becomes its colours.
+    A single band is repeated, and a palette is expanded to colours.
 
     Raises:
-        InputError: It has another number of bands.
-        Unreadable: It is damaged.
+        InputError: The image has another number of bands.
+        Unreadable: The image is damaged.
     """
     path = facts.path
     image = open_image(path)
@@ -140,8 +140,8 @@ def read_image(facts: ImageFacts, bands: int, dtype: np.dtype[Any]) -> np.ndarra
         data = np.repeat(data, bands, axis=0)
     if len(data) != bands:
         raise InputError(
-            f"The image {path} has {len(data)} bands, and most images of the folder have {bands}.",
-            "Keep images with the same bands in one folder.",
+            f"The image {path} has {len(data)} bands, but most images of the folder have {bands}.",
+            "Put only images with the same bands into a folder.",
         )
     return upright(data.astype(dtype, copy=False), facts.orientation)
 
@@ -159,19 +159,19 @@ def corners(transform: Sequence[float], size: int) -> list[tuple[float, float]]:
 
 
 def turn(transform: Sequence[float]) -> float:
-    """Degrees clockwise that the rows of an image are turned, from 0 to below 360."""
+    """The clockwise rotation of an image in degrees, at least 0 and less than 360."""
     return round(math.degrees(math.atan2(-transform[4], transform[1])), 6) % 360
 
 
 def world_file(transform: Sequence[float]) -> str:
-    """The text of a world file: six numbers, the place being the middle of the first pixel."""
+    """The text of a world file: six numbers, with the origin at the centre of the first pixel."""
     left, right, across, top, down, below = transform
     numbers = (right, down, across, below, left + (right + across) / 2, top + (down + below) / 2)
     return "".join(f"{number!r}\n" for number in map(float, numbers))
 
 
 def copy_chip(source: Path, target: Path) -> None:
-    """Copy a chip of a dataset of ours byte for byte, and what says where it lies."""
+    """Copy an image of a chip dataset, with its georeference files, byte for byte."""
     check_plain(source)
     shutil.copyfile(source, target)
     for found in beside(source):
@@ -179,7 +179,7 @@ def copy_chip(source: Path, target: Path) -> None:
 
 
 def place_image(path: Path, transform: Sequence[float], crs: str) -> None:
-    """Say where a copied image lies: in a file beside it, so that its own bytes stay as they are."""
+    """Write the georeference of a copied image to a sidecar file, so that the image stays unchanged."""
     image = open_image(path)
     if image.GetGeoTransform(can_return_null=True) != tuple(transform):
         image.SetGeoTransform(list(transform))

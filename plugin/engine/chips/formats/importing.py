@@ -1,4 +1,4 @@
-"""A folder of chips from another program → chip dataset."""
+"""Import: convert a folder of chips from another program into a chip dataset."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ from .words import counted, first_of
 
 @dataclass(frozen=True)
 class _Chip:
-    """A chip that is written, as it goes into the index."""
+    """The index entry of a chip."""
 
     corners: Sequence[tuple[float, float]]
     values: dict[str, Any]
-    pixels: np.ndarray  # (C,)
+    pixels: np.ndarray  # (C,) pixels per class
 
 
 def import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, Any]:
-    """Make a chip dataset of a folder from another program.
+    """Convert a folder of another program into a chip dataset.
 
-    Images are copied byte for byte where they have the dataset's size, bands and one of its formats, and lie upright:
-    neither GDAL nor QGIS turns what EXIF says to turn. The dataset appears under its final name when it is whole; a
-    cancelled or failed import leaves nothing.
+    Images are copied byte for byte if they have the dataset's size, bands and one of its formats, and no EXIF rotation,
+    which GDAL and QGIS ignore. The dataset appears under its final name when it is complete; a cancelled or failed
+    import leaves nothing.
 
     Returns:
         dataset (folder), chips, training, validation, test (numbers of chips), left_out (chips in no split), classes
         (number), block_size (pixels; None without blocks).
 
     Raises:
-        InputError: The folder is of no known kind, or something in it cannot be used.
-        ResourceError: The folder cannot be written or its disk is full.
-        Cancelled: The user asked for the end.
+        InputError: The format is unknown, or something in the folder cannot be used.
+        ResourceError: The folder cannot be written, or the disk is full.
+        Cancelled: The user cancelled the job.
     """
     check_apart(config.input, config.output)
     with claim(config.output):
@@ -95,23 +95,23 @@ def _import_chips(config: ImportChipsConfig, reporter: Reporter) -> dict[str, An
 
 
 def _keeps_splits(found: Found, rule: SplitRule, reporter: Reporter) -> bool:
-    """Whether the folder's own splits hold: every chip has one, and there is more than one."""
+    """Return whether the folder's own splits are used: every chip has one, and they are not all the same."""
     splits = {chip.split for chip, _ in found}
     if "" not in splits and len(splits) > 1:
-        reporter.log("The splits are those of the folder.")
+        reporter.log("The splits of the folder are used.")
         return True
     if splits - {""}:
         missing = "" in splits
         reporter.log(
-            "The folder divides only some of its chips, so that all are divided anew."
+            "Only some chips of the folder have a split, so all are divided again."
             if missing
-            else f"All chips of the folder are for {splits.pop()}, so that they are divided anew."
+            else f"All chips of the folder are for {splits.pop()}, so they are divided again."
         )
     return False
 
 
 class _Import:
-    """An import under way: chips are read and written on threads."""
+    """A running import: chips are read and written on threads."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class _Import:
         self.folder, self.shape, self.classes = folder, shape, classes
         self.label_nodata, self.background, self.target = label_nodata, background, target
         self.keeps_splits = keeps_splits
-        # Compressed: what does not come as a GeoTIFF was compressed before.
+        # Compressed, since images that are not GeoTIFFs were compressed as well.
         self.files = ChipFiles(
             target, shape.ground.crs, shape.band_names, shape.nodata, classes, label_nodata, "GTiff", "deflate"
         )
@@ -134,10 +134,10 @@ class _Import:
         self.damaged: list[str] = []
 
     def write_chips(self, found: Found, index: ChipIndex, stage: Stage) -> None:
-        """Write every chip and enter it into the index.
+        """Write all chips and add them to the index.
 
         Raises:
-            InputError: None can be read.
+            InputError: No chip can be read.
         """
         with closing(work_ahead(self._write, enumerate(found), stage)) as chips:
             for (_, (chip, facts)), written in chips:
@@ -147,10 +147,10 @@ class _Import:
                 index.add(written.corners, written.values, written.pixels)
                 self.copied += self._kept(facts)
         if not index.count:
-            raise InputError(f"No chip can be read: {first_of(self.damaged)}.", "Check that the files are whole.")
+            raise InputError(f"No chip can be read: {first_of(self.damaged)}.", "Check that the files are intact.")
 
     def report(self, reporter: Reporter) -> None:
-        """Tell what was copied and what was left out."""
+        """Log how many images were copied and which chips were left out."""
         reporter.log(f"{counted(self.copied, 'image')} copied byte for byte.")
         if self.damaged:
             reporter.warning(f"Chips that cannot be read are left out: {first_of(self.damaged)}.")
@@ -159,7 +159,7 @@ class _Import:
         return facts.driver in ENDINGS and self.shape.keeps(facts)
 
     def _write(self, item: tuple[int, tuple[ForeignChip, ImageFacts]]) -> Optional[_Chip]:
-        """Read a chip, then write it: so a damaged one leaves nothing. Runs on a thread."""
+        """Read a chip completely, then write it, so that a damaged one leaves nothing; runs on a thread."""
         number, (chip, facts) = item
         shape, size = self.shape, self.shape.chip_size
         try:
@@ -188,7 +188,7 @@ class _Import:
         return _Chip(corners(transform, size), values, pixels)
 
     def _values(self, chip: ForeignChip, facts: ImageFacts, number: int, transform: Sequence[float]) -> dict[str, Any]:
-        """What the index says of a chip, but for its pixels."""
+        """The index entry of a chip, without its pixel counts."""
         ground = self.shape.ground
         column, row = ground.offset(transform)
         return {
@@ -208,7 +208,7 @@ class _Import:
     def _write_mask(
         self, mask: np.ndarray, name: str, transform: Sequence[float], values: dict[str, Any]
     ) -> np.ndarray:
-        """Write a mask of class values; gives (C,) pixels per class."""
+        """Write a mask of class values; returns (C,) pixels per class."""
         if self.background is not None:
             mask[mask == NO_CLASS] = self.background
         indices = self.classes.to_indices(mask)
@@ -221,18 +221,18 @@ class _Import:
         return pixels
 
     def rule(self, rule: SplitRule, index: ChipIndex, reporter: Reporter) -> SplitRule:
-        """How the chips are divided: as the folder does, else by the settings, at random where they have no places."""
+        """How the chips are divided: as in the folder, or by the settings; at random if they have no georeference."""
         if self.keeps_splits:
             splits = [row[0] for row in index.rows(["split"])]
             shares = [splits.count(split) / len(splits) for split in SPLITS]
             return SplitRule("imported", shares[1], shares[2], None, rule.seed)
         if rule.method == "blocks" and not self.shape.ground.real:
-            reporter.log("The chips have no places, so that they are divided at random and not by blocks of ground.")
+            reporter.log("The chips have no georeference, so they are divided at random instead of by blocks.")
             return dataclasses.replace(rule, method="random")
         return rule
 
     def outline(self, config: ImportChipsConfig) -> DatasetInfo:
-        """The description, but for what `divide` finds."""
+        """The description, without the results of `divide`."""
         shape = self.shape
         return DatasetInfo(
             task=self.folder.task,

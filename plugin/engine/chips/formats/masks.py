@@ -1,4 +1,4 @@
-"""Masks from strangers, as (H, W) int32 of class values."""
+"""Masks of foreign folders, as (H, W) int32 of class values."""
 
 from __future__ import annotations
 
@@ -13,39 +13,37 @@ from ...strangers.images import open_image, read_pixels
 from .foreign import NO_CLASS
 from .squares import middle
 
-NARROW = 1 << 16  # values whose counts fit a small table
+NARROW = 1 << 16  # ranges up to this size are counted with a table
 
 
 def read_mask(path: Path, unlabelled: Iterable[int], values: dict[int, int]) -> np.ndarray:
-    """(H, W) int32 of class values from a label raster, `NO_CLASS` where it is `unlabelled`; `values` translates some.
+    """Read a label raster: (H, W) int32 class values, `NO_CLASS` for `unlabelled` values; `values` maps some values.
 
     Raises:
-        InputError: It has several bands, or values that are no whole numbers of 32 bits.
+        InputError: It has several bands, or values that are not integers of 32 bits.
     """
     data = read_pixels(open_image(path))
     if len(data) != 1:
-        raise InputError(f"The label {path} has {len(data)} bands.", "Label rasters have one band of class values.")
+        raise InputError(f"The label {path} has {len(data)} bands.", "Label rasters must have one band.")
     return class_values(data[0], path, unlabelled, values)
 
 
 def class_values(data: np.ndarray, path: Path, unlabelled: Iterable[int], values: dict[int, int]) -> np.ndarray:
-    """(H, W) int32 of class values from the values in a label file; as `read_mask`.
+    """Convert the values of a label file to (H, W) int32 class values; see `read_mask`.
 
     Raises:
-        InputError: Values that are no whole numbers.
+        InputError: Some values are not integers of 32 bits.
     """
     if data.dtype.kind == "f":
         data = np.where(np.isfinite(data), data, np.float64(NO_CLASS))
         broken = data[data != np.floor(data)]
         if broken.size:
-            raise InputError(
-                f"The label {path} holds {value_text(broken[0])}.", "Labels are whole numbers, one for each class."
-            )
+            raise InputError(f"The label {path} holds {value_text(broken[0])}.", "Class values must be integers.")
     beyond = data[(data > np.iinfo(np.int32).max) | (data < NO_CLASS)]
     if beyond.size:
         raise InputError(
-            f"The label {path} holds {value_text(beyond[0])}, a value beyond 32 bits.",
-            "Give the classes smaller values; declare filling as the file's nodata value.",
+            f"The label {path} holds {value_text(beyond[0])}, which does not fit 32 bits.",
+            "Use smaller class values, or declare the value as nodata if it stands for no label.",
         )
     mask = data.astype(np.int32)
     found = mask.copy() if values else mask
@@ -58,7 +56,7 @@ def class_values(data: np.ndarray, path: Path, unlabelled: Iterable[int], values
 
 
 def values_in(mask: np.ndarray) -> np.ndarray:
-    """(n,) the values in an (H, W) int32 mask, ascending, `NO_CLASS` included."""
+    """(n,) distinct values of an (H, W) int32 mask in ascending order, including `NO_CLASS`."""
     known = mask[mask != NO_CLASS]
     some = [NO_CLASS] if known.size < mask.size else []
     if known.size and known.min() >= 0 and known.max() < NARROW:
@@ -69,7 +67,7 @@ def values_in(mask: np.ndarray) -> np.ndarray:
 
 
 def square_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """What `squares.square` does, for an (H, W) mask, by nearest neighbour."""
+    """Apply `squares.square` to an (H, W) mask, by nearest neighbour."""
     part = mask[middle(mask.shape)]
     if part.shape[0] == size:
         return np.ascontiguousarray(part)

@@ -1,4 +1,4 @@
-"""How a camera was held: EXIF says how pixels are to be turned so that up is up; GDAL leaves them as they are."""
+"""The EXIF orientation of photographs, which GDAL does not apply."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ UPRIGHT = 1
 
 
 def orientation_of(image: gdal.Dataset) -> int:
-    """EXIF's number for an open image, from 1 to 8; 1, for pixels that lie as they should, where it says nothing.
+    """The EXIF orientation of an open image, 1 to 8; 1 (as stored) if there is none.
 
-    What has a place on the ground has it as its pixels are stored.
+    Georeferenced images are always used as stored.
     """
     if image.GetGeoTransform(can_return_null=True) is not None:
         return UPRIGHT
@@ -20,12 +20,12 @@ def orientation_of(image: gdal.Dataset) -> int:
 
 
 def lies_on_its_side(orientation: int) -> bool:
-    """Whether the rows of the pixels are columns of the image."""
+    """Return whether the orientation swaps rows and columns."""
     return orientation >= 5
 
 
 def upright(data: np.ndarray, orientation: int) -> np.ndarray:
-    """(C, H, W) pixels as stored → (C, H, W) or (C, W, H) as they are to be seen; a view."""
+    """Apply an EXIF orientation: (C, H, W) to (C, H, W) or (C, W, H), as a view."""
     if lies_on_its_side(orientation):
         data = data.transpose(0, 2, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""Connected regions of a mask, and the two ways in which COCO writes them: polygons and run lengths."""
+"""Connected regions of a mask, and their encodings in COCO: polygons and run lengths."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ...strangers.rules import DAMAGES
 gdal.UseExceptions()
 ogr.UseExceptions()
 
-# GDAL 3.11 made one driver of two.
+# GDAL 3.11 merged two drivers into one.
 MEMORY = "Memory" if int(gdal.VersionInfo()) < 3110000 else "MEM"
-MOST_WORK = 4 * 10**9  # pixels and corners by rows that the segmentations of an image may take
-PIXELS = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # x and y are columns and rows, from the upper left corner
+MOST_WORK = 4 * 10**9  # limit of pixels, and of corners × rows, per image
+PIXELS = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # geotransform with x, y = column, row
 
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels of one class that hang together by their sides."""
+    """Pixels of one class that are connected by their sides."""
 
     value: int
     area: int  # pixels
     bounds: tuple[int, int, int, int]  # first column, first row, width, height
-    outline: Any  # an OGR polygon in pixels
+    outline: Any  # an OGR polygon in pixel coordinates
     holes: int
 
 
 def regions(mask: np.ndarray, counted: np.ndarray) -> list[Region]:
-    """The connected regions of an (H, W) mask where (H, W) `counted` is true, row by row."""
+    """The connected regions of an (H, W) mask where `counted` (H, W) is true, ordered by row."""
     height, width = mask.shape
     memory = gdal.GetDriverByName("MEM")
-    # GDAL's polygonizing takes 32 bits; class values fit.
+    # gdal.Polygonize supports 32 bits, which class values fit.
     values = memory.Create("", width, height, 1, gdal.GDT_Int32)
     shown = memory.Create("", width, height, 1, gdal.GDT_Byte)
     for target, data in ((values, mask.astype(np.int32)), (shown, counted.astype(np.uint8))):
@@ -57,7 +57,7 @@ def regions(mask: np.ndarray, counted: np.ndarray) -> list[Region]:
 
 
 class _Shapes:
-    """A layer in memory with one whole-number field; keeps its source alive."""
+    """An in-memory layer with one integer field; keeps its data source alive."""
 
     def __init__(self) -> None:
         self.source = ogr.GetDriverByName(MEMORY).CreateDataSource("")
@@ -73,20 +73,20 @@ class _Shapes:
 
 
 def _pixel_reference() -> osr.SpatialReference:
-    """A CRS of pixels; GDAL warns for each mask that has none."""
+    """A CRS for pixel coordinates; without one, GDAL warns for each mask."""
     reference = osr.SpatialReference()
     reference.SetLocalCS("pixels")
     return reference
 
 
 def polygon_of(region: Region) -> list[int]:
-    """The outline of a region without holes as COCO has it: x, y, x, y … in pixels, not closed."""
+    """The outline of a region without holes in COCO's notation: x, y, x, y … in pixels, not closed."""
     ring = region.outline.GetGeometryRef(0)
     return [round(number) for place in range(ring.GetPointCount() - 1) for number in ring.GetPoint_2D(place)]
 
 
 def run_lengths(found: Sequence[Region], height: int, width: int) -> list[list[int]]:
-    """The run lengths of regions, down the columns, beginning with what lies outside (which may be 0)."""
+    """The run lengths of regions in column order, starting with the background (which may have length 0)."""
     layer = _Shapes()
     for number, region in enumerate(found, start=1):
         layer.add(number, region.outline)
@@ -99,21 +99,21 @@ def run_lengths(found: Sequence[Region], height: int, width: int) -> list[list[i
 
 
 def encode_runs(flat: np.ndarray) -> list[int]:
-    """The lengths of the runs of an (n,) bool array, the first one of false."""
+    """The run lengths of an (n,) bool array; the first run is false."""
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     lengths = np.diff(np.concatenate(([0], edges, [len(flat)]))).tolist()
     return [0, *lengths] if flat[0] else lengths
 
 
 def decode_runs(counts: Any, height: int, width: int) -> np.ndarray:
-    """(H, W) bool from COCO's run lengths, a list of numbers or the same as a text.
+    """Decode COCO's run lengths, a list or a text: (H, W) bool.
 
     Raises:
-        ValueError: They do not fill the image.
+        ValueError: They do not fill the image exactly.
     """
     total = height * width
     lengths = _unpacked(counts) if isinstance(counts, str) else [int(number) for number in counts]
-    # Whole numbers of any size: in 64 bits a sum could overflow and seem to fit, and far more than the image be filled.
+    # Python integers, since sums in 64 bits could overflow and seem to fit.
     if min(lengths, default=0) < 0 or sum(lengths) != total:
         raise ValueError("its run lengths do not fill the image")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
@@ -121,8 +121,11 @@ def decode_runs(counts: Any, height: int, width: int) -> np.ndarray:
 
 
 def _unpacked(text: str) -> list[int]:
-    """Run lengths packed as characters: five bits each from "0" on, the lowest first, the sixth bit for "more";
-    from the third on, a number is the difference to the last but one (COCO's `maskApi`)."""
+    """Decode run lengths packed as text (COCO's `maskApi`).
+
+    Each character has five bits of a number, lowest first, and a sixth bit for "more". From the third number on, values
+    are differences to the last but one.
+    """
     found: list[int] = []
     at = 0
     while at < len(text):
@@ -130,7 +133,7 @@ def _unpacked(text: str) -> list[int]:
         more = True
         while more:
             if at >= len(text):
-                raise ValueError("its run lengths break off")
+                raise ValueError("its run lengths are incomplete")
             bits = ord(text[at]) - 48
             if not 0 <= bits < 64 or shift > 60:
                 raise ValueError("its run lengths are damaged")
@@ -146,13 +149,14 @@ def _unpacked(text: str) -> list[int]:
 
 
 def burn(mask: np.ndarray, shapes: Iterable[tuple[int, Any]]) -> None:
-    """Draw COCO's segmentations over an (H, W) int32 mask, a later one on top.
+    """Draw COCO segmentations on an (H, W) int32 mask; later ones are on top.
 
     Args:
+        mask: The mask, which is changed.
         shapes: Class value and segmentation: a list of polygons, or run lengths with their size.
 
     Raises:
-        InputError: A segmentation is damaged or of another size.
+        InputError: A segmentation is damaged or has another size.
     """
     height, width = mask.shape
     layer: Optional[_Shapes] = None
@@ -182,7 +186,7 @@ def burn(mask: np.ndarray, shapes: Iterable[tuple[int, Any]]) -> None:
 
 
 def _draw(mask: np.ndarray, layer: Optional[_Shapes]) -> None:
-    """Draw the polygons that have been gathered."""
+    """Draw the collected polygons."""
     if layer is None:
         return
     height, width = mask.shape
@@ -195,18 +199,18 @@ def _draw(mask: np.ndarray, layer: Optional[_Shapes]) -> None:
 
 
 def _check_work(work: int) -> None:
-    """GDAL looks at each corner for each row, and run lengths fill the whole image."""
+    """Limit the work: GDAL examines each corner for each row, and run lengths fill the whole image."""
     if work > MOST_WORK:
-        raise ValueError("there are more of them than could be drawn")
+        raise ValueError("there are too many to draw")
 
 
 def _ring(numbers: Sequence[Any], farthest: float) -> Any:
-    """An OGR polygon from x, y, x, y …, none of which may lie farther off than a number of pixels."""
+    """An OGR polygon from x, y, x, y …; no coordinate may be larger than `farthest`."""
     places = [float(number) for number in numbers]
     if len(places) < 6 or len(places) % 2:
-        raise ValueError("a polygon needs three places")
+        raise ValueError("a polygon needs three points")
     if not all(-farthest <= place <= farthest for place in places):
-        raise ValueError("a polygon lies far outside of the image")
+        raise ValueError("a polygon is far outside of the image")
     ring = ogr.Geometry(ogr.wkbLinearRing)
     for x, y in zip(places[::2], places[1::2]):
         ring.AddPoint_2D(x, y)

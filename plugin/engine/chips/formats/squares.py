@@ -1,4 +1,4 @@
-"""The largest square in the middle of an image, brought to the size of a chip."""
+"""Crop images to their central square, and resample it to the chip size."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ def square_chip(data: np.ndarray, nodata: Optional[float], size: int) -> tuple[n
 
 
 def square(data: np.ndarray, size: int) -> np.ndarray:
-    """The largest square in the middle of (C, H, W) pixels, as (C, size, size)."""
+    """Crop (C, H, W) to the central square, resampled to (C, size, size)."""
     rows, columns = middle(data.shape[1:])
     return _resampled(data[:, rows, columns], size)
 
 
 def square_with_gaps(data: np.ndarray, missing: np.ndarray, size: int, fill: float) -> tuple[np.ndarray, np.ndarray]:
-    """What `square` makes of pixels some of which are missing, and weigh nothing.
+    """Apply `square` to data with missing pixels, which get no weight.
 
     Args:
         data: (C, H, W).
         missing: (C, H, W) bool.
-        fill: What stands where too little is known, and the size changes.
+        size: The chip size in pixels.
+        fill: The value of missing pixels after resampling.
 
     Returns:
-        (C, size, size) in the type of the data, and bool, true where too little is known.
+        (C, size, size) in the type of the data, and bool, true where pixels are missing.
     """
     rows, columns = middle(data.shape[1:])
     data, missing = data[:, rows, columns], missing[:, rows, columns]
     if data.shape[1] == size:
         return np.ascontiguousarray(data), np.ascontiguousarray(missing)
-    # Doubles where floats would not hold whole numbers.
+    # float64 for integers that float32 cannot hold.
     exact = np.float64 if data.dtype.itemsize > 2 and data.dtype != np.float32 else np.float32
     found, gaps = [], []
-    for band, lost in zip(data, missing):  # one by one, as the wider types need memory
+    for band, lost in zip(data, missing):  # one by one, to save memory
         weight = _resampled((~lost)[None].astype(exact), size)[0]
         total = _resampled(np.where(lost, 0, band)[None].astype(exact), size)[0]
         gap = weight < ENOUGH
@@ -61,7 +62,7 @@ def square_with_gaps(data: np.ndarray, missing: np.ndarray, size: int, fill: flo
         if data.dtype.kind in "iu":
             values = np.rint(values)
         values = values.astype(data.dtype)
-        with np.errstate(over="ignore"):  # a nodata value beyond float32 is infinite there
+        with np.errstate(over="ignore"):  # a nodata value may be infinite in float32
             values[gap] = np.asarray(fill).astype(data.dtype)
         found.append(values)
         gaps.append(gap)
@@ -69,7 +70,7 @@ def square_with_gaps(data: np.ndarray, missing: np.ndarray, size: int, fill: flo
 
 
 def _resampled(part: np.ndarray, size: int) -> np.ndarray:
-    """(C, side, side) as (C, size, size): bilinear, and averaged where it becomes smaller."""
+    """Resample (C, side, side) to (C, size, size): bilinear, or averaged if it becomes smaller."""
     part = np.ascontiguousarray(part)
     if part.shape[1] == size:
         return part
@@ -80,7 +81,7 @@ def _resampled(part: np.ndarray, size: int) -> np.ndarray:
 
 
 def middle(shape: Sequence[int]) -> tuple[slice, slice]:
-    """(rows, columns) of the largest square in the middle of (H, W) pixels."""
+    """(rows, columns) of the central square of (H, W) pixels."""
     height, width = shape
     side = min(height, width)
     row, column = (height - side) // 2, (width - side) // 2
@@ -88,7 +89,7 @@ def middle(shape: Sequence[int]) -> tuple[slice, slice]:
 
 
 def square_transform(transform: Sequence[float], height: int, width: int, size: int) -> tuple[float, ...]:
-    """GDAL's six numbers for what `square` makes of an image that has `transform`."""
+    """The geotransform of the result of `square` for an image with `transform`."""
     side = min(height, width)
     row, column, scale = (height - side) // 2, (width - side) // 2, side / size
     left, right, across, top, down, below = transform

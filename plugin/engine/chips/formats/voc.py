@@ -1,8 +1,9 @@
-"""Pascal VOC: images, masks in a palette, lists of the chips of each split.
+"""Pascal VOC: images, palette masks, and lists of the chips of each split.
 
-`JPEGImages/`; `SegmentationClass/`, PNG masks whose 255 is no label, with the palette index or the colour as the
-class; `ImageSets/Segmentation/{train,val,trainval,test}.txt`; `labelmap.txt` with a name and a colour a line (as CVAT
-writes it). Classes of whole chips: `ImageSets/Main/`, and `Annotations/` with an object a class, whose box is the chip.
+Folders and files: `JPEGImages/`; `SegmentationClass/` with PNG masks, whose palette index or colour is the class, and
+255 is unlabelled; `ImageSets/Segmentation/{train,val,trainval,test}.txt`; `labelmap.txt` with a name and a colour per
+line, as written by CVAT. Classes of whole chips are in `ImageSets/Main/`, and in `Annotations/` with one object per
+class, whose box is the chip.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ VOID_COLOR = (224, 224, 192)
 IMAGES = ("JPEGImages", "images", "Images")
 MASKS = "SegmentationClass"
 LABELMAP = "labelmap.txt"
-# What the 21 values of the original stand for.
+# The 21 classes of the original dataset.
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -42,7 +43,7 @@ Color = tuple  # (r, g, b)
 
 
 def original_palette() -> list[Color]:
-    """The 256 colours of VOC: the bits of the value, dealt out to red, green and blue from the highest down."""
+    """VOC's 256 colours: the bits of the value, distributed to red, green and blue from the highest bit down."""
     found = []
     for value in range(256):
         parts = [0, 0, 0]
@@ -53,30 +54,30 @@ def original_palette() -> list[Color]:
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a folder is laid out as VOC is."""
+    """Return whether a folder has VOC's layout."""
     lists = any((folder / "ImageSets" / name).is_dir() for name in ("Segmentation", "Main"))
     return image_folder(folder) is not None and (lists or (folder / MASKS).is_dir() or (folder / LABELMAP).is_file())
 
 
 def image_folder(folder: Path) -> Optional[Path]:
-    """Where the images lie."""
+    """The folder of the images; None if there is none."""
     return next((inside(folder, name, folder) for name in IMAGES if (folder / name).is_dir()), None)
 
 
 def _files(part: Path, folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """Stem → file, of the files in a part of the folder that have one of some endings."""
+    """Stem → file, for the files with the given suffixes in a subfolder."""
     return {path.stem: path for path in entries(part, folder) if path.suffix.lower() in endings}
 
 
 def read(folder: Path, reporter: Reporter) -> ForeignFolder:
-    """Read the lists, the classes, and for whole chips their annotations.
+    """Read the lists, the classes, and the annotations of whole chips.
 
     Raises:
         InputError: There are no labels, they are boxes around objects, or a file is damaged.
     """
     images = image_folder(folder)
     if images is None:
-        raise InputError(f"{folder} has no folder JPEGImages.", "Choose the folder that holds it.")
+        raise InputError(f"{folder} has no folder JPEGImages.", "Choose the parent folder of JPEGImages.")
     found = _files(images, folder, ENDINGS)
     if (folder / MASKS).is_dir():
         return _read_masks(folder, found)
@@ -88,7 +89,7 @@ def read(folder: Path, reporter: Reporter) -> ForeignFolder:
 
 
 def _splits(folder: Path, kind: str) -> dict[str, str]:
-    """Stem → split, from the lists of a kind; the list of both training and validation says nothing."""
+    """Stem → split, from the lists of a kind; the combined list of training and validation is ignored."""
     found: dict[str, str] = {}
     for split in ("train", "val", "test"):
         path = inside(folder, f"ImageSets/{kind}/{split}.txt", folder)
@@ -110,7 +111,7 @@ def _read_masks(folder: Path, images: dict[str, Path]) -> ForeignFolder:
     if lost:
         warnings.append(f"Masks without an image are left out: {first_of(lost)}.")
     if not chips:
-        raise InputError(f"{folder} holds no image with a mask.", f"Give both the same name in {MASKS} and JPEGImages.")
+        raise InputError(f"{folder} has no image with a mask.", f"Give both the same name in {MASKS} and JPEGImages.")
     first = open_image(chips[0].label)
     colors = _labelmap(folder)
     if first.RasterCount >= 3:
@@ -135,25 +136,25 @@ def _read_masks(folder: Path, images: dict[str, Path]) -> ForeignFolder:
 
 
 def _labelmap(folder: Path) -> dict[Color, str]:
-    """Colour → name, in the order of the file: `name:r,g,b:parts:actions`."""
+    """Colour → name, in the order of `labelmap.txt`, whose lines are `name:r,g,b:parts:actions`."""
     path, found = inside(folder, LABELMAP, folder), {}
     for line in read_lines(path) if path.is_file() else ():
         if line.startswith("#"):
             continue
         parts = line.split(":")
         if len(parts) < 2 or not re.fullmatch(r" *[0-9]{1,3} *(, *[0-9]{1,3} *){2}", parts[1]):
-            raise InputError(f'The line "{line}" of {path} names no colour.', "Write name:red,green,blue::")
+            raise InputError(f'The line "{line}" of {path} has no valid colour.', "Write name:red,green,blue::")
         color = tuple(int(part) for part in parts[1].split(","))
         if max(color) > 255:
-            raise InputError(f'The line "{line}" of {path} names no colour.', "Colours have parts from 0 to 255.")
+            raise InputError(f'The line "{line}" of {path} has no valid colour.', "Colour values range from 0 to 255.")
         found[color] = class_text(parts[0])
     return found
 
 
 def _palette_classes(mask: gdal.Dataset, colors: dict[Color, str]) -> tuple[Named, Named]:
-    """The classes that `labelmap.txt` names, and names for values that masks may show: VOC's own for its palette."""
+    """The classes in `labelmap.txt`, and names of other values, which are VOC's own if the palette is."""
     table = mask.GetRasterBand(1).GetColorTable()
-    if table is None:  # grey values: the line's number is the value
+    if table is None:  # grey values are line numbers
         return {value: (name, _hex(color)) for value, (color, name) in enumerate(colors.items())}, {}
     palette = [tuple(table.GetColorEntry(value)[:3]) for value in range(min(VOID, table.GetCount()))]
     if colors:
@@ -165,7 +166,7 @@ def _palette_classes(mask: gdal.Dataset, colors: dict[Color, str]) -> tuple[Name
 
 
 def _colored(folder: Path, chips: list[ForeignChip], colors: dict[Color, str], warnings: list[str]) -> ForeignFolder:
-    """Masks whose colours are the classes: values are the lines of `labelmap.txt`, or those of VOC."""
+    """Read masks whose colours are the classes; values are line numbers of `labelmap.txt`, or those of VOC."""
     names = colors or dict(zip(original_palette(), NAMES))
     named = {value: (name, _hex(color)) for value, (color, name) in enumerate(names.items())}
     ordered = sorted((_key(color), value) for value, color in enumerate(names))
@@ -174,7 +175,7 @@ def _colored(folder: Path, chips: list[ForeignChip], colors: dict[Color, str], w
     def mask(chip: ForeignChip) -> np.ndarray:
         data = read_pixels(open_image(chip.label))
         if len(data) < 3:
-            raise InputError(f"The mask {chip.label} has one band, and others colours.", "Convert it.")
+            raise InputError(f"The mask {chip.label} has one band, but others have colours.", "Convert it to RGB.")
         pixels = (data[0].astype(np.int64) << 16) | (data[1].astype(np.int64) << 8) | data[2]
         place = np.minimum(np.searchsorted(keys, pixels), len(keys) - 1)
         known = keys[place] == pixels
@@ -182,9 +183,9 @@ def _colored(folder: Path, chips: list[ForeignChip], colors: dict[Color, str], w
         if strange.any():
             number = int(pixels[strange][0])
             raise InputError(
-                f"The mask {chip.label} shows the colour {number >> 16},{number >> 8 & 255},{number & 255}, which "
-                f"{LABELMAP if colors else 'Pascal VOC'} does not name.",
-                f"Name every colour in {folder / LABELMAP}, a line each: name:red,green,blue::",
+                f"The mask {chip.label} has the colour {number >> 16},{number >> 8 & 255},{number & 255}, which is not "
+                f"in {LABELMAP if colors else 'the palette of Pascal VOC'}.",
+                f"Add a line for each colour to {folder / LABELMAP}: name:red,green,blue::",
             )
         return np.where(known, values[place], NO_CLASS).astype(np.int32)
 
@@ -209,12 +210,12 @@ def _hex(color: Color) -> str:
 
 
 def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter) -> ForeignFolder:
-    """Classes of whole chips: the names of the objects of each annotation."""
+    """Read the classes of whole chips: the names of the objects in each annotation."""
     labels = _files(inside(folder, "Annotations", folder), folder, (".xml",))
     splits = _splits(folder, "Main")
     stems = [stem for stem in labels if stem in images and (not splits or stem in splits)]
     if not stems:
-        raise InputError(f"{folder} holds no image with an annotation.", "Give both the same name.")
+        raise InputError(f"{folder} has no image with an annotation.", "Give both the same name.")
     stage = Stage(reporter, len(stems), "Reading annotations", 0, 0.1)
     given = [names for _, names in work_ahead(lambda stem: _object_names(labels[stem]), stems, stage)]
     texts = [list(dict.fromkeys(map(class_text, names))) for names in given]
@@ -240,10 +241,10 @@ def _read_annotations(folder: Path, images: dict[str, Path], reporter: Reporter)
 
 
 def _object_names(path: Path) -> list[str]:
-    """The names of the objects of an annotation.
+    """The names of the objects in an annotation.
 
     Raises:
-        InputError: An object is less than the whole image.
+        InputError: An object covers less than the whole image.
     """
     root = read_xml(path)
     try:
@@ -252,7 +253,7 @@ def _object_names(path: Path) -> list[str]:
             left, top, right, bottom = (float(box.findtext(name, "0")) for name in ("xmin", "ymin", "xmax", "ymax"))
             if right - left < width - 2 or bottom - top < height - 2:
                 raise InputError(
-                    f"{path} has boxes around objects (detection), which Terrazzo does not train on.",
+                    f"{path} has boxes around objects (detection), which Terrazzo does not support.",
                     "Use masks in SegmentationClass, or annotations with a class for the whole image.",
                 )
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Writes a chip dataset as a folder of Pascal VOC: masks in a palette, or annotations of the classes of whole chips."""
+"""Write a chip dataset as a Pascal VOC folder: palette masks, or annotations for the classes of whole chips."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class VocWriter(FolderWriter):
         outside = [value for value in self.values if not 0 <= value < VOID]
         if outside and not self.whole:
             raise InputError(
-                f"Masks of Pascal VOC hold class values from 0 to 254, and the class {self.names[outside[0]]} has "
+                f"Masks of Pascal VOC hold class values from 0 to 254, but the class {self.names[outside[0]]} has "
                 f"{outside[0]}.",
                 "Export the chips with other class values, or convert them to coco.",
             )
         self.colors = distinct_colors([info.rgb for info in self.info.classes.classes])
         self.table = gdal.ColorTable()
-        for value in range(256):  # what is no class looks like what has no label
+        for value in range(256):  # unused values get the colour of "no label"
             self.table.SetColorEntry(value, (*VOID_COLOR, 255))
         for value, color in zip(self.values, self.colors):
             if not self.whole:
@@ -46,7 +46,7 @@ class VocWriter(FolderWriter):
             (folder / name).mkdir()
 
     def write(self, place: int) -> Any:
-        """Copy a chip, and write its mask or its annotation."""
+        """Copy a chip, and write its mask or annotation."""
         source = self.dataset.image_path(place)
         copy_chip(source, self.folder / "JPEGImages" / source.name)
         if self.whole:
@@ -81,7 +81,7 @@ class VocWriter(FolderWriter):
         return tostring(root, encoding="utf-8", xml_declaration=True)
 
     def collect(self, place: int, written: Any) -> None:
-        """Enter a chip into the lists of its split."""
+        """Add a chip to the lists of its split."""
         row = (Path(str(self.dataset.images[place])).stem, self.classes_of(place))
         name = SPLIT_NAMES[str(self.dataset.splits[place])]
         self.lists[name].append(row)
@@ -113,13 +113,13 @@ def _write_lines(path: Path, lines: Any) -> None:
 
 
 def distinct_colors(colors: list[Color]) -> list[Color]:
-    """The colours, changed by as little as it takes that no two are alike and none is that of "no label"."""
+    """Change colours as little as possible, so that all are distinct and none is that of "no label"."""
     taken = {VOID_COLOR}
     found = []
     for color in colors:
         red, green, blue = color
         for step in range(256**3):
-            # Blue first: eyes see it least.
+            # Blue first, since changes of blue are the least visible.
             number = ((red << 16 | green << 8 | blue) + step) % 256**3
             color = (number >> 16, number >> 8 & 255, number & 255)
             if color not in taken:

@@ -1,4 +1,4 @@
-"""Words for messages."""
+"""Helpers for messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...errors import plain
 
-LONGEST = 100  # letters of a name in a message; whoever made the folder chose it
+LONGEST = 100  # characters of a name in a message; names are untrusted
 
 
 def counted(number: int, noun: str) -> str:
@@ -15,7 +15,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def first_of(names: Iterable[str], most: int = 5) -> str:
-    """Some names for a message: "a, b, c and 7 more"."""
+    """The first names of a list, for a message: "a, b, c and 7 more"."""
     names = list(names)
     rest = len(names) - most
     return ", ".join(plain(name, LONGEST) for name in names[:most]) + (f" and {rest} more" if rest > 0 else "")
