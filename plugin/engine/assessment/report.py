@@ -29,7 +29,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Varied:
-    """A chip as it is, and then as augmentation shows it: small pictures of three bands, and masks where it has any."""
+    """A chip without and with augmentation: small pictures of three bands, and masks if it has any."""
 
     images: list[np.ndarray]  # (3, s, s) each, in stored values; NaN where missing
     masks: list[np.ndarray]  # (s, s) each, class indices
@@ -89,7 +89,7 @@ def common_content(
 
 
 def usual_limits(info: DatasetInfo) -> np.ndarray:
-    """(3, 2): the usual range of the bands that pictures show, by which all are stretched alike."""
+    """The common stretch of all pictures: (3, 2) usual range of the bands that are shown."""
     return np.stack(info.usual_range(), axis=1)[pictures.visible_bands(info.band_names)]
 
 

@@ -53,7 +53,7 @@ def building(output: str, keep: bool = False, join: bool = False, mark: str = ""
 
 @contextmanager
 def file_errors() -> Iterator[None]:
-    """Failures of the file system become errors in words.
+    """Convert errors of the file system to `ResourceError`.
 
     Raises:
         ResourceError: A file cannot be read or written.
@@ -62,5 +62,5 @@ def file_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(
-            f"Reading or writing failed ({error}).", "Check that all files are there and the disk has room."
+            f"Reading or writing failed ({error}).", "Check that all files exist and the disk is not full."
         ) from error

@@ -32,7 +32,7 @@ def limited_cache(readers: Iterable[RasterReader], rows: int, in_worker: bool = 
     Args:
         readers: The rasters to be read.
         rows: The largest height of a window, in pixels.
-        in_worker: Whether the process is our own; in QGIS's the cache never becomes larger than it is.
+        in_worker: True in a process of our own; in QGIS the cache is never increased.
     """
     needed = max([SMALLEST, *(reader.cache_bytes(rows) for reader in readers)])
     with _Wishes.lock:

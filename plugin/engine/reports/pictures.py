@@ -72,13 +72,13 @@ def smaller(shown: np.ndarray, side: int, nodata: float | None = None) -> np.nda
 
 
 def sparser(mask: np.ndarray, side: int) -> np.ndarray:
-    """(S, S) → (s, s) of at most `side`: every so many pixels one, since classes have no mean."""
+    """Downsample (S, S) class indices to at most `side` by taking every n-th pixel, since classes have no mean."""
     step = max(1, -(-mask.shape[0] // side))
     return mask[step // 2 :: step, step // 2 :: step]
 
 
 def strip(row: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one size, (H, W, 3) uint8 each, side by side."""
+    """Join pictures of one size, (H, W, 3) uint8 each, side by side."""
     gap = np.full((row[0].shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([part for picture in row for part in (picture, gap)][:-1], axis=1)
 
