@@ -155,6 +155,13 @@ def run_rows() -> list[Row]:
         Setting("EMA_DECAY", tr("Average of the weights (0 to 1)"), tr(
             "Keeps an exponential moving average of the weights with this decay at most (0.99, say), which is often a "
             "little better than the last weights. 0: none."), optional=True, advanced=True, decimals=5),
+        Setting("MONITOR", tr("Figure of the best epoch"), tr(
+            "The figure on validation chips by which the best epoch is kept, and whose lack of progress ends "
+            "training."), optional=True, advanced=True),
+        InputFile("RECIPE", tr("Recipe (model or JSON file)"), tr(
+            "The settings of an earlier training, from its model file, or from a JSON file. They hold wherever this "
+            "dialog has the default value."), optional=True, advanced=True,
+            filter=tr("Recipes") + " (*.safetensors *.json)"),
         Setting("RESUME", tr("Resume an interrupted training"), tr(
             "Goes on from the checkpoint beside the model file that a training with the same settings has left, if "
             "there is one; it ends with the same weights as if it had not been interrupted."),

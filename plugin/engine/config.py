@@ -16,6 +16,7 @@ from .recipe.fine_tuning import FineTuningSettings
 from .recipe.loss import LossSettings
 from .recipe.optimizer import OptimizerSettings
 from .recipe.schedule import ScheduleSettings
+from .recipe.stopping import StoppingSettings
 from .settings import Settings, group, setting, written
 
 ARCHITECTURES = ("unet", "fcn", "fcn8s")
@@ -157,12 +158,14 @@ class TrainingConfig(JobConfig):
     output: str = written()
     report: str | None = written(None)
     fold: int | None = setting(None, low=1, high=100)  # that validates, while the others train; None = the splits
+    recipe: str | None = None  # a model file or JSON file whose settings hold where these have their defaults
     pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py
     encoder_weights: str | None = None  # a .safetensors or .pth file instead
     download_weights: bool = False  # weights that are not here may be downloaded, only at the user's word
     loss: LossSettings = group(LossSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
     schedule: ScheduleSettings = group(ScheduleSettings)
+    stopping: StoppingSettings = group(StoppingSettings)
     augmentation: AugmentationSettings = group(AugmentationSettings)
     fine_tuning: FineTuningSettings = group(FineTuningSettings)
     batch_size: int = setting(8, low=1, high=4096)

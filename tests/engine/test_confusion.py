@@ -54,3 +54,9 @@ def test_a_network_no_better_than_the_commonest_class_is_told_so():
     )
     assert confusion.doubt(np.array([[1, 0], [29, 70]]), ["a", "b"], "test") == ""
     assert confusion.doubt(np.zeros((2, 2), int), ["a", "b"], "test") == ""
+
+
+def test_a_class_that_is_never_predicted_is_named():
+    matrix = np.array([[5, 2, 1, 0], [0, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])  # the fourth is not shown at all
+    assert "never predicts c on the test chips" in confusion.never_answered(matrix, ["a", "b", "c", "d"], "test")
+    assert confusion.never_answered(matrix[:2, :2], ["a", "b"], "test") == ""

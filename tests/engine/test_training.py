@@ -264,6 +264,21 @@ def test_a_loss_that_explodes_says_what_to_lower(chips, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_loss_that_grows_ends_training_and_the_best_epoch_stays(chips, tmp_path, monkeypatch):
+    steps = []
+
+    def grow(*given, **settings):
+        loss, weight = cross_entropy(*given, **settings)
+        steps.append(loss.requires_grad)
+        return loss * (1 if sum(steps) <= 4 else 20), weight
+
+    monkeypatch.setitem(LOSS_FUNCTIONS, "cross_entropy", grow)
+    reporter = Heard()
+    result = train_quickly(chips, tmp_path, reporter, epochs=6, monitor="loss")
+    assert result["epochs"] == 3 and result["best_epoch"] in (1, 2)
+    assert any("the training loss has grown from" in text for text in reporter.warnings)
+
+
 def test_the_best_epoch_before_a_loss_explodes_is_kept(chips, tmp_path, monkeypatch):
     steps = []
 

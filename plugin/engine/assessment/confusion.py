@@ -77,6 +77,24 @@ def figures(matrix: np.ndarray) -> dict[str, Any]:
     }
 
 
+def never_answered(matrix: np.ndarray, names: Sequence[str], split: str) -> str:
+    """What to say of classes that occur and are never predicted; "" if there are none.
+
+    Args:
+        matrix: (C, C), row = prediction, column = reference.
+        names: Of the classes.
+        split: What was counted, such as "test".
+    """
+    never = (matrix.sum(axis=1) == 0) & (matrix.sum(axis=0) > 0)
+    if not never.any():
+        return ""
+    listed = ", ".join(name for name, flag in zip(names, never) if flag)
+    return (
+        f"The network never predicts {listed} on the {split} chips, which show it. Export more chips of it, or train "
+        "longer, with CLASS_WEIGHTS balanced or another LOSS such as dice."
+    )
+
+
 def doubt(matrix: np.ndarray, names: Sequence[str], split: str) -> str:
     """A warning if predicting the most common class everywhere would be as accurate; "" otherwise.
 

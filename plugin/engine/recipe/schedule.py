@@ -144,8 +144,6 @@ class ScheduleSettings(Settings):
     epochs: int | None = setting(None, low=1, high=100000)
     steps: int | None = setting(None, low=1, high=10**9)
     minutes: float | None = setting(None, low=0.01, high=100000)  # of the whole job
-    # epochs without a better one; 0 never stops early: with the one-cycle schedule the last epochs gain most
-    patience: int = setting(0, low=0, high=100000)
     schedule: str = setting("one_cycle", choices=SCHEDULES)
     # The share of the training in which the rate rises; None = a quarter for one_cycle, 0 for others.
     warm_up: float | None = setting(None, low=0, high=0.9)

@@ -43,6 +43,7 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
     check_device_name(config.device)
     config.loss.check(info.task, info.classes)
     config.optimizer.check()
+    config.stopping.check(info.task)
     schedule = config.schedule
     given = [name for name in ("epochs", "steps", "minutes") if getattr(schedule, name) is not None]
     if len(given) > 1:

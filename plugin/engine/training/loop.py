@@ -20,6 +20,8 @@ from .plan import Plan
 from .tally import Tally, or_worst
 from .task import Task
 
+# Training stops when the training loss is so many times the lowest one, and more than in the first epoch.
+DIVERGED = 3
 FINITE_EVERY = 20  # steps between two looks at the loss; on a GPU each look waits for the device
 
 
@@ -128,17 +130,42 @@ class Fit:
             "training": self.tally.figures(),
             "validation": judged.figures() if judged else None,
         }
-        _keep_best(self.fitted, record, self.task, judged, self.optimization.result)
+        if judged is not None and not judged.labelled:
+            record["validation"] = None
+        self._keep_best(record)
         self.fitted.seconds = self.pace.seconds
         self.reporter.epoch(record)
-        patience, best = self.config.schedule.patience, self.fitted.best_epoch
-        if patience and self.epoch - best >= patience:
+        patience, best = self.config.stopping.patience, self.fitted.best_epoch
+        losses = [or_worst(one["training"]["loss"], -1) for one in self.fitted.history]  # below 0
+        if losses[-1] < min(DIVERGED * max(losses), losses[0]):
+            self.reporter.warning(
+                f"Stopped after epoch {self.epoch}: the training loss has grown from {-max(losses):.3g} to "
+                f"{-losses[-1]:.3g}. Epoch {best} is kept. Lower LEARNING_RATE, to {self.optimization.peak / 10:g} say."
+            )
+            self.ended = True
+        elif patience and self.epoch - best >= patience:
             self.reporter.log(f"Stopped after epoch {self.epoch}: for {patience} none beat epoch {best}.")
             self.ended = True
         elif self.reporter.finish_requested():
             self.reporter.log(f"Finished after epoch {self.epoch}, as asked.")
             self.ended = True
         self.epoch, self.batches, self.tally = self.epoch + 1, 0, self.task.tally()
+
+    def _keep_best(self, record: dict[str, Any]) -> None:
+        """Add the record of an epoch to the history, and keep the weights where they are the best."""
+        fitted, score = self.fitted, self._score(record)
+        record["best"] = fitted.best_score is None or score > fitted.best_score
+        fitted.history.append(record)
+        if record["best"]:
+            fitted.state, fitted.best_epoch = copy_state(self.optimization.result), record["epoch"]
+            fitted.best_score = score
+
+    def _score(self, record: dict[str, Any]) -> tuple[float, ...]:
+        """What the best epoch has most of; without labelled validation chips, the lowest training loss."""
+        figures, stopping = record["validation"], self.config.stopping
+        if figures is None:
+            return (or_worst(record["training"]["loss"], -1),)
+        return self.task.score(figures) if stopping.monitor == "auto" else (or_worst(stopping.score(figures)),)
 
     def _where(self) -> str:
         return f"Epoch {self.epoch} of {self.pace.epochs}" if self.pace.epochs else f"Epoch {self.epoch}"
@@ -184,29 +211,11 @@ class Fit:
         self.fitted = Fitted(best, history=history, seconds=self.pace.seconds)
         for record in history:
             if record["best"]:
-                self.fitted.best_epoch, self.fitted.best_score = record["epoch"], _score(record, self.task)
+                self.fitted.best_epoch, self.fitted.best_score = record["epoch"], self._score(record)
 
 
 class Exploded(InputError):
     """The loss is no longer a number."""
-
-
-def _keep_best(fitted: Fitted, record: dict[str, Any], task: Task, judged: Tally | None, network: nn.Module) -> None:
-    """Add the record of an epoch to the history, and keep the weights where they are the best."""
-    if judged is not None and not judged.labelled:
-        record["validation"] = None
-    score = _score(record, task)
-    record["best"] = fitted.best_score is None or score > fitted.best_score
-    fitted.history.append(record)
-    if record["best"]:
-        fitted.state, fitted.best_epoch, fitted.best_score = copy_state(network), record["epoch"], score
-
-
-def _score(record: dict[str, Any], task: Task) -> tuple[float, ...]:
-    """What the best epoch has most of."""
-    if record["validation"] is None:
-        return (or_worst(record["training"]["loss"], -1),)
-    return task.score(record["validation"])
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from ..assessment.confusion import doubt
+from ..assessment.confusion import doubt, never_answered
 from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
 from ..device import explain_memory
@@ -238,6 +238,9 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
         poor = doubt(np.array(matrix), training.dataset.info.classes.names, split) if matrix else ""
         if poor:
             reporter.warning(poor)
+        never = never_answered(np.array(matrix), training.dataset.info.classes.names, split) if matrix else ""
+        if never and not poor:
+            reporter.warning(never)
         if found["loss"] is None and trained.tallies[split].labelled:
             reporter.warning(
                 f"To some {split} chips the network gives no numbers, and so no answer. Look for extreme values in the "

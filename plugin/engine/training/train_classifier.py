@@ -32,6 +32,7 @@ from .early_checks import check_classifier
 from .examples import choose_examples, vary_examples
 from .mistakes import find_mistakes
 from .plan import FineTuning, settle
+from .recipe_file import with_recipe
 from .train import (
     Trained,
     Training,
@@ -61,7 +62,7 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
         ResourceError: A folder cannot be written, the device is not there, or memory is not enough.
         Cancelled: The user asked for the end.
     """
-    training, summary = _prepare(config, reporter)
+    training, summary = _prepare(with_recipe(config), reporter)
     trained = train(training, reporter)
     header = save(training, trained, reporter)
     if config.report:

@@ -24,6 +24,7 @@ from .chips import ChipReader
 from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
 from .plan import FineTuning, settle
+from .recipe_file import with_recipe
 from .segmentation import SegmentationTask
 from .train import (
     Trained,
@@ -56,7 +57,7 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
         ResourceError: A folder cannot be written, the device is not there, or memory is not enough.
         Cancelled: The user asked for the end.
     """
-    training = _prepare(config, reporter)
+    training = _prepare(with_recipe(config), reporter)
     trained = train(training, reporter)
     header = save(training, trained, reporter)
     if config.report:

@@ -1,0 +1,73 @@
+"""Settings of an earlier training: from its model file, or from a JSON file. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from ..config import TrainingConfig
+from ..errors import InputError
+from ..models.header import read_header
+from ..strangers.paths import read_bytes
+from ..strangers.rules import DAMAGES
+from ..strangers.texts import parse_json
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+MOST_BYTES = 2**20
+# Settings that are no part of a recipe: what is trained on, what is written, and where the training runs.
+OWN = frozenset(
+    (
+        "chips", "output", "report", "fold", "encoder_weights", "download_weights", "device", "resume",
+        "checkpoint_minutes", "recipe",
+    )
+)  # fmt: skip
+LENGTHS = frozenset(("epochs", "steps", "minutes"))
+
+
+def with_recipe(config: Config) -> Config:
+    """The settings with those of their recipe wherever they have the default value.
+
+    Raises:
+        InputError: The recipe cannot be read, or has a setting that this training does not have.
+    """
+    if not config.recipe:
+        return config
+    found = read_recipe(config.recipe)
+    declared = config.declared()
+    unknown = sorted(set(found) - set(declared))
+    if unknown:
+        raise InputError(
+            f"The recipe {config.recipe} has {', '.join(name.upper() for name in unknown)}, which this training does "
+            "not have.",
+            "Choose the recipe of a training of this kind.",
+        )
+    given = {name: value for name, value in config.to_json().items() if value != declared[name].default}
+    if not LENGTHS.isdisjoint(given):
+        found = {name: value for name, value in found.items() if name not in LENGTHS}
+    try:
+        return config.replace(**{**found, **given})
+    except InputError as error:
+        raise InputError(f"The recipe {config.recipe} does not fit: {error.problem}", error.remedy) from error
+
+
+def read_recipe(path: str) -> dict[str, Any]:
+    """The settings in a file, by name.
+
+    A JSON file holds an object of settings, in upper or lower case; QGIS's "Copy as JSON" of a training is one as well.
+
+    Raises:
+        InputError: It is no recipe.
+    """
+    if path.lower().endswith(".safetensors"):
+        values = read_header(path).recipe
+    else:
+        try:
+            values = parse_json(read_bytes(path, MOST_BYTES))
+            values = dict(values.get("inputs", values))
+        except OSError as error:
+            raise InputError(f"The recipe {path} cannot be read ({error.strerror}).", "Check the path.") from error
+        except DAMAGES as error:
+            raise InputError(
+                f"{path} is no recipe ({error}).", "Choose a model file, or a JSON file with an object of settings."
+            ) from error
+    return {name.lower(): value for name, value in values.items() if name.lower() not in OWN}
