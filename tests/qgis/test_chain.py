@@ -146,7 +146,7 @@ def test_a_map_of_a_part_is_added_to_the_project(provider, chain, scene, land, t
         ("segmentraster", {"MODEL": "/no/model.safetensors"}, "There is no model file"),
         ("segmentraster", {"MODEL": __file__}, "is not a model file of Terrazzo"),
         ("segmentraster", {"MODEL": "truncated"}, "is truncated"),
-        ("segmentraster", {"BANDS": "1,2"}, "BANDS names 2 bands, and the model has 3: red, green, blue"),
+        ("segmentraster", {"BANDS": "1,2"}, "BANDS has 2 bands, but the model needs 3: red, green, blue"),
         ("segmentraster", {"OUTPUT": "/proc/nothing/map.tif"}, "cannot be written"),
     ],
 )
