@@ -172,10 +172,27 @@ def run_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def sampling_rows() -> list[Row]:
+    """Which chips an epoch shows, for experts."""
+    return [
+        Setting("SAMPLING", tr("Sampling"), tr(
+            "Which training chips an epoch shows, and how often. Where classes are weighted as well, they are as "
+            "frequent as in what is shown."), optional=True, advanced=True),
+        Setting("BACKGROUND_SHARE", tr("Sampling: background chips"), tr(
+            "Of the training chips that show nothing but background, so many an epoch shows (0 to 1), each time "
+            "others."),
+            optional=True, advanced=True, decimals=3),
+        Setting("BACKGROUND_CLASS", tr("Sampling: background class"), tr(
+            "Its name or value, where background chips are to be left out. Empty: the class called background."),
+            optional=True, advanced=True),
+    ]  # fmt: skip
+
+
 def machine_rows() -> list[Row]:
     """For experts."""
     return [
         *loss_rows(),
+        *sampling_rows(),
         *optimizer_rows(),
         *schedule_rows(),
         Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(

@@ -13,6 +13,7 @@ import numpy as np
 # Class indices are uint8; this one marks unlabelled pixels.
 IGNORE_INDEX = 255
 MAX_CLASSES = 255
+BACKGROUND_NAME = "background"  # of the class that ground without a label becomes
 
 # Matplotlib's Tableau palette, whose colours are easy to distinguish.
 PALETTE = (
@@ -104,6 +105,19 @@ class ClassTable:
     def colors(self) -> list[str]:
         """The colours as #rrggbb, by class index."""
         return [info.color for info in self.classes]
+
+    def find(self, word: str) -> int | None:
+        """The index of a class by its value, or by its name in letters of any case; None where there is no one such."""
+        values = [str(info.value) for info in self.classes]
+        if word in values:
+            return values.index(word)
+        names = [name.casefold() for name in self.names]
+        return names.index(word.casefold()) if names.count(word.casefold()) == 1 else None
+
+    @property
+    def background(self) -> int | None:
+        """The index of the class of ground without a label; None where there is none."""
+        return self.find(BACKGROUND_NAME)
 
     def to_indices(self, mask: np.ndarray) -> np.ndarray:
         """Convert class values to uint8 class indices of the same shape; unknown values become `IGNORE_INDEX`."""

@@ -15,6 +15,7 @@ from .recipe.augmentation import AugmentationSettings
 from .recipe.fine_tuning import FineTuningSettings
 from .recipe.loss import LossSettings
 from .recipe.optimizer import OptimizerSettings
+from .recipe.sampling import SamplingSettings
 from .recipe.schedule import ScheduleSettings
 from .recipe.stopping import StoppingSettings
 from .settings import Settings, group, setting, written
@@ -167,6 +168,7 @@ class TrainingConfig(JobConfig):
     schedule: ScheduleSettings = group(ScheduleSettings)
     stopping: StoppingSettings = group(StoppingSettings)
     augmentation: AugmentationSettings = group(AugmentationSettings)
+    sampling: SamplingSettings = group(SamplingSettings)
     fine_tuning: FineTuningSettings = group(FineTuningSettings)
     batch_size: int = setting(8, low=1, high=4096)
     mixed_precision: bool = True  # on a GPU

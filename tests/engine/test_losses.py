@@ -15,9 +15,11 @@ from plugin.engine.classes import IGNORE_INDEX, ClassTable
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.errors import InputError
 from plugin.engine.recipe.loss import LOSSES, USUAL, LossSettings, given_weights
+from plugin.engine.recipe.sampling import SamplingSettings
 from plugin.engine.training.losses.cross_entropies import cross_entropy
 from plugin.engine.training.losses.table import LOSS_FUNCTIONS, ChosenLoss
-from plugin.engine.training.losses.weights import class_weights, presence_weights
+from plugin.engine.training.losses.weights import class_weights, loss_weights, presence_weights
+from plugin.engine.training.sampling import Sampling
 
 CPU = torch.device("cpu")
 USED = LossSettings()
@@ -310,16 +312,20 @@ def info(task="segmentation", classes=("water", "road", "field", "Wood=old")):
     return SimpleNamespace(task=task, classes=table)
 
 
+def drawn(counts, **settings):
+    return Sampling(SamplingSettings(**settings), info(), counts)
+
+
 def test_a_sum_of_two_losses_has_the_share_of_each_and_their_own_weights():
     logits, targets = batch()
     counts = np.array([[90, 10, 5, 5], [90, 10, 5, 0]])
     settings = LossSettings(second_loss="dice", second_loss_share=0.3)
-    loss, weight = ChosenLoss(settings, info(), counts, CPU)(logits, targets)
+    loss, weight = ChosenLoss(settings, info(), drawn(counts), CPU)(logits, targets)
     root = class_weights(counts, "root").tolist()
     first, expected_weight = loss_of("cross_entropy", logits, targets, root)
     second, _ = loss_of("dice", logits, targets)  # which counts all classes the same by itself
     assert loss.item() == pytest.approx(0.7 * first.item() + 0.3 * second.item()) and weight == expected_weight
-    even = ChosenLoss(LossSettings(loss="dice", class_weights="root"), info(), counts, CPU)
+    even = ChosenLoss(LossSettings(loss="dice", class_weights="root"), info(), drawn(counts), CPU)
     assert even(logits, targets)[0].item() == pytest.approx(loss_of("dice", logits, targets, root)[0].item())
 
 
@@ -327,7 +333,7 @@ def test_a_sum_of_two_losses_has_the_share_of_each_and_their_own_weights():
 def test_losses_calculate_in_32_bits_where_the_network_does_not(name):
     logits, targets = batch()
     half = logits.bfloat16()
-    chosen = ChosenLoss(LossSettings(loss=name), info(), np.ones((2, C), int), CPU)
+    chosen = ChosenLoss(LossSettings(loss=name), info(), drawn(np.ones((2, C), int)), CPU)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss, _ = chosen(half, targets)
     assert loss.dtype == torch.float32 and loss.item() == chosen(half.float(), targets)[0].item()
@@ -412,8 +418,22 @@ def test_weights_by_hand_take_the_place_of_others_and_are_taken_as_they_are():
         {"chips": "", "output": "", "class_weight_list": "road=4", "class_weights": "balanced", "loss": "dice"}
     ).loss
     logits, targets = batch()
-    loss, _ = ChosenLoss(settings, info(), np.array([[9, 1, 1, 1]]), CPU)(logits, targets)
+    loss, _ = ChosenLoss(settings, info(), drawn(np.array([[9, 1, 1, 1]])), CPU)(logits, targets)
     assert loss.item() == loss_of("dice", logits, targets, [1.0, 4.0, 1.0, 1.0])[0].item()
+
+
+def test_classes_are_weighted_by_what_an_epoch_shows():
+    counts = np.eye(2, dtype=int)[[0] * 18 + [1] * 2]
+    classes = info(classes=("a", "b"))
+    for task in ("classification", "multilabel"):
+        kind = SimpleNamespace(task=task, classes=classes.classes)
+        settings = LossSettings(class_weights="balanced")
+        rare, even = (
+            loss_weights(settings, "focal", kind, Sampling(SamplingSettings(sampling=sampling), kind, counts))
+            for sampling in ("none", "balanced")
+        )
+        assert rare[1] / rare[0] == pytest.approx(9 if task == "classification" else 81)
+        assert even.tolist() == pytest.approx([1, 1])
 
 
 def test_pixels_without_a_label_teach_nothing():

@@ -18,11 +18,13 @@ from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_classifier
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.models.weights_file import Weights
+from plugin.engine.recipe.sampling import SamplingSettings
 from plugin.engine.training import loop
 from plugin.engine.training import train_classifier as job
 from plugin.engine.training.augmentation.augment import STEPS
 from plugin.engine.training.chips import SceneReader
 from plugin.engine.training.classification import ClassificationTask, MultilabelTask
+from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.train_classifier import train_classifier
 
 CPU = torch.device("cpu")
@@ -432,21 +434,21 @@ def info(task="classification"):
 
 
 def test_rare_classes_weigh_as_the_settings_say(tmp_path):
-    shown = np.array([[True, False]] * 9 + [[False, True]])
+    drawn = Sampling(SamplingSettings(), info(), np.array([[True, False]] * 9 + [[False, True]]))
     for kind, ratio in (("none", 1), ("root", 3), ("balanced", 9)):
         settings = config("", tmp_path, class_weights=kind)
-        weights = ClassificationTask(info(), shown, settings, CPU).loss.terms[0][2]
+        weights = ClassificationTask(info(), drawn, settings, CPU).loss.terms[0][2]
         assert (weights[1] / weights[0]).item() == pytest.approx(ratio)
-        yes = MultilabelTask(info("multilabel"), shown, settings, CPU).loss.terms[0][2]
+        yes = MultilabelTask(info("multilabel"), drawn, settings, CPU).loss.terms[0][2]
         assert yes.tolist() == pytest.approx([1 / ratio, ratio])
 
 
 def test_the_loss_is_torchs_with_weights_and_smoothing(tmp_path):
-    shown = np.array([[True, False]] * 9 + [[False, True]])
+    drawn = Sampling(SamplingSettings(), info(), np.array([[True, False]] * 9 + [[False, True]]))
     settings = config("", tmp_path, label_smoothing=0.2, class_weights="root")
     logits = torch.randn(6, 2)
-    one = ClassificationTask(info(), shown, settings, CPU)
-    several = MultilabelTask(info("multilabel"), shown, settings, CPU)
+    one = ClassificationTask(info(), drawn, settings, CPU)
+    several = MultilabelTask(info("multilabel"), drawn, settings, CPU)
     targets = torch.tensor([0, 1, 0, 1, 1, 0], dtype=torch.uint8)
     loss, _ = one.loss(logits, targets)
     weights = one.loss.terms[0][2]

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.cost import work_per_chip
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.recipe.fine_tuning import FineTuningSettings
+from plugin.engine.recipe.sampling import SamplingSettings
 from plugin.engine.recipe.schedule import (
     ScheduleSettings,
     automatic_classifier_epochs,
@@ -31,9 +33,14 @@ from plugin.engine.training.chips import ChipReader, choose_place, in_order, pre
 from plugin.engine.training.early_checks import check_segmenter
 from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning
+from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.tally import PixelTally, or_worst
 
 CPU = torch.device("cpu")
+
+
+def of(chips):
+    return Sampling(SamplingSettings(), SimpleNamespace(classes=None), np.ones((chips, 1)))
 
 
 def chips_of(folder, keep, **settings):
@@ -46,7 +53,7 @@ def test_chips_in_memory_and_on_disk_give_the_same_batches(tmp_path):
     kept, streamed = chips_of(tmp_path / "kept", CPU), chips_of(tmp_path / "streamed", None)
     assert type(kept) is not type(streamed) and len(kept) == len(streamed) == 7
     for epoch in (1, 2):
-        orders = shuffled(7, 2, seed=5, epoch=epoch)
+        orders = shuffled(of(7), 2, seed=5, epoch=epoch)
         pairs = list(zip(kept.batches(orders), streamed.batches(orders)))
         assert len(pairs) == 4
         for ours, theirs in pairs:
@@ -115,13 +122,13 @@ def test_a_damaged_chip_is_named(tmp_path, harm):
 
 def test_no_batch_is_left_with_a_single_chip():
     assert [len(batch) for batch in in_order(9, 4)] == [3, 3, 3]
-    assert sorted(np.concatenate(shuffled(9, 4, 0, 1))) == list(range(9))
+    assert sorted(np.concatenate(shuffled(of(9), 4, 0, 1))) == list(range(9))
     assert in_order(0, 4) == []
 
 
 def test_the_order_follows_from_seed_and_epoch():
     first, again, next_epoch, other = (
-        np.concatenate(shuffled(50, 8, seed, epoch)) for seed, epoch in ((1, 1), (1, 1), (1, 2), (2, 1))
+        np.concatenate(shuffled(of(50), 8, seed, epoch)) for seed, epoch in ((1, 1), (1, 1), (1, 2), (2, 1))
     )
     assert (first == again).all() and (first != next_epoch).any() and (first != other).any()
 

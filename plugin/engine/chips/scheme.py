@@ -9,7 +9,7 @@ from typing import Optional
 
 import numpy as np
 
-from ..classes import MAX_CLASSES, ClassTable
+from ..classes import BACKGROUND_NAME, MAX_CLASSES, ClassTable
 from ..config import ExportChipsConfig
 from ..errors import InputError, not_none
 from ..events import Reporter, Stage
@@ -37,7 +37,7 @@ TOO_MANY_VALUES = InputError(
     f"The labels hold more than {MAX_CLASSES - 1} different values.",
     "Choose a layer of classes; continuous values cannot be used as classes.",
 )
-BACKGROUND_NAME, BACKGROUND_COLOR = "background", "#d9d9d9"
+BACKGROUND_COLOR = "#d9d9d9"
 
 
 @dataclass(frozen=True)

@@ -170,10 +170,7 @@ def find_class(header: ModelHeader, text: str) -> int:
         raise InputError(
             "A raster shows the activation of one class, but no TARGET_CLASS is given.", f"Give one of {known}."
         )
-    for index, kind in enumerate(header.classes.classes):
-        if wanted == str(kind.value):
-            return index
-    names = [name.casefold() for name in header.classes.names]
-    if names.count(wanted.casefold()) == 1:
-        return names.index(wanted.casefold())
+    found = header.classes.find(wanted)
+    if found is not None:
+        return found
     raise InputError(f'TARGET_CLASS is "{text}", but the model has no such class.', f"Choose one of {known}.")

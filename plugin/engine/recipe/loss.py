@@ -205,7 +205,7 @@ def given_weights(text: str, classes: ClassTable) -> Optional[list[float]]:
     named = [part.rpartition("=") for part in parts]
     if all(sign for _, sign, _ in named):
         found = [1.0] * len(classes)
-        places = [_place(word.strip(), classes) for word, _, _ in named]
+        places = [classes.find(word.strip()) for word, _, _ in named]
         for (word, _, number), place in zip(named, places):
             if place is None or places.count(place) > 1:
                 fault = "names no class" if place is None else "is named twice"
@@ -221,14 +221,6 @@ def given_weights(text: str, classes: ClassTable) -> Optional[list[float]]:
     if not any(found):
         raise InputError(f'CLASS_WEIGHT_LIST is "{text}": no class counts.', "Give a class a weight above 0.")
     return found
-
-
-def _place(word: str, classes: ClassTable) -> Optional[int]:
-    """The index of a class by its value, or by its name in letters of any case; None where there is no one such."""
-    if word in map(str, classes.values.tolist()):
-        return classes.values.tolist().index(int(word))
-    names = [name.casefold() for name in classes.names]
-    return names.index(word.casefold()) if names.count(word.casefold()) == 1 else None
 
 
 def _number(word: str, text: str) -> float:

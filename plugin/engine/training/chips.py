@@ -18,6 +18,7 @@ from ..device import free_memory, to_device
 from ..events import Reporter, Stage
 from ..files import readable_size
 from ..threads import READERS, work_ahead
+from .sampling import Sampling
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -154,10 +155,10 @@ def in_order(count: int, batch_size: int) -> list[np.ndarray]:
     return np.array_split(np.arange(count), -(-count // batch_size)) if count else []
 
 
-def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """As `in_order`, in an order that follows from seed and epoch alone."""
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    return [order[batch] for batch in in_order(count, batch_size)]
+def shuffled(sampling: Sampling, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The chips of an epoch in batches as `in_order`, in an order that follows from seed and epoch alone."""
+    order = sampling.order(seed, epoch)
+    return [order[batch] for batch in in_order(len(order), batch_size)]
 
 
 def choose_place(total_bytes: int, device: torch.device, reporter: Reporter) -> torch.device | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainClassifierConfig
 from .losses.table import ChosenLoss
+from .sampling import Sampling
 from .tally import ClassTally, LabelsTally, or_worst
 from .task import Task
 
@@ -22,15 +22,15 @@ class ClassificationTask(Task):
 
     Args:
         info: The dataset's description.
-        shown: (n, C) bool, the classes that each training chip shows.
+        sampling: Of the training chips, which knows what classes they show.
         config: The settings.
         device: Where the batches are.
     """
 
     def __init__(
-        self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
+        self, info: DatasetInfo, sampling: Sampling, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        super().__init__(info, ChosenLoss(config.loss, info, shown, device), config.augmentation, device)
+        super().__init__(info, ChosenLoss(config.loss, info, sampling, device), config.augmentation, device)
         self.threshold = config.threshold
 
     def tally(self) -> ClassTally:
@@ -49,9 +49,9 @@ class MultilabelTask(Task):
     """Any number of classes a chip: a yes or no for each, scored by mean average precision; arguments as above."""
 
     def __init__(
-        self, info: DatasetInfo, shown: np.ndarray, config: TrainClassifierConfig, device: torch.device
+        self, info: DatasetInfo, sampling: Sampling, config: TrainClassifierConfig, device: torch.device
     ) -> None:
-        super().__init__(info, ChosenLoss(config.loss, info, shown, device), config.augmentation, device)
+        super().__init__(info, ChosenLoss(config.loss, info, sampling, device), config.augmentation, device)
         self.threshold = config.threshold
 
     def tally(self) -> LabelsTally:

@@ -37,11 +37,12 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
         info: Its description.
 
     Raises:
-        InputError: The loss is for another task, class weights do not fit the classes, the optimizer lacks what is set,
-            the dataset has no such fold, or the names of device, weights or results will not do.
+        InputError: The loss is for another task, class weights or sampling do not fit the classes, the optimizer lacks
+            what is set, the dataset has no such fold, or the names of device, weights or results will not do.
     """
     check_device_name(config.device)
     config.loss.check(info.task, info.classes)
+    config.sampling.check(info.task, info.classes)
     config.optimizer.check()
     config.stopping.check(info.task)
     schedule = config.schedule

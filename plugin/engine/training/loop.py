@@ -17,6 +17,7 @@ from .chips import Chips, in_order, shuffled
 from .optimization import Optimization
 from .pace import Pace
 from .plan import Plan
+from .sampling import Sampling
 from .tally import Tally, or_worst
 from .task import Task
 
@@ -43,6 +44,7 @@ class Fit:
         network: On the device; its weights are changed.
         task: What it learns.
         plan: What of it learns when.
+        sampling: Which training chips an epoch shows.
         config: The settings; nothing is left to be chosen.
         training, validation: Chips. Without validation chips, or labels in them, the best epoch is that of the lowest
             training loss.
@@ -53,13 +55,13 @@ class Fit:
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, plan: Plan, config: TrainingConfig, training: Chips, validation: Chips,
-        device: torch.device, reporter: Reporter, closing_looks: int = 0, spent: float = 0.0,
+        self, network: nn.Module, task: Task, plan: Plan, sampling: Sampling, config: TrainingConfig, training: Chips,
+        validation: Chips, device: torch.device, reporter: Reporter, closing_looks: int = 0, spent: float = 0.0,
     ) -> None:  # fmt: skip
         self.network, self.task, self.plan, self.config, self.reporter = network, task, plan, config, reporter
-        self.training, self.validation = training, validation
+        self.sampling, self.training, self.validation = sampling, training, validation
         self.size = config.step_size
-        steps_an_epoch = -(-len(training) // self.size)
+        steps_an_epoch = -(-len(sampling) // self.size)
         self.pace = Pace(config.schedule, steps_an_epoch, closing_looks + len(validation), spent)
         self.optimization = Optimization(
             network, plan, config.optimizer, self.pace, config.batch_size, config.mixed_precision, config.seed, device,
@@ -87,7 +89,7 @@ class Fit:
             self.pace.begin(self.epoch, [record["best"] for record in self.fitted.history])
             self.plan.begin(self.epoch)
             self.network.train()
-            order = shuffled(len(self.training), self.size, self.config.seed, self.epoch)
+            order = shuffled(self.sampling, self.size, self.config.seed, self.epoch)
             for batch in self.training.batches(order[self.batches :]):
                 for answers in self.optimization.step(self.task, batch):
                     self.tally.add(*answers)
@@ -109,7 +111,7 @@ class Fit:
         epochs = self.pace.epochs
         if epochs is None:
             return self.pace.end
-        chips = len(self.training)
+        chips = len(self.sampling)
         looks = sum(self.plan.step_cost(epoch) * chips + len(self.validation) for epoch in range(1, epochs + 1))
         left = epochs * self.pace.steps_an_epoch - self.pace.end  # steps that the last epoch lacks
         return looks - self.plan.step_cost(epochs) * chips * left // self.pace.steps_an_epoch

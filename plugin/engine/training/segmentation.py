@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainSegmenterConfig
 from .losses.table import ChosenLoss
+from .sampling import Sampling
 from .tally import PixelTally, or_worst
 from .task import Task
 
@@ -19,15 +19,15 @@ class SegmentationTask(Task):
 
     Args:
         info: The dataset's description.
-        pixels: (n, C) labelled pixels of each class in each training chip.
+        sampling: Of the training chips, which knows how many pixels of each class they have.
         config: The settings.
         device: Where the batches are.
     """
 
     def __init__(
-        self, info: DatasetInfo, pixels: np.ndarray, config: TrainSegmenterConfig, device: torch.device
+        self, info: DatasetInfo, sampling: Sampling, config: TrainSegmenterConfig, device: torch.device
     ) -> None:
-        super().__init__(info, ChosenLoss(config.loss, info, pixels, device), config.augmentation, device)
+        super().__init__(info, ChosenLoss(config.loss, info, sampling, device), config.augmentation, device)
         self.classes = len(info.classes)
 
     def tally(self) -> PixelTally:

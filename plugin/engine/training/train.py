@@ -31,6 +31,7 @@ from .checkpoint import Checkpoints, checkpoint_path
 from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
 from .loop import Exploded, Fit, Fitted, evaluate
 from .plan import Plan
+from .sampling import Sampling
 from .tally import Tally
 from .task import Task
 
@@ -52,6 +53,7 @@ class Training:
     config: TrainingConfig  # its epochs are settled
     dataset: ChipDataset
     splits: dict[str, np.ndarray]  # from `labelled_splits`
+    sampling: Sampling  # of the training chips
     reader: ChipReader
     network: nn.Module  # on the device
     task: Task
@@ -168,8 +170,8 @@ def train(training: Training, reporter: Reporter) -> Trained:
         chips = {split: prepare_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
         closing = len(splits["validation"]) + len(splits["test"])
         fit = Fit(
-            training.network, training.task, training.plan, config, chips["training"], chips["validation"], device,
-            reporter, closing, time.monotonic() - training.begun,
+            training.network, training.task, training.plan, training.sampling, config, chips["training"],
+            chips["validation"], device, reporter, closing, time.monotonic() - training.begun,
         )  # fmt: skip
         checkpoints = Checkpoints(
             config.output, lambda found: header(training, Trained(found, {}), finished=False),

@@ -33,6 +33,7 @@ from .examples import choose_examples, vary_examples
 from .mistakes import find_mistakes
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
+from .sampling import settle_sampling
 from .train import (
     Trained,
     Training,
@@ -79,7 +80,7 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     arguments = check_classifier(config, str(dataset.folder), info)
     config = settle_augmentation(config, dataset, reporter)
     splits = _splits(config, dataset, reporter)
-    shown = dataset.shown[splits["training"]]  # (n, C)
+    sampling = settle_sampling(config.sampling, info, dataset.shown[splits["training"]], reporter)
     name = config.architecture
 
     def download() -> Weights:
@@ -90,7 +91,7 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
         name, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
     )
     config = config.replace(pretrained=pretrained)
-    config = _settled(config, arguments, dataset, len(shown), device, weights is not None, reporter)
+    config = _settled(config, arguments, dataset, len(sampling), device, weights is not None, reporter)
     torch.manual_seed(config.seed)
     network = _make_network(config, arguments, dataset, weights, reporter)
     check_outputs(config, network)
@@ -108,9 +109,10 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
         config=config,
         dataset=dataset,
         splits=splits,
+        sampling=sampling,
         reader=SceneReader(dataset),
         network=network,
-        task=TASKS[info.task](info, shown, config, device),
+        task=TASKS[info.task](info, sampling, config, device),
         plan=FineTuning(network, config.fine_tuning),
         device=device,
         kind={

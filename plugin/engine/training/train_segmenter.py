@@ -25,6 +25,7 @@ from .early_checks import check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
+from .sampling import settle_sampling
 from .segmentation import SegmentationTask
 from .train import (
     Trained,
@@ -80,8 +81,9 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
     )
     warn_of_absent_classes(dataset, pixels, reporter)
+    sampling = settle_sampling(config.sampling, info, shown, reporter)
     if not config.schedule.has_length:
-        config = config.replace(epochs=automatic_epochs(chips, info.chip_size, device.type))
+        config = config.replace(epochs=automatic_epochs(len(sampling), info.chip_size, device.type))
         reporter.log(f"EPOCHS is automatic: {config.schedule.epochs} for {chips} training chips.")
     config = config.replace(**config.optimizer.settled(info.task))
     torch.manual_seed(config.seed)
@@ -101,9 +103,10 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         config=config,
         dataset=dataset,
         splits=splits,
+        sampling=sampling,
         reader=ChipReader(dataset),
         network=network,
-        task=SegmentationTask(info, shown, config, device),
+        task=SegmentationTask(info, sampling, config, device),
         plan=FineTuning(network, config.fine_tuning),
         device=device,
         kind={

@@ -6,13 +6,13 @@ from typing import Optional
 
 import numpy as np
 
-from ...classes import MAX_CLASSES, ClassTable
+from ...classes import BACKGROUND_NAME, MAX_CLASSES, ClassTable
 from ...errors import InputError, not_none
 from ...events import Reporter, Stage
 from ...strangers.images import Unreadable
 from ...strangers.rules import LONGEST_NAME
 from ...threads import work_ahead
-from ..scheme import BACKGROUND_COLOR, BACKGROUND_NAME
+from ..scheme import BACKGROUND_COLOR
 from .foreign import NO_CLASS, ForeignChip, ForeignFolder
 from .images import ImageFacts
 from .masks import values_in

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from ...chips.dataset import DatasetInfo
 from ...recipe.loss import LossSettings
+from ..sampling import Sampling
 from .cross_entropies import binary_cross_entropy, cross_entropy, focal, ohem
 from .overlaps import dice, focal_tversky, jaccard, lovasz, tversky, unified_focal
 from .regression import huber, mae, mse
@@ -43,18 +43,18 @@ class ChosenLoss:
     Args:
         settings: The loss's.
         info: The dataset's description.
-        counts: (n, C) of the training chips, see `loss_weights`.
+        sampling: Of the training chips, see `loss_weights`.
         device: Where the batches are.
 
     Raises:
         InputError: A loss is not for this task, or `CLASS_WEIGHT_LIST` does not fit the classes.
     """
 
-    def __init__(self, settings: LossSettings, info: DatasetInfo, counts: np.ndarray, device: torch.device) -> None:
+    def __init__(self, settings: LossSettings, info: DatasetInfo, sampling: Sampling, device: torch.device) -> None:
         self.settings, self.device = settings, device
         self.terms = []  # name, share, and the weights of the classes
         for name, share in settings.terms(info.task):
-            weights = loss_weights(settings, name, info, counts)
+            weights = loss_weights(settings, name, info, sampling)
             self.terms.append((name, share, torch.tensor(weights, dtype=torch.float32, device=device)))
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,20 +9,21 @@ import numpy as np
 
 from ...chips.dataset import DatasetInfo
 from ...recipe.loss import LossSettings, given_weights
+from ..sampling import Sampling
 
 # Beyond this a handful of chips would rule the training.
 MOST_WEIGHT = 100.0
 POWERS = {"none": 0.0, "root": -0.5, "balanced": -1.0}
 
 
-def loss_weights(settings: LossSettings, loss: str, info: DatasetInfo, counts: np.ndarray) -> np.ndarray:
+def loss_weights(settings: LossSettings, loss: str, info: DatasetInfo, sampling: Sampling) -> np.ndarray:
     """The weights of the classes in a loss.
 
     Args:
         settings: The loss's.
         loss: Its name: what "auto" is depends on it.
         info: The dataset's description.
-        counts: (n, C) labelled pixels of each class in each training chip, or 1 where a chip shows a class, else 0.
+        sampling: What the training chips show, and how often an epoch shows them: classes are as frequent as there.
 
     Returns:
         (C,) float64; empty for regression.
@@ -34,8 +35,9 @@ def loss_weights(settings: LossSettings, loss: str, info: DatasetInfo, counts: n
     if given is not None:
         return np.array(given)
     kind = settings.weights_of(loss)
+    counts = sampling.counts * sampling.often[:, None]
     if info.task == "multilabel":
-        return presence_weights(counts.sum(axis=0), len(counts), kind, settings.effective_number_beta)
+        return presence_weights(counts.sum(axis=0), sampling.often.sum(), kind, settings.effective_number_beta)
     return class_weights(counts, kind, settings.effective_number_beta)
 
 
@@ -43,7 +45,7 @@ def class_weights(counts: np.ndarray, kind: str, beta: float | None = None) -> n
     """How much a pixel, or a chip, of each class counts.
 
     Args:
-        counts: (n, C) as above.
+        counts: (n, C) labelled pixels of each class in each training chip, or 1 where a chip shows a class.
         kind: One of `recipe.loss.CLASS_WEIGHTS`, but for "auto".
         beta: Of "effective_number", see `frequency_weights`.
 
@@ -66,7 +68,7 @@ def class_weights(counts: np.ndarray, kind: str, beta: float | None = None) -> n
     return weights
 
 
-def presence_weights(shown: np.ndarray, chips: int, kind: str, beta: float | None = None) -> np.ndarray:
+def presence_weights(shown: np.ndarray, chips: float, kind: str, beta: float | None = None) -> np.ndarray:
     """How much more it counts that a chip shows a class than that it does not.
 
     A class and its absence are weighted as two classes are; "median_frequency" is then "balanced".
