@@ -28,6 +28,7 @@ if not __package__:  # as a script: the package is in the folder above this file
 from .children import WINDOWS, no_console
 from .engine.errors import EngineError, InputError, ResourceError
 from .engine.events import Reporter
+from .engine.files import cache_folder
 from .engine.probe import REQUIREMENTS
 from .setup.building import MARKER, active_python
 
@@ -75,17 +76,6 @@ def clean_environment(python: str, base: Optional[Mapping[str, str]] = None) -> 
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Return the folder for caches on this system, in which Terrazzo keeps what can be built again."""
-    if WINDOWS:
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "terrazzo"
 
 
 def default_folder(version: str = "") -> Path:

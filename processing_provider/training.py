@@ -8,7 +8,7 @@ from qgis.core import QgsProcessingOutputDefinition, QgsProcessingOutputNumber
 
 from .algorithm import tr
 from .list_parameters import Numbers
-from .parameters import InputFile, OutputFile, Row, Setting
+from .parameters import InputFile, InputFolder, OutputFile, Row, Setting
 
 
 def chance_rows() -> list[Row]:
@@ -199,6 +199,9 @@ def machine_rows() -> list[Row]:
             "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
         Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
             "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
+        InputFolder("CACHE_FOLDER", tr("Folder for decoded chips"), tr(
+            "Chips that do not fit into memory are decoded once, into a file in this folder, which later trainings on "
+            "them use as well. Empty: the user's folder for caches."), optional=True, advanced=True),
         Setting("FOLD", tr("Fold (empty: the splits hold)"), tr(
             "For cross-validation, with a dataset that is divided into folds: this one, counted from 1, is for "
             "validation and the others are for training. Run it once for each fold."), advanced=True),

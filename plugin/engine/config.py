@@ -173,6 +173,7 @@ class TrainingConfig(JobConfig):
     batch_size: int = setting(8, low=1, high=4096)
     mixed_precision: bool = True  # on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:n
+    cache_folder: str | None = None  # of decoded chips that do not fit into memory; None = the user's folder for such
     seed: int = setting(0, low=0, high=2**31 - 1)
     resume: bool = False  # from the checkpoint of a training that was interrupted
     checkpoint_minutes: float = setting(10.0, low=0.1, high=10000)  # between two checkpoints inside of an epoch

@@ -65,11 +65,19 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
+def pinned(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values in memory from which a GPU can fetch them by itself; unchanged where the device is not one."""
+    if device.type != "cuda":
+        return values
+    with torch.cuda.device(device):  # a thread may never have used it, and would else use the first GPU as well
+        return values.pin_memory()
+
+
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy values from the CPU to a device; the copy to a GPU is asynchronous."""
     if device.type != "cuda" or values.device.type == "cuda":
         return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
+    return pinned(values, device).to(device, non_blocking=True)
 
 
 def free_memory(device: torch.device) -> int:

@@ -1,9 +1,10 @@
-"""File names: sidecar files, checks of output paths, and renaming."""
+"""File names: sidecar files, checks of output paths, the folder for caches, and renaming."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -122,6 +123,17 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a GDAL source may not be a valid file name
         return False
+
+
+def cache_folder() -> Path:
+    """Return the folder for caches on this system, in which Terrazzo keeps what can be built again."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "terrazzo"
 
 
 def readable_size(count: float) -> str:

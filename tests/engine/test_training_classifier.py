@@ -170,6 +170,7 @@ def test_a_seed_means_the_same_training_also_with_chips_on_disk(chips, tmp_path,
     first, again, other = (train_quickly(chips, tmp_path, seed=seed, **settings) for seed in (1, 1, 2))
     assert first["validation"] == again["validation"] != other["validation"]
     monkeypatch.setattr("plugin.engine.training.train.choose_place", lambda *_: None)
+    settings["cache_folder"] = str(tmp_path / "cache")
     assert train_quickly(chips, tmp_path, seed=1, **settings)["validation"] == first["validation"]
 
 

@@ -29,7 +29,7 @@ from plugin.engine.recipe.schedule import (
     automatic_epochs,
     one_cycle,
 )
-from plugin.engine.training.chips import ChipReader, choose_place, in_order, prepare_chips, shuffled
+from plugin.engine.training.chips import ChipReader, StreamedChips, choose_place, in_order, load_chips, shuffled
 from plugin.engine.training.early_checks import check_segmenter
 from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning
@@ -46,7 +46,10 @@ def of(chips):
 def chips_of(folder, keep, **settings):
     dataset = open_dataset(write_chip_folder(folder, {"training": 7, "validation": 2}, size=32, **settings))
     reader = ChipReader(dataset)
-    return prepare_chips(reader, dataset.indices("training"), CPU, keep, Stage(Heard(), 7, "Reading chips"))
+    places = dataset.indices("training")
+    if keep is None:
+        return StreamedChips(reader, places, CPU)
+    return load_chips(reader, places, CPU, keep, Stage(Heard(), 7, "Reading chips"))
 
 
 def test_chips_in_memory_and_on_disk_give_the_same_batches(tmp_path):
@@ -103,7 +106,7 @@ def test_reading_can_be_cancelled(tmp_path):
     reporter = Heard()
     reporter.cancel_at = 0
     with pytest.raises(Cancelled):
-        prepare_chips(ChipReader(dataset), dataset.indices("training"), CPU, CPU, Stage(reporter, 3, "Reading chips"))
+        load_chips(ChipReader(dataset), dataset.indices("training"), CPU, CPU, Stage(reporter, 3, "Reading chips"))
 
 
 @pytest.mark.parametrize("harm", ["remove", "truncate", "resize"])
@@ -136,7 +139,7 @@ def test_the_order_follows_from_seed_and_epoch():
 def test_chips_that_do_not_fit_stay_on_disk_and_it_is_said():
     reporter = Heard()
     assert choose_place(1000, CPU, reporter) == CPU and not reporter.logs
-    assert choose_place(10**18, CPU, reporter) is None and "read anew" in reporter.logs[0]
+    assert choose_place(10**18, CPU, reporter) is None and "stay on disk" in reporter.logs[0]
 
 
 def test_the_tally_counts_as_numpy_does():

@@ -48,7 +48,8 @@ def missing_values(batch: torch.Tensor, nodata: float | None) -> torch.Tensor | 
     if batch.dtype.is_floating_point:
         missing = ~batch.isfinite()
     if nodata is not None and _can_hold(batch.dtype, nodata):
-        here = batch == torch.tensor(nodata, dtype=batch.dtype, device=batch.device)
+        # Filled in there: a number that is copied to a GPU makes the CPU wait.
+        here = batch == torch.full((), nodata, dtype=batch.dtype, device=batch.device)
         missing = here if missing is None else missing.logical_or_(here)
     if missing is None or (missing.device.type == "cpu" and not missing.any()):
         return None

@@ -1,20 +1,21 @@
-"""Chips as batches on the device: all kept in memory where they fit, else read ahead by threads.
+"""Chips as batches on the device: all kept there or in memory where they fit, else read ahead of their use by threads.
 
-There are no worker processes: GDAL gives up Python's lock while it reads, so threads suffice.
+There are no worker processes: GDAL gives up Python's lock while it reads, and NumPy while it copies; threads suffice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from ..chips.dataset import ChipDataset
 from ..classes import IGNORE_INDEX
-from ..device import free_memory, to_device
+from ..device import free_memory, pinned, to_device
 from ..events import Reporter, Stage
 from ..files import readable_size
 from ..threads import READERS, work_ahead
@@ -22,12 +23,19 @@ from .sampling import Sampling
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-# Chips that one thread reads in one go when all are loaded.
-LOAD_BATCH = 32
+# Chips, and bytes, that one thread reads in one go when all are loaded.
+LOAD_BATCH, LOAD_BYTES = 32, 2**25
 # The share of the free memory that chips may fill; the network needs the rest.
 MEMORY_SHARE = 0.5
 # What torch computes with readily; types that are not here become float32.
 STORED_TYPES = {"uint8": "uint8", "int8": "int16", "int16": "int16", "uint16": "int32", "int32": "int32"}
+
+
+class Reads(Protocol):
+    """Reads chips by their numbers; safe to share between threads."""
+
+    def read(self, places: np.ndarray) -> Batch:
+        """Images (N, B, H, W) in the stored type, and targets (N, ...), in memory."""
 
 
 class ChipReader:
@@ -103,48 +111,54 @@ class SceneReader(ChipReader):
 
 
 class StreamedChips:
-    """Chips read from disk each time, by threads, some batches ahead of their use.
+    """Chips that are read each time, by threads, some batches ahead of their use.
 
     Args:
-        reader: The dataset's reader.
-        places: (n,) which of its chips these are.
+        reader: Reads them.
+        places: (n,) the numbers that it knows them by.
         device: Where the batches go.
     """
 
-    def __init__(self, reader: ChipReader, places: np.ndarray, device: torch.device) -> None:
+    def __init__(self, reader: Reads, places: np.ndarray, device: torch.device) -> None:
         self.reader, self.places, self.device = reader, places, device
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
+    def batches(self, orders: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
         """Images (N, B, H, W) and targets (N, ...) for each array of chip numbers, 0 to n − 1."""
         places = (self.places[order] for order in orders)
-        with closing(work_ahead(self.reader.read, places, threads=READERS, waiting=READERS + 1)) as read:
+        with closing(work_ahead(self._read, places, threads=READERS, waiting=READERS + 1)) as read:
             for _, (images, targets) in read:
                 yield to_device(images, self.device), to_device(targets, self.device)
 
+    def _read(self, places: np.ndarray) -> Batch:
+        images, targets = self.reader.read(places)
+        return pinned(images, self.device), pinned(targets, self.device)
+
 
 class ResidentChips:
-    """Chips that lie in memory, on the device or beside it.
+    """Chips that lie on the device.
 
     Args:
         images: (n, B, H, W).
         targets: (n, ...).
-        device: Where the batches go.
     """
 
-    def __init__(self, images: torch.Tensor, targets: torch.Tensor, device: torch.device) -> None:
-        self.images, self.targets, self.device = images, targets, device
+    def __init__(self, images: torch.Tensor, targets: torch.Tensor) -> None:
+        self.images, self.targets = images, targets
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def read(self, places: np.ndarray) -> Batch:
+        """Images (N, B, H, W) and targets (N, ...) by their numbers, 0 to n − 1."""
+        rows = to_device(torch.from_numpy(places), self.images.device)
+        return self.images[rows], self.targets[rows]
+
     def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """Images (N, B, H, W) and targets (N, ...) for each array of chip numbers, 0 to n − 1."""
-        for order in orders:
-            rows = to_device(torch.from_numpy(order), self.images.device)
-            yield to_device(self.images[rows], self.device), to_device(self.targets[rows], self.device)
+        """The same for each array of numbers."""
+        return map(self.read, orders)
 
 
 Chips = StreamedChips | ResidentChips
@@ -161,6 +175,11 @@ def shuffled(sampling: Sampling, batch_size: int, seed: int, epoch: int) -> list
     return [order[batch] for batch in in_order(len(order), batch_size)]
 
 
+def load_orders(count: int, chip_bytes: int) -> list[np.ndarray]:
+    """Chip numbers 0 to count − 1, in parts that one thread reads in one go."""
+    return in_order(count, max(1, min(LOAD_BATCH, LOAD_BYTES // chip_bytes)))
+
+
 def choose_place(total_bytes: int, device: torch.device, reporter: Reporter) -> torch.device | None:
     """Where to keep chips of `total_bytes`: on the device, in the machine's memory, or (None) on disk."""
     for place in dict.fromkeys((device, torch.device("cpu"))):
@@ -168,15 +187,13 @@ def choose_place(total_bytes: int, device: torch.device, reporter: Reporter) -> 
             return place
     reporter.log(
         f"The chips need {readable_size(total_bytes)}, more than {MEMORY_SHARE:.0%} of the free memory: "
-        "they are read anew each epoch."
+        "they stay on disk."
     )
     return None
 
 
-def prepare_chips(
-    reader: ChipReader, places: np.ndarray, device: torch.device, keep: torch.device | None, stage: Stage
-) -> Chips:
-    """Load chips into memory, or leave them on disk.
+def load_chips(reader: ChipReader, places: np.ndarray, device: torch.device, keep: torch.device, stage: Stage) -> Chips:
+    """Load chips into memory.
 
     Args:
         places: (n,) which chips of the dataset.
@@ -184,17 +201,15 @@ def prepare_chips(
         keep: Where all chips are kept, from `choose_place`.
         stage: Advances by the number of chips.
     """
-    streamed = StreamedChips(reader, places, torch.device("cpu"))
-    if keep is None or len(places) == 0:
-        stage.advance(len(places))
-        return StreamedChips(reader, places, device)
-    size = reader.size
-    images = torch.empty((len(places), reader.bands, size, size), dtype=reader.torch_dtype, device=keep)
+    size, count = reader.size, len(places)
+    images = torch.empty((count, reader.bands, size, size), dtype=reader.torch_dtype, device=keep)
     dtype = getattr(torch, reader.target_dtype.name)
-    targets = torch.empty((len(places), *reader.target_shape), dtype=dtype, device=keep)
-    orders = in_order(len(places), LOAD_BATCH)
-    for order, (some_images, some_targets) in zip(orders, streamed.batches(orders)):
-        images[order[0] : order[-1] + 1] = some_images
-        targets[order[0] : order[-1] + 1] = some_targets
-        stage.advance(len(order))
-    return ResidentChips(images, targets, device)
+    targets = torch.empty((count, *reader.target_shape), dtype=dtype, device=keep)
+    orders = load_orders(count, reader.chip_bytes)
+    with closing(StreamedChips(reader, places, keep).batches(orders)) as batches:
+        for order, (some_images, some_targets) in zip(orders, batches):
+            images[order[0] : order[-1] + 1] = some_images
+            targets[order[0] : order[-1] + 1] = some_targets
+            stage.advance(len(order))
+    kept = ResidentChips(images, targets)
+    return kept if keep == device else StreamedChips(kept, np.arange(count), device)

@@ -18,7 +18,7 @@ MOST_BYTES = 2**20
 OWN = frozenset(
     (
         "chips", "output", "report", "fold", "encoder_weights", "download_weights", "device", "resume",
-        "checkpoint_minutes", "recipe",
+        "checkpoint_minutes", "recipe", "cache_folder",
     )
 )  # fmt: skip
 LENGTHS = frozenset(("epochs", "steps", "minutes"))

@@ -28,7 +28,8 @@ from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from .augmentation.example import find_colors
 from .checkpoint import Checkpoints, checkpoint_path
-from .chips import ChipReader, StreamedChips, choose_place, prepare_chips
+from .chip_cache import cached_chips
+from .chips import ChipReader, Chips, StreamedChips, choose_place, load_chips
 from .loop import Exploded, Fit, Fitted, evaluate
 from .plan import Plan
 from .sampling import Sampling
@@ -162,12 +163,9 @@ def train(training: Training, reporter: Reporter) -> Trained:
         ResourceError: Memory is not enough.
         Cancelled: The user asked for the end.
     """
-    config, splits, reader, device = training.config, training.splits, training.reader, training.device
+    config, splits, device = training.config, training.splits, training.device
     with explain_memory(device, training.work):
-        kept = len(splits["training"]) + len(splits["validation"])
-        place = choose_place(kept * reader.chip_bytes, device, reporter)
-        stage = Stage(reporter, kept, "Reading chips", 0.0, READ)
-        chips = {split: prepare_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
+        chips = _prepare_chips(training, reporter)
         closing = len(splits["validation"]) + len(splits["test"])
         fit = Fit(
             training.network, training.task, training.plan, training.sampling, config, chips["training"],
@@ -182,7 +180,7 @@ def train(training: Training, reporter: Reporter) -> Trained:
         with _kept(fit, checkpoints, reporter):
             fitted = fit.run(checkpoints.offer, Stage(reporter, fit.work, "Training", READ, TRAINED))
             training.network.load_state_dict(fitted.state)
-            compared = {"validation": chips["validation"], "test": StreamedChips(reader, splits["test"], device)}
+            compared = {split: chips[split] for split in ("validation", "test")}
             stage = Stage(reporter, sum(map(len, compared.values())), "Evaluating", TRAINED, TESTED)
             tallies: dict[str, Tally] = {
                 split: evaluate(training.network, training.task, some, config.batch_size, stage.advance)
@@ -190,6 +188,19 @@ def train(training: Training, reporter: Reporter) -> Trained:
                 if len(some)
             }
     return Trained(fitted, tallies)
+
+
+def _prepare_chips(training: Training, reporter: Reporter) -> dict[str, Chips]:
+    """The chips of each split, decoded once; test chips, which are read once, only where all chips are on disk."""
+    splits, reader, device = training.splits, training.reader, training.device
+    kept = len(splits["training"]) + len(splits["validation"])
+    place = choose_place(kept * reader.chip_bytes, device, reporter)
+    stage = Stage(reporter, kept if place else len(training.dataset.images), "Reading chips", 0.0, READ)
+    if place is None:
+        source = cached_chips(reader, training.config.cache_folder, reporter, stage)
+        return {split: StreamedChips(source, splits[split], device) for split in SPLITS}
+    loaded = {split: load_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
+    return {**loaded, "test": StreamedChips(reader, splits["test"], device)}
 
 
 @contextmanager
