@@ -209,11 +209,12 @@ class OutputFile(Destination):
     """A file to write."""
 
     filter: str = ""
+    by_default: bool = True  # whether the dialog creates an optional one
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
-        """Create a file destination; the dialog creates an optional one by default."""
+        """Create a file destination."""
         return QgsProcessingParameterFileDestination(
-            self.name, self.label, fileFilter=self.filter, optional=self.optional, createByDefault=True
+            self.name, self.label, fileFilter=self.filter, optional=self.optional, createByDefault=self.by_default
         )
 
 

@@ -162,6 +162,9 @@ def run_rows() -> list[Row]:
             "The settings of an earlier training, from its model file, or from a JSON file. They hold wherever this "
             "dialog has the default value."), optional=True, advanced=True,
             filter=tr("Recipes") + " (*.safetensors *.json)"),
+        InputFolder("TENSORBOARD", tr("TensorBoard folder"), tr(
+            "Writes event files there while it trains, which TensorBoard shows; the package tensorboard has to be "
+            "installed in the worker's Python."), optional=True, advanced=True),
         Setting("RESUME", tr("Resume an interrupted training"), tr(
             "Goes on from the checkpoint beside the model file that a training with the same settings has left, if "
             "there is one; it ends with the same weights as if it had not been interrupted."),
@@ -307,6 +310,8 @@ def result_rows() -> list[Row]:
             filter=tr("Model files") + " (*.safetensors)"),
         OutputFile("REPORT", tr("Training report"), tr("The HTML page to write."), optional=True,
             called="report", filter=tr("HTML files") + " (*.html)"),
+        OutputFile("HISTORY", tr("History (table)"), tr("A CSV file with the figures of each epoch."), optional=True,
+            advanced=True, by_default=False, filter=tr("CSV files") + " (*.csv)"),
     ]  # fmt: skip
 
 
@@ -334,4 +339,10 @@ def training_results(found: dict[str, Any], names: dict[str, str]) -> dict[str, 
         for split in ("validation", "test")
         for name in names
     }
-    return {"OUTPUT": found["model"], "REPORT": found["report"], "BEST_EPOCH": found["best_epoch"], **figures}
+    return {
+        "OUTPUT": found["model"],
+        "REPORT": found["report"],
+        "HISTORY": found["history"],
+        "BEST_EPOCH": found["best_epoch"],
+        **figures,
+    }

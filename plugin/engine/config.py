@@ -158,6 +158,8 @@ class TrainingConfig(JobConfig):
     chips: str
     output: str = written()
     report: str | None = written(None)
+    history: str | None = written(None)  # a CSV file with a row an epoch
+    tensorboard: str | None = None  # a folder of event files
     fold: int | None = setting(None, low=1, high=100)  # that validates, while the others train; None = the splits
     recipe: str | None = None  # a model file or JSON file whose settings hold where these have their defaults
     pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py

@@ -134,3 +134,15 @@ def lacks_memory(error: Exception) -> bool:
         return True
     text = str(error).lower()
     return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory that this process has used so far, in bytes: of the GPU, or of the machine; None if unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else 1024 * used

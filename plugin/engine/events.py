@@ -27,6 +27,9 @@ class Reporter:
     def warning(self, text: str) -> None:
         """Warn of a problem that does not stop the job."""
 
+    def step(self, record: dict[str, Any]) -> None:
+        """Report `step`, `loss` (the mean of the epoch so far) and `learning_rate` of some training steps."""
+
     def epoch(self, record: dict[str, Any]) -> None:
         """Report the record of a finished training epoch."""
 

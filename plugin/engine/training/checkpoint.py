@@ -28,8 +28,10 @@ from .loop import Fit, Fitted, copy_state
 KEY = "terrazzo_training"
 FORMAT_VERSION = 1
 # Settings that may differ when a training is resumed: where things lie, and where it runs.
-FREE = ("chips", "output", "report", "device", "resume", "checkpoint_minutes", "download_weights", "recipe",
-        "cache_folder")  # fmt: skip
+FREE = (
+    "chips", "output", "report", "history", "tensorboard", "device", "resume", "checkpoint_minutes",
+    "download_weights", "recipe", "cache_folder",
+)  # fmt: skip
 
 # Between two checkpoints lies so many times the time that it took to write the last one.
 FEWEST_COSTS = 20

@@ -54,10 +54,11 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
         check_fold(config.fold, info.split["folds"] or 0, folder)
     check_names({"OUTPUT": config.output}, MODEL_ENDINGS)
     check_names({"REPORT": config.report}, REPORT_ENDINGS)
+    check_names({"HISTORY": config.history}, {".csv": "CSV"})
     weights = config.encoder_weights
     if weights:
         check_weights_path(weights)
-    outputs = {"OUTPUT": config.output, "REPORT": config.report}
+    outputs = {"OUTPUT": config.output, "REPORT": config.report, "HISTORY": config.history}
     check_kept(outputs, {"the file of ENCODER_WEIGHTS": [weights] if weights else [], DATASET: own_files(folder)})
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..config import TrainingConfig
+from ..device import peak_memory
 from ..errors import InputError
 from ..events import Reporter, Stage
 from .chips import Chips, in_order, shuffled
@@ -95,7 +96,7 @@ class Fit:
                     self.tally.add(*answers)
                 self.batches += 1
                 if self.pace.steps % FINITE_EVERY == 1 or self.batches == len(order) or self.pace.over:
-                    self._check_finite()
+                    self._look_at_loss()
                 looks = self.plan.step_cost(self.epoch) * len(batch[0])
                 stage.advance(self.pace.look(looks), self._where())
                 if self.pace.over:
@@ -118,7 +119,7 @@ class Fit:
 
     def _judge(self, begun: float, stage: Stage) -> None:
         """End an epoch: see what the network answers to validation chips, and whether that is the best so far."""
-        judged = None
+        judged, trained = None, time.monotonic()
         if len(self.validation):
             judged = evaluate(
                 self.optimization.result, self.task, self.validation, self.config.batch_size,
@@ -129,6 +130,8 @@ class Fit:
             "epochs": self.pace.epochs or self.epoch,
             "learning_rate": self.optimization.rate,
             "seconds": time.monotonic() - begun,
+            "chips_a_second": len(self.training) / max(trained - begun, 1e-9),
+            "memory": peak_memory(self.optimization.device),
             "training": self.tally.figures(),
             "validation": judged.figures() if judged else None,
         }
@@ -172,12 +175,14 @@ class Fit:
     def _where(self) -> str:
         return f"Epoch {self.epoch} of {self.pace.epochs}" if self.pace.epochs else f"Epoch {self.epoch}"
 
-    def _check_finite(self) -> None:
-        """Refuse to go on with a loss that is no number: weights that came of it would stay none.
+    def _look_at_loss(self) -> None:
+        """Report the loss, and refuse to go on with one that is no number: weights that came of it would stay none.
 
         A step that is skipped, because gradients are too large for 16 bits, leaves the loss as it is.
         """
         if self.tally.finite():
+            loss = self.tally.mean_loss()
+            self.reporter.step({"step": self.pace.steps, "loss": loss, "learning_rate": self.optimization.rate})
             return
         rate, total = self.optimization.peak, "" if self.pace.by_clock else f" of {self.pace.end}"
         raise Exploded(

@@ -17,8 +17,9 @@ MOST_BYTES = 2**20
 # Settings that are no part of a recipe: what is trained on, what is written, and where the training runs.
 OWN = frozenset(
     (
-        "chips", "output", "report", "fold", "encoder_weights", "download_weights", "device", "resume",
-        "checkpoint_minutes", "recipe", "cache_folder",
+        "chips", "output", "report", "history", "tensorboard", "fold", "encoder_weights", "download_weights",
+        "device", "resume", "checkpoint_minutes", "recipe",
+        "cache_folder",
     )
 )  # fmt: skip
 LENGTHS = frozenset(("epochs", "steps", "minutes"))

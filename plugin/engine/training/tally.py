@@ -58,8 +58,11 @@ class Tally:
 
     def figures(self) -> dict[str, Any]:
         """Loss and accuracies, ready for JSON; the loss is None without labels, or where it is no number."""
-        loss = self.loss.item() / self.weight.item() if self.labelled else math.nan
-        return {"loss": confusion.number(loss), **self.accuracies()}
+        return {"loss": self.mean_loss(), **self.accuracies()}
+
+    def mean_loss(self) -> float | None:
+        """The loss over all that is counted; None without labels, or where it is no number."""
+        return confusion.number(self.loss.item() / self.weight.item() if self.labelled else math.nan)
 
     def accuracies(self) -> dict[str, Any]:
         """The accuracies by name, ready for JSON."""

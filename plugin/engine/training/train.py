@@ -35,6 +35,7 @@ from .plan import Plan
 from .sampling import Sampling
 from .tally import Tally
 from .task import Task
+from .watch import Watched, check_tensorboard, write_history
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
@@ -151,8 +152,11 @@ def check_outputs(config: TrainingConfig, network: nn.Module) -> None:
         ResourceError: A folder cannot be written, or its disk is full.
     """
     check_writable(config.output, needed_bytes=4 * count_parameters(network))
-    if config.report:
-        check_writable(config.report)
+    for path in (config.report, config.history):
+        if path:
+            check_writable(path)
+    if config.tensorboard:
+        check_tensorboard()
 
 
 def train(training: Training, reporter: Reporter) -> Trained:
@@ -164,6 +168,8 @@ def train(training: Training, reporter: Reporter) -> Trained:
         Cancelled: The user asked for the end.
     """
     config, splits, device = training.config, training.splits, training.device
+    if config.tensorboard:
+        reporter = Watched(reporter, config.tensorboard)
     with explain_memory(device, training.work):
         chips = _prepare_chips(training, reporter)
         closing = len(splits["validation"]) + len(splits["test"])
@@ -235,6 +241,8 @@ def save(training: Training, trained: Trained, reporter: Reporter) -> ModelHeade
     with reporter.saving():
         save_state(training.config.output, trained.fitted.state, described)
     checkpoint_path(training.config.output).unlink(missing_ok=True)
+    if training.config.history:
+        write_history(training.config.history, trained.fitted.history)
     return described
 
 
@@ -262,6 +270,7 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
     return {
         "model": training.config.output,
         "report": training.config.report,
+        "history": training.config.history,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
         "seconds": seconds,
