@@ -13,6 +13,7 @@ from .classifyfeatures import ClassifyFeatures
 from .classifyscenes import ClassifyScenes
 from .convertchips import ConvertChips
 from .exportchips import ExportChips
+from .findlearningrate import FindLearningRate
 from .importchips import ImportChips
 from .inspectchips import InspectChips
 from .segmentraster import SegmentRaster
@@ -22,8 +23,8 @@ from .trainclassifier import TrainClassifier
 from .trainsegmenter import TrainSegmenter
 
 ALGORITHMS = (
-    ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, TrainClassifier, TrainSegmenter, SegmentRaster,
-    ClassifyScenes, ClassifyFeatures, ActivationMaps, Status,
+    ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, FindLearningRate, TrainClassifier, TrainSegmenter,
+    SegmentRaster, ClassifyScenes, ClassifyFeatures, ActivationMaps, Status,
 )  # fmt: skip
 
 MODELS = Path(__file__).resolve().parent.parent / "resources" / "models"

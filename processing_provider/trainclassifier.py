@@ -121,10 +121,11 @@ class TrainClassifier(WorkerAlgorithm):
 
     def check(self, config: TrainClassifierConfig) -> None:
         """Check that the network can learn from the chips, and that the results can be written."""
-        from ..plugin.engine.training.early_checks import check_classifier
+        from ..plugin.engine.training.early_checks import check_classifier, check_results
         from ..plugin.engine.training.recipe_file import with_recipe
 
         check_classifier(with_recipe(config), config.chips, self._info)
+        check_results(config)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Train in the worker."""

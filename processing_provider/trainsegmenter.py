@@ -87,10 +87,11 @@ class TrainSegmenter(WorkerAlgorithm):
 
     def check(self, config: TrainSegmenterConfig) -> None:
         """Check that the network can learn from the chips, and that the results can be written."""
-        from ..plugin.engine.training.early_checks import check_segmenter
+        from ..plugin.engine.training.early_checks import check_results, check_segmenter
         from ..plugin.engine.training.recipe_file import with_recipe
 
         check_segmenter(with_recipe(config), config.chips, self._info)
+        check_results(config)
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Train in the worker."""

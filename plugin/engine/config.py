@@ -6,8 +6,11 @@ case takes its default, range and choices from here, and the worker receives it 
 
 from __future__ import annotations
 
+import dataclasses
+from functools import cache
 from typing import Any
 
+from .errors import InputError
 from .models.classifier_arguments import ACTIVATIONS
 from .models.classifiers import CLASSIFIERS
 from .models.pretrained import PRETRAINED
@@ -18,7 +21,7 @@ from .recipe.optimizer import OptimizerSettings
 from .recipe.sampling import SamplingSettings
 from .recipe.schedule import ScheduleSettings
 from .recipe.stopping import StoppingSettings
-from .settings import Settings, group, setting, written
+from .settings import Declared, Settings, group, setting, written
 
 ARCHITECTURES = ("unet", "fcn", "fcn8s")
 ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
@@ -211,6 +214,80 @@ class TrainClassifierConfig(TrainingConfig):
     loss: LossSettings = group(LossSettings, label_smoothing=0.1)
     # The probability from which a class counts: of several a chip, or the second of two. None = 0.5, or the likeliest.
     threshold: float | None = setting(None, low=0, high=1)
+
+
+class FindLearningRateConfig(JobConfig):
+    """Chip dataset, and settings of a training → the learning rates that suit it.
+
+    Beside its own settings it has those of both trainings that make a difference to a step. None, also where the
+    default of the two is not the same, stands for the default of the training that fits the chips.
+    """
+
+    chips: str
+    report: str | None = written(None)
+    test_steps: int = setting(100, low=30, high=10000)
+    first_rate: float = setting(1e-7, low=1e-8, high=10)
+    last_rate: float = setting(10.0, low=1e-8, high=10)
+    given: tuple[Any, ...] = ()  # (name, value) of the settings of a training
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_rate >= self.last_rate:
+            raise InputError(
+                f"FIRST_RATE is {self.first_rate:g}, and LAST_RATE is {self.last_rate:g}.",
+                "Give a first rate below the last one.",
+            )
+
+    @classmethod
+    @cache
+    def declared(cls) -> dict[str, Declared]:
+        """All settings by name: its own, and those of the trainings."""
+        found = {name: said for name, said in super().declared().items() if name != "given"}
+        for kind in (TrainSegmenterConfig, TrainClassifierConfig):
+            for name, said in kind.declared().items():
+                if name not in NO_MATTER and not said.written:
+                    found[name] = said.joined(found[name]) if name in found else said
+        return found
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FindLearningRateConfig:
+        """Build settings from parsed JSON; raises as of any job."""
+        own = {spec.name for spec in dataclasses.fields(cls)}
+        given = {name: value for name, value in values.items() if name in cls.declared() and name not in own}
+        rest = {name: value for name, value in values.items() if name not in given}
+        config = super().from_json(rest)
+        return dataclasses.replace(config, given=tuple(given.items()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings by name as a dictionary that `json.dumps` takes."""
+        found = super().to_json()
+        given = dict(found.pop("given"))
+        return {**found, **given}
+
+    def training(self, task: str) -> TrainingConfig:
+        """The settings of a training that writes nothing, for chips of a task.
+
+        Raises:
+            InputError: One has a bad value, or is of the other training.
+        """
+        kind: type[TrainingConfig] = TrainSegmenterConfig if task == "segmentation" else TrainClassifierConfig
+        known, values = kind.declared(), {}
+        for name, value in self.given:
+            if isinstance(value, list):
+                value = tuple(value)
+            if value is None or value == self.declared()[name].default:
+                continue
+            if name not in known:
+                raise InputError(f"{name.upper()} is given, and has no meaning for {task}.", "Leave it as it was.")
+            values[name] = value
+        return kind.from_json({**values, "chips": self.chips, "output": ""})
+
+
+# Settings of trainings that make no difference to a single step at a given rate.
+NO_MATTER = {
+    "chips", "learning_rate", "ema_decay", "freeze_epochs", "threshold", "resume", "checkpoint_minutes",
+    "cache_folder", "tensorboard", *ScheduleSettings.declared(), *StoppingSettings.declared(),
+}  # fmt: skip
 
 
 class SegmentRasterConfig(JobConfig):

@@ -69,6 +69,15 @@ class Declared(Record):
     table: Mapping[str, Choice] | None = None  # what each choice is
     written: bool = False  # whether it names something to write
 
+    def joined(self, other: Declared) -> Declared:
+        """What two jobs say of a setting of theirs, as one: all choices; None where the default is not the same."""
+        said = dataclasses.replace(self, choices=tuple(dict.fromkeys((*other.choices, *self.choices))))
+        if self.table and other.table:
+            said = dataclasses.replace(said, table={**other.table, **self.table})
+        if self.default == other.default:
+            return said
+        return dataclasses.replace(said, default=None, kind=f"{self.kind.partition(' | ')[0]} | None")
+
 
 class Settings(Record):
     """A strict way from and to JSON, and a check of every kind and bound."""

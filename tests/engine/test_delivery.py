@@ -66,6 +66,7 @@ def test_a_zip_without_its_parts_is_refused_by_name(check_zip, tmp_path):
         config.InspectChipsConfig,
         config.TrainSegmenterConfig,
         config.TrainClassifierConfig,
+        config.FindLearningRateConfig,
         config.SegmentRasterConfig,
         config.ClassifyScenesConfig,
         config.ClassifyFeaturesConfig,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Optional
 
 from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files
-from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
+from ..config import FindLearningRateConfig, TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
 from ..device_name import check_device_name
 from ..errors import InputError
 from ..files import check_kept, check_names
@@ -13,6 +15,7 @@ from ..models.classifier_arguments import TeachingArguments, check_arguments, re
 from ..models.pretrained import choose_source
 from ..models.tasks import CLASSIFIER_TASKS
 from ..models.weights_path import check_weights_path
+from .recipe_file import with_recipe
 
 MODEL_ENDINGS = {".safetensors": "a safetensors file"}
 REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
@@ -38,7 +41,7 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
 
     Raises:
         InputError: The loss is for another task, class weights or sampling do not fit the classes, the optimizer lacks
-            what is set, the dataset has no such fold, or the names of device, weights or results will not do.
+            what is set, the dataset has no such fold, or the names of device or weights will not do.
     """
     check_device_name(config.device)
     config.loss.check(info.task, info.classes)
@@ -52,14 +55,54 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
         raise InputError(f"The length of the training is given more than once: {values}.", "Give one of them.")
     if config.fold is not None and "folds" in info.split:  # else the index of the chips tells, later
         check_fold(config.fold, info.split["folds"] or 0, folder)
+    if config.encoder_weights:
+        check_weights_path(config.encoder_weights)
+
+
+def check_results(config: TrainingConfig) -> None:
+    """Whether the names of the results will do.
+
+    Raises:
+        InputError: One has another ending, or would replace what is read.
+    """
     check_names({"OUTPUT": config.output}, MODEL_ENDINGS)
     check_names({"REPORT": config.report}, REPORT_ENDINGS)
     check_names({"HISTORY": config.history}, {".csv": "CSV"})
-    weights = config.encoder_weights
-    if weights:
-        check_weights_path(weights)
     outputs = {"OUTPUT": config.output, "REPORT": config.report, "HISTORY": config.history}
-    check_kept(outputs, {"the file of ENCODER_WEIGHTS": [weights] if weights else [], DATASET: own_files(folder)})
+    check_kept(outputs, _read(config))
+
+
+def check_range_test(config: FindLearningRateConfig, info: DatasetInfo) -> TrainingConfig:
+    """Whether a range test can work; returns the settings of the training that it tries.
+
+    Args:
+        config: The settings.
+        info: The description of the chip dataset.
+
+    Raises:
+        InputError: As `check_segmenter` and `check_classifier`, or the name of the report will not do.
+    """
+    training = with_recipe(config.training(info.task))
+    # As the network learns after a warm-up; one epoch, so that nobody works out how many there should be.
+    freeze = "encoder" if training.fine_tuning.freeze == "encoder" else "none"
+    training = training.replace(learning_rate=None, epochs=1, steps=None, minutes=None, freeze=freeze)
+    if isinstance(training, TrainSegmenterConfig):
+        check_segmenter(training, config.chips, info)
+    elif isinstance(training, TrainClassifierConfig):
+        check_classifier(training, config.chips, info)
+    check_names({"REPORT": config.report}, REPORT_ENDINGS)
+    check_kept({"REPORT": config.report}, _read(training))
+    return training
+
+
+def _read(config: TrainingConfig) -> dict[str, Sequence[str | os.PathLike[str]]]:
+    """What a training reads, by what it is."""
+    weights = config.encoder_weights
+    return {
+        "the file of ENCODER_WEIGHTS": [weights] if weights else [],
+        "the file of RECIPE": [config.recipe] if config.recipe else [],
+        DATASET: own_files(config.chips),
+    }
 
 
 def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo) -> None:

@@ -145,13 +145,14 @@ def settle_augmentation(config: Config, dataset: ChipDataset, reporter: Reporter
     return config.replace(**asked.to_json())
 
 
-def check_outputs(config: TrainingConfig, network: nn.Module) -> None:
+def check_outputs(training: Training) -> None:
     """Try to write where the results will be, before hours of work.
 
     Raises:
         ResourceError: A folder cannot be written, or its disk is full.
     """
-    check_writable(config.output, needed_bytes=4 * count_parameters(network))
+    config = training.config
+    check_writable(config.output, needed_bytes=4 * count_parameters(training.network))
     for path in (config.report, config.history):
         if path:
             check_writable(path)

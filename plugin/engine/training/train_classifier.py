@@ -28,7 +28,7 @@ from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_classifier_epochs
 from .chips import SceneReader
 from .classification import ClassificationTask, MultilabelTask
-from .early_checks import check_classifier
+from .early_checks import check_classifier, check_results
 from .examples import choose_examples, vary_examples
 from .mistakes import find_mistakes
 from .plan import FineTuning, settle
@@ -63,7 +63,9 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
         ResourceError: A folder cannot be written, the device is not there, or memory is not enough.
         Cancelled: The user asked for the end.
     """
-    training, summary = _prepare(with_recipe(config), reporter)
+    check_results(config)
+    training, summary = prepare(with_recipe(config), reporter)
+    check_outputs(training)
     trained = train(training, reporter)
     header = save(training, trained, reporter)
     if config.report:
@@ -71,7 +73,7 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
     return results(training, trained, reporter)
 
 
-def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training, Summary]:
+def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training, Summary]:
     """Check all that can fail early, before the first chip is read."""
     begun = time.monotonic()
     device = choose_device(config.device, reporter)
@@ -94,7 +96,6 @@ def _prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Trainin
     config = _settled(config, arguments, dataset, len(sampling), device, weights is not None, reporter)
     torch.manual_seed(config.seed)
     network = _make_network(config, arguments, dataset, weights, reporter)
-    check_outputs(config, network)
     if config.fine_tuning.freeze == "encoder":
         freeze_encoder(network)  # before its layers are counted
     summary = summarise(network, len(info.band_names), info.chip_size)

@@ -21,7 +21,7 @@ from ..models.reach import sees_whole_window
 from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_epochs
 from .chips import ChipReader
-from .early_checks import check_segmenter
+from .early_checks import check_results, check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
@@ -58,7 +58,9 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
         ResourceError: A folder cannot be written, the device is not there, or memory is not enough.
         Cancelled: The user asked for the end.
     """
-    training = _prepare(with_recipe(config), reporter)
+    check_results(config)
+    training = prepare(with_recipe(config), reporter)
+    check_outputs(training)
     trained = train(training, reporter)
     header = save(training, trained, reporter)
     if config.report:
@@ -66,7 +68,7 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     return results(training, trained, reporter)
 
 
-def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
+def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     """Check all that can fail early, before the first chip is read."""
     begun = time.monotonic()
     device = choose_device(config.device, reporter)
@@ -90,7 +92,6 @@ def _prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     config, network, pretrained = _make_network(config, dataset, reporter)
     known = config.schedule.known_epochs(-(-chips // config.step_size))
     config = config.replace(**settle(config.fine_tuning, known, pretrained, "decoder", reporter))
-    check_outputs(config, network)
     reporter.log(
         f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
         f"{len(info.band_names)} bands, {len(info.classes)} classes, on {describe_device(device)}."
