@@ -86,7 +86,7 @@ class Fit:
             InputError: The loss is no longer a number.
         """
         while not (self.pace.over or self.ended):
-            begun = time.monotonic()
+            begun, shown = time.monotonic(), 0
             self.pace.begin(self.epoch, [record["best"] for record in self.fitted.history])
             self.plan.begin(self.epoch)
             self.network.train()
@@ -94,7 +94,7 @@ class Fit:
             for batch in self.training.batches(order[self.batches :]):
                 for answers in self.optimization.step(self.task, batch):
                     self.tally.add(*answers)
-                self.batches += 1
+                self.batches, shown = self.batches + 1, shown + len(batch[0])
                 if self.pace.steps % FINITE_EVERY == 1 or self.batches == len(order) or self.pace.over:
                     self._look_at_loss()
                 looks = self.plan.step_cost(self.epoch) * len(batch[0])
@@ -102,7 +102,7 @@ class Fit:
                 if self.pace.over:
                     break
                 save(self)
-            self._judge(begun, stage)
+            self._judge(begun, shown, stage)
             save(self)
         return self.fitted
 
@@ -117,8 +117,14 @@ class Fit:
         left = epochs * self.pace.steps_an_epoch - self.pace.end  # steps that the last epoch lacks
         return looks - self.plan.step_cost(epochs) * chips * left // self.pace.steps_an_epoch
 
-    def _judge(self, begun: float, stage: Stage) -> None:
-        """End an epoch: see what the network answers to validation chips, and whether that is the best so far."""
+    def _judge(self, begun: float, shown: int, stage: Stage) -> None:
+        """End an epoch: see what the network answers to validation chips, and whether that is the best so far.
+
+        Args:
+            begun: When this process began with the epoch.
+            shown: How many chips it has trained on since.
+            stage: Advances by the looks at validation chips.
+        """
         judged, trained = None, time.monotonic()
         if len(self.validation):
             judged = evaluate(
@@ -130,7 +136,7 @@ class Fit:
             "epochs": self.pace.epochs or self.epoch,
             "learning_rate": self.optimization.rate,
             "seconds": time.monotonic() - begun,
-            "chips_a_second": len(self.training) / max(trained - begun, 1e-9),
+            "chips_a_second": shown / max(trained - begun, 1e-9),
             "memory": peak_memory(self.optimization.device),
             "training": self.tally.figures(),
             "validation": judged.figures() if judged else None,
