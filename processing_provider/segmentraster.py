@@ -31,7 +31,8 @@ class SegmentRaster(WorkerAlgorithm):
         """Describe the algorithm."""
         return tr(
             "Classifies each pixel of a raster with a trained network. The result holds the class values of your own "
-            "labels, with their names and colours.\nThe raster may be of any size: it is processed in tiles, which "
+            "labels, with their names and colours; with a model of numbers (regression) it is a raster of numbers in "
+            "the units of the training data.\nThe raster may be of any size: it is processed in tiles, which "
             "are read with enough context that their edges do not show. Where the raster has no data, the result has "
             "none either."
         )
@@ -57,7 +58,8 @@ class SegmentRaster(WorkerAlgorithm):
                 "time."), advanced=True),
             Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
-            OutputRaster("OUTPUT", tr("Class raster"), tr("The GeoTIFF of class values to write."), called="map"),
+            OutputRaster("OUTPUT", tr("Class raster"), tr(
+                "The GeoTIFF of class values, or numbers, to write."), called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
                 "A GeoTIFF with one band per class: the probability that the network gives it."), optional=True),
         ]  # fmt: skip

@@ -39,7 +39,8 @@ class TrainSegmenter(WorkerAlgorithm):
     def summary(self) -> str:
         """Describe the algorithm."""
         return tr(
-            "Trains a fully convolutional network on a chip dataset, to give each pixel of a raster a class. The "
+            "Trains a fully convolutional network on a chip dataset, to give each pixel of a raster a class, "
+            "or a number for chips whose task is regression. The "
             "model file contains the epoch with the best result on the validation chips, and everything needed to use "
             "it.\nThe report shows the curves of loss and accuracy, the confusion matrix and example chips. Its test "
             "figures come from ground that was not used for training.\nTraining runs in a separate process, so QGIS "
@@ -49,7 +50,7 @@ class TrainSegmenter(WorkerAlgorithm):
     def rows(self) -> list[Row]:
         """Declare the parameters."""
         return [
-            chips_row(tr("Its task must be segmentation.")),
+            chips_row(tr("Its task must be segmentation, or regression.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
                 "unet: U-Net, sharp edges and good with few chips. fcn: torchvision's FCN, whose encoder keeps a "
                 "finer grid; slower. fcn8s: the lecture's FCN, class scores at strides 8, 16 and 32 are summed; "
@@ -69,6 +70,9 @@ class TrainSegmenter(WorkerAlgorithm):
                 "layer is adapted to the bands.")),
             *fine_tuning_rows(tr("1: the same rate as the decoder.")),
             *run_rows(),
+            Setting("HUBER_DELTA", tr("Loss: delta of huber"), tr(
+                "Of huber, for regression: larger errors, in standard deviations of the target, are not squared."),
+                optional=True, advanced=True, decimals=3),
             *machine_rows(),
             *result_rows(),
         ]  # fmt: skip
@@ -99,4 +103,4 @@ class TrainSegmenter(WorkerAlgorithm):
 
 
 def _figures() -> dict[str, str]:
-    return {"overall_accuracy": tr("Overall accuracy"), "mean_iou": tr("Mean IoU")}
+    return {"overall_accuracy": tr("Overall accuracy"), "mean_iou": tr("Mean IoU"), "r2": tr("R²"), "rmse": tr("RMSE")}

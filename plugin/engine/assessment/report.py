@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from ..reports import charts, pictures
 from ..reports.page import percent
 from .confusion import doubt
 
+STANDARDISED = -2.0, 2.0  # the range in which standardised targets are drawn
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -32,7 +34,7 @@ class Varied:
     """A chip without and with augmentation: small pictures of three bands, and masks if it has any."""
 
     images: list[np.ndarray]  # (3, s, s) each, in stored values; NaN where missing
-    masks: list[np.ndarray]  # (s, s) each, class indices
+    masks: list[np.ndarray]  # (s, s) each, class indices or standardised targets
     caption: str
 
 
@@ -57,6 +59,7 @@ def common_content(
     named: Mapping[str, str],
     panels: Mapping[str, str],
     network: str,
+    text: Callable[[float | None], str] = percent,
 ) -> dict[str, Any]:
     """The content for the template that all training reports extend.
 
@@ -66,9 +69,10 @@ def common_content(
         named: Key → name of the accuracies shown in large type.
         panels: Key → name of the accuracies shown as curves.
         network: A short description of the network.
+        text: Formats the accuracies shown in large type.
     """
     main = next((split for split in ("test", "validation") if split in figures), None)
-    cards = [(f"{name}, {main}", percent(figures[main].get(key))) for key, name in named.items()] if main else []
+    cards = [(f"{name}, {main}", text(figures[main].get(key))) for key, name in named.items()] if main else []
     return {
         "title": Path(report.dataset).name,
         "cards": [
@@ -96,7 +100,10 @@ def usual_limits(info: DatasetInfo) -> np.ndarray:
 def _strips(varied: Varied, info: DatasetInfo) -> dict[str, str]:
     """The pictures of a chip side by side, and its masks."""
     limits = usual_limits(info)
-    masks = [pictures.colored(mask, info.classes) for mask in varied.masks]
+    masks = [
+        pictures.ramp(mask, *STANDARDISED) if info.target else pictures.colored(mask, info.classes)
+        for mask in varied.masks
+    ]
     return {
         "images": pictures.jpeg(pictures.strip([pictures.between(image, limits) for image in varied.images])),
         "masks": pictures.png(pictures.strip(masks)) if masks else "",

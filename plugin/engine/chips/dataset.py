@@ -139,6 +139,7 @@ class ChipDataset:
     splits: np.ndarray  # (n,) str
     folds: np.ndarray  # (n,) int64, from 1; 0 for no fold
     pixels: np.ndarray  # (n, C) int64, pixels per class
+    labelled_share: np.ndarray  # (n,) share of a chip's pixels with a label; NaN where the index does not say
     shown: np.ndarray  # (n, C) bool, the classes in a chip, or its class
 
     def indices(self, split: str, fold: Optional[int] = None) -> np.ndarray:
@@ -327,7 +328,7 @@ def open_dataset(folder: str | Path) -> ChipDataset:
         source = open_index(path)
         layer = source.GetLayerByName(LAYER)
         there = check_fields(layer, field_types(info.classes))
-        added = [name for name in ("fold", "classes") if name in there]  # missing in format 1
+        added = [name for name in ("fold", "classes", "labelled_share") if name in there]  # missing in format 1
         rows = rows_of(layer, ["image", "label", "split", *columns, *added])
     if not rows:
         raise InputError(f"The chip dataset {folder} holds no chips.", "Export the chips again.")
@@ -346,10 +347,11 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     wrong = (pixels < 0).any() or (pixels > info.chip_size**2).any() or (folds < 0).any() or (folds > len(rows)).any()
     if wrong or not np.isin(splits, ("", *SPLITS, NO_SPLIT)).all():
         raise InputError(f"The index {path} contains values that are not valid for a chip.", "Export the chips again.")
+    shares = np.array([np.nan if share is None else share for share in extra.get("labelled_share", [None] * len(rows))])
     shown = pixels > 0
     if info.task in ("classification", "multilabel"):
         shown = classes_shown(extra.get("classes", [""] * len(rows)), values)
-    return ChipDataset(folder, info, images, labels, splits, folds, pixels, shown)
+    return ChipDataset(folder, info, images, labels, splits, folds, pixels, shares, shown)
 
 
 def index_of(folder: Path) -> Path:

@@ -32,10 +32,24 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
         InputError: The model has another task, or the raster, a name or a setting does not fit.
     """
     check_task(header, config.model, SEGMENTER_TASKS)
+    check_probabilities(config, header)
     check_device_name(config.device)
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
     check_rasters(outputs)
     check_raster(config.input, config.bands, header, config.model, outputs)
+
+
+def check_probabilities(config: SegmentRasterConfig, header: ModelHeader) -> None:
+    """Refuse to write probabilities with a model that predicts numbers.
+
+    Raises:
+        InputError: They are wanted.
+    """
+    if config.probabilities and header.target is not None:
+        raise InputError(
+            f"PROBABILITIES is given, but the model {config.model} predicts numbers, which have no probabilities.",
+            "Leave PROBABILITIES empty.",
+        )
 
 
 def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
@@ -165,6 +179,11 @@ def find_class(header: ModelHeader, text: str) -> int:
         InputError: There is no such class, or the text is empty.
     """
     wanted = text.strip()
+    if header.target is not None:
+        raise InputError(
+            "The model predicts numbers, which have no class whose activation could be mapped.",
+            "Choose KIND feature_maps, or a model of classes.",
+        )
     known = ", ".join(f"{kind.value} {kind.name}" for kind in header.classes.classes)
     if not wanted:
         raise InputError(

@@ -95,7 +95,7 @@ def tell_unanswered(reporter: Reporter, noun: str, unanswered: int, answered: in
     problem = f"The network gives no valid numbers for {number_of(unanswered, noun)}"
     if not answered:
         raise InputError(f"{problem}, and there are no others.", "Train again with a lower LEARNING_RATE.")
-    reporter.warning(f"{problem}: they get no class. If this happens with other rasters too, train the model again.")
+    reporter.warning(f"{problem}: they get no answer. If this happens with other rasters too, train the model again.")
 
 
 def tell_answers(

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..classes import ClassTable
 from ..config import SegmentRasterConfig
 from ..drafts import check_writable
 from ..errors import InputError, ResourceError
@@ -22,15 +21,16 @@ from ..models.networks import likeliest
 from ..models.normalisation import Normaliser
 from ..windows import Window, tiles
 from .checks import bands_text
+from .early_checks import check_probabilities
 from .opening import Opened, open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .outputs import check_rasters
 from .pipeline import finish, run
 from .reading import TileReader
-from .sources import USUAL_OVERLAP, Source, TileSource, WindowSource
+from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource
 from .steps import Steps
 from .tiling import plan_tiles, round_tile_size
-from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, MapRaster, ProbabilityRaster
+from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, MapRaster, NumberRaster, ProbabilityRaster, Take
 
 # Minimum side of a tile of a whole-window network in windows; otherwise most windows would be computed for several
 # tiles.
@@ -48,7 +48,8 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
 
     Returns:
         output and probabilities (paths; the latter may be None), classes (value, name, pixels and area of each),
-        area_unit (such as "metre", for square metres; None if the CRS has no units of length), nodata_pixels, seconds.
+        area_unit (such as "metre", for square metres; None if the CRS has no units of length), nodata_pixels, seconds;
+        for a model of numbers also statistics (minimum, maximum, mean, std).
 
     Raises:
         InputError: The raster, the model or a setting cannot be used, or there is nothing to map.
@@ -59,9 +60,10 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
     check_rasters(outputs)
     network, header = load_model(config.model)
+    check_probabilities(config, header)
     opened = open_for_mapping(config, header, outputs, reporter)
     info, window, classes = opened.info, opened.window, header.classes
-    _check_space(config, window, classes)
+    _check_space(config, window, header)
     reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
     source, least, at_once = _choose_source(network, header, opened, config)
     if header.whole_window:
@@ -77,13 +79,18 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
     with ExitStack() as stack:
         common = info, window, classes, tile_size
-        target = stack.enter_context(ClassRaster(config.output, *common, _classes))
+        target: ClassRaster | NumberRaster
+        if header.target is None:
+            target = stack.enter_context(ClassRaster(config.output, *common, _classes))
+        else:
+            take = _in_units(header.target["mean"], header.target["std"])
+            target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, take))
         sinks: list[MapRaster] = [target]
         if config.probabilities:
             sinks.insert(0, stack.enter_context(ProbabilityRaster(config.probabilities, *common, _probabilities)))
         with opened.at_work(side, doing, "Halve TILE_SIZE or BATCH_SIZE."):
             run(planned, reader.read, source.values, sinks, stage)
-        mapped = int(target.counts.sum())
+        mapped = target.mapped
         tell_unanswered(reporter, "pixel", target.unanswered, mapped)
         if not mapped:
             raise InputError(
@@ -93,12 +100,17 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
             )
         finish(sinks)
     seconds = time.monotonic() - begun
-    shown = shares_text(classes, target.counts, mapped, info)
+    if isinstance(target, NumberRaster):
+        found: dict[str, Any] = {**class_areas(info, classes, []), "statistics": target.statistics}
+        shown = "{minimum:.3g} to {maximum:.3g}, mean {mean:.3g}".format(**target.statistics)
+    else:
+        found = class_areas(info, classes, target.counts)
+        shown = shares_text(classes, target.counts, mapped, info)
     reporter.log(f"Mapped {number_of(mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
     return {
         "output": config.output,
         "probabilities": config.probabilities,
-        **class_areas(info, classes, target.counts),
+        **found,
         "nodata_pixels": window.width * window.height - mapped,
         "seconds": seconds,
     }
@@ -120,7 +132,8 @@ def _choose_source(
     size = header.chip_size
     steps = Steps(size, max(1, size // USUAL_OVERLAP), opened.info.grid)
     batch = config.batch_size * max(1, WINDOWS_AT_ONCE**2 // size**2)
-    return WindowSource(steps, normalise, logits, len(header.classes), batch), WINDOWS_ACROSS * size, 1
+    kind = WindowSource if header.target is None else ChipSource  # numbers are blended as they are
+    return kind(steps, normalise, logits, header.outputs, batch), WINDOWS_ACROSS * size, 1
 
 
 def _classes(logits: torch.Tensor) -> np.ndarray:
@@ -135,9 +148,22 @@ def _probabilities(logits: torch.Tensor) -> np.ndarray:
     return found
 
 
-def _check_space(config: SegmentRasterConfig, window: Window, table: ClassTable) -> None:
-    size = window.width * window.height
-    needed = int(size * table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE)
+def _in_units(mean: float, std: float) -> Take:
+    """Return what turns standardised values (N, 1, H, W) into float32 in the units of the target."""
+
+    def take(values: torch.Tensor) -> np.ndarray:
+        found: np.ndarray = (values * std + mean).cpu().numpy()
+        return found
+
+    return take
+
+
+def _check_space(config: SegmentRasterConfig, window: Window, header: ModelHeader) -> None:
+    size, table = window.width * window.height, header.classes
+    if header.target is None:
+        needed = int(size * table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE)
+    else:
+        needed = int(size * 4 * PROBABILITY_SHARE)
     if config.probabilities:
         needed += int(size * len(table) * 4 * PROBABILITY_SHARE)
         check_writable(config.probabilities, needed)

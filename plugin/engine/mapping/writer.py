@@ -160,6 +160,11 @@ class ClassRaster(MapRaster):
         if names is not None:
             self.bands[0].SetCategoryNames(names)
 
+    @property
+    def mapped(self) -> int:
+        """The number of pixels with a class."""
+        return int(self.counts.sum())
+
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
         """As `MapRaster.write_tile`, of (rows, cols) class indices."""
         if wanted is not None:
@@ -186,6 +191,53 @@ class ProbabilityRaster(MapRaster):
     ) -> None:
         dtype = np.dtype(np.float32)
         super().__init__(path, like, window, dtype, np.nan, classes.names, tile_size, take, NUMBERS)
+
+
+class NumberRaster(MapRaster):
+    """A raster of numbers, NaN for nodata, with its statistics, and styled with a colour ramp.
+
+    The values taken are (N, 1, rows, cols) float32; where they are not finite, the network gives no answer.
+    """
+
+    RAMP = ((0.0, "#440154"), (0.25, "#3b528b"), (0.5, "#21918c"), (0.75, "#5ec962"), (1.0, "#fde725"))  # viridis
+
+    def __init__(self, path: str, like: RasterInfo, window: Window, tile_size: int, take: Take) -> None:
+        super().__init__(path, like, window, np.dtype(np.float32), np.nan, ["prediction"], tile_size, take, NUMBERS)
+        self.mapped = self.unanswered = 0  # wanted pixels with and without a number
+        self.sum = self.squares = 0.0
+        self.lowest, self.highest = np.inf, -np.inf
+
+    def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
+        """As `MapRaster.write_tile`; adds up the statistics."""
+        known = np.isfinite(values[0]) if wanted is None else np.isfinite(values[0]) & wanted
+        values[0][~known] = np.nan
+        self.unanswered += (known.size if wanted is None else np.count_nonzero(wanted)) - np.count_nonzero(known)
+        found = values[0][known].astype(np.float64)
+        if found.size:
+            self.mapped += found.size
+            self.sum += found.sum()
+            self.squares += np.einsum("i,i", found, found)
+            self.lowest, self.highest = min(self.lowest, found.min()), max(self.highest, found.max())
+        super().write_tile(window, None, values)
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Minimum, maximum, mean and standard deviation; of at least one pixel."""
+        mean = self.sum / self.mapped
+        std = float(np.sqrt(max(self.squares / self.mapped - mean**2, 0.0)))
+        return {"minimum": float(self.lowest), "maximum": float(self.highest), "mean": float(mean), "std": std}
+
+    def finish(self) -> None:
+        """As `MapRaster.finish`, with the statistics in the file."""
+        self.bands[0].SetStatistics(*self.statistics.values())
+        super().finish()
+
+    def _style(self, path: Path) -> None:
+        """A ramp over what lies within two standard deviations of the mean."""
+        found = self.statistics
+        low = max(found["minimum"], found["mean"] - 2 * found["std"])
+        high = min(found["maximum"], found["mean"] + 2 * found["std"])
+        style.write_ramp_qml(path, low, high, [(share, color, 255) for share, color in self.RAMP])
 
 
 class MembersRaster(MapRaster):

@@ -79,6 +79,14 @@ class ModelHeader:
     scales: tuple[tuple[float, float], ...] = ()
     # Whether a segmentation network's prediction for a pixel depends on its whole input, see reach; None = unknown.
     whole_window: Optional[bool] = None
+    # Regression: mean, std, minimum, maximum of the target over the training chips; the network gives
+    # (value − mean) / std. None for classes.
+    target: Optional[dict[str, float]] = None
+
+    @property
+    def outputs(self) -> int:
+        """The number of values that the network gives for a pixel or chip."""
+        return len(self.classes) if self.target is None else 1
 
     def to_metadata(self) -> dict[str, str]:
         """Return the metadata dictionary of the safetensors file."""
@@ -132,7 +140,7 @@ SECTIONS = {
     "input": (
         "band_names", "dtype", "nodata", "mean", "std", "scales", "chip_size", "pixel_size", "crs", "placement",
     ),
-    "output": ("task", "classes", "threshold"),
+    "output": ("task", "classes", "threshold", "target"),
     "training": ("recipe", "history", "metrics", "dataset_fingerprint", "versions", "finished"),
     "about": ("license", "description"),
 }  # fmt: skip
@@ -215,7 +223,9 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         return "bands and their statistics differ in number"
     if len(header.scales) not in (0, len(header.band_names)):
         return "bands and their scales differ in number"
-    if not len(header.classes):
+    if (header.task == "regression") != (header.target is not None):
+        return f"it is for {header.task} and has {'no' if header.target is None else 'a'} target"
+    if header.target is None and not len(header.classes):
         return "it has 0 classes"
     rules: list[Rule] = [
         ("a band name", header.band_names, is_name),
@@ -231,8 +241,20 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         ("an offset", [offset for _, offset in header.scales], within(-LARGEST, LARGEST)),
         ("its whole_window", [header.whole_window], or_none(of_type(bool))),
         ("its threshold", [header.threshold], or_none(within(0, 1))),
+        ("its target", [header.target], or_none(_is_target)),
     ]
     return find_fault([*_types(header), *rules])
+
+
+def _is_target(value: Any) -> bool:
+    """Whether a value is the statistics of a target."""
+    finite = within(-LARGEST_FLOAT, LARGEST_FLOAT)
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"mean", "std", "minimum", "maximum"}
+        and all(map(finite, value.values()))
+        and value["std"] > 0
+    )
 
 
 def _types(header: ModelHeader) -> list[Rule]:

@@ -77,7 +77,7 @@ def load_model(path: str) -> tuple[Segmenter, ModelHeader]:
     if header.arguments:
         raise _unknown(path, f"{header.architecture} with {', '.join(sorted(header.arguments))}")
     with torch.device("meta"):
-        network = create_model(header.architecture, header.encoder, len(header.band_names), len(header.classes))
+        network = create_model(header.architecture, header.encoder, len(header.band_names), header.outputs)
     _fill(network, content, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
     if header.whole_window is None:  # written by an earlier version
         whole = sees_whole_window(network, len(header.band_names))
@@ -138,7 +138,8 @@ def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
 
 
 def _size(header: ModelHeader) -> str:
-    return f"{len(header.band_names)} bands and {len(header.classes)} classes"
+    found = "a target" if header.target else f"{len(header.classes)} classes"
+    return f"{len(header.band_names)} bands and {found}"
 
 
 def _unknown(path: str, what: str) -> InputError:

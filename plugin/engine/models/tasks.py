@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import InputError
 from .header import ModelHeader
 
-SEGMENTER_TASKS = ("segmentation",)
+SEGMENTER_TASKS = ("segmentation", "regression")
 CLASSIFIER_TASKS = ("classification", "multilabel")
 
 

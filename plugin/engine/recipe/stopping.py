@@ -18,16 +18,19 @@ class Monitor(Choice):
 
 
 MONITORS = {
-    "loss": Monitor("The loss.", sign=-1),
+    "loss": Monitor("The loss.", tasks=(*CLASSES, "regression"), sign=-1),
     "overall_accuracy": Monitor("The share of pixels or chips that are right."),
     "mean_iou": Monitor("The mean intersection over union of the classes.", tasks=("segmentation",)),
     "mean_f1": Monitor("The mean F1 of the classes."),
+    "rmse": Monitor("The root mean square error.", tasks=("regression",), sign=-1),
+    "mae": Monitor("The mean absolute error.", tasks=("regression",), sign=-1),
+    "r2": Monitor("The share of the variance that is explained.", tasks=("regression",)),
     "mean_average_precision": Monitor("The mean average precision of the classes.", tasks=("multilabel",)),
 }
 AUTO = {
     "auto": Choice(
-        "The mean IoU for segmentation, the mean F1 for classification, the mean average precision for multilabel; the "
-        "loss where there are few chips."
+        "The mean IoU for segmentation, the RMSE for regression, the mean F1 for classification, the mean average "
+        "precision for multilabel; the loss where there are few chips."
     )
 }
 

@@ -11,9 +11,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+UNLIMITED = ("loss", "rmse", "r2")  # figures that may be above 1 or below 0
 INK, FAINT, TRAINING, VALIDATION = "#1f2933", "#d5dbe1", "#8a97a6", "#0b6e4f"
 STYLE = {
     "font.family": "sans-serif",
@@ -72,7 +74,7 @@ def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    if key != "loss":
+    if key not in UNLIMITED:
         axes.set_ylim(0, 1.04)
 
 
@@ -112,6 +114,52 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
+        return svg(figure)
+
+
+def pairs_chart(pairs: np.ndarray, low: float, high: float) -> str:
+    """Draw how often which prediction went with which target.
+
+    Args:
+        pairs: (n, n) pixels by prediction (rows) and target (columns), in even bins.
+        low, high: Where the bins begin and end.
+    """
+    used = np.flatnonzero(pairs.any(axis=0) | pairs.any(axis=1))
+    first, last = (int(used[0]), int(used[-1]) + 1) if used.size else (0, len(pairs))
+    edges = np.linspace(low, high, len(pairs) + 1)[first : last + 1]
+    shown = pairs[first:last, first:last]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 4.0), layout="constrained")
+        axes = figure.subplots()
+        cells = np.ma.masked_equal(shown, 0)
+        # As one picture: many thousands of shapes would make the page heavy.
+        axes.pcolormesh(edges, edges, cells, cmap="Greens", norm=LogNorm(1, max(2, shown.max())), rasterized=True)
+        axes.plot(edges[[0, -1]], edges[[0, -1]], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_aspect("equal")
+        axes.set_xlabel("target")
+        axes.set_ylabel("prediction")
+        axes.tick_params(length=0)
+        return svg(figure)
+
+
+def errors_chart(errors: np.ndarray, low: float, high: float) -> str:
+    """Draw a histogram of errors.
+
+    Args:
+        errors: (n,) pixels by error, in even bins.
+        low, high: Where the bins begin and end.
+    """
+    used = np.flatnonzero(errors)
+    first, last = (int(used[0]), int(used[-1]) + 1) if used.size else (0, len(errors))
+    edges = np.linspace(low, high, len(errors) + 1)[first : last + 1]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 4.0), layout="constrained")
+        axes = figure.subplots()
+        axes.stairs(errors[first:last], edges, fill=True, color=VALIDATION, alpha=0.75)
+        axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_xlabel("prediction − target")
+        axes.set_ylabel("pixels")
+        axes.tick_params(length=0)
         return svg(figure)
 
 

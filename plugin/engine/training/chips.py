@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class ChipReader:
         dataset: The dataset.
     """
 
-    target_dtype = np.dtype(np.uint8)
+    target_dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def __init__(self, dataset: ChipDataset) -> None:
         self.dataset = dataset

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files import check_kept, check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
 from ..models.pretrained import choose_source
-from ..models.tasks import CLASSIFIER_TASKS
+from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..models.weights_path import check_weights_path
 from .recipe_file import with_recipe
 
@@ -26,8 +26,8 @@ SMALLEST_CHIP = 32
 ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
 WHY_NOT = {
     "segmentation": "Export chips with TASK classification or multilabel, or use “Train a segmentation network”.",
-    "regression": "Their targets are numbers, and a classifier gives classes: export chips with TASK classification, "
-    "of classes such as low, middle and high.",
+    "regression": "Use “Train a segmentation network”, which learns numbers as well; or export chips with TASK "
+    "classification, of classes such as low, middle and high.",
     "unlabelled": "They have no labels to learn from: export chips with TASK classification or multilabel.",
 }
 
@@ -107,11 +107,16 @@ def _read(config: TrainingConfig) -> dict[str, Sequence[str | os.PathLike[str]]]
 
 def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo) -> None:
     """Whether a segmentation network can learn from chips of this kind; raises as `check_training`."""
-    if info.task != "segmentation":
+    if info.task not in SEGMENTER_TASKS:
         raise InputError(
             f"The chips in {folder} are for {info.task}.",
-            "Export chips with TASK segmentation"
+            "Export chips with TASK segmentation or regression"
             + (", or use “Train a classifier”." if info.task in CLASSIFIER_TASKS else "."),
+        )
+    if info.task == "regression" and not (info.target and info.target.get("std", 0) > 0):
+        raise InputError(
+            f"The targets of the training chips in {folder} do not differ.",
+            "Export chips whose targets do; with one number everywhere there is nothing to learn.",
         )
     if info.chip_size < SMALLEST_CHIP:
         raise InputError(

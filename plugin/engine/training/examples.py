@@ -8,7 +8,6 @@ from torch import nn
 
 from ..assessment.report import Varied
 from ..assessment.segmenter_report import Example
-from ..models.networks import likeliest
 from ..reports import pictures
 from .chips import ChipReader
 from .task import Task
@@ -53,7 +52,7 @@ def predict_examples(
     for place in places:
         images, masks = reader.read([place])
         answers = task.answer(network, (images.to(device), masks.to(device)))
-        prediction = likeliest(answers.logits)[0].cpu().numpy()
+        prediction = task.readable(answers.logits)[0].cpu().numpy()
         name = str(reader.dataset.images[place])
         examples.append(Example(images[0].numpy(), masks[0].numpy(), prediction, f"{name}, {split}"))
     return examples

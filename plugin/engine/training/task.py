@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..chips.dataset import DatasetInfo
+from ..models.networks import likeliest
 from ..models.normalisation import Normaliser, missing_values
 from ..recipe.augmentation import AugmentationSettings
 from .augmentation.augment import Augmentation
@@ -63,6 +64,10 @@ class Task:
         if example.mixed is not None:  # with chips of the same batch, so that both answers weigh the same
             loss = torch.lerp(loss, self.loss(logits, example.mixed.targets)[0], example.mixed.share)
         return Answers(logits, example.targets, loss, weight)
+
+    def readable(self, logits: torch.Tensor) -> torch.Tensor:
+        """What people see of logits (N, C, ...): (N, ...) class indices, or numbers in the units of the target."""
+        return likeliest(logits)
 
     def tally(self) -> Tally:
         """A new one, to count answers."""

@@ -17,6 +17,7 @@ import torchvision
 from torch import nn
 
 from ..assessment.confusion import doubt, never_answered
+from ..assessment.regression import figures_text, regression_doubt
 from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
 from ..device import explain_memory
@@ -254,10 +255,13 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
     reporter.log(f"Epoch {fitted.best_epoch} of {len(fitted.history)} was best; {readable_time(seconds)} in all.")
     figures = {split: tally.figures() for split, tally in trained.tallies.items()}
     for split, found in figures.items():
-        shown = [f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None]
-        reporter.log(f"{split.capitalize()} chips: {', '.join(shown) or 'no figures'}.")
+        shown = ", ".join(
+            f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None
+        )
+        reporter.log(f"{split.capitalize()} chips: {shown or figures_text(found) or 'no figures'}.")
         matrix = trained.tallies[split].details().get("confusion_matrix")
-        poor = doubt(np.array(matrix), training.dataset.info.classes.names, split) if matrix else ""
+        names = training.dataset.info.classes.names
+        poor = doubt(np.array(matrix), names, split) if matrix else regression_doubt(found, split)
         if poor:
             reporter.warning(poor)
         never = never_answered(np.array(matrix), training.dataset.info.classes.names, split) if matrix else ""

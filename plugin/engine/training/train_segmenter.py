@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..assessment.regression_report import Errors, RegressionReport, write_regression_report
 from ..assessment.report import Evaluation
 from ..assessment.segmenter_report import SegmenterReport, write_report
 from ..chips.dataset import ChipDataset, open_dataset
@@ -15,6 +16,7 @@ from ..device import choose_device, describe_device, explain_memory
 from ..events import Reporter
 from ..models.encoder_weights import download_weights, load_encoder_weights
 from ..models.factory import count_parameters, create_model
+from ..models.header import ModelHeader
 from ..models.networks import Segmenter
 from ..models.pretrained_weights import get_weights
 from ..models.reach import sees_whole_window
@@ -25,6 +27,7 @@ from .early_checks import check_results, check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
+from .regression import RegressionTask, TargetReader
 from .sampling import settle_sampling
 from .segmentation import SegmentationTask
 from .train import (
@@ -64,7 +67,11 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     trained = train(training, reporter)
     header = save(training, trained, reporter)
     if config.report:
-        write_report(config.report, _report(training, trained, header))
+        report = _report(training, trained, header)
+        if isinstance(report, RegressionReport):
+            write_regression_report(config.report, report)
+        else:
+            write_report(config.report, report)
     return results(training, trained, reporter)
 
 
@@ -76,13 +83,16 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     info = dataset.info
     check_segmenter(config, str(dataset.folder), info)
     config = settle_augmentation(config, dataset, reporter)
-    splits = labelled_splits(dataset, config.fold, dataset.pixels.sum(axis=1) > 0, LACK, reporter)
+    numbers = info.task == "regression"
+    labelled = dataset.labelled_share > 0 if numbers else dataset.pixels.sum(axis=1) > 0
+    splits = labelled_splits(dataset, config.fold, labelled, LACK, reporter)
     chips, shown = len(splits["training"]), dataset.pixels[splits["training"]]  # (n, C)
-    pixels = shown.sum(axis=0)
-    check_classes(
-        dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
-    )
-    warn_of_absent_classes(dataset, pixels, reporter)
+    if not numbers:
+        pixels = shown.sum(axis=0)
+        check_classes(
+            dataset, chips, pixels, LACK, "Export chips with labels of another class, or with BACKGROUND set to class."
+        )
+        warn_of_absent_classes(dataset, pixels, reporter)
     sampling = settle_sampling(config.sampling, info, shown, reporter)
     if not config.schedule.has_length:
         config = config.replace(epochs=automatic_epochs(len(sampling), info.chip_size, device.type))
@@ -90,11 +100,12 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     config = config.replace(**config.optimizer.settled(info.task))
     torch.manual_seed(config.seed)
     config, network, pretrained = _make_network(config, dataset, reporter)
-    known = config.schedule.known_epochs(-(-chips // config.step_size))
+    known = config.schedule.known_epochs(-(-len(sampling) // config.step_size))
     config = config.replace(**settle(config.fine_tuning, known, pretrained, "decoder", reporter))
     reporter.log(
         f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
-        f"{len(info.band_names)} bands, {len(info.classes)} classes, on {describe_device(device)}."
+        f"{len(info.band_names)} bands, {'a target' if numbers else f'{len(info.classes)} classes'}, on "
+        f"{describe_device(device)}."
     )
     whole_window = sees_whole_window(network.eval(), len(info.band_names))
     name = f"{config.architecture} with {config.encoder}"
@@ -105,9 +116,9 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         dataset=dataset,
         splits=splits,
         sampling=sampling,
-        reader=ChipReader(dataset),
+        reader=TargetReader(dataset) if numbers else ChipReader(dataset),
         network=network,
-        task=SegmentationTask(info, sampling, config, device),
+        task=(RegressionTask if numbers else SegmentationTask)(info, sampling, config, device),
         plan=FineTuning(network, config.fine_tuning),
         device=device,
         kind={
@@ -115,6 +126,7 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
             "architecture": config.architecture,
             "encoder": config.encoder,
             "whole_window": whole_window,
+            "target": info.target,
         },
         name=name,
         begun=begun,
@@ -134,7 +146,7 @@ def _make_network(
     weights, pretrained = get_weights(
         encoder, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
     )
-    network = create_model(config.architecture, encoder, len(info.band_names), len(info.classes))
+    network = create_model(config.architecture, encoder, len(info.band_names), len(info.classes) or 1)
     if weights is None:
         reporter.log("The encoder starts from random weights.")
     else:
@@ -142,7 +154,7 @@ def _make_network(
     return config.replace(pretrained=pretrained), network, weights is not None
 
 
-def _report(training: Training, trained: Trained, header: Any) -> SegmenterReport:
+def _report(training: Training, trained: Trained, header: ModelHeader) -> SegmenterReport | RegressionReport:
     config, dataset, splits = training.config, training.dataset, training.splits
     shown = shown_split(splits)
     with explain_memory(training.device, training.work):
@@ -150,17 +162,26 @@ def _report(training: Training, trained: Trained, header: Any) -> SegmenterRepor
         examples = predict_examples(training.network, training.task, training.reader, chosen, shown, training.device)
         chosen = choose_examples(dataset.pixels, splits["training"], EXAMPLES, config.seed)
         variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
+    common: dict[str, Any] = {
+        "header": header,
+        "info": dataset.info,
+        "dataset": str(dataset.folder),
+        "chips": {split: len(places) for split, places in splits.items()},
+        "best_epoch": trained.fitted.best_epoch,
+        "parameters": count_parameters(training.network),
+        "seconds": time.monotonic() - training.begun,
+        "device": describe_device(training.device),
+        "variants": variants,
+        "examples": examples,
+    }
+    if header.target is not None:
+        found = {
+            split: Errors(tally.figures(), tally.pair_counts(), tally.error_counts())
+            for split, tally in trained.tallies.items()
+        }
+        return RegressionReport(evaluations=found, **common)
     return SegmenterReport(
-        header=header,
-        info=dataset.info,
-        dataset=str(dataset.folder),
-        chips={split: len(places) for split, places in splits.items()},
-        best_epoch=trained.fitted.best_epoch,
-        parameters=count_parameters(training.network),
-        seconds=time.monotonic() - training.begun,
-        device=describe_device(training.device),
-        variants=variants,
         evaluations={split: Evaluation(tally.figures(), tally.matrix()) for split, tally in trained.tallies.items()},
         training_pixels=dataset.pixels[splits["training"]].sum(axis=0),
-        examples=examples,
+        **common,
     )
