@@ -1,4 +1,4 @@
-"""Writes docs/choices.md: what each loss, optimizer, schedule and preset is, from the tables that the dialogs use.
+"""Writes docs/choices.md: what each choice of a training is, from the tables that the dialogs use.
 
     python3 .ci/document_choices.py
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "choices.md"
-HEAD = """# Losses, optimizers, schedules, augmentation
+HEAD = """# Networks, losses, optimizers, schedules, augmentation
 
 What the settings of a training choose from. This page is written by `.ci/document_choices.py`.
 """
@@ -24,9 +25,12 @@ def page() -> str:
     from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
 
     parts = [HEAD]
-    for name, said in {**TrainSegmenterConfig.declared(), **TrainClassifierConfig.declared()}.items():
-        if said.table is None:
-            continue
+    tables: dict[str, Any] = {}
+    for config in (TrainSegmenterConfig, TrainClassifierConfig):
+        for name, said in config.declared().items():
+            if said.table is not None:
+                tables.setdefault(name, said)
+    for name, said in tables.items():
         parts.append(f"\n## `{name.upper()}`\n\nDefault: `{said.default}`.\n\n| choice | what it is |\n| --- | --- |\n")
         for choice, row in said.table.items():
             more = f" For {', '.join(row.tasks)}." if hasattr(row, "tasks") else ""

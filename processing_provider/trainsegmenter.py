@@ -1,4 +1,4 @@
-"""Train a segmentation network: chip dataset → model file of an FCN or U-Net."""
+"""Train a segmentation network: chip dataset → model file."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ class TrainSegmenter(WorkerAlgorithm):
         return [
             chips_row(tr("Its task must be segmentation, or regression.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
-                "unet: U-Net, sharp edges and good with few chips. fcn: torchvision's FCN, whose encoder keeps a "
-                "finer grid; slower. fcn8s: the lecture's FCN, class scores at strides 8, 16 and 32 are summed; "
-                "fastest, softer edges.")),
+                "The decoder, which makes classes of the encoder's features. Whole-window networks are mapped in "
+                "overlapping windows of the size of their chips, which takes two to four times as long.")),
             Setting("ENCODER", tr("Encoder"), tr(
                 "The part of the network that turns pixels into features. efficientnet_lite0 is light, and its "
-                "pretrained weights are installed; the mobilenets are light too; resnet18, resnet34 and resnet50 are "
-                "larger and slower.")),
+                "pretrained weights are installed. Larger ones need more chips, and above 20 million parameters a "
+                "GPU.")),
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
                 "The maximum number of passes through all training chips. Automatic: 8 to 60, fewer with more chips, "
                 "for about ten minutes on two cores, or five times as much work on a GPU."), optional=True),
             *chance_rows(),
             weights_of_classes_row(),
             *augmentation_rows(),
+            *_shape_rows(),
             *weights_rows(tr(
                 "A .safetensors or .pth file with weights of the encoder, or a model file of your own. The first "
                 "layer is adapted to the bands.")),
@@ -100,6 +100,27 @@ class TrainSegmenter(WorkerAlgorithm):
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Train in the worker."""
         return training_results(self.run_worker(settings, reporter), _figures())
+
+
+def _shape_rows() -> list[Row]:
+    """The network in detail."""
+    return [
+        Setting("TIMM_ENCODER", tr("Network: encoder by timm's name"), tr(
+            "Any other network of the library timm as the encoder, in place of the one chosen above: regnety_016, or "
+            "with the name of its weights convnextv2_nano.fcmae_ft_in1k. Empty: none."), optional=True, advanced=True),
+        Setting("DECODER_WIDTH", tr("Network: decoder's width (×)"), tr(
+            "The decoder gets so many times the channels that it usually has, 0.125 to 4. Half of them make it about a "
+            "quarter as large."), optional=True, advanced=True, decimals=3),
+        Setting("DROPOUT", tr("Network: dropout (empty: own)"), tr(
+            "The share of the last features that is left out at random while learning, 0 to 0.95: against learning few "
+            "chips by heart. Empty: 0.5 for DeepLab, 0.2 for fpn and pspnet, 0.1 for dpt and fcn, else 0."),
+            optional=True, advanced=True, decimals=2),
+        Setting("ACTIVATION", tr("Network: activation"), tr(
+            "What follows each convolution of the decoder."), optional=True, advanced=True),
+        Setting("NORMALIZATION", tr("Network: normalization"), tr(
+            "What keeps the values of the decoder's layers alike. The encoder keeps its own."),
+            optional=True, advanced=True),
+    ]  # fmt: skip
 
 
 def _figures() -> dict[str, str]:

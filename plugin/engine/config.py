@@ -11,8 +11,11 @@ from functools import cache
 from typing import Any
 
 from .errors import InputError
-from .models.classifier_arguments import ACTIVATIONS
+from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
+from .models.decoder_settings import DecoderSettings
+from .models.encoders import ENCODERS, name_of
+from .models.layer_choices import ACTIVATIONS
 from .models.pretrained import PRETRAINED
 from .recipe.augmentation import AugmentationSettings
 from .recipe.fine_tuning import FineTuningSettings
@@ -23,8 +26,6 @@ from .recipe.schedule import ScheduleSettings
 from .recipe.stopping import StoppingSettings
 from .settings import Declared, Settings, group, setting, written
 
-ARCHITECTURES = ("unet", "fcn", "fcn8s")
-ENCODERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
 TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabelled")
@@ -190,11 +191,18 @@ class TrainingConfig(JobConfig):
 
 
 class TrainSegmenterConfig(TrainingConfig):
-    """Chip dataset with masks → FCN or U-Net model file."""
+    """Chip dataset with masks → model file of a segmentation network."""
 
     architecture: str = setting("unet", choices=ARCHITECTURES)
     encoder: str = setting("efficientnet_lite0", choices=ENCODERS)
     fine_tuning: FineTuningSettings = group(FineTuningSettings, freeze="none", encoder_rate=1.0)
+    timm_encoder: str = ""  # another encoder, by timm's name
+    decoder: DecoderSettings = group(DecoderSettings)
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder as a header names it."""
+        return name_of(self.encoder, self.timm_encoder)
 
 
 class TrainClassifierConfig(TrainingConfig):

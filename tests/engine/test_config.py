@@ -36,7 +36,7 @@ def test_a_missing_setting_is_named() -> None:
     [
         ("epochs", 0, "EPOCHS is 0"),
         ("learning_rate", float("nan"), "LEARNING_RATE"),
-        ("architecture", "lenet", "unet, fcn, fcn8s"),
+        ("architecture", "lenet", "unet, unetplusplus, .* fcn, fcn8s"),
         ("batch_size", "eight", "no whole number"),
         ("batch_size", 2.0, "no whole number"),
         ("batch_size", True, "no whole number"),

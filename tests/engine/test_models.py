@@ -11,19 +11,19 @@ from safetensors.torch import save_file
 from torch import nn
 
 from plugin.engine.classes import ClassTable
-from plugin.engine.config import ARCHITECTURES, ENCODERS
 from plugin.engine.errors import InputError
 from plugin.engine.models import encoder_weights
+from plugin.engine.models.architectures import ARCHITECTURES
 from plugin.engine.models.factory import create_encoder, create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import adapt_filters
 from plugin.engine.models.model_file import load_model, save_model
-from plugin.engine.models.networks import padded_size
 from plugin.engine.models.normalisation import BOUND, Normaliser, missing_values
 from plugin.engine.models.weights_file import Weights, read_weights
 from plugin.engine.rasters.raster_io import missing_values as missing_in_arrays
 
 CPU = torch.device("cpu")
+LIGHT = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
 
 
 def header(**changes):
@@ -44,12 +44,15 @@ def header(**changes):
     return ModelHeader(**{**values, **changes})
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    "architecture, encoder",
+    [*((name, "mobilenet_v3_small") for name in ARCHITECTURES), *(("unet", name) for name in LIGHT), ("dpt", "mit_b0")],
+)
 def test_every_network_takes_any_size_and_learns_from_one_chip(architecture, encoder):
-    network = create_model(architecture, encoder, in_channels=5, classes=3).train()
-    logits = network(torch.randn(1, 5, 33, 50))
-    assert logits.shape == (1, 3, 33, 50)
+    for bands, size in ((5, (33, 50)), (1, (64, 64)), (13, (100, 75))):
+        network = create_model(architecture, encoder, in_channels=bands, classes=3).train()
+        logits = network(torch.randn(1, bands, *size))
+        assert logits.shape == (1, 3, *size)
     logits.square().mean().backward()
     silent = [name for name, value in network.named_parameters() if value.grad is None]
     assert not silent
@@ -86,7 +89,8 @@ def test_fcn8s_sums_the_scores_of_three_strides():
 
 
 def test_sizes_are_padded_to_strides():
-    assert [padded_size(size) for size in (1, 64, 65, 256)] == [64, 64, 96, 256]
+    network = create_model("fcn8s", "mobilenet_v3_small", 3, 2)
+    assert [network.padded_size(size) for size in (1, 64, 65, 256)] == [64, 64, 96, 256]
 
 
 def test_padding_leaves_what_fits_alone():
@@ -221,10 +225,14 @@ def test_a_saved_model_comes_back_the_same(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [*LIGHT, "swin_t", "mit_b0", "vit_small_patch14_dinov2", "timm:swinv2_cr_tiny_ns_224"])
 def test_no_part_of_a_loaded_network_stays_without_memory(tmp_path, name):
-    save_model(tmp_path / "m.safetensors", create_model("unet", name, 2, 3), header(architecture="unet", encoder=name))
+    network = create_model("unet", name, 2, 3).eval()
+    save_model(tmp_path / "m.safetensors", network, header(architecture="unet", encoder=name, whole_window=True))
     loaded, _ = load_model(str(tmp_path / "m.safetensors"))
+    image = torch.randn(1, 2, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
     assert all(value.device == CPU for value in (*loaded.parameters(), *loaded.buffers()))
 
 

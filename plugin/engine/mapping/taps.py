@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import InputError, not_none
 from ..models.classifier_network import Classifier
-from ..models.networks import STRIDE, Segmenter, padded_size
+from ..models.networks import STRIDE, Segmenter
 from ..models.reach import sees_whole_window
 from ..models.summary import INNER, summarise
 
@@ -137,7 +137,7 @@ class Tap:
     def covers(self, side: int) -> int:
         """Return the side in pixels that a map covers for an image of `side` pixels; some networks pad it."""
         if isinstance(self.network, Segmenter):
-            return padded_size(side)
+            return self.network.padded_size(side)
         return max(side, self.network.input_size)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from ..errors import InputError
 from ..records import Record
 from .classifiers import check_chip_size, find_family
+from .layer_choices import ACTIVATIONS
 
-ACTIVATIONS = ("relu", "leaky_relu", "prelu")
 MAX_BLOCKS = 12
 MAX_FILTERS = 4096
 MAX_WIDTH = 65536

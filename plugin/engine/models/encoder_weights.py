@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -12,10 +13,16 @@ import torchvision
 from torch import nn
 
 from ..errors import InputError, ResourceError
-from .factory import ENCODER_SOURCES, create_encoder
+from .encoders import ENCODERS, library_name
+from .factory import count_parameters, create_encoder
 from .input_bands import adapt_filters, first_convolution
+from .pretrained import PHOTO_STD
+from .timm_encoders import create_timm_encoder
 from .weights_file import Weights
 
+ALIKE = 0.05  # tolerance between standard deviations of photographs
+# The feature extractors of timm write layers_0 for layers.0.
+TAKEN_APART = re.compile(r"^([a-z]+)_(\d+)\.")
 # Prefixes that wrappers of a network add to the keys.
 PREFIXES = re.compile(r"^(?:(?:module|model|network|encoder|backbone)\.)+")
 # Networks with the same tensors in the same order in two libraries, under different names.
@@ -25,22 +32,61 @@ OTHER_SPELLINGS = {
 }
 
 
+def describe_download(encoder: str) -> str:
+    """One sentence for the log: what `download_weights` would fetch, how large it is, and under which licence.
+
+    Raises:
+        InputError: Nobody offers weights for this encoder.
+    """
+    with torch.device("meta"):
+        megabytes = 4 * count_parameters(create_encoder(encoder, 3)) / 1e6
+    config = _timm_config(encoder)
+    what = f"the weights {config.hf_hub_id} of timm" if config else f"ImageNet weights of {encoder}"
+    licence = config.license if config else None
+    return (
+        f"Downloading {what} from the Hugging Face hub, about {megabytes:.0f} MB, licence {licence or 'not stated'}, "
+        "as asked."
+    )
+
+
 def download_weights(encoder: str) -> Weights:
-    """Download the ImageNet weights of an encoder from the Hugging Face hub; called only if the user allows it.
+    """Download the pretrained weights of an encoder from the Hugging Face hub; called only if the user allows it.
 
     Raises:
         ResourceError: The hub does not answer.
     """
-    name = ENCODER_SOURCES[encoder]
+    config = _timm_config(encoder)
     try:
-        # timm's encoders have only one set of weights, which smp selects with True.
-        network = smp.encoders.get_encoder(name, weights=True if name.startswith("tu-") else "imagenet")
+        if config:
+            network = create_timm_encoder(library_name(encoder).removeprefix("tu-"), 32, True, pretrained=True)
+        else:
+            network = smp.encoders.get_encoder(library_name(encoder), weights="imagenet")
     except Exception as error:  # the hub's client raises errors of several libraries
         raise ResourceError(
             f"The pretrained weights of {encoder} could not be downloaded ({type(error).__name__}: {error}).",
             "Check the network, give a file as ENCODER_WEIGHTS, or train without DOWNLOAD_WEIGHTS.",
         ) from error
-    return Weights(dict(network.state_dict()), f"ImageNet weights of {encoder} from the hub")
+    # What timm divided photographs by is noted where it was not what our normalisation divides chips by.
+    spread = sum(config.std) / len(config.std) if config else PHOTO_STD
+    stds = (PHOTO_STD / spread,) * 3 if abs(spread / PHOTO_STD - 1) > ALIKE else None
+    return Weights(dict(network.state_dict()), f"Pretrained weights of {encoder} from the hub", stds=stds)
+
+
+def _timm_config(encoder: str) -> Any:
+    """What timm says of the weights of an encoder of its own; None for those of segmentation_models_pytorch.
+
+    Raises:
+        InputError: timm knows of none.
+    """
+    name = library_name(encoder)
+    if not name.startswith("tu-"):
+        return None
+    config = timm.get_pretrained_cfg(name.removeprefix("tu-"), allow_unregistered=False)
+    if config is None or not config.has_weights:
+        raise InputError(
+            f"Nobody offers pretrained weights for {encoder}.", "Set PRETRAINED to none, or choose another encoder."
+        )
+    return config
 
 
 def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, band_names: Sequence[str]) -> str:
@@ -75,7 +121,7 @@ def load_encoder_weights(network: nn.Module, encoder: str, weights: Weights, ban
     if weights.stds is not None:  # the network will get bands with standard deviation 1
         filters = filters * torch.tensor(weights.stds)[:, None, None]
     found[name] = adapt_filters(filters, band_names, weights.channel_names(channels), weights.wavelengths)
-    network.load_state_dict(found, strict=False)
+    nn.Module.load_state_dict(network, found, strict=False)  # those of the library's encoders take less
     bands = "band" if len(band_names) == 1 else "bands"
     text = f"{source}: {len(matched)} of {len(wanted)} tensors of {encoder} matched"
     beside = len(tensors) - len(found)
@@ -93,6 +139,8 @@ def _match(network: nn.Module, encoder: str, tensors: Mapping[str, torch.Tensor]
     stripped = {PREFIXES.sub("", key): value for key, value in tensors.items()}
     state = network.state_dict()
     spellings = [{key: PREFIXES.sub("", key) for key in state}]
+    # timm writes layers_0 where it takes a network apart for its features, and layers.0 elsewhere.
+    spellings.append({key: TAKEN_APART.sub(r"\1.\2.", name) for key, name in spellings[0].items()})
     if encoder in OTHER_SPELLINGS:
         with torch.device("meta"):
             other = OTHER_SPELLINGS[encoder]().state_dict()
@@ -116,8 +164,9 @@ def _optional(key: str) -> bool:
 
 def _suggestion(tensors: Mapping[str, torch.Tensor], wanted: str) -> str:
     """Suggest the encoder that the tensors seem to belong to."""
-    for encoder in ENCODER_SOURCES:
-        if encoder == wanted:
+    count = sum(value.numel() for value in tensors.values()) / 1e6  # with a classifier's output layer
+    for encoder, row in ENCODERS.items():
+        if encoder == wanted or not row.millions - 1 <= count <= 2 * row.millions + 5:
             continue
         with torch.device("meta"):
             network = create_encoder(encoder, 3)

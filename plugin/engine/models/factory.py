@@ -2,51 +2,110 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import nn
 
+from ..errors import InputError
+from .architectures import ARCHITECTURES
+from .decoder_settings import DecoderSettings
+from .decoders import create_decoder
+from .encoders import check_pair, library_name, not_dilated
 from .input_bands import set_input_bands
-from .networks import Fcn8sDecoder, FcnDecoder, Segmenter, UnetDecoder
+from .networks import STRIDE, Segmenter
+from .timm_encoders import create_timm_encoder
 
-# Our names of the encoders, and those in segmentation_models_pytorch ("tu-" = timm).
-ENCODER_SOURCES = {
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "resnet50": "resnet50",
-    "mobilenet_v2": "mobilenet_v2",
-    "mobilenet_v3_small": "tu-mobilenetv3_small_100",
-    "efficientnet_lite0": "tu-tf_efficientnet_lite0",
-}
-# Architecture → its decoder, and the stride of the encoder's last features.
-DECODERS = {"unet": (UnetDecoder, 32), "fcn": (FcnDecoder, 8), "fcn8s": (Fcn8sDecoder, 32)}
+USUAL = DecoderSettings()
+TRIED = (2 * STRIDE, 3 * STRIDE)  # pixels
 
 
-def create_encoder(encoder: str, in_channels: int, output_stride: int = 32) -> nn.Module:
-    """Create an encoder with random weights; with a stride below 32, its last stages are dilated instead."""
-    network: nn.Module = smp.encoders.get_encoder(
-        ENCODER_SOURCES[encoder], in_channels=3, depth=5, weights=None, output_stride=output_stride
-    )
+def create_encoder(encoder: str, in_channels: int, output_stride: int = 32, pyramid: bool = True) -> nn.Module:
+    """Make an encoder with random weights.
+
+    Args:
+        encoder: One of `encoders.ENCODERS`, or timm's name behind `encoders.TIMM`.
+        in_channels: The number of bands.
+        output_stride: Of its last features; below 32, its last stages are dilated instead of striding.
+        pyramid: See `create_timm_encoder`.
+
+    Raises:
+        InputError: There is no such network, or it cannot be an encoder.
+    """
+    name = library_name(encoder)
+    if name.startswith("tu-"):
+        network = create_timm_encoder(name.removeprefix("tu-"), output_stride, pyramid)
+    else:
+        # MiT asks tensors for their numbers while it is made, which those without memory do not have.
+        device = torch.get_default_device()
+        with torch.device("cpu") if name.startswith("mit_") else device:
+            network = smp.encoders.get_encoder(name, in_channels=3, depth=5, weights=None, output_stride=output_stride)
+        network.to(device)
     set_input_bands(network, in_channels)
     return network
 
 
-def create_model(architecture: str, encoder: str, in_channels: int, classes: int) -> Segmenter:
-    """Create a network with random weights.
+def create_model(
+    architecture: str, encoder: str, in_channels: int, classes: int, settings: DecoderSettings = USUAL
+) -> Segmenter:
+    """Make a network with random weights.
 
     Args:
-        architecture: One of config.ARCHITECTURES.
-        encoder: One of config.ENCODERS.
-        in_channels: Number of bands B.
-        classes: Number of classes C.
+        architecture: One of `architectures.ARCHITECTURES`.
+        encoder: As for `create_encoder`.
+        in_channels: The number of bands B.
+        classes: The number of classes C.
+        settings: Of the decoder.
 
     Returns:
         (N, B, H, W) normalised bands → (N, C, H, W) logits, for any H and W.
+
+    Raises:
+        InputError: As `create_encoder`, or the architecture cannot use this encoder or has not these settings.
     """
-    decoder, output_stride = DECODERS[architecture]
-    features: Any = create_encoder(encoder, in_channels, output_stride)
-    return Segmenter(features, decoder(features.out_channels, classes))
+    check_pair(architecture, encoder)
+    settings.check(architecture)
+    row = ARCHITECTURES[architecture]
+    features: Any = create_encoder(encoder, in_channels, row.output_stride, pyramid=architecture != "dpt")
+    return Segmenter(features, create_decoder(architecture, features, classes, settings), row.smallest)
+
+
+def lay_out_model(
+    architecture: str, encoder: str, in_channels: int, classes: int, settings: DecoderSettings
+) -> Segmenter:
+    """Make a network as `create_model` does, but without memory, and without knowing whether that can be done.
+
+    Raises:
+        InputError: As `create_model`, or encoder and decoder do not fit each other.
+    """
+    with torch.device("meta"), _explained(architecture, encoder):
+        return create_model(architecture, encoder, in_channels, classes, settings)
+
+
+def try_model(architecture: str, encoder: str, in_channels: int, classes: int, settings: DecoderSettings) -> None:
+    """Show a network that is laid out without memory an image; raises as `lay_out_model`."""
+    network = lay_out_model(architecture, encoder, in_channels, classes, settings).eval()
+    with torch.device("meta"), torch.no_grad(), _explained(architecture, encoder):
+        network(torch.zeros(1, in_channels, *TRIED))
+
+
+@contextlib.contextmanager
+def _explained(architecture: str, encoder: str) -> Iterator[None]:
+    """Turn what two libraries say of hundreds of networks into an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if ARCHITECTURES[architecture].output_stride < STRIDE:  # which not all of timm's know
+            raise not_dilated(architecture, encoder) from error
+        raise InputError(
+            f"{architecture} does not work with the encoder {encoder} ({str(error).splitlines()[0]}).",
+            "Choose another ENCODER or ARCHITECTURE.",
+        ) from error
 
 
 def count_parameters(network: nn.Module) -> int:

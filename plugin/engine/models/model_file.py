@@ -10,13 +10,15 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from ..config import ARCHITECTURES, ENCODERS
 from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
-from .classifier_arguments import read_arguments
+from . import classifier_arguments
+from .architectures import ARCHITECTURES
 from .classifier_network import Classifier, create_classifier
 from .classifiers import CLASSIFIERS
-from .factory import create_model
+from .decoder_settings import read_arguments
+from .encoders import TIMM
+from .factory import create_model, lay_out_model
 from .header import STATE_PREFIX, ModelHeader, read_header
 from .networks import Segmenter
 from .reach import sees_whole_window
@@ -72,13 +74,20 @@ def load_model(path: str) -> tuple[Segmenter, ModelHeader]:
         ResourceError: Memory is insufficient.
     """
     header, content = _read(path, SEGMENTER_TASKS)
-    if header.architecture not in ARCHITECTURES or header.encoder not in ENCODERS:
-        raise _unknown(path, f"{header.architecture} with {header.encoder}")
-    if header.arguments:
-        raise _unknown(path, f"{header.architecture} with {', '.join(sorted(header.arguments))}")
-    with torch.device("meta"):
-        network = create_model(header.architecture, header.encoder, len(header.band_names), header.outputs)
-    _fill(network, content, path, f"{header.architecture} with {header.encoder}, {_size(header)}")
+    name = f"{header.architecture} with {header.encoder}"
+    if header.architecture not in ARCHITECTURES:
+        raise _unknown(path, name)
+    try:
+        settings = read_arguments(header.architecture, header.arguments)
+        shape = header.architecture, header.encoder, len(header.band_names), header.outputs, settings
+        network = lay_out_model(*shape)
+    except InputError as error:
+        raise _unknown(path, f"{name} ({error.problem.rstrip('.')})") from error
+    _fill(network, content, path, f"{name}, {_size(header)}")
+    if header.encoder.startswith(TIMM) or any(value.is_meta for value in network.buffers()):
+        # What a network calculates when it is made, and no file holds, is not there without memory.
+        filled, network = network, create_model(*shape).eval().requires_grad_(False)
+        network.load_state_dict(filled.state_dict())
     if header.whole_window is None:  # written by an earlier version
         whole = sees_whole_window(network, len(header.band_names))
         header = dataclasses.replace(header, whole_window=whole)
@@ -91,7 +100,7 @@ def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
     if header.architecture not in CLASSIFIERS:
         raise _unknown(path, header.architecture)
     try:
-        arguments = read_arguments(header.architecture, header.arguments)
+        arguments = classifier_arguments.read_arguments(header.architecture, header.arguments)
         with torch.device("meta"):
             network = create_classifier(
                 header.architecture, len(header.band_names), len(header.classes), header.chip_size, arguments

@@ -9,12 +9,7 @@ from torch import nn
 
 from ..errors import not_none
 from .classifier_arguments import POOLING, LectureCnnArguments, TeachingArguments
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(0.01),
-    "prelu": nn.PReLU,
-}
+from .layers import ACTIVATION_LAYERS
 
 
 class TeachingNetwork(nn.Module):
@@ -76,7 +71,7 @@ def _blocks(
         for _ in range(arguments.convolutions):
             layers.append(nn.Conv2d(bands, filters, arguments.kernel_size, arguments.stride, arguments.margin))
             layers += [norm(filters)] if norm else []
-            layers.append(_ACTIVATIONS[arguments.activation]())
+            layers.append(ACTIVATION_LAYERS[arguments.activation]())
             bands = filters
         layers.append(nn.MaxPool2d(POOLING))
         layers += [nn.Dropout(arguments.block_dropout)] if arguments.block_dropout else []
@@ -92,7 +87,7 @@ def _hidden_layers(
     for width in arguments.hidden_sizes:
         layers.append(nn.Linear(inputs, width))
         layers += [norm(width)] if norm else []
-        layers.append(_ACTIVATIONS[arguments.activation]())
+        layers.append(ACTIVATION_LAYERS[arguments.activation]())
         layers += [nn.Dropout(arguments.dropout)] if arguments.dropout else []
         inputs = width
     return nn.Sequential(*layers), inputs

@@ -12,6 +12,7 @@ from ..device_name import check_device_name
 from ..errors import InputError
 from ..files import check_kept, check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
+from ..models.encoders import check_pair
 from ..models.pretrained import choose_source
 from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..models.weights_path import check_weights_path
@@ -124,8 +125,10 @@ def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo
             f"{SMALLEST_CHIP} × {SMALLEST_CHIP}.",
             f"Export the chips again with CHIP_SIZE {SMALLEST_CHIP} or more (128 to 512 is usual).",
         )
+    check_pair(config.architecture, config.encoder_name)
+    config.decoder.check(config.architecture)
     check_training(config, folder, info)
-    choose_source(config.encoder, config.pretrained, config.encoder_weights, config.download_weights)
+    choose_source(config.encoder_name, config.pretrained, config.encoder_weights, config.download_weights)
 
 
 def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetInfo) -> Optional[TeachingArguments]:

@@ -1,4 +1,4 @@
-"""The job behind `trainsegmenter`: chip dataset → FCN or U-Net model file, and report."""
+"""The job behind `trainsegmenter`: chip dataset → model file of a segmentation network, and report."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainSegmenterConfig
 from ..device import choose_device, describe_device, explain_memory
 from ..events import Reporter
-from ..models.encoder_weights import download_weights, load_encoder_weights
-from ..models.factory import count_parameters, create_model
+from ..models.encoder_weights import describe_download, download_weights, load_encoder_weights
+from ..models.factory import count_parameters, create_model, try_model
 from ..models.header import ModelHeader
 from ..models.networks import Segmenter
 from ..models.pretrained_weights import get_weights
@@ -102,13 +102,13 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     config, network, pretrained = _make_network(config, dataset, reporter)
     known = config.schedule.known_epochs(-(-len(sampling) // config.step_size))
     config = config.replace(**settle(config.fine_tuning, known, pretrained, "decoder", reporter))
+    name = f"{config.architecture} with {config.encoder_name}"
     reporter.log(
-        f"{config.architecture} with {config.encoder}: {count_parameters(network):,} parameters, "
+        f"{name}: {count_parameters(network):,} parameters, "
         f"{len(info.band_names)} bands, {'a target' if numbers else f'{len(info.classes)} classes'}, on "
         f"{describe_device(device)}."
     )
     whole_window = sees_whole_window(network.eval(), len(info.band_names))
-    name = f"{config.architecture} with {config.encoder}"
     with explain_memory(device, name):
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Training(
@@ -124,7 +124,8 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
         kind={
             "task": info.task,
             "architecture": config.architecture,
-            "encoder": config.encoder,
+            "encoder": config.encoder_name,
+            "arguments": config.decoder.arguments(),
             "whole_window": whole_window,
             "target": info.target,
         },
@@ -137,16 +138,19 @@ def _make_network(
     config: TrainSegmenterConfig, dataset: ChipDataset, reporter: Reporter
 ) -> tuple[TrainSegmenterConfig, Segmenter, bool]:
     """The settings that name the pretrained weights, the network, and whether it has such weights."""
-    info, encoder = dataset.info, config.encoder
+    info, encoder = dataset.info, config.encoder_name
+    shape = config.architecture, encoder, len(info.band_names), len(info.classes) or 1, config.decoder
+    if config.timm_encoder:  # all others are known to work
+        try_model(*shape)
 
     def download() -> Weights:
-        reporter.log(f"Downloading ImageNet weights of {encoder} from the Hugging Face hub, as asked.")
+        reporter.log(describe_download(encoder))
         return download_weights(encoder)
 
     weights, pretrained = get_weights(
         encoder, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
     )
-    network = create_model(config.architecture, encoder, len(info.band_names), len(info.classes) or 1)
+    network = create_model(*shape)
     if weights is None:
         reporter.log("The encoder starts from random weights.")
     else:
