@@ -198,8 +198,12 @@ def machine_rows() -> list[Row]:
         *sampling_rows(),
         *optimizer_rows(),
         *schedule_rows(),
-        Setting("MIXED_PRECISION", tr("Mixed precision on a GPU"), tr(
-            "Calculates in 16 bits where that is safe: faster and with less memory."), advanced=True),
+        Setting("MIXED_PRECISION", tr("Mixed precision"), tr(
+            "Calculates in 16 bits where that is safe: faster and with less memory. On a GPU; on a processor with AMX "
+            "or AVX-512 BF16 if the first steps show that it is faster."), advanced=True),
+        Setting("COMPILE", tr("Compile the network"), tr(
+            "Lets torch.compile translate the network before the first step, which takes a minute or more and makes "
+            "each step faster. It needs a C++ compiler, or Triton on a GPU."), optional=True, advanced=True),
         Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
             "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
         InputFolder("CACHE_FOLDER", tr("Folder for decoded chips"), tr(

@@ -35,7 +35,7 @@ class Costs:
 
 def optimization(
     network: nn.Module | None = None, schedule: ScheduleSettings | None = None, steps_an_epoch: int = 1,
-    batch_size: int = 8, reporter: Reporter | None = None, **values: Any,
+    batch_size: int = 8, reporter: Reporter | None = None, mixed: bool = False, **values: Any,
 ) -> Optimization:  # fmt: skip
     """Of optimizer settings, in the first epoch."""
     network = network or nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
@@ -44,4 +44,4 @@ def optimization(
     settings = OptimizerSettings(**values)
     settings = settings.replace(**settings.settled("segmentation"))
     plan, cpu = AllAtOnce(network), torch.device("cpu")
-    return Optimization(network, plan, settings, pace, batch_size, False, 0, cpu, reporter or Reporter())
+    return Optimization(network, plan, settings, pace, batch_size, mixed, 0, cpu, reporter or Reporter())

@@ -177,7 +177,8 @@ class TrainingConfig(JobConfig):
     sampling: SamplingSettings = group(SamplingSettings)
     fine_tuning: FineTuningSettings = group(FineTuningSettings)
     batch_size: int = setting(8, low=1, high=4096)
-    mixed_precision: bool = True  # on a GPU
+    mixed_precision: bool = True  # on a GPU, and on a processor with bfloat16 where that is faster
+    compile: bool = False  # with torch.compile
     device: str = "auto"  # auto, cpu, cuda, cuda:n
     cache_folder: str | None = None  # of decoded chips that do not fit into memory; None = the user's folder for such
     seed: int = setting(0, low=0, high=2**31 - 1)

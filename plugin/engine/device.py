@@ -80,6 +80,27 @@ def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return pinned(values, device).to(device, non_blocking=True)
 
 
+class Later:
+    """Numbers from a device, which are fetched while work goes on there; only who reads them waits.
+
+    Args:
+        values: (n,) on the device.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values = values.to("cpu", non_blocking=True)
+        self._fetched = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._fetched is not None:
+            self._fetched.record(torch.cuda.current_stream(values.device))  # type: ignore[no-untyped-call]
+
+    def read(self) -> list[float]:
+        """The numbers."""
+        if self._fetched is not None:
+            self._fetched.synchronize()  # type: ignore[no-untyped-call]
+        found: list[float] = self._values.tolist()
+        return found
+
+
 def free_memory(device: torch.device) -> int:
     """The free memory of a device in bytes."""
     if device.type == "cuda":

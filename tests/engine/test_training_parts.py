@@ -31,7 +31,6 @@ from plugin.engine.recipe.schedule import (
 )
 from plugin.engine.training.chips import ChipReader, StreamedChips, choose_place, in_order, load_chips, shuffled
 from plugin.engine.training.early_checks import check_segmenter
-from plugin.engine.training.optimization import precision
 from plugin.engine.training.plan import AllAtOnce, FineTuning
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.tally import PixelTally, or_worst
@@ -237,14 +236,6 @@ def test_a_control_group_limits_the_memory(monkeypatch, tmp_path):
     assert free_memory(CPU) == 850, "files that were read give way"
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory(CPU) > 10**8
-
-
-@pytest.mark.parametrize(("capability", "wanted"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)])
-def test_bfloat16_is_for_cards_that_have_it(monkeypatch, capability, wanted):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # by imitation
-    assert precision(torch.device("cuda", 0), True) == wanted
-    assert precision(torch.device("cuda", 0), False) == precision(CPU, True) == torch.float32
 
 
 def test_a_band_that_was_constant_in_training_says_nothing_later():

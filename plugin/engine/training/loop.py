@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from ..config import TrainingConfig
-from ..device import peak_memory
+from ..device import Later, peak_memory
 from ..errors import InputError
 from ..events import Reporter, Stage
 from .chips import Chips, in_order, shuffled
@@ -19,12 +20,12 @@ from .optimization import Optimization
 from .pace import Pace
 from .plan import Plan
 from .sampling import Sampling
-from .tally import Tally, or_worst
+from .tally import Tally, mean_loss, or_worst
 from .task import Task
 
 # Training stops when the training loss is so many times the lowest one, and more than in the first epoch.
 DIVERGED = 3
-FINITE_EVERY = 20  # steps between two looks at the loss; on a GPU each look waits for the device
+LOOK_EVERY = 20  # steps between two looks at the loss
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Fitted:
     best_score: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    precision: str = ""  # the type of number that the network was calculated in
 
 
 class Fit:
@@ -73,6 +75,7 @@ class Fit:
         self.batches = 0  # of this epoch that are done
         self.tally = task.tally()  # of this epoch
         self.ended = False  # before its time
+        self.looks: list[tuple[int, float, Later]] = []  # step, learning rate and the tally's totals, not yet reported
 
     def run(self, save: Callable[[Fit], None], stage: Stage) -> Fitted:
         """Train until no step is left, or nothing better came for as long as the user has patience.
@@ -95,8 +98,9 @@ class Fit:
                 for answers in self.optimization.step(self.task, batch):
                     self.tally.add(*answers)
                 self.batches, shown = self.batches + 1, shown + len(batch[0])
-                if self.pace.steps % FINITE_EVERY == 1 or self.batches == len(order) or self.pace.over:
-                    self._look_at_loss()
+                last = self.batches == len(order) or self.pace.over
+                if last or self.pace.steps % LOOK_EVERY == 1:
+                    self._look_at_loss(wait=last)
                 looks = self.plan.step_cost(self.epoch) * len(batch[0])
                 stage.advance(self.pace.look(looks), self._where())
                 if self.pace.over:
@@ -144,7 +148,7 @@ class Fit:
         if judged is not None and not judged.labelled:
             record["validation"] = None
         self._keep_best(record)
-        self.fitted.seconds = self.pace.seconds
+        self.fitted.seconds, self.fitted.precision = self.pace.seconds, self.optimization.type_name
         self.reporter.epoch(record)
         patience, best = self.config.stopping.patience, self.fitted.best_epoch
         losses = [or_worst(one["training"]["loss"], -1) for one in self.fitted.history]  # below 0
@@ -181,18 +185,27 @@ class Fit:
     def _where(self) -> str:
         return f"Epoch {self.epoch} of {self.pace.epochs}" if self.pace.epochs else f"Epoch {self.epoch}"
 
-    def _look_at_loss(self) -> None:
+    def _look_at_loss(self, wait: bool) -> None:
         """Report the loss, and refuse to go on with one that is no number: weights that came of it would stay none.
 
         A step that is skipped, because gradients are too large for 16 bits, leaves the loss as it is.
+
+        Args:
+            wait: Wait for the loss. Otherwise a GPU is asked now, and its answer is looked at the next time.
         """
-        if self.tally.finite():
-            loss = self.tally.mean_loss()
-            self.reporter.step({"step": self.pace.steps, "loss": loss, "learning_rate": self.optimization.rate})
-            return
+        self.looks.append((self.pace.steps, self.optimization.rate, Later(self.tally.totals())))
+        at_once = wait or self.optimization.device.type == "cpu"
+        while len(self.looks) > (0 if at_once else 1):
+            step, rate, totals = self.looks.pop(0)
+            loss, weight = totals.read()
+            if not math.isfinite(loss):
+                raise self._exploded(step)
+            self.reporter.step({"step": step, "loss": mean_loss(loss, weight), "learning_rate": rate})
+
+    def _exploded(self, step: int) -> Exploded:
         rate, total = self.optimization.peak, "" if self.pace.by_clock else f" of {self.pace.end}"
-        raise Exploded(
-            f"The loss is no longer a number in {self._where().lower()}, by step {self.pace.steps}{total}, at "
+        return Exploded(
+            f"The loss is no longer a number in {self._where().lower()}, by step {step}{total}, at "
             f"LEARNING_RATE {rate:g}.",
             f"Lower LEARNING_RATE, to {rate / 10:g} say; if that does not help, look for extreme values in the bands "
             "and declare them as nodata.",
@@ -221,7 +234,7 @@ class Fit:
         self.epoch, self.batches, self.ended = int(facts["epoch"]), int(facts["batches"]), bool(facts["ended"])
         kept = {key.removeprefix("tally."): value for key, value in tensors.items() if key.startswith("tally.")}
         self.tally.restore(kept)
-        self.fitted = Fitted(best, history=history, seconds=self.pace.seconds)
+        self.fitted = Fitted(best, history=history, seconds=self.pace.seconds, precision=self.optimization.type_name)
         for record in history:
             if record["best"]:
                 self.fitted.best_epoch, self.fitted.best_score = record["epoch"], self._score(record)

@@ -18,9 +18,8 @@ from .chips import Batch
 from .losses.labels import LEAST_WEIGHT
 from .pace import Pace
 from .plan import Plan
+from .precision import WORTHWHILE, autocast, measure, precision
 from .task import Answers, Task
-
-BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
 
 
 class Optimization:
@@ -34,7 +33,7 @@ class Optimization:
         settings: The optimizer's, settled.
         pace: How far the training has come.
         batch_size: Chips that pass through the network at once.
-        mixed: Whether to calculate in 16 bits where the device has them.
+        mixed: Whether to calculate in 16 bits where the device has them and is faster so.
         seed: Of all that is drawn.
         device: Where the network is.
         reporter: Is told when memory is short.
@@ -52,7 +51,7 @@ class Optimization:
         self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
             plan.groups(not_none(settings.weight_decay)), settings.optimizer, self.peak, **settings.arguments()
         )
-        self.precision = precision(device, mixed)
+        self.precision = precision(device, mixed)  # None: the first step tells
         half = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
         self.average = ModelEmaV3(network, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
@@ -64,6 +63,8 @@ class Optimization:
 
     def step(self, task: Task, batch: Batch) -> list[Answers]:
         """Make the loss of a batch less; returns what the network answered, a piece of the batch at a time."""
+        if self.precision is None:
+            self.precision = self._measured(task, batch)
         answers = self._gradients(task, batch)
         while answers is None:
             self.optimizer.zero_grad(set_to_none=True)
@@ -92,9 +93,7 @@ class Optimization:
         answers, total = [], torch.zeros((), device=self.device)
         try:
             for piece in zip(*(part.tensor_split(pieces) for part in batch)):
-                with torch.autocast(
-                    self.device.type, dtype=self.precision, enabled=self.precision is not torch.float32
-                ):
+                with autocast(self.device, not_none(self.precision)):
                     found = task.learn(self.network, piece, generator)
                 loss = found.loss if pieces == 1 else found.loss * found.weight
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -109,6 +108,19 @@ class Optimization:
             gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
             torch._foreach_div_(gradients, torch.clamp(total, min=LEAST_WEIGHT))
         return answers
+
+    def _measured(self, task: Task, batch: Batch) -> torch.dtype:
+        """The faster type of number on this processor."""
+        ratio = measure(self.network, task, batch, self.device)
+        dtype = torch.bfloat16 if ratio >= WORTHWHILE else torch.float32
+        how = f"in bfloat16 a step is {ratio:.2f} times as fast" if ratio else "steps are too short to measure"
+        self.reporter.log(f"MIXED_PRECISION: {how}, so {_name(dtype)} is used.")
+        return dtype
+
+    @property
+    def type_name(self) -> str:
+        """The type of number that the network is calculated in; "" before the first step."""
+        return _name(self.precision) if self.precision else ""
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What `restore` needs: tensors by name, and what is ready for JSON."""
@@ -125,6 +137,7 @@ class Optimization:
             "scaler": self.scaler.state_dict(),
             "piece": self.piece,
             "rate": self.rate,
+            "precision": self.type_name,
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
@@ -144,7 +157,13 @@ class Optimization:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(facts["scaler"])
+        if self.precision is None and facts.get("precision") in ("float32", "bfloat16"):
+            self.precision = getattr(torch, facts["precision"])
         self.piece, self.rate = int(facts["piece"]), float(facts["rate"])
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _fill(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -162,11 +181,3 @@ def _fill(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
 def _part(values: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Those whose names have a prefix, without it."""
     return {key[len(prefix) :]: value for key, value in values.items() if key.startswith(prefix)}
-
-
-def precision(device: torch.device, mixed: bool) -> torch.dtype:
-    """bfloat16 on GPUs that have it, else float16; float32 on the CPU, where the short types are not faster."""
-    if device.type != "cuda" or not mixed:
-        return torch.float32
-    # Asked for by the card's generation: torch also says yes where it only imitates bfloat16, slowly.
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= BFLOAT16_FROM else torch.float16

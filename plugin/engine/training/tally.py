@@ -20,6 +20,11 @@ def or_worst(figure: float | None, sign: int = 1) -> float:
     return -math.inf if figure is None else sign * figure
 
 
+def mean_loss(loss: float, weight: float) -> float | None:
+    """The mean loss from the totals of a tally; None without labels, or where it is no number."""
+    return confusion.number(loss / weight if weight > 0 else math.nan)
+
+
 class Tally:
     """Adds up the loss; each kind counts answers of its own beside it."""
 
@@ -52,17 +57,13 @@ class Tally:
         self.loss.copy_(state["loss"])
         self.weight.copy_(state["weight"])
 
-    def finite(self) -> bool:
-        """Whether the loss is a number so far; on a GPU this waits for all that was asked of it before."""
-        return bool(self.loss.isfinite())
+    def totals(self) -> torch.Tensor:
+        """(2,) on the device: the sum of the losses, each times its weight, and the sum of the weights."""
+        return torch.stack([self.loss, self.weight])
 
     def figures(self) -> dict[str, Any]:
         """Loss and accuracies, ready for JSON; the loss is None without labels, or where it is no number."""
-        return {"loss": self.mean_loss(), **self.accuracies()}
-
-    def mean_loss(self) -> float | None:
-        """The loss over all that is counted; None without labels, or where it is no number."""
-        return confusion.number(self.loss.item() / self.weight.item() if self.labelled else math.nan)
+        return {"loss": mean_loss(*self.totals().tolist()), **self.accuracies()}
 
     def accuracies(self) -> dict[str, Any]:
         """The accuracies by name, ready for JSON."""

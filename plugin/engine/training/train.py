@@ -31,6 +31,7 @@ from .augmentation.example import find_colors
 from .checkpoint import Checkpoints, checkpoint_path
 from .chip_cache import cached_chips
 from .chips import ChipReader, Chips, StreamedChips, choose_place, load_chips
+from .compiling import compile_network
 from .loop import Exploded, Fit, Fitted, evaluate
 from .plan import Plan
 from .sampling import Sampling
@@ -179,6 +180,8 @@ def train(training: Training, reporter: Reporter) -> Trained:
             training.network, training.task, training.plan, training.sampling, config, chips["training"],
             chips["validation"], device, reporter, closing, time.monotonic() - training.begun,
         )  # fmt: skip
+        if config.compile:
+            compile_network(training.network, device, reporter)
         checkpoints = Checkpoints(
             config.output, lambda found: header(training, Trained(found, {}), finished=False),
             config.checkpoint_minutes, reporter,
@@ -287,7 +290,11 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
 def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
     """The description that goes into the model file."""
     info, fitted = training.dataset.info, trained.fitted
-    metrics: dict[str, Any] = {"best_epoch": fitted.best_epoch, "seconds": fitted.seconds}
+    metrics: dict[str, Any] = {
+        "best_epoch": fitted.best_epoch,
+        "seconds": fitted.seconds,
+        "precision": fitted.precision,
+    }
     for split, tally in trained.tallies.items():
         metrics[split] = {**tally.figures(), **tally.details()}
     return ModelHeader(
