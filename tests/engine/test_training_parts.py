@@ -159,14 +159,14 @@ def test_an_answer_that_is_no_number_is_none():
     targets = torch.tensor([[[0, 0, 1]]], dtype=torch.uint8)
     tally.add(logits, targets, torch.tensor(float("nan")), torch.tensor(3.0))
     assert tally.matrix().tolist() == [[1, 0], [0, 1]]
-    assert not tally.finite() and tally.labelled and tally.figures()["loss"] is None
+    assert not tally.totals().isfinite().all() and tally.labelled and tally.figures()["loss"] is None
 
 
 def test_what_has_no_label_has_no_loss():
     tally = PixelTally(2, CPU)
     tally.add(torch.zeros(1, 2, 1, 1), torch.full((1, 1, 1), IGNORE_INDEX), torch.tensor(0.0), torch.tensor(0.0))
     figures = tally.figures()
-    assert not tally.labelled and tally.finite() and figures["loss"] is figures["mean_iou"] is None
+    assert not tally.labelled and tally.totals().isfinite().all() and figures["loss"] is figures["mean_iou"] is None
 
 
 def test_an_epoch_without_a_number_is_the_worst():
