@@ -124,8 +124,9 @@ def classifier_header(path: Optional[str]) -> Any:
         InputError: The file is not the model of a classifier.
     """
     # Imported here because numpy is not needed to list the algorithms in the Toolbox.
+    from ..plugin.engine.config import CLASSIFIER_TASKS
     from ..plugin.engine.models.header import read_header
-    from ..plugin.engine.models.tasks import CLASSIFIER_TASKS, check_task
+    from ..plugin.engine.models.tasks import check_task
 
     header = read_header(path or "")
     check_task(header, path or "", CLASSIFIER_TASKS)

@@ -29,6 +29,8 @@ from .settings import Declared, Settings, group, setting, written
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
 TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabelled")
+# What `trainsegmenter` and `trainclassifier` learn.
+SEGMENTER_TASKS, CLASSIFIER_TASKS = ("segmentation", "regression"), ("classification", "multilabel")
 COMBINATIONS = ("separate", "mosaic", "stack")
 PLACEMENTS = ("grid", "features", "bounding_boxes", "random")
 OVERLAP_RULES = ("order", "field", "smaller")
@@ -279,7 +281,7 @@ class FindLearningRateConfig(JobConfig):
         Raises:
             InputError: One has a bad value, or is of the other training.
         """
-        kind: type[TrainingConfig] = TrainSegmenterConfig if task == "segmentation" else TrainClassifierConfig
+        kind: type[TrainingConfig] = TrainSegmenterConfig if task in SEGMENTER_TASKS else TrainClassifierConfig
         known, values = kind.declared(), {}
         for name, value in self.given:
             if isinstance(value, list):

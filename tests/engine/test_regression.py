@@ -16,7 +16,13 @@ from osgeo import gdal
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.chips.export import export_chips
 from plugin.engine.classes import ClassTable
-from plugin.engine.config import ActivationMapsConfig, ExportChipsConfig, SegmentRasterConfig, TrainSegmenterConfig
+from plugin.engine.config import (
+    ActivationMapsConfig,
+    ExportChipsConfig,
+    FindLearningRateConfig,
+    SegmentRasterConfig,
+    TrainSegmenterConfig,
+)
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.early_checks import check_activation, check_segmentation
 from plugin.engine.mapping.segment import segment_raster
@@ -25,7 +31,7 @@ from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.recipe.sampling import SamplingSettings
-from plugin.engine.training.early_checks import check_segmenter
+from plugin.engine.training.early_checks import check_range_test, check_segmenter
 from plugin.engine.training.regression import RegressionTally, RegressionTask, TargetReader
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -250,3 +256,5 @@ def test_chips_and_settings_that_will_not_do_are_refused_early(scene, tmp_path):
         with pytest.raises(InputError, match=message):
             check_segmenter(settings(scene, tmp_path, **values), scene.chips, info)
     check_segmenter(settings(scene, tmp_path, monitor="r2"), scene.chips, info)
+    tried = FindLearningRateConfig.from_json({"chips": scene.chips, "loss": "huber"})
+    assert isinstance(check_range_test(tried, info), TrainSegmenterConfig)

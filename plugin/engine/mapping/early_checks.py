@@ -9,13 +9,20 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
+from ..config import (
+    CLASSIFIER_TASKS,
+    SEGMENTER_TASKS,
+    ActivationMapsConfig,
+    ClassifyFeaturesConfig,
+    ClassifyScenesConfig,
+    SegmentRasterConfig,
+)
 from ..device_name import check_device_name
 from ..errors import InputError
 from ..events import Reporter
 from ..files import check_kept, check_names
 from ..models.header import ModelHeader
-from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
+from ..models.tasks import check_task
 from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
 from .outputs import check_not_input, check_rasters

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
+from ..config import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
 from . import classifier_arguments
@@ -22,7 +23,7 @@ from .factory import create_model, lay_out_model
 from .header import STATE_PREFIX, ModelHeader, read_header
 from .networks import Segmenter
 from .reach import sees_whole_window
-from .tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS, check_task
+from .tasks import check_task
 from .weights_file import find_fault
 from .whole_file import read_whole
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from ..config import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..errors import InputError
 from .header import ModelHeader
-
-SEGMENTER_TASKS = ("segmentation", "regression")
-CLASSIFIER_TASKS = ("classification", "multilabel")
 
 
 def check_task(header: ModelHeader, path: str, tasks: tuple[str, ...]) -> None:

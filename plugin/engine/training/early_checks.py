@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files
-from ..config import FindLearningRateConfig, TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
+from ..config import (
+    CLASSIFIER_TASKS,
+    SEGMENTER_TASKS,
+    FindLearningRateConfig,
+    TrainClassifierConfig,
+    TrainingConfig,
+    TrainSegmenterConfig,
+)
 from ..device_name import check_device_name
 from ..errors import InputError
 from ..files import check_kept, check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
 from ..models.encoders import check_pair
 from ..models.pretrained import choose_source
-from ..models.tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..models.weights_path import check_weights_path
 from .recipe_file import with_recipe
 
