@@ -111,7 +111,8 @@ def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
             if reporter.cancel_requested():
                 raise Cancelled
             time.sleep(0.01)
-        return {"model": settings["output"], "report": None, "best_epoch": 1, "validation": figures, "test": figures}
+        paths = {"model": settings["output"], "report": None, "history": None}
+        return {**paths, "best_epoch": 1, "validation": figures, "test": figures}
 
     def choose():
         box = QgsApplication.activeModalWidget()

@@ -74,7 +74,7 @@ def test_a_cancelled_training_leaves_nothing(run, worker_python, chips, tmp_path
         ({"ARCHITECTURE": "lecture_cnn", "FILTERS": "8,16,32,64,64,64"}, "needs 64 × 64"),
         ({"THRESHOLD": 0.7}, "one of 3 classes"),
         ({"ENCODER_WEIGHTS": "/no/such.pth"}, "There is no weights file /no/such.pth"),
-        ({"ENCODER_WEIGHTS": "/no/such.onnx"}, "Choose a file that ends in .safetensors, .pth, .pt"),
+        ({"ENCODER_WEIGHTS": "/no/such.onnx"}, "Choose a file with the extension .safetensors, .pth, .pt"),
         ({"DEVICE": "foo"}, 'DEVICE is "foo"'),
         ({"OUTPUT": "/no/model.pth"}, "Use the extension .safetensors"),
         ({"REPORT": "/no/report.pdf"}, "Use the extension .html"),
