@@ -17,17 +17,15 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from plugin.engine.chips.dataset import DatasetInfo
-from plugin.engine.classes import ClassTable
-from plugin.engine.config import TrainSegmenterConfig
+from plugin.engine.classes import IGNORE_INDEX, ClassTable
 from plugin.engine.device import describe_device
 from plugin.engine.models.factory import create_model
-from plugin.engine.recipe.augmentation import PRESETS
+from plugin.engine.recipe.augmentation import PRESETS, AugmentationSettings
 from plugin.engine.training.chips import ResidentChips
-from plugin.engine.training.optimization import Optimization
-from plugin.engine.training.plan import AllAtOnce
-from plugin.engine.training.segmentation import SegmentationTask
+from plugin.engine.training.task import Task
 
 CLASSES = [(value, f"class {value}", "#808080") for value in range(1, 6)]
 CHIPS = 64
@@ -66,33 +64,42 @@ def make_steps(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (CHIPS, given.bands, given.size, given.size), np.uint8)).to(device)
     masks = torch.from_numpy(rng.integers(0, len(CLASSES), (CHIPS, given.size, given.size), np.uint8)).to(device)
-    chips = ResidentChips(images, masks, device)
-    config = TrainSegmenterConfig(chips="", output="")
+    chips = ResidentChips(images, masks)
     network = create_model("unet", "resnet34", given.bands, len(CLASSES)).to(device)
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimization = Optimization(
-        network, AllAtOnce(network), config.optimizer, config.schedule.replace(epochs=1), 10**6, True, device
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
 
-    def task_of(preset: str) -> SegmentationTask:
-        settled = config.replace(**config.augmentation.replace(augmentation=preset).settled().to_json())
-        return SegmentationTask(info, np.ones(len(CLASSES)), settled, device)
+    def learn(loss: torch.Tensor) -> None:
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def limit() -> None:
-        with optimization.autocast():
-            loss = plain.loss(network(ready.images), ready.targets)[0]
-        optimization.step(loss)
+        with precise(device):
+            loss = cross_entropy(network(ready.images), ready.targets)[0]
+        learn(loss)
 
-    def real(task: SegmentationTask) -> None:
-        batch = next(chips.batches([rng.permutation(CHIPS)[: given.batch]]))
-        with optimization.autocast():
+    def real(task: Task) -> None:
+        batch = chips.read(rng.permutation(CHIPS)[: given.batch])
+        with precise(device):
             answers = task.learn(network, batch, generator)
-        optimization.step(answers.loss)
+        learn(answers.loss)
 
-    plain = task_of("none")
-    ready = plain.prepare(next(chips.batches([np.arange(given.batch)])))
-    return {"limit": limit, **{name: partial(real, task_of(name)) for name in PRESETS}}
+    tasks = {name: Task(info, cross_entropy, AugmentationSettings(augmentation=name), device) for name in PRESETS}
+    ready = tasks["none"].prepare(chips.read(np.arange(given.batch)))
+    return {"limit": limit, **{name: partial(real, task) for name, task in tasks.items()}}
+
+
+def precise(device: torch.device) -> torch.autocast:
+    """As a training: in 16 bits on a GPU, in full on the CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The plain one."""
+    loss = F.cross_entropy(logits.float(), targets.long(), ignore_index=IGNORE_INDEX)
+    return loss, (targets != IGNORE_INDEX).sum()
 
 
 def describe(size: int, bands: int) -> DatasetInfo:

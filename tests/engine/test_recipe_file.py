@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
 from plugin.engine.errors import InputError
+from plugin.engine.recipe.augmentation import AugmentationSettings
 from plugin.engine.recipe.stopping import StoppingSettings
 from plugin.engine.training.recipe_file import with_recipe
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -33,6 +34,14 @@ def test_a_recipe_holds_where_nothing_else_is_given(tmp_path):
     found = with_recipe(config(recipe, batch_size=5))
     assert (found.schedule.epochs, found.loss.loss, found.batch_size, found.chips) == (7, "dice", 5, "c")
     assert with_recipe(config(recipe, minutes=2)).schedule.epochs is None  # one length is enough
+
+
+def test_another_preset_replaces_all_numbers_of_the_recipes(tmp_path):
+    numbers = AugmentationSettings(augmentation="strong").settled().to_json()  # as a model file has them
+    recipe = written(tmp_path / "r.json", {**numbers, "seed": 9})
+    assert with_recipe(config(recipe)).augmentation.to_json() == numbers
+    found = with_recipe(config(recipe, augmentation="light", noise=0.5))
+    assert found.augmentation == AugmentationSettings(augmentation="light", noise=0.5) and found.seed == 9
 
 
 def test_what_qgis_copies_as_json_is_a_recipe(tmp_path):

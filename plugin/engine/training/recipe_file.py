@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from ..config import TrainingConfig
 from ..errors import InputError
 from ..models.header import read_header
+from ..recipe.augmentation import AugmentationSettings
 from ..strangers.paths import read_bytes
 from ..strangers.rules import DAMAGES
 from ..strangers.texts import parse_json
@@ -44,6 +45,8 @@ def with_recipe(config: Config) -> Config:
     given = {name: value for name, value in config.to_json().items() if value != declared[name].default}
     if not LENGTHS.isdisjoint(given):
         found = {name: value for name, value in found.items() if name not in LENGTHS}
+    if "augmentation" in given:  # the numbers of the recipe's preset would hide another preset
+        found = {name: value for name, value in found.items() if name not in AugmentationSettings.declared()}
     try:
         return config.replace(**{**found, **given})
     except InputError as error:
