@@ -289,6 +289,12 @@ def test_the_lovasz_loss_of_many_pixels_is_close_to_the_sorted_one():
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), expected.flatten(), 0) > 0.97
 
 
+def test_pixels_with_the_same_error_share_evenly_what_they_make_worse_in_the_lovasz_loss():
+    targets = torch.tensor([[[0, 0, 0, 1, 1, IGNORE_INDEX]]])
+    loss, _ = loss_of("lovasz", torch.zeros(1, 2, 1, 6), targets)
+    assert loss.item() == pytest.approx(0.5, abs=1e-6)  # all errors are a half, and all together make it 1
+
+
 @pytest.mark.parametrize("name", OF_NUMBERS)
 def test_a_loss_of_numbers_is_what_is_counted_by_hand(name):
     generator = torch.Generator().manual_seed(6)
