@@ -14,14 +14,13 @@ from .list_parameters import Sizes
 from .parameters import Parameters, Row, Setting
 from .training import (
     augmentation_rows,
-    chance_rows,
+    daily_rows,
     figure_outputs,
     fine_tuning_rows,
     machine_rows,
     result_rows,
     run_rows,
     training_results,
-    weights_of_classes_row,
     weights_rows,
 )
 
@@ -64,8 +63,7 @@ class TrainClassifier(WorkerAlgorithm):
                 "The maximum number of passes through all training chips. Automatic: 8 to 60, or up to 20 with "
                 "pretrained weights (more if there are very few chips); fewer with more chips and larger networks, "
                 "for about ten minutes on two cores, or five times as much work on a GPU."), optional=True),
-            *chance_rows(),
-            weights_of_classes_row(),
+            *daily_rows(),
             *augmentation_rows(),
             Setting("THRESHOLD", tr("Threshold (empty: automatic)"), tr(
                 "The probability (0 to 1) from which a class counts. With two classes: that of the second one. With "

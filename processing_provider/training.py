@@ -11,19 +11,14 @@ from .list_parameters import Numbers
 from .parameters import InputFile, InputFolder, OutputFile, Row, Setting
 
 
-def chance_rows() -> list[Row]:
-    """How often training goes through the chips, and how far each step goes."""
+def daily_rows() -> list[Row]:
+    """The daily settings of a training."""
     return [
         Setting("MINUTES", tr("Minutes (empty: by epochs)"), tr(
             "Ends training after so many minutes, reading of chips and test included, with its schedule complete. "
             "Leave the epochs empty then."), optional=True, decimals=1),
         Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
             "Chips a step. More need more memory, and steady the training.")),
-        Setting("LEARNING_RATE", tr("Highest learning rate"), tr(
-            "How far a step goes: what the schedule makes of it in each step is this or less. Empty: what suits the "
-            "optimizer, 0.001 for adamw, and half of it for a classifier.")),
-        Setting("PATIENCE", tr("Patience (epochs; 0: never stop early)"), tr(
-            "Training ends when so many epochs in a row brought nothing better. The last epochs gain most.")),
         Setting("AUGMENTATION", tr("Augmentation"), tr(
             "How much training chips are varied each time they are shown, so that the network learns what does not "
             "matter. Each part can be set by itself under Advanced. The report shows some chips so."), optional=True),
@@ -88,11 +83,6 @@ def augmentation_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def weights_of_classes_row() -> Row:
-    """The daily one of the loss's settings."""
-    return Setting("CLASS_WEIGHTS", tr("Weights of the classes"), tr("How much a rare class counts in the loss."))
-
-
 def loss_rows() -> list[Row]:
     """What a wrong answer costs, for experts."""
 
@@ -105,6 +95,7 @@ def loss_rows() -> list[Row]:
             "A loss that is added to the first, of the same ones; none: the first alone.")),
         row("SECOND_LOSS_SHARE", tr("Loss: share of the second"), tr(
             "Of the sum of both, 0 to 1; the first loss has the rest.")),
+        row("CLASS_WEIGHTS", tr("Loss: class weights"), tr("How much a rare class counts in the loss.")),
         row("CLASS_WEIGHT_LIST", tr("Loss: class weights by hand"), tr(
             "A number for each class in the order of the class values, such as 1, 2.5, 1; or some classes by name or "
             "value, such as water=2.5, of which the others have 1. Takes the place of the weights above; 0 leaves a "
@@ -147,29 +138,32 @@ def loss_rows() -> list[Row]:
 def run_rows() -> list[Row]:
     """How the run goes, for experts."""
     return [
-        Setting("STEPS", tr("Steps (empty: by epochs)"), tr(
+        Setting("STEPS", tr("Run: steps (empty: by epochs)"), tr(
             "Ends training after so many steps, of a batch each."), optional=True, advanced=True),
-        Setting("ACCUMULATION", tr("Batches a step"), tr(
+        Setting("ACCUMULATION", tr("Run: batches per step"), tr(
             "Adds up the gradients of so many batches before the weights change: as a larger batch, in the memory of "
             "a small one."), optional=True, advanced=True),
-        Setting("EMA_DECAY", tr("Average of the weights (0 to 1)"), tr(
+        Setting("EMA_DECAY", tr("Run: moving average (0 to 1)"), tr(
             "Keeps an exponential moving average of the weights with this decay at most (0.99, say), which is often a "
             "little better than the last weights. 0: none."), optional=True, advanced=True, decimals=5),
-        Setting("MONITOR", tr("Figure of the best epoch"), tr(
+        Setting("PATIENCE", tr("Run: patience (epochs; 0: off)"), tr(
+            "Training ends when so many epochs in a row brought nothing better. The last epochs gain most."),
+            advanced=True),
+        Setting("MONITOR", tr("Run: figure of the best epoch"), tr(
             "The figure on validation chips by which the best epoch is kept, and whose lack of progress ends "
             "training."), optional=True, advanced=True),
-        InputFile("RECIPE", tr("Recipe (model or JSON file)"), tr(
+        InputFile("RECIPE", tr("Run: recipe (model or JSON)"), tr(
             "The settings of an earlier training, from its model file, or from a JSON file. They hold wherever this "
             "dialog has the default value."), optional=True, advanced=True,
             filter=tr("Recipes") + " (*.safetensors *.json)"),
-        InputFolder("TENSORBOARD", tr("TensorBoard folder"), tr(
+        InputFolder("TENSORBOARD", tr("Run: TensorBoard folder"), tr(
             "Writes event files there while it trains, which TensorBoard shows; the package tensorboard has to be "
             "installed in the worker's Python."), optional=True, advanced=True),
-        Setting("RESUME", tr("Resume an interrupted training"), tr(
+        Setting("RESUME", tr("Run: resume from checkpoint"), tr(
             "Goes on from the checkpoint beside the model file that a training with the same settings has left, if "
             "there is one; it ends with the same weights as if it had not been interrupted."),
             optional=True, advanced=True),
-        Setting("CHECKPOINT_MINUTES", tr("Minutes between checkpoints"), tr(
+        Setting("CHECKPOINT_MINUTES", tr("Run: checkpoint minutes"), tr(
             "A checkpoint is written after each epoch, and within an epoch after so many minutes."),
             optional=True, advanced=True, decimals=1),
     ]  # fmt: skip
@@ -220,7 +214,10 @@ def optimizer_rows() -> list[Row]:
     """How weights follow from gradients."""
     return [
         Setting("OPTIMIZER", tr("Optimizer"), tr("How weights follow from gradients."), optional=True, advanced=True),
-        Setting("WEIGHT_DECAY", tr("Weight decay"), tr(
+        Setting("LEARNING_RATE", tr("Optimizer: highest learning rate"), tr(
+            "How far a step goes: what the schedule makes of it in each step is this or less. Empty: what suits the "
+            "optimizer, 0.001 for adamw, and half of it for a classifier."), advanced=True),
+        Setting("WEIGHT_DECAY", tr("Optimizer: weight decay"), tr(
             "Pulls the weights towards zero in each step. Empty: 0.01 for adamw, 0.0001 for sgd, none for others."),
             advanced=True),
         Setting("MOMENTUM", tr("Optimizer: momentum"), tr(
@@ -271,15 +268,15 @@ def fine_tuning_rows(rate: str) -> list[Row]:
         rate: Words for the default of ENCODER_RATE.
     """
     return [
-        Setting("FREEZE", tr("Freeze"), tr("Which weights are frozen."), optional=True, advanced=True),
-        Setting("FREEZE_EPOCHS", tr("Freeze: epochs (empty: auto)"), tr(
+        Setting("FREEZE", tr("Fine-tuning: freeze"), tr("Which weights are frozen."), optional=True, advanced=True),
+        Setting("FREEZE_EPOCHS", tr("Fine-tuning: frozen epochs"), tr(
             "With warm_up, the encoder is thawed after this number of epochs. Automatic: an eighth of the epochs."),
             advanced=True),
-        Setting("ENCODER_RATE", tr("Encoder's share of the rate"), tr(
+        Setting("ENCODER_RATE", tr("Fine-tuning: encoder's rate"), tr(
             "Factor of the learning rate for the encoder, 0 to 1: pretrained weights should change less than the "
             "layers after it, which start with random weights.") + " " + rate,
             optional=True, advanced=True, decimals=3),
-        Setting("LAYER_DECAY", tr("Encoder: decay by layer"), tr(
+        Setting("LAYER_DECAY", tr("Fine-tuning: decay by layer"), tr(
             "Factor between the learning rates of each of twelve parts of the encoder and of the next part: the first "
             "layers detect what is in any image and need less change. 1: none; 0.7 to 0.9 is usual."),
             optional=True, advanced=True, decimals=3),
@@ -299,9 +296,9 @@ def weights_rows(file: str) -> list[Row]:
             "imagery from above and are downloaded once, if you allow it below: sentinel2_all, sentinel2_rgb, "
             "landsat_oli (8, 9), landsat_etm (7) and landsat_tm (4, 5) for resnet18 and resnet50, aerial_fmow for "
             "resnet50, aerial_naip for the classifier swin_v2_b. Bands are matched by their names or wavelengths.")),
-        InputFile("ENCODER_WEIGHTS", tr("Pretrained weights from a file"), file, optional=True,
+        InputFile("ENCODER_WEIGHTS", tr("Pretrained weights: file"), file, optional=True, advanced=True,
             filter=tr("Weights") + " (*.safetensors *.pth *.pt)"),
-        Setting("DOWNLOAD_WEIGHTS", tr("Allow the download of pretrained weights"), tr(
+        Setting("DOWNLOAD_WEIGHTS", tr("Pretrained weights: download"), tr(
             "Lets training fetch pretrained weights that are not on this computer. The log says from where, how "
             "large they are and under which licence. Nothing is downloaded without this."), advanced=True),
     ]  # fmt: skip

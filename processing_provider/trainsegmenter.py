@@ -13,14 +13,13 @@ from .earlier_results import chips_row
 from .parameters import Parameters, Row, Setting
 from .training import (
     augmentation_rows,
-    chance_rows,
+    daily_rows,
     figure_outputs,
     fine_tuning_rows,
     machine_rows,
     result_rows,
     run_rows,
     training_results,
-    weights_of_classes_row,
     weights_rows,
 )
 
@@ -61,8 +60,7 @@ class TrainSegmenter(WorkerAlgorithm):
             Setting("EPOCHS", tr("Epochs (empty: automatic)"), tr(
                 "The maximum number of passes through all training chips. Automatic: 8 to 60, fewer with more chips, "
                 "for about ten minutes on two cores, or five times as much work on a GPU."), optional=True),
-            *chance_rows(),
-            weights_of_classes_row(),
+            *daily_rows(),
             *augmentation_rows(),
             *_shape_rows(),
             *weights_rows(tr(

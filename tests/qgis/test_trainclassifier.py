@@ -94,7 +94,7 @@ def test_weights_are_not_written_over(provider, worker_python, chips, tmp_path):
     weights.write_bytes(b"weights")
     given = {"CHIPS": chips, "OUTPUT": str(weights), "ENCODER_WEIGHTS": str(weights)}
     fine, text = provider.algorithm("trainclassifier").checkParameterValues(given, QgsProcessingContext())
-    assert not fine and "is the file of Pretrained weights from a file (ENCODER_WEIGHTS)" in text
+    assert not fine and "is the file of Pretrained weights: file (ENCODER_WEIGHTS)" in text
 
 
 def test_temporary_results_are_fine(provider, worker_python, chips):

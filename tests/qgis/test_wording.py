@@ -15,7 +15,7 @@ from terrazzo.processing_provider.wording import in_words_of
         ('The class "INPUT" is in EPSG:32633, of type GTiff, as NODATA=0.',
          'The class "INPUT" is in EPSG:32633, of type GTiff, as NODATA=0.'),
         # Of another algorithm's parameter.
-        ("Train again with LEARNING_RATE 0.001.", "Train again with Highest learning rate (LEARNING_RATE) 0.001."),
+        ("Train again with SEED 3.", "Train again with Seed (SEED) 3."),
     ],
 )  # fmt: skip
 def test_parameters_are_called_what_the_dialog_calls_them(provider, text, words):
