@@ -214,7 +214,7 @@ def optimizer_rows() -> list[Row]:
     """How weights follow from gradients."""
     return [
         Setting("OPTIMIZER", tr("Optimizer"), tr("How weights follow from gradients."), optional=True, advanced=True),
-        Setting("LEARNING_RATE", tr("Optimizer: highest learning rate"), tr(
+        Setting("LEARNING_RATE", tr("Optimizer: highest rate"), tr(
             "How far a step goes: what the schedule makes of it in each step is this or less. Empty: what suits the "
             "optimizer, 0.001 for adamw, and half of it for a classifier."), advanced=True),
         Setting("WEIGHT_DECAY", tr("Optimizer: weight decay"), tr(
