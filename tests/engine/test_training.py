@@ -426,3 +426,17 @@ def test_an_output_below_a_file_is_refused(chips, tmp_path, nothing_read):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot be written"):
         train_quickly(chips, tmp_path, output=str(tmp_path / "file/model.safetensors"))
+
+
+def test_networks_that_do_not_fit_are_refused_early_and_any_encoder_of_timm_is_trained(chips, tmp_path):
+    with pytest.raises(InputError, match="pan needs an encoder whose last stages can be dilated, and those of swin_t"):
+        train_quickly(chips, tmp_path, architecture="pan", encoder="swin_t")
+    with pytest.raises(InputError, match="The decoder of fcn8s has no DECODER_WIDTH"):
+        train_quickly(chips, tmp_path, decoder_width=0.5)
+    with pytest.raises(InputError, match="no name of a network in timm"):
+        train_quickly(chips, tmp_path, timm_encoder="hf-hub:timm/resnet18")
+    shape = {"architecture": "linknet", "timm_encoder": "mobilenetv4_conv_small_035", "normalization": "group"}
+    result = train_quickly(chips, tmp_path, epochs=1, **shape)
+    network, header = load_model(result["model"])
+    assert (header.encoder, header.arguments) == ("timm:mobilenetv4_conv_small_035", {"normalization": "group"})
+    assert header.whole_window and any(isinstance(part, torch.nn.GroupNorm) for part in network.decoder.modules())
