@@ -38,7 +38,7 @@ def make_report(tmp_path, task, probabilities, reference, threshold=None):
         task=task, architecture="lecture_cnn", encoder="", band_names=info.band_names, dtype=info.dtype,
         nodata=info.nodata, mean=info.mean, std=info.std, classes=ClassTable.from_rows(rows), chip_size=32,
         pixel_size=0.5, crs="", recipe={"epochs": 1, "filters": [8, 16], "report": None}, versions={"torch": "2"},
-        history=[{"epoch": 1, "training": figures, "validation": None}], threshold=threshold,
+        history=[{"epoch": 1, "learning_rate": 1e-3, "training": figures, "validation": None}], threshold=threshold,
     )  # fmt: skip
     places = dataset.indices("test")
     mistakes = find_mistakes(answered, threshold, places, "test", SceneReader(dataset))

@@ -30,7 +30,7 @@ def report(tmp_path):
     info = open_dataset(write_chip_folder(tmp_path / "chips", {"training": 2, "test": 1}, size=32)).info
     classes = ClassTable.from_rows([(10, NASTY, "#3366cc"), (20, "field", "#cccc33"), (30, "never", "#116622")])
     matrix = np.array([[50, 10, 0], [5, 935, 0], [0, 0, 0]])
-    record = {"epoch": 1, "training": figures(matrix), "validation": None}
+    record = {"epoch": 1, "learning_rate": 1e-3, "training": figures(matrix), "validation": None}
     header = ModelHeader(
         task="segmentation", architecture="unet", encoder="resnet18", band_names=info.band_names, dtype=info.dtype,
         nodata=info.nodata, mean=info.mean, std=info.std, classes=classes, chip_size=32, pixel_size=0.5, crs="",
@@ -119,8 +119,14 @@ def test_share_and_count_stand_in_their_cell():
 
 
 def test_the_same_figures_give_the_same_chart():
-    history = [{"epoch": n, **{split: figures(np.eye(2) * n) for split in ("training", "validation")}} for n in (1, 2)]
+    history = [
+        {"epoch": n, "learning_rate": n / 1e3, **dict.fromkeys(("training", "validation"), figures(np.eye(2) * n))}
+        for n in (1, 2)
+    ]
     assert charts.curves(history, 2, PANELS) == charts.curves(history, 2, PANELS)
+    assert re.findall(r">(Loss|Overall accuracy|Mean IoU|Learning rate)<", charts.curves(history, 2, PANELS)) == [
+        "Loss", "Overall accuracy", "Mean IoU", "Learning rate",
+    ]  # fmt: skip
 
 
 def test_bands_are_shown_by_their_names():

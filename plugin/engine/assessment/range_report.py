@@ -94,5 +94,5 @@ def _chart(report: RangeReport) -> str:
         axes.set_ylabel("loss")
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
-        axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncol=5)  # above the plot
         return svg(figure)

@@ -33,7 +33,7 @@ STYLE = {
 
 
 def curves(history: Sequence[dict[str, Any]], best_epoch: int, panels: Mapping[str, str]) -> str:
-    """Draw accuracies or losses by epoch, for training and validation, with the best epoch marked.
+    """Draw accuracies or losses by epoch, for training and validation, and the learning rate; mark the best epoch.
 
     Args:
         history: The records of all epochs.
@@ -42,18 +42,18 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int, panels: Mapping[s
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.1), layout="constrained")
-        rows = figure.subplots(1, len(panels))
+        rows = figure.subplots(1, len(panels) + 1)
         for axes, (key, title) in zip(rows, panels.items()):
             _curve(axes, history, key, best_epoch)
             axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        _rate_curve(rows[-1], history, best_epoch)
         rows[0].legend(frameon=False, fontsize=8.5)
         return svg(figure)
 
 
 def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: int) -> None:
     epochs = [record["epoch"] for record in history]
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    axes.axvline(best_epoch, color=VALIDATION, linewidth=0.8, linestyle=(0, (4, 3)), label="best epoch")
+    _prepare_axes(axes, best_epoch)
     for split, color in (("training", TRAINING), ("validation", VALIDATION)):
         values = [
             math.nan if not record[split] or record[split][key] is None else record[split][key] for record in history
@@ -70,12 +70,27 @@ def _curve(axes: Axes, history: Sequence[dict[str, Any]], key: str, best_epoch: 
             )
             if best_epoch in epochs:
                 axes.plot(best_epoch, values[epochs.index(best_epoch)], "o", color=color, markersize=6)
+    if key not in UNLIMITED:
+        axes.set_ylim(0, 1.04)
+
+
+def _rate_curve(axes: Axes, history: Sequence[dict[str, Any]], best_epoch: int) -> None:
+    """Draw the highest learning rate of the last step of each epoch."""
+    _prepare_axes(axes, best_epoch)
+    epochs, rates = [record["epoch"] for record in history], [record["learning_rate"] for record in history]
+    axes.plot(epochs, rates, color=INK, linewidth=1.6, marker="o", markersize=3 if len(epochs) < 40 else 0)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:.2g}")
+    axes.set_title("Learning rate", loc="left", fontsize=10, fontweight="bold")
+
+
+def _prepare_axes(axes: Axes, best_epoch: int) -> None:
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.axvline(best_epoch, color=VALIDATION, linewidth=0.8, linestyle=(0, (4, 3)), label="best epoch")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    if key not in UNLIMITED:
-        axes.set_ylim(0, 1.04)
 
 
 def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
