@@ -15,8 +15,24 @@ from plugin.engine.recipe.schedule import ScheduleSettings
 from plugin.engine.training.losses.cross_entropies import cross_entropy
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.pace import Pace
-from plugin.engine.training.plan import AllAtOnce
 from plugin.engine.training.task import Answers
+
+
+class Everything:
+    """A plan by which all weights learn from the first epoch on, at the same rate."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        parameters = list(self.network.parameters())
+        return [{"params": parameters, "weight_decay": weight_decay, "rate": 1.0, "first_epoch": 1}]
+
+    def begin(self, epoch: int) -> None:
+        pass
+
+    def step_cost(self, epoch: int) -> int:
+        return 1
 
 
 class Costs:
@@ -43,5 +59,5 @@ def optimization(
     pace.begin(1, [])
     settings = OptimizerSettings(**values)
     settings = settings.replace(**settings.settled("segmentation"))
-    plan, cpu = AllAtOnce(network), torch.device("cpu")
+    plan, cpu = Everything(network), torch.device("cpu")
     return Optimization(network, plan, settings, pace, batch_size, mixed, 0, cpu, reporter or Reporter())

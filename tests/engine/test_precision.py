@@ -13,7 +13,7 @@ import pytest
 import torch
 from chip_folder import write_chip_folder
 from heard import Heard
-from optimizing import Costs, optimization
+from optimizing import Costs, Everything, optimization
 from safetensors.torch import load_file
 from torch import nn
 
@@ -27,7 +27,6 @@ from plugin.engine.recipe.schedule import ScheduleSettings
 from plugin.engine.training import compiling, precision
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.pace import Pace
-from plugin.engine.training.plan import AllAtOnce
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -173,7 +172,7 @@ def test_no_step_asks_the_device_for_a_number(chips, monkeypatch):
     settings = settings.replace(**settings.settled("segmentation"))
     pace = Pace(ScheduleSettings(epochs=50), 1, 0, 0.0)
     pace.begin(1, [])
-    moved = Optimization(network, AllAtOnce(network), settings, pace, 2, True, 0, device, Heard())
+    moved = Optimization(network, Everything(network), settings, pace, 2, True, 0, device, Heard())
     for loss in ("cross_entropy", "dice", "focal"):
         config = TrainSegmenterConfig(chips="", output="").replace(augmentation="strong", loss=loss)
         config = config.replace(**config.augmentation.settled().to_json())

@@ -28,7 +28,6 @@ from plugin.engine.training.augmentation.geometry import flip_and_turn
 from plugin.engine.training.chips import ChipReader
 from plugin.engine.training.losses.cross_entropies import cross_entropy
 from plugin.engine.training.losses.table import LOSS_FUNCTIONS
-from plugin.engine.training.plan import AllAtOnce
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.train_segmenter import train_segmenter
 
@@ -321,13 +320,6 @@ def test_a_lack_of_memory_says_to_halve_the_batch(chips, tmp_path, monkeypatch):
     monkeypatch.setattr(SegmentationTask, "prepare", lack)
     with pytest.raises(ResourceError, match=r"4 chips of 64 × 64 pixels.*Halve BATCH_SIZE"):
         train_quickly(chips, tmp_path)
-
-
-def test_norms_and_biases_do_not_decay():
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    decayed, spared = AllAtOnce(network).groups(0.1)
-    assert decayed["weight_decay"] == 0.1 and [value.ndim for value in decayed["params"]] == [4]
-    assert spared["weight_decay"] == 0 and len(spared["params"]) == 3
 
 
 def test_an_encoder_stays_as_it_is_for_as_long_as_is_said(chips, tmp_path, trained):

@@ -31,7 +31,7 @@ from plugin.engine.recipe.schedule import (
 )
 from plugin.engine.training.chips import ChipReader, StreamedChips, choose_place, in_order, load_chips, shuffled
 from plugin.engine.training.early_checks import check_segmenter
-from plugin.engine.training.plan import AllAtOnce, FineTuning
+from plugin.engine.training.plan import FineTuning
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.tally import PixelTally, or_worst
 
@@ -282,4 +282,3 @@ def test_a_plan_says_what_learns_when_and_what_it_costs():
     assert [plan.step_cost(epoch) for epoch in range(1, 5)] == [1, 1, 3, 3]
     plan.begin(2)  # also after a later one
     assert sum(value.requires_grad for value in network.parameters()) == 2
-    assert AllAtOnce(network).step_cost(1) == 3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from torch import nn
-
 from ..errors import not_none
 from ..events import Reporter
 from ..models.fine_tuning import Network, freeze_encoder, parameter_groups, thaw_encoder
@@ -29,33 +27,6 @@ class Plan(Protocol):
 
     def step_cost(self, epoch: int) -> int:
         """What learning from a chip costs in an epoch, in looks at a validation chip."""
-
-
-class AllAtOnce:
-    """All of a network learns from the first epoch on, at the same rate."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Weights, and all else."""
-        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        return [
-            {
-                "params": [value for value in parameters if (value.ndim > 1) == decays],
-                "weight_decay": weight_decay if decays else 0.0,
-                "rate": 1.0,
-                "first_epoch": 1,
-            }
-            for decays in (True, False)
-        ]
-
-    def begin(self, epoch: int) -> None:
-        """Nothing changes."""
-
-    def step_cost(self, epoch: int) -> int:
-        """Always the same."""
-        return STEP_COST
 
 
 class FineTuning:
