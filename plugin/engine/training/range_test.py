@@ -23,7 +23,9 @@ SMOOTH_STEPS = 4.0  # standard deviation
 REMEMBERED = 0.9  # of the running mean that tells a divergence, in each step
 DIVERGED = 4.0  # times the lowest running mean
 LEAST = 1e-6  # fall that is more than rounding, as a share of the lowest loss
-BEGUN = 0.1  # the share of its fall that the loss has lost where the valley begins
+BEGUN, ENDED = 0.1, 0.98  # the shares of its fall that the loss has lost where the valley begins and ends
+# How far in it the suggestion is, by the logarithm of the rate. Not halfway: of a schedule it is the highest rate only.
+WAY = 2 / 3
 
 
 class RisingPace(Pace):
@@ -111,9 +113,9 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float | 
         losses: (n,).
 
     Returns:
-        (n,) smoothed losses; the rate in the valley, in the middle (of the logarithm) between where a tenth of the fall
-        is done and the lowest point; and the rate where the fall is steepest. None where the loss does not fall more
-        than it varies from batch to batch.
+        (n,) smoothed losses; the rate in the valley, two thirds of the way from where a tenth of the fall is done to
+        where nearly all of it is; and the rate where the fall is steepest. None where the loss does not fall more than
+        it varies from batch to batch.
     """
     smoothed = smooth(losses)
     lowest = int(np.argmin(smoothed))
@@ -123,7 +125,6 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float | 
         return smoothed, None, None
     begun = int(np.nonzero(before > before.max() - BEGUN * fall)[0][-1])
     place = int(np.argmin(np.diff(before)))
-    middle, fastest = (
-        float(math.sqrt(rates[low] * rates[high])) for low, high in ((begun, lowest), (place, place + 1))
-    )
-    return smoothed, middle, fastest
+    ended = int(np.argmax(before <= before.max() - ENDED * fall))
+    valley = float(rates[begun] * (rates[ended] / rates[begun]) ** WAY)
+    return smoothed, valley, float(math.sqrt(rates[place] * rates[place + 1]))
