@@ -289,6 +289,14 @@ def test_the_lovasz_loss_of_many_pixels_is_close_to_the_sorted_one():
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), expected.flatten(), 0) > 0.97
 
 
+def test_the_costliest_are_chosen_among_labels_alone_where_all_cost_nothing():
+    logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1).expand(1, 2, 1, 40)
+    targets = torch.full((1, 1, 40), IGNORE_INDEX)
+    targets[..., -8:] = 0
+    for share, weight in ((1.0, 8), (0.5, 4), (0.01, 1)):
+        assert loss_of("ohem", logits, targets, settings=LossSettings(ohem_share=share)) == (0, weight)
+
+
 def test_pixels_with_the_same_error_share_evenly_what_they_make_worse_in_the_lovasz_loss():
     targets = torch.tensor([[[0, 0, 0, 1, 1, IGNORE_INDEX]]])
     loss, _ = loss_of("lovasz", torch.zeros(1, 2, 1, 6), targets)

@@ -51,7 +51,7 @@ class ChosenLoss:
     """
 
     def __init__(self, settings: LossSettings, info: DatasetInfo, sampling: Sampling, device: torch.device) -> None:
-        self.settings, self.device = settings, device
+        self.settings = settings
         self.terms = []  # name, share, and the weights of the classes
         for name, share in settings.terms(info.task):
             weights = loss_weights(settings, name, info, sampling)
@@ -59,9 +59,8 @@ class ChosenLoss:
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean cost of a batch, and how much the batch counts, as the first loss has it."""
-        with torch.autocast(self.device.type, enabled=False):
-            found = [
-                (share, *LOSS_FUNCTIONS[name](logits.float(), targets, weights, self.settings))
-                for name, share, weights in self.terms
-            ]
+        found = [
+            (share, *LOSS_FUNCTIONS[name](logits.float(), targets, weights, self.settings))
+            for name, share, weights in self.terms
+        ]
         return torch.stack([share * cost for share, cost, _ in found]).sum(), found[0][2]
