@@ -14,6 +14,7 @@ from .errors import ResourceError
 from .events import Reporter
 from .files import readable_size
 from .status import machine_memory
+from .torchrun import own_rank
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
@@ -21,7 +22,8 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
     """Choose a device by its name: auto, cpu, cuda or cuda:n.
 
-    `auto` is the first GPU that works, or else the CPU; a GPU that does not work is reported as a warning.
+    `auto` is the first GPU that works, or else the CPU; a GPU that does not work is reported as a warning. Each of
+    several ranks on a machine has a GPU of its own.
 
     Raises:
         InputError: The name is not valid.
@@ -31,6 +33,8 @@ def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
     if wanted == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if own_rank().neighbours > 1 and (count or wanted != "auto"):
+        wanted = _of_rank(wanted, count)
     if wanted == "auto":
         failure = _failure(torch.device("cuda", 0)) if count else None
         if failure and reporter is not None:
@@ -46,6 +50,17 @@ def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
     if failure:
         raise ResourceError(f"The GPU {describe_device(device)} cannot be used ({failure}).", "Choose cpu as DEVICE.")
     return device
+
+
+def _of_rank(wanted: str, count: int) -> str:
+    """The name of the GPU of a rank that is not alone on its machine, which has `count` GPUs."""
+    rank = own_rank()
+    if ":" in wanted or count < rank.neighbours:
+        raise ResourceError(
+            f"DEVICE is {wanted}, and {rank.neighbours} ranks run on this machine, which has {count} GPUs.",
+            "Start at most one rank per GPU, with DEVICE auto, or choose cpu as DEVICE.",
+        )
+    return f"cuda:{rank.local}"
 
 
 def _failure(device: torch.device) -> str | None:

@@ -30,6 +30,7 @@ class Job:
     config: type[JobConfig]
     module: str  # imported after the settings are checked, since it may import torch
     function: str
+    ranks: bool = False  # whether several processes can do it together, see `training/ranks.py`
 
     def __call__(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Check the settings and run the job; returns and raises what the function does."""
@@ -43,8 +44,8 @@ JOBS = {
     "importchips": Job(ImportChipsConfig, "chips.formats.importing", "import_chips"),
     "convertchips": Job(ConvertChipsConfig, "chips.formats.convert", "convert_chips"),
     "inspectchips": Job(InspectChipsConfig, "inspection.inspect_chips", "inspect_chips"),
-    "trainsegmenter": Job(TrainSegmenterConfig, "training.train_segmenter", "train_segmenter"),
-    "trainclassifier": Job(TrainClassifierConfig, "training.train_classifier", "train_classifier"),
+    "trainsegmenter": Job(TrainSegmenterConfig, "training.train_segmenter", "train_segmenter", ranks=True),
+    "trainclassifier": Job(TrainClassifierConfig, "training.train_classifier", "train_classifier", ranks=True),
     "findlearningrate": Job(FindLearningRateConfig, "training.find_learning_rate", "find_learning_rate"),
     "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster"),
     "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes"),

@@ -4,6 +4,10 @@ JOB.json contains {"protocol": 1, "job": an id of `jobs.JOBS`, "config": its set
 object per line, {"event": "progress" | "log" | "warning" | "epoch" | "result" | "error", ...}, and nothing else.
 Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the process that
 started the worker has ended, and the worker ends as well.
+
+A training may be started as several ranks, `torchrun -m plugin.engine.worker JOB.json` (see `docs/cluster.md`). The
+first rank claims the outputs, reads the commands and sends the events; the others send only the error that ends them. A
+rank ends when its parent does; the end of standard input means nothing if it comes before the start, as on clusters.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import sys
 import threading
 import time
@@ -26,6 +31,7 @@ from .jobs import JOBS
 from .strangers.paths import read_bytes
 from .strangers.rules import DAMAGES
 from .strangers.texts import JSON_MEMORY, parse_json
+from .torchrun import launched, own_rank
 
 EXIT_RESULT, EXIT_ERROR, EXIT_CANCELLED = 0, 2, 3
 # How many seconds an orphaned job may take to end by itself, and to save a training, which it does after the current
@@ -42,7 +48,7 @@ class JsonReporter(Reporter):
     """
 
     def __init__(self, events: TextIO) -> None:
-        self._events = events
+        self._events, self._rank = events, own_rank()
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._finish = threading.Event()
@@ -50,7 +56,9 @@ class JsonReporter(Reporter):
         self._saving = 0
 
     def send(self, event: str, **values: Any) -> None:
-        """Write an event."""
+        """Write an event; the first rank's only, and errors."""
+        if self._rank.number and event != "error":
+            return
         line = json.dumps({"event": event, **values}, default=_plain) + "\n"
         try:
             with self._lock:
@@ -74,6 +82,12 @@ class JsonReporter(Reporter):
                 print(f"Unknown command: {command!r}", file=sys.stderr)
         self._orphaned.set()
 
+    def watch_parent(self, parent: int) -> None:
+        """Wait until the parent process has ended; runs on a separate thread."""
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        self._orphaned.set()
+
     def end_when_orphaned(self) -> None:
         """Wait until the job is orphaned, then end the process and remove its drafts; runs on a separate thread.
 
@@ -81,7 +95,8 @@ class JsonReporter(Reporter):
         """
         self._orphaned.wait()
         begun = time.monotonic()
-        while time.monotonic() - begun < (SAVING_GRACE if self._saving else GRACE):
+        # A rank cannot save anything without the others, which end as well.
+        while time.monotonic() - begun < (SAVING_GRACE if self._saving and self._rank.count == 1 else GRACE):
             time.sleep(LOOK)
         abandon()
         os._exit(EXIT_CANCELLED)
@@ -174,6 +189,11 @@ def explain(error: BaseException) -> EngineError:
         return ResourceError(
             f"The GPU failed ({first_line}).", "Try again; if it fails again, restart the computer or use DEVICE cpu."
         )
+    if own_rank().count > 1 and ("gloo" in text or "NCCL" in text or type(error).__name__.startswith("Dist")):
+        return ResourceError(
+            "The connection to another rank was lost.",
+            "Look for the error of that rank, or in the log; then continue from the last checkpoint with RESUME.",
+        )
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
         return ResourceError(f"The disk is full ({first_line}).", "Free some space, or write to another disk.")
     return EngineError(
@@ -184,9 +204,15 @@ def explain(error: BaseException) -> EngineError:
 
 def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Run a job while its outputs are locked for it; returns and raises what the job does."""
+    rank = own_rank()
+    if rank.count > 1 and not JOBS[name].ranks:
+        raise InputError(
+            f"The job {name} runs as a single process, and torchrun has started {rank.count}.",
+            "Start it with --nnodes 1 --nproc-per-node 1; only trainings can be shared.",
+        )
     with ExitStack() as stack:
         # Before the job imports torch, so that a second job with the same output fails at once.
-        for output in JOBS[name].config.outputs():
+        for output in JOBS[name].config.outputs() if rank.number == 0 else ():
             if isinstance(settings.get(output), str) and settings[output]:
                 stack.enter_context(claim(settings[output]))
         return JOBS[name](settings, reporter)
@@ -206,7 +232,9 @@ def run(path: str, reporter: JsonReporter) -> int:
         known = explain(error)
         if known is not error:
             traceback.print_exc()
-        reporter.send("error", kind=type(known).__name__, problem=known.problem, remedy=known.remedy)
+        rank = own_rank()
+        problem = f"Rank {rank.number}: {known.problem}" if rank.number else known.problem
+        reporter.send("error", kind=type(known).__name__, problem=problem, remedy=known.remedy)
         return EXIT_ERROR
     reporter.send("result", result=result)
     return EXIT_RESULT
@@ -227,6 +255,12 @@ def private_streams() -> tuple[TextIO, TextIO]:
     return events, commands
 
 
+def has_ended(commands: TextIO) -> bool:
+    """Return whether standard input has ended before anything was read from it."""
+    readable, _, _ = select.select([commands], [], [], 0)
+    return bool(readable) and not commands.buffer.peek(1)  # type: ignore[attr-defined]
+
+
 def main(arguments: list[str]) -> int:
     """Run the worker; returns the exit status."""
     if len(arguments) != 1:
@@ -234,7 +268,11 @@ def main(arguments: list[str]) -> int:
         return EXIT_ERROR
     events, commands = private_streams()
     reporter = JsonReporter(events)
-    threading.Thread(target=reporter.listen, args=(commands,), daemon=True, name="commands").start()
+    if launched():
+        parent = os.getppid()
+        threading.Thread(target=reporter.watch_parent, args=(parent,), daemon=True, name="parent").start()
+    if not launched() or (own_rank().number == 0 and not has_ended(commands)):
+        threading.Thread(target=reporter.listen, args=(commands,), daemon=True, name="commands").start()
     threading.Thread(target=reporter.end_when_orphaned, daemon=True, name="orphan").start()
     return run(arguments[0], reporter)
 

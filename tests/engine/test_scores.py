@@ -116,7 +116,7 @@ def test_thresholds_trade_precision_for_recall():
 
 
 def test_tallies_keep_the_order_of_the_chips():
-    one, several = ClassTally(None, CPU), LabelsTally(0.5, CPU)
+    one, several = ClassTally(3, None, CPU), LabelsTally(3, 0.5, CPU)
     logits = torch.randn(5, 3)
     targets, shown = torch.tensor([0, 1, 2, 1, 0], dtype=torch.uint8), torch.randint(0, 2, (5, 3), dtype=torch.uint8)
     for part in (slice(0, 2), slice(2, 5)):

@@ -23,6 +23,8 @@ from ..models.model_file import save_state
 from ..models.whole_file import read_whole
 from ..strangers.rules import DAMAGES
 from ..strangers.texts import parse_json
+from ..torchrun import own_rank
+from . import ranks
 from .loop import Fit, Fitted, copy_state
 
 KEY = "terrazzo_training"
@@ -144,7 +146,8 @@ class Checkpoints:
             InputError: The checkpoint is damaged, or of another training.
             ResourceError: Memory is not enough.
         """
-        recover(self.path)
+        with ranks.in_turns():
+            recover(self.path)
         if not self.path.exists():
             self.reporter.log(f"There is no checkpoint {self.path}: training starts from the beginning.")
             return
@@ -158,15 +161,17 @@ class Checkpoints:
     def offer(self, fit: Fit) -> None:
         """Write a checkpoint if it is time for one."""
         pause = 0.0 if not fit.batches else 60 * self.minutes
-        if time.monotonic() - self.written >= max(pause, FEWEST_COSTS * self.cost):
+        if ranks.of_first(time.monotonic() - self.written >= max(pause, FEWEST_COSTS * self.cost)):
             self.write(fit)
 
     def write(self, fit: Fit) -> None:
-        """Write a checkpoint; where that fails, training goes on without."""
-        begun = time.monotonic()
+        """Write a checkpoint; where that fails, training goes on without. Called by all ranks, written by the first."""
+        begun, state = time.monotonic(), fit.state()
+        if own_rank().number:
+            return
         fitted = fit.fitted if fit.fitted.best_epoch else Fitted(copy_state(fit.optimization.result))
         try:
-            write_checkpoint(self.path, fitted.state, self.describe(fitted), fit.state())
+            write_checkpoint(self.path, fitted.state, self.describe(fitted), state)
         except ResourceError as error:
             if not self.failed:
                 self.reporter.warning(f"No checkpoint is kept: {error.problem}")

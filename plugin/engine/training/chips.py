@@ -16,9 +16,12 @@ import torch
 from ..chips.dataset import ChipDataset
 from ..classes import IGNORE_INDEX
 from ..device import free_memory, pinned, to_device
+from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import readable_size
 from ..threads import READERS, work_ahead
+from ..torchrun import own_rank
+from . import ranks
 from .sampling import Sampling
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -169,10 +172,21 @@ def in_order(count: int, batch_size: int) -> list[np.ndarray]:
     return np.array_split(np.arange(count), -(-count // batch_size)) if count else []
 
 
-def shuffled(sampling: Sampling, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The chips of an epoch in batches as `in_order`, in an order that follows from seed and epoch alone."""
-    order = sampling.order(seed, epoch)
-    return [order[batch] for batch in in_order(len(order), batch_size)]
+def steps_an_epoch(chips: int, size: int) -> int:
+    """The number of steps in which an epoch shows its chips, at most `size` per rank and at least one.
+
+    Raises:
+        InputError: There are more ranks than chips.
+    """
+    count = own_rank().count
+    if chips < count:
+        raise InputError(f"There are {chips} training chips for {count} ranks.", "Start fewer ranks.")
+    return min(-(-chips // (size * count)), chips // count)
+
+
+def shuffled(sampling: Sampling, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The chips of each step of an epoch, for all ranks, in an order that follows from seed and epoch alone."""
+    return np.array_split(sampling.order(seed, epoch), steps_an_epoch(len(sampling), size))
 
 
 def load_orders(count: int, chip_bytes: int) -> list[np.ndarray]:
@@ -182,14 +196,17 @@ def load_orders(count: int, chip_bytes: int) -> list[np.ndarray]:
 
 def choose_place(total_bytes: int, device: torch.device, reporter: Reporter) -> torch.device | None:
     """Where to keep chips of `total_bytes`: on the device, in the machine's memory, or (None) on disk."""
-    for place in dict.fromkeys((device, torch.device("cpu"))):
-        if total_bytes <= MEMORY_SHARE * free_memory(place):
-            return place
-    reporter.log(
-        f"The chips need {readable_size(total_bytes)}, more than {MEMORY_SHARE:.0%} of the free memory: "
-        "they stay on disk."
-    )
-    return None
+    places = [*dict.fromkeys((device, torch.device("cpu"))), None]
+    # The memory of the machine is shared by its ranks, and all ranks keep their chips in the same kind of place.
+    needed = [total_bytes * own_rank().neighbours if place == torch.device("cpu") else total_bytes for place in places]
+    fits = [place is None or size <= MEMORY_SHARE * free_memory(place) for place, size in zip(places, needed)]
+    place = places[ranks.highest(fits.index(True))]
+    if place is None:
+        reporter.log(
+            f"The chips need {readable_size(needed[-2])}, more than {MEMORY_SHARE:.0%} of the free memory: "
+            "they stay on disk."
+        )
+    return place
 
 
 def load_chips(reader: ChipReader, places: np.ndarray, device: torch.device, keep: torch.device, stage: Stage) -> Chips:

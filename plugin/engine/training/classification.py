@@ -31,11 +31,11 @@ class ClassificationTask(Task):
         self, info: DatasetInfo, sampling: Sampling, config: TrainClassifierConfig, device: torch.device
     ) -> None:
         super().__init__(info, ChosenLoss(config.loss, info, sampling, device), config.augmentation, device)
-        self.threshold = config.threshold
+        self.classes, self.threshold = len(info.classes), config.threshold
 
     def tally(self) -> ClassTally:
         """Counts chips."""
-        return ClassTally(self.threshold, self.device)
+        return ClassTally(self.classes, self.threshold, self.device)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean F1, and of epochs with the same the lower loss; of few chips, whose F1 is luck, the loss alone."""
@@ -52,11 +52,11 @@ class MultilabelTask(Task):
         self, info: DatasetInfo, sampling: Sampling, config: TrainClassifierConfig, device: torch.device
     ) -> None:
         super().__init__(info, ChosenLoss(config.loss, info, sampling, device), config.augmentation, device)
-        self.threshold = config.threshold
+        self.classes, self.threshold = len(info.classes), config.threshold
 
     def tally(self) -> LabelsTally:
         """Counts yes-or-no answers."""
-        return LabelsTally(self.threshold, self.device)
+        return LabelsTally(self.classes, self.threshold, self.device)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean average precision, which needs no threshold; of few chips, or without a class in any, the loss alone."""

@@ -15,7 +15,9 @@ from ..config import TrainingConfig
 from ..device import Later, peak_memory
 from ..errors import InputError
 from ..events import Reporter, Stage
-from .chips import Chips, in_order, shuffled
+from ..torchrun import own_rank
+from . import ranks
+from .chips import Chips, in_order, shuffled, steps_an_epoch
 from .optimization import Optimization
 from .pace import Pace
 from .plan import Plan
@@ -49,8 +51,8 @@ class Fit:
         plan: What of it learns when.
         sampling: Which training chips an epoch shows.
         config: The settings; nothing is left to be chosen.
-        training, validation: Chips. Without validation chips, or labels in them, the best epoch is that of the lowest
-            training loss.
+        training, validation: Chips: all for training, and this rank's share of those for validation. Without validation
+            chips, or labels in them, the best epoch is that of the lowest training loss.
         device: Where the network is.
         reporter: Is told of epochs.
         closing_looks: Looks at chips that follow the last epoch.
@@ -63,9 +65,9 @@ class Fit:
     ) -> None:  # fmt: skip
         self.network, self.task, self.plan, self.config, self.reporter = network, task, plan, config, reporter
         self.sampling, self.training, self.validation = sampling, training, validation
-        self.size = config.step_size
-        steps_an_epoch = -(-len(sampling) // self.size)
-        self.pace = Pace(config.schedule, steps_an_epoch, closing_looks + len(validation), spent)
+        self.validated = ranks.of_first(len(validation)) > 0  # the first rank's share is never smaller than others
+        steps = steps_an_epoch(len(sampling), config.step_size)
+        self.pace = Pace(config.schedule, steps, closing_looks + len(validation), spent)
         self.optimization = Optimization(
             network, plan, config.optimizer, self.pace, config.batch_size, config.mixed_precision, config.seed, device,
             reporter,
@@ -93,20 +95,22 @@ class Fit:
             self.pace.begin(self.epoch, [record["best"] for record in self.fitted.history])
             self.plan.begin(self.epoch)
             self.network.train()
-            order = shuffled(self.sampling, self.size, self.config.seed, self.epoch)
-            for batch in self.training.batches(order[self.batches :]):
+            order = shuffled(self.sampling, self.config.step_size, self.config.seed, self.epoch)
+            for batch in self.training.batches(map(ranks.share, order[self.batches :])):
                 for answers in self.optimization.step(self.task, batch):
                     self.tally.add(*answers)
-                self.batches, shown = self.batches + 1, shown + len(batch[0])
+                self.batches, shown = self.batches + 1, shown + len(order[self.batches])
                 last = self.batches == len(order) or self.pace.over
                 if last or self.pace.steps % LOOK_EVERY == 1:
                     self._look_at_loss(wait=last)
                 looks = self.plan.step_cost(self.epoch) * len(batch[0])
                 stage.advance(self.pace.look(looks), self._where())
+                self._agree()
                 if self.pace.over:
                     break
                 save(self)
             self._judge(begun, shown, stage)
+            self._agree()
             save(self)
         return self.fitted
 
@@ -116,7 +120,7 @@ class Fit:
         epochs = self.pace.epochs
         if epochs is None:
             return self.pace.end
-        chips = len(self.sampling)
+        chips = -(-len(self.sampling) // own_rank().count)
         looks = sum(self.plan.step_cost(epoch) * chips + len(self.validation) for epoch in range(1, epochs + 1))
         left = epochs * self.pace.steps_an_epoch - self.pace.end  # steps that the last epoch lacks
         return looks - self.plan.step_cost(epochs) * chips * left // self.pace.steps_an_epoch
@@ -126,11 +130,12 @@ class Fit:
 
         Args:
             begun: When this process began with the epoch.
-            shown: How many chips it has trained on since.
+            shown: How many chips all ranks have trained on since.
             stage: Advances by the looks at validation chips.
         """
         judged, trained = None, time.monotonic()
-        if len(self.validation):
+        self.tally.restore(self.tally.merged())
+        if self.validated:
             judged = evaluate(
                 self.optimization.result, self.task, self.validation, self.config.batch_size,
                 lambda chips: stage.advance(self.pace.look(chips)),
@@ -166,10 +171,17 @@ class Fit:
             self.ended = True
         self.epoch, self.batches, self.tally = self.epoch + 1, 0, self.task.tally()
 
+    def _agree(self) -> None:
+        """Follow the first rank in what depends on its clock or on its user."""
+        if self.pace.by_clock:
+            self.pace.position = int(ranks.of_first(self.pace.position))
+        if not self.batches:  # between two epochs
+            self.ended = bool(ranks.of_first(self.ended))
+
     def _keep_best(self, record: dict[str, Any]) -> None:
         """Add the record of an epoch to the history, and keep the weights where they are the best."""
         fitted, score = self.fitted, self._score(record)
-        record["best"] = fitted.best_score is None or score > fitted.best_score
+        record["best"] = bool(ranks.of_first(fitted.best_score is None or score > fitted.best_score))
         fitted.history.append(record)
         if record["best"]:
             fitted.state, fitted.best_epoch = copy_state(self.optimization.result), record["epoch"]
@@ -193,7 +205,7 @@ class Fit:
         Args:
             wait: Wait for the loss. Otherwise a GPU is asked now, and its answer is looked at the next time.
         """
-        self.looks.append((self.pace.steps, self.optimization.rate, Later(self.tally.totals())))
+        self.looks.append((self.pace.steps, self.optimization.rate, Later(ranks.total(self.tally.totals()))))
         at_once = wait or self.optimization.device.type == "cpu"
         while len(self.looks) > (0 if at_once else 1):
             step, rate, totals = self.looks.pop(0)
@@ -212,9 +224,9 @@ class Fit:
         )
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What `restore` needs: tensors by name, and what is ready for JSON."""
+        """What `restore` needs: tensors by name, and what is ready for JSON; called by all ranks."""
         tensors, facts = self.optimization.state()
-        tensors.update({f"tally.{name}": value for name, value in self.tally.state().items()})
+        tensors.update({f"tally.{name}": value for name, value in self.tally.merged().items()})
         place = {"epoch": self.epoch, "batches": self.batches, "ended": self.ended}
         return tensors, {**facts, **place, "pace": self.pace.state()}
 
@@ -233,7 +245,8 @@ class Fit:
         self.pace.restore(facts["pace"])
         self.epoch, self.batches, self.ended = int(facts["epoch"]), int(facts["batches"]), bool(facts["ended"])
         kept = {key.removeprefix("tally."): value for key, value in tensors.items() if key.startswith("tally.")}
-        self.tally.restore(kept)
+        if own_rank().number == 0:  # the tallies of all ranks are merged into it again
+            self.tally.restore(kept)
         self.fitted = Fitted(best, history=history, seconds=self.pace.seconds, precision=self.optimization.type_name)
         for record in history:
             if record["best"]:
@@ -246,13 +259,18 @@ class Exploded(InputError):
 
 @torch.no_grad()
 def evaluate(network: nn.Module, task: Task, chips: Chips, batch_size: int, advance: Callable[[int], None]) -> Tally:
-    """What a network answers to chips; `advance` is called with the chips of each batch."""
+    """What a network answers to the chips of all ranks, each of which has its share.
+
+    Args:
+        advance: Called with the number of chips of each batch.
+    """
     network.eval()
     tally = task.tally()
     for batch in chips.batches(in_order(len(chips), batch_size)):
         answers = task.answer(network, batch)
         tally.add(*answers)
         advance(len(answers.targets))
+    tally.restore(tally.merged())
     return tally
 
 

@@ -9,11 +9,14 @@ import torch
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..device import lacks_memory
 from ..errors import not_none
 from ..events import Reporter
 from ..recipe.optimizer import OptimizerSettings
+from ..torchrun import own_rank
+from . import ranks
 from .chips import Batch
 from .losses.labels import LEAST_WEIGHT
 from .pace import Pace
@@ -25,7 +28,8 @@ from .task import Answers, Task
 class Optimization:
     """Moves weights step by step.
 
-    All that is drawn at random in a step follows from the seed and the number of the step.
+    All that is drawn at random in a step follows from the seed, the number of the step, and the rank. Each rank has its
+    share of a step's chips; the ranks add up their gradients, and then move the same weights in the same way.
 
     Args:
         network: On the device.
@@ -79,23 +83,30 @@ class Optimization:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if own_rank().count > 1:
+            ranks.average(_moving_statistics(self.network))
         if self.average is not None:
             self.average.update(self.network, self.pace.steps)
         self.pace.step()
         return answers
 
     def _gradients(self, task: Task, batch: Batch) -> list[Answers] | None:
-        """Gradients of the mean loss of a batch; None where the memory is not enough for its pieces."""
-        seeds = np.random.SeedSequence([self.seed, self.pace.steps]).generate_state(2)
+        """Gradients of the mean loss of the chips of all ranks; None where the memory is not enough for the pieces of
+        this rank's batch.
+        """
+        rank = own_rank()
+        place = [self.seed, self.pace.steps, rank.number]
+        seeds = np.random.SeedSequence(place if rank.number else place[:2]).generate_state(2)
         torch.manual_seed(int(seeds[0]))  # dropout
         generator = torch.Generator().manual_seed(int(seeds[1]))
         pieces = -(-len(batch[0]) // self.piece)
+        single = pieces == 1 and rank.count == 1
         answers, total = [], torch.zeros((), device=self.device)
         try:
             for piece in zip(*(part.tensor_split(pieces) for part in batch)):
                 with autocast(self.device, not_none(self.precision)):
                     found = task.learn(self.network, piece, generator)
-                loss = found.loss if pieces == 1 else found.loss * found.weight
+                loss = found.loss if single else found.loss * found.weight
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 answers.append(Answers(*(value.detach() for value in found)))
                 total = total + found.weight
@@ -103,15 +114,16 @@ class Optimization:
             if self.piece == 1 or not lacks_memory(error):
                 raise
             return None
+        gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
+        ranks.add_up([total, *gradients])  # before infinite ones are looked for, so that all ranks find them
         self.scaler.unscale_(self.optimizer)
-        if pieces > 1:
-            gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
+        if not single:
             torch._foreach_div_(gradients, torch.clamp(total, min=LEAST_WEIGHT))
         return answers
 
     def _measured(self, task: Task, batch: Batch) -> torch.dtype:
         """The faster type of number on this processor."""
-        ratio = measure(self.network, task, batch, self.device)
+        ratio = ranks.of_first(measure(self.network, task, batch, self.device))
         dtype = torch.bfloat16 if ratio >= WORTHWHILE else torch.float32
         how = f"in bfloat16 a step is {ratio:.2f} times as fast" if ratio else "steps are too short to measure"
         self.reporter.log(f"MIXED_PRECISION: {how}, so {_name(dtype)} is used.")
@@ -164,6 +176,12 @@ class Optimization:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _moving_statistics(network: nn.Module) -> list[torch.Tensor]:
+    """The moving means and variances of the batch norms that learn."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    return [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
 
 
 def _fill(network: nn.Module, state: dict[str, torch.Tensor]) -> None:

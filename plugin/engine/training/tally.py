@@ -13,6 +13,7 @@ import torch
 
 from ..assessment import confusion, scores
 from ..models.networks import likeliest
+from . import ranks
 
 
 def or_worst(figure: float | None, sign: int = 1) -> float:
@@ -27,6 +28,8 @@ def mean_loss(loss: float, weight: float) -> float | None:
 
 class Tally:
     """Adds up the loss; each kind counts answers of its own beside it."""
+
+    rows: tuple[str, ...] = ()  # what of the state has a row per chip, while all else is a sum
 
     def __init__(self, device: torch.device) -> None:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -60,6 +63,13 @@ class Tally:
     def totals(self) -> torch.Tensor:
         """(2,) on the device: the sum of the losses, each times its weight, and the sum of the weights."""
         return torch.stack([self.loss, self.weight])
+
+    def merged(self) -> dict[str, torch.Tensor]:
+        """The state of all ranks together, if each has counted its share."""
+        return {
+            name: ranks.gather(value) if name in self.rows else ranks.total(value)
+            for name, value in self.state().items()
+        }
 
     def figures(self) -> dict[str, Any]:
         """Loss and accuracies, ready for JSON; the loss is None without labels, or where it is no number."""
@@ -119,15 +129,22 @@ class ChipTally(Tally):
     """Keeps the probabilities of every chip: a few numbers each, from which all figures follow.
 
     Args:
+        classes: C.
         threshold: See `decision`.
         device: Where the batches are.
     """
 
-    def __init__(self, threshold: float | None, device: torch.device) -> None:
+    rows = ("probabilities", "targets")
+
+    def __init__(self, classes: int, threshold: float | None, device: torch.device) -> None:
         super().__init__(device)
         self.threshold = threshold
-        self._probabilities: list[torch.Tensor] = []
-        self._targets: list[torch.Tensor] = []
+        self._probabilities = [torch.zeros(0, classes, device=device)]
+        self._targets = [torch.zeros(0, *self.target_shape(classes), dtype=torch.uint8, device=device)]
+
+    def target_shape(self, classes: int) -> tuple[int, ...]:
+        """The shape of a chip's target."""
+        raise NotImplementedError
 
     def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Logits (N, C), targets (N,) or (N, C)."""
@@ -136,15 +153,12 @@ class ChipTally(Tally):
 
     def state(self) -> dict[str, torch.Tensor]:
         """With the probabilities and targets of the chips."""
-        kept = {"probabilities": self._probabilities, "targets": self._targets}
-        return {**super().state(), **{name: torch.cat(parts) for name, parts in kept.items() if parts}}
+        return {**super().state(), "probabilities": torch.cat(self._probabilities), "targets": torch.cat(self._targets)}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """With the probabilities and targets of the chips."""
         super().restore(state)
-        self._probabilities, self._targets = (
-            [state[name].to(self.loss.device)] if name in state else [] for name in ("probabilities", "targets")
-        )
+        self._probabilities, self._targets = ([state[name].to(self.loss.device)] for name in self.rows)
 
     def figures(self) -> dict[str, Any]:
         """As of any tally, and the number of chips."""
@@ -168,6 +182,10 @@ class ChipTally(Tally):
 class ClassTally(ChipTally):
     """One class a chip."""
 
+    def target_shape(self, classes: int) -> tuple[int, ...]:
+        """A class index."""
+        return ()
+
     def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """They sum to 1."""
         return logits.softmax(1)
@@ -187,6 +205,10 @@ class ClassTally(ChipTally):
 
 class LabelsTally(ChipTally):
     """Any number of classes a chip."""
+
+    def target_shape(self, classes: int) -> tuple[int, ...]:
+        """A yes or no for each class."""
+        return (classes,)
 
     def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Each for itself."""

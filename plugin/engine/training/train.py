@@ -27,6 +27,8 @@ from ..events import Reporter, Stage, readable_time
 from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
+from ..torchrun import own_rank
+from . import ranks
 from .augmentation.example import find_colors
 from .checkpoint import Checkpoints, checkpoint_path
 from .chip_cache import cached_chips
@@ -154,6 +156,8 @@ def check_outputs(training: Training) -> None:
         ResourceError: A folder cannot be written, or its disk is full.
     """
     config = training.config
+    if own_rank().number:  # writes nothing
+        return
     check_writable(config.output, needed_bytes=4 * count_parameters(training.network))
     for path in (config.report, config.history):
         if path:
@@ -163,7 +167,7 @@ def check_outputs(training: Training) -> None:
 
 
 def train(training: Training, reporter: Reporter) -> Trained:
-    """Read the chips, train, and count what the best weights answer.
+    """Read the chips, train, and count what the best weights answer; all ranks together.
 
     Raises:
         InputError: A chip cannot be read, or the loss is no longer a number.
@@ -171,11 +175,16 @@ def train(training: Training, reporter: Reporter) -> Trained:
         Cancelled: The user asked for the end.
     """
     config, splits, device = training.config, training.splits, training.device
-    if config.tensorboard:
+    if config.tensorboard and own_rank().number == 0:
         reporter = Watched(reporter, config.tensorboard)
+    ranks.join(device)
+    ranks.check_same(
+        {"settings": config.to_json(), "chips": training.dataset.fingerprint(), "kind of device": device.type}
+    )
+    ranks.copy_first(training.network)
     with explain_memory(device, training.work):
         chips = _prepare_chips(training, reporter)
-        closing = len(splits["validation"]) + len(splits["test"])
+        closing = len(chips["validation"]) + len(chips["test"])
         fit = Fit(
             training.network, training.task, training.plan, training.sampling, config, chips["training"],
             chips["validation"], device, reporter, closing, time.monotonic() - training.begun,
@@ -188,6 +197,7 @@ def train(training: Training, reporter: Reporter) -> Trained:
         )  # fmt: skip
         if config.resume:
             checkpoints.resume(fit)
+            ranks.check_same({"checkpoint": fit.pace.steps})
         with _kept(fit, checkpoints, reporter):
             fitted = fit.run(checkpoints.offer, Stage(reporter, fit.work, "Training", READ, TRAINED))
             training.network.load_state_dict(fitted.state)
@@ -196,19 +206,26 @@ def train(training: Training, reporter: Reporter) -> Trained:
             tallies: dict[str, Tally] = {
                 split: evaluate(training.network, training.task, some, config.batch_size, stage.advance)
                 for split, some in compared.items()
-                if len(some)
+                if len(splits[split])
             }
     return Trained(fitted, tallies)
 
 
 def _prepare_chips(training: Training, reporter: Reporter) -> dict[str, Chips]:
-    """The chips of each split, decoded once; test chips, which are read once, only where all chips are on disk."""
-    splits, reader, device = training.splits, training.reader, training.device
+    """The chips of each split, decoded once; test chips, which are read once, only where all chips are on disk.
+
+    Each rank gets its share of the validation and test chips. It trains on other chips in each epoch, so it needs all.
+    """
+    reader, device = training.reader, training.device
+    splits = {
+        split: places if split == "training" else ranks.share(places) for split, places in training.splits.items()
+    }
     kept = len(splits["training"]) + len(splits["validation"])
     place = choose_place(kept * reader.chip_bytes, device, reporter)
     stage = Stage(reporter, kept if place else len(training.dataset.images), "Reading chips", 0.0, READ)
     if place is None:
-        source = cached_chips(reader, training.config.cache_folder, reporter, stage)
+        with ranks.in_turns():
+            source = cached_chips(reader, training.config.cache_folder, reporter, stage)
         return {split: StreamedChips(source, splits[split], device) for split in SPLITS}
     loaded = {split: load_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
     return {**loaded, "test": StreamedChips(reader, splits["test"], device)}
@@ -216,23 +233,34 @@ def _prepare_chips(training: Training, reporter: Reporter) -> dict[str, Chips]:
 
 @contextmanager
 def _kept(fit: Fit, checkpoints: Checkpoints, reporter: Reporter) -> Iterator[None]:
-    """A block after whose interruption what the training has learned so far is there, unless the user wants none."""
+    """A block after whose interruption what the training has learned so far is there, unless the user wants none.
+
+    A checkpoint holds what all ranks have counted, so a rank that is orphaned among others leaves the last one.
+    """
     with reporter.saving():
         try:
             yield
         except Cancelled:
-            if reporter.orphaned():
+            if reporter.orphaned() and own_rank().count == 1:
                 checkpoints.write(fit)
-            elif not fit.config.resume:
+            elif not (reporter.orphaned() or fit.config.resume):
                 checkpoints.remove()
             raise
-        except Exploded as error:
-            checkpoints.remove()
-            if not fit.fitted.best_epoch:
-                raise
-            path = checkpoints.keep_best(fit.fitted)
-            kept = f"The best epoch so far, {fit.fitted.best_epoch}, is kept in {path}."
-            raise InputError(f"{error.problem} {kept}", error.remedy) from error
+        except Exploded as error:  # on all ranks at once; the first one to end would end the others
+            with ranks.in_turns():
+                kept = _keep_best(fit.fitted, checkpoints)
+            raise InputError(f"{error.problem}{kept}", error.remedy) from error
+
+
+def _keep_best(fitted: Fitted, checkpoints: Checkpoints) -> str:
+    """Replace the checkpoint by the best weights of a training whose last ones are of no use; returns a sentence."""
+    if own_rank().number:
+        return ""
+    checkpoints.remove()
+    if not fitted.best_epoch:
+        return ""
+    path = checkpoints.keep_best(fitted)
+    return f" The best epoch so far, {fitted.best_epoch}, is kept in {path}."
 
 
 def shown_split(splits: dict[str, np.ndarray]) -> str:

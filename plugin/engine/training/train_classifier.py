@@ -26,7 +26,8 @@ from ..models.pretrained_weights import get_weights
 from ..models.summary import Summary, summarise
 from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_classifier_epochs
-from .chips import SceneReader
+from ..torchrun import own_rank
+from .chips import SceneReader, steps_an_epoch
 from .classification import ClassificationTask, MultilabelTask
 from .early_checks import check_classifier, check_results
 from .examples import choose_examples, vary_examples
@@ -67,6 +68,8 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
     training, summary = prepare(with_recipe(config), reporter)
     check_outputs(training)
     trained = train(training, reporter)
+    if own_rank().number:  # the first rank writes the results
+        return {}
     header = save(training, trained, reporter)
     if config.report:
         write_report(config.report, _report(training, trained, header, summary))
@@ -172,7 +175,7 @@ def _settled(
         )
         epochs = automatic_classifier_epochs(chips, work, device.type, pretrained, config.batch_size)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
-    known = config.schedule.replace(epochs=epochs).known_epochs(-(-chips // config.step_size))
+    known = config.schedule.replace(epochs=epochs).known_epochs(steps_an_epoch(chips, config.step_size))
     threshold = config.threshold
     if threshold is None and info.task == "multilabel":
         threshold = USUAL_THRESHOLD

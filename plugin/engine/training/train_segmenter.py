@@ -22,7 +22,8 @@ from ..models.pretrained_weights import get_weights
 from ..models.reach import sees_whole_window
 from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_epochs
-from .chips import ChipReader
+from ..torchrun import own_rank
+from .chips import ChipReader, steps_an_epoch
 from .early_checks import check_results, check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
 from .plan import FineTuning, settle
@@ -65,6 +66,8 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     training = prepare(with_recipe(config), reporter)
     check_outputs(training)
     trained = train(training, reporter)
+    if own_rank().number:  # the first rank writes the results
+        return {}
     header = save(training, trained, reporter)
     if config.report:
         report = _report(training, trained, header)
@@ -100,7 +103,7 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     config = config.replace(**config.optimizer.settled(info.task))
     torch.manual_seed(config.seed)
     config, network, pretrained = _make_network(config, dataset, reporter)
-    known = config.schedule.known_epochs(-(-len(sampling) // config.step_size))
+    known = config.schedule.known_epochs(steps_an_epoch(len(sampling), config.step_size))
     config = config.replace(**settle(config.fine_tuning, known, pretrained, "decoder", reporter))
     name = f"{config.architecture} with {config.encoder_name}"
     reporter.log(
