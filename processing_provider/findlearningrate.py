@@ -15,7 +15,7 @@ from .trainclassifier import TrainClassifier
 from .trainsegmenter import TrainSegmenter
 
 # The settings of a training that are not folded away.
-SHOWN = ("CHIPS", "ENCODER", "BATCH_SIZE", "PRETRAINED", "ENCODER_WEIGHTS")
+SHOWN = ("CHIPS", "ENCODER", "BATCH_SIZE", "PRETRAINED")
 
 
 class FindLearningRate(WorkerAlgorithm):

@@ -31,4 +31,4 @@ def test_a_setting_of_the_other_training_is_refused_in_words(run, chips):
 def test_daily_settings_are_in_front(provider):
     rows = provider.algorithm("findlearningrate").parameterDefinitions()
     shown = [row.name() for row in rows if not row.flags() & row.Flag.FlagAdvanced]
-    assert shown == ["CHIPS", "ARCHITECTURE", "ENCODER", "BATCH_SIZE", "PRETRAINED", "ENCODER_WEIGHTS", "REPORT"]
+    assert shown == ["CHIPS", "ARCHITECTURE", "ENCODER", "BATCH_SIZE", "PRETRAINED", "REPORT"]
