@@ -15,7 +15,7 @@ from .trainclassifier import TrainClassifier
 from .trainsegmenter import TrainSegmenter
 
 # The settings of a training that are not folded away.
-SHOWN = ("CHIPS", "ENCODER", "BATCH_SIZE", "PRETRAINED")
+SHOWN = ("CHIPS", "ARCHITECTURE", "ENCODER", "BATCH_SIZE", "PRETRAINED")
 
 
 class FindLearningRate(WorkerAlgorithm):
@@ -57,7 +57,7 @@ class FindLearningRate(WorkerAlgorithm):
             OutputFile("REPORT", tr("Report"), tr("The HTML page to write, with the plot."), optional=True,
                 called="learning_rate", filter=tr("HTML files") + " (*.html)"),
         ]  # fmt: skip
-        daily = [shared.pop("CHIPS"), shared.pop("ARCHITECTURE"), *(shared.pop(name) for name in SHOWN[1:])]
+        daily = [shared.pop(name) for name in SHOWN]
         return [*daily, *(replace(row, advanced=True) for row in reversed(shared.values())), *own]
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:
