@@ -104,7 +104,7 @@ class FeatureSink(Destination):
 
 def device_row() -> Row:
     """Return the row for the device to compute on."""
-    return Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
+    return Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
         "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True)  # fmt: skip
 
 

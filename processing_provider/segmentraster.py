@@ -56,7 +56,7 @@ class SegmentRaster(WorkerAlgorithm):
                 "How many pixels around each tile are read as context for the network."), advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
                 "time."), advanced=True),
-            Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
+            Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
             OutputRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values, or numbers, to write."), called="map"),

@@ -198,7 +198,7 @@ def machine_rows() -> list[Row]:
         Setting("COMPILE", tr("Compile the network"), tr(
             "Lets torch.compile translate the network before the first step, which takes a minute or more and makes "
             "each step faster. It needs a C++ compiler, or Triton on a GPU."), optional=True, advanced=True),
-        Setting("DEVICE", tr("Device: auto, cpu, cuda or cuda:n"), tr(
+        Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
             "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
         InputFolder("CACHE_FOLDER", tr("Folder for decoded chips"), tr(
             "Chips that do not fit into memory are decoded once, into a file in this folder, which later trainings on "

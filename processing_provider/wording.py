@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 # Separates a label from an explanation in it.
-EXPLANATION = re.compile(r" \(|: |, such as ")
+EXPLANATION = re.compile(r" \(|, such as ")
 # A parameter name in a message of the engine: not in brackets or quotes, nor a part of a path or of name=value.
 NAME = re.compile(r"(?<![\w(“\"'/\\.=-])[A-Z][A-Z_]*[A-Z](?![\w/\\=-]|\.\w)")
 

@@ -25,4 +25,7 @@ def test_parameters_are_called_what_the_dialog_calls_them(provider, text, words)
 def test_the_same_name_is_called_what_each_dialog_calls_it(provider):
     assert in_words_of(provider.algorithm("segmentraster"), "INPUT is wrong.") == "Image (INPUT) is wrong."
     assert in_words_of(provider.algorithm("trainsegmenter"), 'DEVICE is "gpu".') == 'Device (DEVICE) is "gpu".'
+    assert in_words_of(provider.algorithm("trainsegmenter"), "Lower LEARNING_RATE.") == (
+        "Lower Optimizer: highest rate (LEARNING_RATE)."
+    )
     assert in_words_of(provider.algorithm("importchips"), "INPUT is wrong.") == "Folder of chips (INPUT) is wrong."
