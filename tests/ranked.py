@@ -38,8 +38,8 @@ def without_batch_norm(create: Callable[..., nn.Module]) -> Callable[..., nn.Mod
     return created
 
 
-def start_ranks(command: list[str], count: int = 2) -> list[subprocess.Popen[str]]:
-    """Start a command as ranks of one machine, as torchrun does; their standard input is empty."""
+def start_ranks(command: list[str], count: int = 2, stdin: int = subprocess.DEVNULL) -> list[subprocess.Popen[str]]:
+    """Start a command as ranks of one machine, as torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,7 +48,7 @@ def start_ranks(command: list[str], count: int = 2) -> list[subprocess.Popen[str
     return [
         subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from ranked import ROOT, loopback, start_ranks, without_batch_norm
 from safetensors.torch import load_file
 from scene_folder import write_scene_folder
 
+from plugin.engine import worker
 from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
 from plugin.engine.device import choose_device
 from plugin.engine.errors import InputError, ResourceError
@@ -65,17 +66,19 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     configs = {
         "two": ("trainsegmenter", settings),
         "cut": ("trainsegmenter", {**settings, "output": str(folder / "resumed.safetensors"), "resume": True}),
+        "kept/cut": ("trainsegmenter", {**settings, "output": str(folder / "kept.safetensors"), "resume": True}),
         "resumed": ("trainsegmenter", {**settings, "resume": True}),
         "scenes": ("trainclassifier", {**CLASSIFIER, "chips": scenes}),
     }
     for name, (job, config) in configs.items():
         config = {"output": str(folder / f"{name}.safetensors"), **config}
+        (folder / f"{name}.json").parent.mkdir(exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps({"protocol": 1, "job": job, "config": config}))
     both = start_ranks(["tests/ranked.py", *(str(folder / f"{name}.json") for name in configs)])
     said = [rank.communicate(timeout=300) for rank in both]
     assert [rank.returncode for rank in both] == [0, 0], said
     # The first rank speaks for all, but for errors.
-    assert [json.loads(line)["kind"] for line in said[1][0].splitlines()] == ["Cancelled"]
+    assert [json.loads(line)["kind"] for line in said[1][0].splitlines()] == ["Cancelled", "Cancelled"]
     return folder
 
 
@@ -111,9 +114,17 @@ def test_ranks_count_the_chips_of_all(jobs: Path) -> None:
     assert_alike(jobs / "scenes.safetensors", alone(jobs / "scenes.json", TrainClassifierConfig, train_classifier))
 
 
+def test_only_as_many_ranks_resume(jobs: Path) -> None:
+    config = {**json.loads((jobs / "resumed.json").read_text())["config"], "resume": True}
+    config["output"] = str(jobs / "kept.safetensors")
+    with pytest.raises(InputError, match="of a training in 2 ranks, not 1"):
+        segmenter.train_segmenter(TrainSegmenterConfig.from_json(config), Heard())
+
+
 def test_ranks_resume_to_the_same_weights(jobs: Path) -> None:
     whole, resumed = load_file(jobs / "two.safetensors"), load_file(jobs / "resumed.safetensors")
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert_alike(jobs / "two.safetensors", jobs / "resumed.safetensors")
     assert not (jobs / "resumed.checkpoint.safetensors").exists()
 
 
@@ -123,14 +134,18 @@ import os, sys
 sys.path.insert(0, {root!r})
 from plugin.engine import config, errors, worker
 def job(settings, reporter):
-    import torch
-    from plugin.engine.torchrun import own_rank
-    from plugin.engine.training import ranks
-    ranks.join(torch.device("cpu"))
 {code}
 job.config, job.ranks = config.TrainSegmenterConfig, {shared}
 worker.JOBS["test"] = job
 os._exit(worker.main(sys.argv[1:]))
+"""
+
+
+JOIN = """
+    import torch
+    from plugin.engine.torchrun import own_rank
+    from plugin.engine.training import ranks
+    ranks.join(torch.device("cpu"))
 """
 
 
@@ -155,7 +170,7 @@ def test_ranks_compare_and_gather_and_the_error_of_any_ends_all(tmp_path: Path) 
         while True:
             ranks.wait()
     """
-    both = start_ranks(script(tmp_path, code))
+    both = start_ranks(script(tmp_path, textwrap.dedent(JOIN) + textwrap.dedent(code)))
     (differs, rows, lost), (damaged,) = (map(json.loads, rank.communicate(timeout=60)[0].splitlines()) for rank in both)
     assert differs["text"] == "The ranks do not have the same settings."
     assert rows["text"] == "[0, 1, 2, 1, 2]"
@@ -164,7 +179,7 @@ def test_ranks_compare_and_gather_and_the_error_of_any_ends_all(tmp_path: Path) 
 
 
 def test_a_job_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    both = start_ranks(script(tmp_path, "", shared=False))
+    both = start_ranks(script(tmp_path, "pass", shared=False))
     told = [json.loads(rank.communicate(timeout=60)[0]) for rank in both]
     assert all("runs as a single process, and torchrun has started 2" in event["problem"] for event in told)
 
@@ -177,7 +192,7 @@ def test_no_rank_outlives_torchrun(tmp_path: Path) -> None:
     """
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     launcher = subprocess.Popen(
-        [sys.executable, "-m", *torchrun, *script(tmp_path, code)],
+        [sys.executable, "-m", *torchrun, *script(tmp_path, textwrap.dedent(JOIN) + textwrap.dedent(code))],
         cwd=ROOT, env={**os.environ, **loopback()}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -187,7 +202,25 @@ def test_no_rank_outlives_torchrun(tmp_path: Path) -> None:
     finally:
         launcher.send_signal(signal.SIGKILL)
         launcher.wait()
-    assert wait_for(lambda: not any(map(lives, pids)), 3)
+    ended = wait_for(lambda: not any(map(lives, pids)), 3)
+    for pid in filter(lives, pids):
+        os.kill(pid, signal.SIGKILL)
+    assert ended
+
+
+def test_an_empty_standard_input_ends_no_rank_and_one_that_ends_later_does(tmp_path: Path) -> None:
+    command = script(tmp_path, "while True:\n    reporter.check_wanted()")
+    empty, open_ones = start_ranks(command), start_ranks(command, stdin=subprocess.PIPE)
+    try:
+        time.sleep(1.5)
+        assert [rank.poll() for rank in (*empty, *open_ones)] == [None] * 4
+        for rank in open_ones:
+            rank.stdin.close()
+        assert open_ones[0].wait(3) == worker.EXIT_CANCELLED
+        assert empty[0].poll() is None and open_ones[1].poll() is None  # torchrun ends the other ranks
+    finally:
+        for rank in (*empty, *open_ones):
+            rank.kill()
 
 
 def wait_for(found: Any, seconds: float = 60) -> Any:

@@ -152,6 +152,12 @@ class Checkpoints:
             self.reporter.log(f"There is no checkpoint {self.path}: training starts from the beginning.")
             return
         best, header, (tensors, facts) = read_checkpoint(self.path, self.describe(fit.fitted))
+        then, now = facts.get("ranks", 1), own_rank().count
+        if then != now:
+            raise InputError(
+                f"The checkpoint {self.path} is of a training in {then} ranks, not {now}: its steps have other chips.",
+                "Start as many ranks as before, or turn RESUME off to train from the beginning.",
+            )
         try:
             fit.restore(best, header.history, tensors, facts)
         except (*DAMAGES, RuntimeError) as error:

@@ -227,7 +227,9 @@ class Fit:
         """What `restore` needs: tensors by name, and what is ready for JSON; called by all ranks."""
         tensors, facts = self.optimization.state()
         tensors.update({f"tally.{name}": value for name, value in self.tally.merged().items()})
-        place = {"epoch": self.epoch, "batches": self.batches, "ended": self.ended}
+        place = {
+            "epoch": self.epoch, "batches": self.batches, "ended": self.ended, "ranks": own_rank().count,
+        }  # fmt: skip
         return tensors, {**facts, **place, "pace": self.pace.state()}
 
     def restore(
