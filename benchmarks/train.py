@@ -1,0 +1,299 @@
+"""Chips a second of the training loop, beside the limit of the device and a plain DataLoader of PyTorch.
+
+    OMP_WAIT_POLICY=PASSIVE TERRAZZO_PYTHON -m benchmarks.train [--networks unet,resnet34 fcn,resnet50] [--size 256 …]
+
+For each network, on made-up chips:
+- limit: the same step, as few lines of PyTorch, on one batch of random tensors that lie on the device;
+- loop: the real loop (`loop.Fit`) with each preset of augmentation, on chips in memory or, with --cached, in a cache;
+- DataLoader: the step of the limit on batches that two processes read from the chip files with GDAL.
+
+All take turns of an epoch each, so that a machine whose speed drifts is fair to all. Printed are medians over the turns
+and the ratio to the limit, by time and by processor time, which other work on the machine changes little. With
+--many N, a cache of N chips of 64 pixels is read for an epoch as well, and the growth of the memory is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from osgeo import gdal
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from plugin.engine.chips.dataset import ChipDataset, open_dataset
+from plugin.engine.chips.export import export_chips
+from plugin.engine.config import ExportChipsConfig, TrainSegmenterConfig
+from plugin.engine.device import describe_device
+from plugin.engine.events import Reporter, Stage
+from plugin.engine.files import readable_size
+from plugin.engine.models.factory import create_model
+from plugin.engine.training.chip_cache import CachedChips, cached_chips, open_cache
+from plugin.engine.training.chips import ChipReader, Chips, StreamedChips, in_order, load_chips
+from plugin.engine.training.loop import Fit
+from plugin.engine.training.plan import AllAtOnce
+from plugin.engine.training.precision import autocast
+from plugin.engine.training.sampling import Sampling
+from plugin.engine.training.segmentation import SegmentationTask
+
+CLASSES = 5
+Turn = Callable[[], tuple[float, float]]  # an epoch; gives seconds, and seconds of processor time
+
+
+class EpochEnd(Exception):
+    """Leaves the loop after an epoch."""
+
+
+class Clock(Stage):
+    """Notes when the last step was done."""
+
+    def advance(self, steps: float = 1, text: str | None = None) -> None:
+        """Called after each step."""
+        self.last = now()
+
+
+def main() -> None:
+    """Time what the command line asks for, and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("size", 256), ("bands", 4), ("batch", 8), ("chips", 16), ("turns", 5), ("many", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--networks", nargs="*", default=["unet,resnet34", "fcn,resnet50"])
+    parser.add_argument("--presets", nargs="*", default=["none", "flips", "standard"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cached", action="store_true")
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    print(f"{given.chips} chips of {given.size}² pixels, {given.bands} bands, batches of {given.batch}; ", end="")
+    print(f"{describe_device(device)}; PyTorch {torch.__version__}; load {load()}")
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = make_dataset(Path(folder), given.size, given.bands, given.chips)
+        for network in given.networks:
+            compare(network, dataset, Path(folder), given, device)
+        if given.many:
+            read_many(Path(folder), given.many)
+
+
+def make_dataset(folder: Path, size: int, bands: int, chips: int) -> ChipDataset:
+    """Export chips of noise in patches, of whose classes nothing can be learned."""
+    columns = -(-chips // 4) if chips > 4 else chips
+    shape = size * -(-chips // columns), size * columns
+    rng = np.random.default_rng(0)
+    image, labels = str(folder / "image.tif"), str(folder / "labels.tif")
+    write(image, rng.integers(0, 256, (bands, *shape), np.uint8))
+    write(labels, rng.integers(1, CLASSES + 1, (1, *shape), np.uint8))
+    config = ExportChipsConfig(
+        input=(image,), label_rasters=(labels,), background="ignore", output=str(folder / "chips"), chip_size=size,
+        bands=tuple(range(1, bands + 1)), validation_share=0.0, test_share=0.0,
+    )  # fmt: skip
+    export_chips(config, Reporter())
+    return open_dataset(folder / "chips")
+
+
+def write(path: str, values: np.ndarray) -> None:
+    """Write a raster of bytes, (bands, rows, columns)."""
+    bands, rows, columns = values.shape
+    target = gdal.GetDriverByName("GTiff").Create(path, columns, rows, bands, gdal.GDT_Byte)
+    target.SetGeoTransform((400000.0, 1, 0, 5500000.0, 0, -1))
+    for number, band in enumerate(values, 1):
+        target.GetRasterBand(number).WriteArray(band)
+    target.FlushCache()
+
+
+def compare(named: str, dataset: ChipDataset, folder: Path, given: argparse.Namespace, device: torch.device) -> None:
+    """Time the loop and what it is compared with for one network, and print a table."""
+    architecture, encoder = named.split(",")
+    network = create_model(architecture, encoder, given.bands, len(dataset.info.classes)).to(device)
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    places, reader = dataset.indices("training"), ChipReader(dataset)
+    if given.cached:
+        source = cached_chips(reader, str(folder / "cache"), Reporter(), Stage(Reporter(), 1, ""))
+        chips: Chips = StreamedChips(source, places, device)
+    else:
+        chips = load_chips(reader, places, device, device, Stage(Reporter(), len(places), ""))
+    fits = {name: make_fit(network, dataset, name, chips, given, device) for name in given.presets}
+    first = next(iter(fits.values()))
+    turns: dict[str, Turn] = {f"loop, {name}": lambda fit=fit: loop(fit) for name, fit in fits.items()}
+    first_turn = turns[next(iter(turns))]
+    first_turn()  # settles the type of number, which the others take over
+    dtype = first.optimization.precision or torch.float32
+    step = make_step(network, first.task, dtype, device)
+    turns = {
+        "limit": make_limit(step, len(places), given, device), **turns,
+        "DataLoader, 2 workers": make_loader(step, dataset, given, device),
+    }  # fmt: skip
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
+    for number in range(given.turns + 1):
+        for name, turn in turns.items():
+            found = turn()
+            if number:  # the first one warms up
+                seconds[name].append(found)
+    middles = {name: [statistics.median(column) for column in zip(*found)] for name, found in seconds.items()}
+    limit = middles["limit"]
+    print(f"\n{architecture} with {encoder}, {str(dtype).removeprefix('torch.')}; load {load()}")
+    print(f"{'':24}{'chips a second':>16}{'of the limit':>14}{'by processor time':>19}")
+    for name, (passed, used) in middles.items():
+        by_processor = f"{limit[1] / used:19.3f}" if "Loader" not in name else f"{'':>19}"
+        print(f"{name:24}{len(places) / passed:16.2f}{limit[0] / passed:14.3f}{by_processor}")
+
+
+def make_fit(
+    network: nn.Module, dataset: ChipDataset, preset: str, chips: Chips, given: argparse.Namespace,
+    device: torch.device,
+) -> Fit:  # fmt: skip
+    """The real loop with a preset."""
+    config = TrainSegmenterConfig(chips="", output="").replace(
+        augmentation=preset, batch_size=given.batch, epochs=given.turns + 3, patience=0, schedule="constant"
+    )
+    config = config.replace(**config.augmentation.settled().to_json(), **config.optimizer.settled("segmentation"))
+    sampling = Sampling(config.sampling, dataset.info, dataset.pixels[dataset.indices("training")])
+    task = SegmentationTask(dataset.info, sampling, config, device)
+    nothing = StreamedChips(ChipReader(dataset), np.array([], int), device)
+    plan = AllAtOnce(network)
+    return Fit(network, task, plan, sampling, config, chips, nothing, device, Reporter())
+
+
+def loop(fit: Fit) -> tuple[float, float]:
+    """An epoch of the real loop; its figures, and the copy of the best weights, come after the last step."""
+
+    def leave(fit: Fit) -> None:
+        if not fit.batches:
+            raise EpochEnd
+
+    clock, begun = Clock(Reporter(), 1, ""), now()
+    try:
+        fit.run(leave, clock)
+    except EpochEnd:
+        pass
+    return clock.last[0] - begun[0], clock.last[1] - begun[1]
+
+
+def make_step(
+    network: nn.Module, task: Any, dtype: torch.dtype, device: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """A step as plain PyTorch."""
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
+
+    def step(images: torch.Tensor, targets: torch.Tensor) -> None:
+        with autocast(device, dtype):
+            loss = task.loss(network(images), targets)[0]
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def make_limit(step: Callable[..., None], chips: int, given: argparse.Namespace, device: torch.device) -> Turn:
+    """An epoch on the same batch of random numbers."""
+    ready = {
+        size: (
+            torch.randn(size, given.bands, given.size, given.size, device=device),
+            torch.randint(0, CLASSES, (size, given.size, given.size), dtype=torch.uint8, device=device),
+        )
+        for size in {len(order) for order in in_order(chips, given.batch)}
+    }
+
+    def turn() -> tuple[float, float]:
+        begun = now()
+        for order in in_order(chips, given.batch):
+            step(*ready[len(order)])
+        return since(begun, device)
+
+    return turn
+
+
+class Files(Dataset[tuple[np.ndarray, np.ndarray]]):
+    """The files of chips as a dataset of PyTorch, as one would write it."""
+
+    def __init__(self, dataset: ChipDataset) -> None:
+        info, places = dataset.info, dataset.indices("training")
+        self.paths = [(str(dataset.image_path(place)), str(dataset.label_path(place))) for place in places]
+        self.mean, self.std = (np.array(values, np.float32)[:, None, None] for values in (info.mean, info.std))
+        self.index = np.full(256, 255, np.uint8)
+        self.index[info.classes.values] = np.arange(len(info.classes))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        image, label = (gdal.Open(path).ReadAsArray() for path in self.paths[place])
+        return (image - self.mean) / self.std, self.index[label]
+
+
+def make_loader(
+    step: Callable[..., None], dataset: ChipDataset, given: argparse.Namespace, device: torch.device
+) -> Turn:
+    """An epoch of a DataLoader."""
+    loader = DataLoader(
+        Files(dataset), given.batch, shuffle=True, num_workers=2, persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )  # fmt: skip
+
+    def turn() -> tuple[float, float]:
+        begun = now()
+        for images, targets in loader:
+            step(images.to(device, non_blocking=True), targets.to(device, non_blocking=True))
+        return since(begun, device)
+
+    return turn
+
+
+def now() -> tuple[float, float]:
+    """Seconds, and seconds of processor time."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(begun: tuple[float, float], device: torch.device) -> tuple[float, float]:
+    """The same since then, once the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    done = now()
+    return done[0] - begun[0], done[1] - begun[1]
+
+
+def read_many(folder: Path, count: int) -> None:
+    """Read a cache of many chips for an epoch, and print how the memory of this process grew."""
+    dtype = np.dtype([("image", np.uint8, (4, 64, 64)), ("target", np.uint8, (64, 64))])
+    path = folder / "many.npy"
+    np.lib.format.open_memmap(path, "w+", dtype, (count,)).flush()  # a file of holes, read as zeros
+    records = open_cache(path, count, dtype)
+    if records is None:
+        sys.exit(f"{path} cannot be read.")
+    orders = np.array_split(np.random.default_rng(0).permutation(count), count // 64)
+    begun, memory = time.perf_counter(), []
+    for number, _ in enumerate(
+        StreamedChips(CachedChips(records), np.arange(count), torch.device("cpu")).batches(orders)
+    ):
+        if number % 100 == 99:
+            memory.append(own_memory())
+    rate = count / (time.perf_counter() - begun)
+    print(
+        f"\n{count:,} chips in a cache of {readable_size(path.stat().st_size)}: {rate:,.0f} chips a second, memory ",
+        end="",
+    )
+    print(f"{readable_size(memory[0])} after 100 batches, {readable_size(memory[-1])} at the end, without page cache")
+
+
+def own_memory() -> int:
+    """Bytes of this process that are no part of a file (Linux)."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+def load() -> str:
+    """The load of the machine over the last minute."""
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors" if hasattr(os, "getloadavg") else "unknown"
+
+
+if __name__ == "__main__":
+    main()
