@@ -1,0 +1,90 @@
+"""What only a GPU can show; `benchmarks/gpu_check.sh` runs these tests where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from chip_folder import write_chip_folder
+from heard import Heard
+
+from plugin.engine.chips.dataset import open_dataset
+from plugin.engine.config import TrainSegmenterConfig
+from plugin.engine.device import Later
+from plugin.engine.events import Stage
+from plugin.engine.models.factory import create_model
+from plugin.engine.models.header import read_header
+from plugin.engine.training.chips import ChipReader, ResidentChips, StreamedChips, load_chips
+from plugin.engine.training.optimization import Optimization
+from plugin.engine.training.pace import Pace
+from plugin.engine.training.plan import AllAtOnce
+from plugin.engine.training.sampling import Sampling
+from plugin.engine.training.segmentation import SegmentationTask
+from plugin.engine.training.train_segmenter import train_segmenter
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("c") / "chips"
+    return str(write_chip_folder(folder, {"training": 24, "validation": 8}, dtype="int16", nodata=-9))
+
+
+def train(chips: str, path: Path, **changes: Any) -> Any:
+    values = {"chips": chips, "output": str(path), "encoder": "resnet18", "epochs": 10, "pretrained": "none", **changes}
+    train_segmenter(TrainSegmenterConfig.from_json({"batch_size": 8, "learning_rate": 3e-3, **values}), Heard())
+    return read_header(str(path))
+
+
+def test_batches_are_the_same_from_the_gpu_from_memory_and_from_files(chips):
+    reader, places = ChipReader(open_dataset(chips)), np.arange(24)
+    on_gpu, in_memory = (
+        load_chips(reader, places, GPU, keep, Stage(Heard(), 24, "Reading chips")) for keep in (GPU, CPU)
+    )
+    assert isinstance(on_gpu, ResidentChips) and isinstance(in_memory, StreamedChips)
+    orders = [np.array([3, 20, 7]), np.array([1, 2])]
+    kinds = [kind.batches(orders) for kind in (on_gpu, in_memory, StreamedChips(reader, places, GPU))]
+    for order, *batches in zip(orders, *kinds):
+        for images, targets in batches:
+            assert images.device == targets.device == GPU
+            expected = reader.read(order)
+            assert torch.equal(images.cpu(), expected[0]) and torch.equal(targets.cpu(), expected[1])
+
+
+def test_no_step_waits_for_the_gpu(chips):
+    config = TrainSegmenterConfig(chips=chips, output="").replace(epochs=5, augmentation="strong", ema_decay=0.9)
+    config = config.replace(**config.augmentation.settled().to_json(), **config.optimizer.settled("segmentation"))
+    dataset = open_dataset(chips)
+    network = create_model("unet", "resnet18", 3, 3).to(GPU).train()
+    pace = Pace(config.schedule, 3, 0, 0.0)
+    pace.begin(1, [])
+    sampling = Sampling(config.sampling, dataset.info, dataset.pixels)
+    task = SegmentationTask(dataset.info, sampling, config, GPU)
+    moved = Optimization(network, AllAtOnce(network), config.optimizer, pace, 4, True, 0, GPU, Heard())
+    if moved.precision is torch.float16:
+        pytest.skip("the gradient scaler of GPUs before Ampere waits")
+    kept = load_chips(ChipReader(dataset), np.arange(24), GPU, GPU, Stage(Heard(), 24, ""))
+    tally, orders = task.tally(), [np.arange(8), np.arange(8, 16)]
+    for number, batch in enumerate(kept.batches(orders)):
+        torch.cuda.set_sync_debug_mode("error" if number else "default")  # the first step makes what others use again
+        try:
+            for answers in moved.step(task, batch):
+                tally.add(*answers)
+            later = Later(tally.totals())
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(later.read()).all()
+
+
+def test_a_training_in_16_bits_is_as_good_as_one_in_32(chips, tmp_path):
+    half = train(chips, tmp_path / "half.safetensors", device="cuda")
+    whole = train(chips, tmp_path / "whole.safetensors", device="cuda", mixed_precision=False)
+    assert half.metrics["precision"] in ("bfloat16", "float16") and whole.metrics["precision"] == "float32"
+    scores = [header.metrics["validation"]["mean_iou"] for header in (half, whole)]
+    print(f"mean IoU in {half.metrics['precision']} {scores[0]:.3f}, in float32 {scores[1]:.3f}")
+    assert min(scores) > 0.8 and abs(scores[0] - scores[1]) < 0.1
