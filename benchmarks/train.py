@@ -40,7 +40,7 @@ from plugin.engine.models.factory import create_model
 from plugin.engine.training.chip_cache import CachedChips, cached_chips, open_cache
 from plugin.engine.training.chips import ChipReader, Chips, StreamedChips, in_order, load_chips
 from plugin.engine.training.loop import Fit
-from plugin.engine.training.plan import AllAtOnce
+from plugin.engine.training.plan import FineTuning
 from plugin.engine.training.precision import autocast
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
@@ -153,11 +153,15 @@ def make_fit(
     config = TrainSegmenterConfig(chips="", output="").replace(
         augmentation=preset, batch_size=given.batch, epochs=given.turns + 3, patience=0, schedule="constant"
     )
-    config = config.replace(**config.augmentation.settled().to_json(), **config.optimizer.settled("segmentation"))
+    config = config.replace(
+        **config.augmentation.settled().to_json(),
+        **config.optimizer.settled("segmentation"),
+        **config.fine_tuning.settled(None, False),
+    )
     sampling = Sampling(config.sampling, dataset.info, dataset.pixels[dataset.indices("training")])
     task = SegmentationTask(dataset.info, sampling, config, device)
     nothing = StreamedChips(ChipReader(dataset), np.array([], int), device)
-    plan = AllAtOnce(network)
+    plan = FineTuning(network, config.fine_tuning)
     return Fit(network, task, plan, sampling, config, chips, nothing, device, Reporter())
 
 

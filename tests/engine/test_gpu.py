@@ -20,7 +20,7 @@ from plugin.engine.models.header import read_header
 from plugin.engine.training.chips import ChipReader, ResidentChips, StreamedChips, load_chips
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.pace import Pace
-from plugin.engine.training.plan import AllAtOnce
+from plugin.engine.training.plan import FineTuning
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -58,14 +58,20 @@ def test_batches_are_the_same_from_the_gpu_from_memory_and_from_files(chips):
 
 def test_no_step_waits_for_the_gpu(chips):
     config = TrainSegmenterConfig(chips=chips, output="").replace(epochs=5, augmentation="strong", ema_decay=0.9)
-    config = config.replace(**config.augmentation.settled().to_json(), **config.optimizer.settled("segmentation"))
+    config = config.replace(
+        **config.augmentation.settled().to_json(),
+        **config.optimizer.settled("segmentation"),
+        **config.fine_tuning.settled(None, False),
+    )
     dataset = open_dataset(chips)
     network = create_model("unet", "resnet18", 3, 3).to(GPU).train()
     pace = Pace(config.schedule, 3, 0, 0.0)
     pace.begin(1, [])
     sampling = Sampling(config.sampling, dataset.info, dataset.pixels)
     task = SegmentationTask(dataset.info, sampling, config, GPU)
-    moved = Optimization(network, AllAtOnce(network), config.optimizer, pace, 4, True, 0, GPU, Heard())
+    moved = Optimization(
+        network, FineTuning(network, config.fine_tuning), config.optimizer, pace, 4, True, 0, GPU, Heard()
+    )
     if moved.precision is torch.float16:
         pytest.skip("the gradient scaler of GPUs before Ampere waits")
     kept = load_chips(ChipReader(dataset), np.arange(24), GPU, GPU, Stage(Heard(), 24, ""))
