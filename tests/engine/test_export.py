@@ -296,7 +296,7 @@ def test_a_dataset_that_holds_a_raster_is_not_replaced(tmp_path: Path) -> None:
     shutil.copy(image, tmp_path / "chips" / "image.tif")
     (tmp_path / "link").symlink_to(tmp_path / "chips" / "image.tif")
     for path in (tmp_path / "chips" / "image.tif", tmp_path / "link"):
-        with pytest.raises(InputError, match=r"holds .*image\.tif|holds .*link"):
+        with pytest.raises(InputError, match=r"contains .*image\.tif|contains .*link"):
             export_chips(ExportChipsConfig(input=(str(path),), label_rasters=(labels,), **given), Heard())
     assert (tmp_path / "chips" / "image.tif").exists()
 

@@ -192,7 +192,7 @@ def test_rasters_of_other_scales_become_what_they_declare(tmp_path: Path, combin
     data[:, 3, 4] = MEASURED[:, 3, 4]
     assert abs(data - np.concatenate([MEASURED, MEASURED], axis=2)).max() < 1e-6
     assert all(reader.info.scales == ((1.0, 0.0),) * 2 for reader in readers)
-    assert any("a.tif: values become those that it declares, by a scale of 0.0001 and an off" in s for s in heard.logs)
+    assert any("a.tif: values are converted to physical values" in s for s in heard.logs)
     assert not heard.warnings
 
 
@@ -200,7 +200,7 @@ def test_whole_numbers_without_a_scale_beside_scaled_ones_are_warned_of(tmp_path
     heard = Heard()
     paths = scaled(tmp_path / "a.tif", STORED, 1e-4, -0.1), write_raster(tmp_path / "b.tif", STORED)
     opened(*paths, heard=heard)
-    assert "b.tif, which holds int16 values, declares no scale" in heard.warnings[0]
+    assert "b.tif (int16) declares no scale" in heard.warnings[0]
 
 
 def test_a_stack_keeps_each_bands_own_units(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_dataset_says_its_scales_and_takes_no_others(tmp_path: Path) -> None:
     export_chips(ExportChipsConfig(input=(scaled(tmp_path / "a.tif", STORED, 1e-4, -0.1),), **settings), Heard())
     assert read_info(tmp_path / "chips").scales == ((1e-4, -0.1),) * 2
     other = scaled(tmp_path / "b.tif", STORED, 1e-4, 0)
-    with pytest.raises(InputError, match=r"a scale of 0.0001 and an offset of -0.1, and those of .*b.tif have a scale"):
+    with pytest.raises(InputError, match=r"a scale of 0.0001 and an offset of -0.1, but those of .*b.tif have a scale"):
         export_chips(ExportChipsConfig(input=(other,), append=True, **settings), Heard())
 
 

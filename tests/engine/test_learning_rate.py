@@ -65,6 +65,16 @@ def test_a_loss_that_does_not_fall_suggests_nothing(curve):
     assert suggest(RATES, curve)[1:] == (None, None)
 
 
+class Eight:
+    """A sampling of eight chips."""
+
+    def __len__(self):
+        return 8
+
+    def order(self, seed, epoch):
+        return np.arange(8)
+
+
 @pytest.mark.parametrize(("given", "taken"), [([2, 1, 1, 1, 40, 40], 5), ([2, 1, float("nan"), 1, 1, 1], 2)])
 def test_steps_end_when_the_loss_diverges(chips, monkeypatch, given, taken):
     costs = iter(given)
@@ -83,7 +93,7 @@ def test_steps_end_when_the_loss_diverges(chips, monkeypatch, given, taken):
     reader = SimpleNamespace(read=lambda places: (torch.zeros(len(places), 1), torch.zeros(len(places))))
     training = SimpleNamespace(
         config=config, splits={"training": np.arange(8)}, network=torch.nn.Linear(1, 1), reader=reader, task=None,
-        sampling=SimpleNamespace(order=lambda seed, epoch: np.arange(8)),
+        sampling=Eight(),
         plan=SimpleNamespace(begin=lambda epoch: None),
         device=torch.device("cpu"),
     )  # fmt: skip

@@ -255,7 +255,7 @@ def test_freezing_random_weights_is_done_with_a_warning(chips, tmp_path):
 def test_a_warm_up_that_does_not_happen_is_told(chips, tmp_path):
     reporter = Heard()
     train_quickly(chips, tmp_path, reporter, epochs=1, freeze_epochs=3)
-    assert reporter.warnings == ["FREEZE_EPOCHS 3 has no effect: FREEZE is none, and there is no warm-up."]
+    assert "FREEZE_EPOCHS 3 has no effect: FREEZE is none, and there is no warm-up." in reporter.warnings
 
 
 def test_weights_are_downloaded_only_at_the_users_word(chips, tmp_path, monkeypatch):
