@@ -127,7 +127,7 @@ def test_a_range_test_of_a_classifier_takes_its_settings(scenes):
 def test_a_range_test_ends_when_it_is_cancelled(scenes, tmp_path):
     settings = {"chips": scenes, "architecture": "lecture_cnn", "report": str(tmp_path / "report.html"), **QUICK}
     with pytest.raises(Cancelled):
-        JOBS["findlearningrate"](settings, Heard(cancel_after=2))
+        JOBS["findlearningrate"](settings, Heard(cancel_after=1))
     assert not list(tmp_path.iterdir())
 
 
