@@ -84,6 +84,6 @@ def choose_build(machine: Machine) -> Choice:
 
 def _update(name: str, driver: tuple[int, ...], needed: tuple[int, ...]) -> str:
     return (
-        f"The driver {'.'.join(map(str, driver))} of {name} is too old: {needed[0]} or newer is needed. Update it and "
-        "set up again; until then, training runs on the processor."
+        f"The driver {'.'.join(map(str, driver))} of {name} is too old. Install driver {needed[0]} or newer, and "
+        "run the set-up again; until then, training runs on the processor."
     )

@@ -107,7 +107,7 @@ def test_temporary_results_are_fine(provider, worker_python, chips):
     [
         (
             {"CHIPS": "scenes"},
-            "are for classification. Export chips with TASK segmentation, or use “Train a classifier”",
+            "are for classification. Export chips with TASK segmentation or regression, or use “Train a classifier”",
         ),
         ({"FOLD": 2}, "has no folds"),
         ({"OUTPUT": "/no/model.pt"}, "Use the extension .safetensors"),
