@@ -31,7 +31,7 @@ def pc(gpu: Gpu | None = None, system: str = "linux") -> Machine:
     ("name", "driver", "capability", "build", "note"),
     [
         ("NVIDIA RTX 5090", (580, 65), (12, 0), CUDA13, ""),
-        ("NVIDIA RTX 5090", (560, 35), (12, 0), CPU, r"580 or newer is needed"),  # CUDA 12.6 knows no Blackwell
+        ("NVIDIA RTX 5090", (560, 35), (12, 0), CPU, r"Install driver 580 or newer"),  # CUDA 12.6 knows no Blackwell
         ("NVIDIA RTX 3060", (581, 1), (8, 6), CUDA13, ""),
         ("NVIDIA RTX 3060", (551, 61), (8, 6), CUDA12, ""),
         ("NVIDIA RTX 3060", (470, 82), (8, 6), CPU, r"The driver 470.82 of NVIDIA RTX 3060 is too old"),
