@@ -15,6 +15,7 @@ from plugin.engine.recipe.schedule import ScheduleSettings
 from plugin.engine.training.losses.cross_entropies import cross_entropy
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.pace import Pace
+from plugin.engine.training.tally import Tally
 from plugin.engine.training.task import Answers
 
 
@@ -35,11 +36,27 @@ class Everything:
         return 1
 
 
+class Losses(Tally):
+    """Counts losses alone."""
+
+    def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        pass
+
+
+def loss_of(tally: Tally) -> float:
+    """The mean loss of a step."""
+    total, weight = tally.totals().tolist()
+    return total / weight
+
+
 class Costs:
     """A task without normalisation and augmentation, whose loss is cross-entropy, or a sum of what `cost` gives."""
 
     def __init__(self, cost: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
         self.cost = cost
+
+    def tally(self) -> Tally:
+        return Losses(torch.device("cpu"))
 
     def learn(self, network: nn.Module, batch: Any, generator: torch.Generator) -> Answers:
         images, targets = batch

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from scene_folder import write_scene_folder
 from torch import nn
 
 from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
+from plugin.engine.drafts import claim
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.recipe.schedule import ScheduleSettings
+from plugin.engine.training import loop
 from plugin.engine.training import pace as pace_module
 from plugin.engine.training.checkpoint import checkpoint_path
+from plugin.engine.training.loop import evaluate
 from plugin.engine.training.pace import Pace
 from plugin.engine.training.train_classifier import train_classifier
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -134,6 +139,37 @@ def test_what_is_cancelled_can_be_resumed_where_that_is_wanted(chips, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_a_training_orphaned_while_it_judges_its_last_epoch_judges_it_when_resumed(chips, tmp_path, monkeypatch):
+    segmenter(chips, tmp_path, output=str(tmp_path / "whole.safetensors"), steps=7, epochs=None)
+    reporter, judged = Heard(), []
+
+    def judge(*given):
+        judged.append(True)
+        if len(judged) == 3:  # of the last epoch, which is cut short
+            reporter.orphaned_at = 0
+            reporter.check_wanted()
+        return evaluate(*given)
+
+    monkeypatch.setattr(loop, "evaluate", judge)
+    with pytest.raises(Cancelled):
+        segmenter(chips, tmp_path, reporter, steps=7, epochs=None)
+    monkeypatch.undo()
+    segmenter(chips, tmp_path, resume=True, steps=7, epochs=None)
+    assert same(tmp_path / "model.safetensors", tmp_path / "whole.safetensors")
+    assert history(tmp_path / "model.safetensors") == history(tmp_path / "whole.safetensors")
+    assert len(history(tmp_path / "model.safetensors")) == 3
+
+
+def test_a_checkpoint_that_another_job_writes_does_not_end_training(chips, tmp_path):
+    with claim(tmp_path / "model.checkpoint.safetensors"):
+        reporter = Heard()
+        thread = threading.Thread(target=segmenter, args=(chips, tmp_path, reporter))
+        thread.start()
+        thread.join()
+    assert (tmp_path / "model.safetensors").is_file()
+    assert any("No checkpoint is kept" in text for text in reporter.warnings)
+
+
 def test_the_checkpoint_of_another_training_is_refused(chips, tmp_path):
     with pytest.raises(Cancelled):
         segmenter(chips, tmp_path, Cut(), resume=True)
@@ -149,7 +185,7 @@ def test_the_checkpoint_of_another_training_is_refused(chips, tmp_path):
         segmenter(chips, tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["missing", "shape", "facts"])
+@pytest.mark.parametrize("damage", ["missing", "shape", "facts", "best"])
 def test_a_checkpoint_with_another_state_is_refused(chips, tmp_path, damage):
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -161,9 +197,11 @@ def test_a_checkpoint_with_another_state_is_refused(chips, tmp_path, damage):
         metadata = file.metadata()
     tensors = load_file(path)
     key = next(key for key in tensors if key.startswith("training.network."))
+    if damage == "best":
+        key = key.removeprefix("training.network.")
     if damage == "missing":
         del tensors[key]
-    elif damage == "shape":
+    elif damage in ("shape", "best"):
         tensors[key] = torch.zeros(3)
     else:
         metadata["terrazzo_training"] = metadata["terrazzo_training"].replace('"epoch": 2', '"epoch": "x"')
@@ -218,13 +256,35 @@ def small_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
 
 
+class Counted(Costs):
+    """Counts the pieces, and how many answers are kept when the next one comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces, self.kept, self.answers = 0, 0, None
+
+    def learn(self, network, batch, generator):
+        self.kept += self.answers is not None and self.answers() is not None
+        answers = super().learn(network, batch, generator)
+        self.pieces, self.answers = self.pieces + 1, weakref.ref(answers.logits)
+        return answers
+
+
+def test_the_answers_to_a_piece_are_let_go_before_the_next(monkeypatch):
+    task = Counted()
+    moving = optimization(small_network(), batch_size=2, optimizer="sgd")
+    moving.step(task, (torch.randn(8, 2, 8, 8), torch.randint(0, 3, (8, 8, 8))))
+    assert (task.pieces, task.kept) == (4, 0)
+
+
 def test_pieces_of_a_batch_give_the_gradients_of_the_whole():
     images, targets = torch.randn(6, 2, 8, 8), torch.randint(0, 3, (6, 8, 8))
     targets[:4, 2:] = 255  # so that pieces weigh differently
     networks = [small_network(), small_network()]
     for network, size in zip(networks, (6, 2)):
-        moving = optimization(network, batch_size=size, optimizer="sgd")
-        assert len(moving.step(Costs(), (images, targets))) == 6 // size
+        moving, task = optimization(network, batch_size=size, optimizer="sgd"), Counted()
+        moving.step(task, (images, targets))
+        assert task.pieces == 6 // size
     for one, other in zip(*(network.parameters() for network in networks)):
         assert torch.allclose(one, other, atol=1e-7)
 

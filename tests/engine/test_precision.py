@@ -179,8 +179,7 @@ def test_no_step_asks_the_device_for_a_number(chips, monkeypatch):
         task = SegmentationTask(info, Sampling(config.sampling, info, dataset.pixels), config, device)
         tally = task.tally()
         for _ in range(2):
-            for answers in moved.step(task, batch):
-                tally.add(*answers)
+            tally.include(moved.step(task, batch))
         assert tally.totals().device == device
     with pytest.raises(RuntimeError):
         Later(tally.totals()).read()

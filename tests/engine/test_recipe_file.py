@@ -50,6 +50,16 @@ def test_what_qgis_copies_as_json_is_a_recipe(tmp_path):
     assert (found.seed, found.encoder, found.output) == (9, "resnet18", "o.safetensors")
 
 
+def test_lists_and_what_is_empty_are_read_as_the_dialog_has_them(tmp_path):
+    copied = {"inputs": {"FILTERS": "8, 16", "HIDDEN_SIZES": "", "MILESTONES": "0.5,0.75", "EPOCHS": None, "SEED": 2}}
+    recipe = str(written(tmp_path / "r.json", copied))
+    found = with_recipe(TrainClassifierConfig.from_json({"chips": "c", "output": "o", "recipe": recipe}))
+    assert (found.filters, found.hidden_sizes, found.schedule.milestones) == ((8, 16), None, (0.5, 0.75))
+    wrong = str(written(tmp_path / "w.json", {"FILTERS": "many"}))
+    with pytest.raises(InputError, match="FILTERS is 'many'"):
+        with_recipe(TrainClassifierConfig.from_json({"chips": "c", "output": "o", "recipe": wrong}))
+
+
 @pytest.mark.parametrize(
     ("values", "match"),
     [

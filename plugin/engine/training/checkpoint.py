@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load
 
 from ..drafts import recover
-from ..errors import InputError, ResourceError
+from ..errors import EngineError, InputError, ResourceError
 from ..events import Reporter
 from ..models.header import STATE_PREFIX, ModelHeader, metadata_in, read_header
 from ..models.model_file import save_state
@@ -178,7 +178,7 @@ class Checkpoints:
         fitted = fit.fitted if fit.fitted.best_epoch else Fitted(copy_state(fit.optimization.result))
         try:
             write_checkpoint(self.path, fitted.state, self.describe(fitted), state)
-        except ResourceError as error:
+        except EngineError as error:  # no space, or another job writes a checkpoint of this name
             if not self.failed:
                 self.reporter.warning(f"No checkpoint is kept: {error.problem}")
             self.failed = True

@@ -18,7 +18,7 @@ from ..events import Reporter, Stage
 from ..torchrun import own_rank
 from . import ranks
 from .chips import Chips, in_order, shuffled, steps_an_epoch
-from .optimization import Optimization
+from .optimization import Optimization, check_same_tensors
 from .pace import Pace
 from .plan import Plan
 from .sampling import Sampling
@@ -90,15 +90,16 @@ class Fit:
             Cancelled: The user asked for the end, or nobody is there any more.
             InputError: The loss is no longer a number.
         """
-        while not (self.pace.over or self.ended):
+        # A training that was interrupted while it judged its last epoch still has to do so.
+        while not self.ended and (self.batches or not self.pace.over):
             begun, shown = time.monotonic(), 0
             self.pace.begin(self.epoch, [record["best"] for record in self.fitted.history])
             self.plan.begin(self.epoch)
             self.network.train()
             order = shuffled(self.sampling, self.config.step_size, self.config.seed, self.epoch)
-            for batch in self.training.batches(map(ranks.share, order[self.batches :])):
-                for answers in self.optimization.step(self.task, batch):
-                    self.tally.add(*answers)
+            left = [] if self.pace.over else order[self.batches :]
+            for batch in self.training.batches(map(ranks.share, left)):
+                self.tally.include(self.optimization.step(self.task, batch))
                 self.batches, shown = self.batches + 1, shown + len(order[self.batches])
                 last = self.batches == len(order) or self.pace.over
                 if last or self.pace.steps % LOOK_EVERY == 1:
@@ -243,6 +244,7 @@ class Fit:
             history: A record an epoch.
             tensors, facts: Of its `state`.
         """
+        check_same_tensors(self.network, best)
         self.optimization.restore(tensors, facts)
         self.pace.restore(facts["pace"])
         self.epoch, self.batches, self.ended = int(facts["epoch"]), int(facts["batches"]), bool(facts["ended"])

@@ -22,7 +22,8 @@ from .losses.labels import LEAST_WEIGHT
 from .pace import Pace
 from .plan import Plan
 from .precision import WORTHWHILE, autocast, measure, precision
-from .task import Answers, Task
+from .tally import Tally
+from .task import Task
 
 
 class Optimization:
@@ -65,16 +66,16 @@ class Optimization:
         """The network that counts: the average of its weights over the steps where there is one, else the network."""
         return self.network if self.average is None else self.average.module
 
-    def step(self, task: Task, batch: Batch) -> list[Answers]:
-        """Make the loss of a batch less; returns what the network answered, a piece of the batch at a time."""
+    def step(self, task: Task, batch: Batch) -> Tally:
+        """Make the loss of a batch less; returns what the network answered, counted."""
         if self.precision is None:
             self.precision = self._measured(task, batch)
-        answers = self._gradients(task, batch)
-        while answers is None:
+        answered = self._gradients(task, batch)
+        while answered is None:
             self.optimizer.zero_grad(set_to_none=True)
             self.piece = -(-self.piece // 2)
             self.reporter.log(f"The memory is not enough: {self.piece} chips at once from now on, in more pieces.")
-            answers = self._gradients(task, batch)
+            answered = self._gradients(task, batch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.peak * self.pace.share(group["first_epoch"])
         self.rate = max(group["lr"] for group in self.optimizer.param_groups)
@@ -88,11 +89,13 @@ class Optimization:
         if self.average is not None:
             self.average.update(self.network, self.pace.steps)
         self.pace.step()
-        return answers
+        return answered
 
-    def _gradients(self, task: Task, batch: Batch) -> list[Answers] | None:
+    def _gradients(self, task: Task, batch: Batch) -> Tally | None:
         """Gradients of the mean loss of the chips of all ranks; None where the memory is not enough for the pieces of
         this rank's batch.
+
+        The answers to a piece are counted and let go before the next one, so that more pieces need no more memory.
         """
         rank = own_rank()
         place = [self.seed, self.pace.steps, rank.number]
@@ -101,15 +104,16 @@ class Optimization:
         generator = torch.Generator().manual_seed(int(seeds[1]))
         pieces = -(-len(batch[0]) // self.piece)
         single = pieces == 1 and rank.count == 1
-        answers, total = [], torch.zeros((), device=self.device)
+        answered, total = task.tally(), torch.zeros((), device=self.device)
         try:
             for piece in zip(*(part.tensor_split(pieces) for part in batch)):
                 with autocast(self.device, not_none(self.precision)):
                     found = task.learn(self.network, piece, generator)
                 loss = found.loss if single else found.loss * found.weight
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                answers.append(Answers(*(value.detach() for value in found)))
+                answered.add(*found)
                 total = total + found.weight
+                del found, loss
         except (RuntimeError, MemoryError) as error:
             if self.piece == 1 or not lacks_memory(error):
                 raise
@@ -119,7 +123,7 @@ class Optimization:
         self.scaler.unscale_(self.optimizer)
         if not single:
             torch._foreach_div_(gradients, torch.clamp(total, min=LEAST_WEIGHT))
-        return answers
+        return answered
 
     def _measured(self, task: Task, batch: Batch) -> torch.dtype:
         """The faster type of number on this processor."""
@@ -184,15 +188,22 @@ def _moving_statistics(network: nn.Module) -> list[torch.Tensor]:
     return [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
 
 
-def _fill(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Give a network the weights of another one of its kind.
+def check_same_tensors(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Compare a state dict with a network: names, and for each tensor shape and type.
 
     Raises:
-        ValueError, RuntimeError: They are of another kind.
+        ValueError: They differ.
     """
-    strange = sorted(network.state_dict().keys() ^ state.keys())  # torch takes a lacking count of a batch norm for 0
+    own = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
+    found = {key: (value.shape, value.dtype) for key, value in state.items()}
+    strange = sorted(key for key in own.keys() | found.keys() if own.get(key) != found.get(key))
     if strange:
         raise ValueError(f"{len(strange)} of its tensors, such as {strange[0]}, are not those of the network")
+
+
+def _fill(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Give a network the weights of another one of its kind; raises as `check_same_tensors`."""
+    check_same_tensors(network, state)
     network.load_state_dict(state)
 
 

@@ -72,9 +72,8 @@ def measure_losses(
     found: list[tuple[float, float]] = []
     lowest, mean = math.inf, 0.0
     for batch in chips.batches(islice(_orders(training), steps)):
-        answers = optimization.step(training.task, batch)
-        weight = float(sum(answer.weight for answer in answers))
-        loss = float(sum(answer.loss * answer.weight for answer in answers)) / weight if weight else math.nan
+        total, weight = optimization.step(training.task, batch).totals().tolist()
+        loss = total / weight if weight else math.nan
         if weight and not math.isfinite(loss):
             break
         stage.advance()

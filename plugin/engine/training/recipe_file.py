@@ -42,6 +42,7 @@ def with_recipe(config: Config) -> Config:
             "not have.",
             "Choose the recipe of a training of this kind.",
         )
+    found = {name: _listed(value, declared[name].kind) for name, value in found.items()}
     given = {name: value for name, value in config.to_json().items() if value != declared[name].default}
     if not LENGTHS.isdisjoint(given):
         found = {name: value for name, value in found.items() if name not in LENGTHS}
@@ -73,4 +74,18 @@ def read_recipe(path: str) -> dict[str, Any]:
             raise InputError(
                 f"{path} is no recipe ({error}).", "Choose a model file, or a JSON file with an object of settings."
             ) from error
-    return {name.lower(): value for name, value in values.items() if name.lower() not in OWN}
+    # In QGIS's JSON what is not given is null or an empty text.
+    return {
+        name.lower(): value for name, value in values.items() if name.lower() not in OWN and value not in (None, "")
+    }
+
+
+def _listed(value: Any, kind: str) -> Any:
+    """A list of numbers, where a setting is one and the dialog has it as a text: "8, 16"."""
+    if not (kind.startswith("tuple[") and isinstance(value, str)):
+        return value
+    number = int if kind.startswith("tuple[int") else float
+    try:
+        return [number(part) for part in value.split(",")]
+    except ValueError:
+        return value  # which the setting will refuse

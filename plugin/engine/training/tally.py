@@ -60,6 +60,11 @@ class Tally:
         self.loss.copy_(state["loss"])
         self.weight.copy_(state["weight"])
 
+    def include(self, other: Tally) -> None:
+        """Count what another tally of this kind has counted."""
+        found = other.state()
+        self.restore({name: value + found[name] for name, value in self.state().items()})
+
     def totals(self) -> torch.Tensor:
         """(2,) on the device: the sum of the losses, each times its weight, and the sum of the weights."""
         return torch.stack([self.loss, self.weight])
@@ -159,6 +164,14 @@ class ChipTally(Tally):
         """With the probabilities and targets of the chips."""
         super().restore(state)
         self._probabilities, self._targets = ([state[name].to(self.loss.device)] for name in self.rows)
+
+    def include(self, other: Tally) -> None:
+        """Count the chips of another tally after those of this one."""
+        found = other.state()
+        self.loss += found["loss"]
+        self.weight += found["weight"]
+        self._probabilities.append(found["probabilities"])
+        self._targets.append(found["targets"])
 
     def figures(self) -> dict[str, Any]:
         """As of any tally, and the number of chips."""
