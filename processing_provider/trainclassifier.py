@@ -135,4 +135,5 @@ def _figures() -> dict[str, str]:
         "overall_accuracy": tr("Overall accuracy"),
         "mean_f1": tr("Mean F1"),
         "mean_average_precision": tr("Mean average precision (several classes per chip)"),
+        "calibration_error": tr("Calibration error"),
     }

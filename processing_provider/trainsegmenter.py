@@ -122,4 +122,10 @@ def _shape_rows() -> list[Row]:
 
 
 def _figures() -> dict[str, str]:
-    return {"overall_accuracy": tr("Overall accuracy"), "mean_iou": tr("Mean IoU"), "r2": tr("R²"), "rmse": tr("RMSE")}
+    return {
+        "overall_accuracy": tr("Overall accuracy"),
+        "mean_iou": tr("Mean IoU"),
+        "calibration_error": tr("Calibration error"),
+        "r2": tr("R²"),
+        "rmse": tr("RMSE"),
+    }

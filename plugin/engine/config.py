@@ -179,6 +179,7 @@ class TrainingConfig(JobConfig):
     sampling: SamplingSettings = group(SamplingSettings)
     fine_tuning: FineTuningSettings = group(FineTuningSettings)
     batch_size: int = setting(8, low=1, high=4096)
+    calibrate: bool = True  # fit a temperature to the validation chips at the end, see training/calibration.py
     mixed_precision: bool = True  # on a GPU, and on a processor with bfloat16 where that is faster
     compile: bool = False  # with torch.compile
     device: str = "auto"  # auto, cpu, cuda, cuda:n
@@ -296,7 +297,7 @@ class FindLearningRateConfig(JobConfig):
 
 # Settings of trainings that make no difference to a single step at a given rate.
 NO_MATTER = {
-    "chips", "learning_rate", "ema_decay", "freeze_epochs", "threshold", "resume", "checkpoint_minutes",
+    "chips", "learning_rate", "ema_decay", "freeze_epochs", "threshold", "calibrate", "resume", "checkpoint_minutes",
     "cache_folder", "tensorboard", *ScheduleSettings.declared(), *StoppingSettings.declared(),
 }  # fmt: skip
 

@@ -43,7 +43,7 @@ def make_report(tmp_path, task, probabilities, reference, threshold=None):
     places = dataset.indices("test")
     mistakes = find_mistakes(answered, threshold, places, "test", SceneReader(dataset))
     return ClassifierReport(
-        header, info, folder, {"training": 6, "test": 6}, 1, summary.parameters, 61.0, "CPU, 2 threads", [],
+        header, info, folder, {"training": 6, "test": 6}, 1, summary.parameters, 61.0, "CPU, 2 threads", [], None,
         {"test": answered}, {"training": np.full(count, 2), "test": np.full(count, 2)}, mistakes, "test", summary,
     )  # fmt: skip
 

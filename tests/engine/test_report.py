@@ -41,7 +41,7 @@ def report(tmp_path):
     example = Example(np.random.default_rng(0).normal(0, 9, (3, 32, 32)), label, np.zeros((32, 32), np.uint8), "chip 1")
     variants = [Varied([np.random.default_rng(0).normal(0, 9, (3, 16, 16))] * 3, [label[::2, ::2]] * 3, "chip <2>")]
     return SegmenterReport(
-        header, info, "/data/chips", {"training": 2, "test": 1}, 1, 1234567, 61.0, "CPU, 2 threads", variants,
+        header, info, "/data/chips", {"training": 2, "test": 1}, 1, 1234567, 61.0, "CPU, 2 threads", variants, None,
         {"test": Evaluation(figures(matrix), matrix)}, matrix.sum(axis=0), [example],
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from ..models.pretrained import PUBLISHED
 from ..rasters.raster_io import crs_text
 from ..reports import charts, pictures
 from ..reports.page import percent
+from .calibration import Calibration, reliability_chart
 from .confusion import doubt
 
 STANDARDISED = -2.0, 2.0  # the range in which standardised targets are drawn
@@ -51,6 +52,7 @@ class TrainingReport:
     seconds: float
     device: str
     variants: Sequence[Varied]
+    calibration: Calibration | None
 
 
 def common_content(
@@ -85,6 +87,7 @@ def common_content(
         "classes": report.header.classes.classes,
         "curves": charts.curves(report.header.history, report.best_epoch, panels),
         "variants": [_strips(varied, report.info) for varied in report.variants],
+        "calibration": _calibration(report.calibration),
         "splits": list(figures),
         "figures": figures,
         "settings": report.header.recipe,
@@ -109,6 +112,13 @@ def _strips(varied: Varied, info: DatasetInfo) -> dict[str, str]:
         "masks": pictures.png(pictures.strip(masks)) if masks else "",
         "caption": varied.caption,
     }
+
+
+def _calibration(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    charts_by_split = {split: reliability_chart(*effect) for split, effect in calibration.splits.items()}
+    return {"temperature": f"{calibration.temperature:.3g}", "charts": charts_by_split}
 
 
 def _doubts(report: TrainingReport, figures: Mapping[str, dict[str, Any]]) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from ..events import Reporter
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader
+from ..models.networks import calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window
 from .answers import Answered, Answers, has_numbers
@@ -44,11 +45,12 @@ class ChipPredictor:
     def __init__(self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int) -> None:
         self.batch_size = batch_size
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.normalise = Normaliser(header.mean, header.std, device)
+        self.normalise, self.header = Normaliser(header.mean, header.std, device), header
 
     def values(self, chips: Images, advance: Advance) -> torch.Tensor:
-        """(N, C) logits."""
-        return self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
+        """(N, C) calibrated logits."""
+        logits = self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
+        return calibrated(logits, self.header)
 
     @torch.inference_mode()
     def logits(self, chips: torch.Tensor, advance: Callable[[int], object]) -> torch.Tensor:
@@ -78,7 +80,7 @@ class StepSource:
 
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
-        """As `Source.values`, of one block: (1, C, rows, cols) logits, NaN except for wanted steps."""
+        """As `Source.values`, of one block: (1, C, rows, cols) calibrated logits, NaN except for wanted steps."""
         block, wanted = normalised(batch, self.predictor.normalise)[0], batch.asked[0]
         if self.shared is not None and float(wanted.mean()) * saving(self.shared, max(wanted.shape)) > 1:
             logits = self.shared.logits(block, wanted)
@@ -86,7 +88,7 @@ class StepSource:
         else:
             logits = self._one_by_one(block, wanted, advance)
         found = logits.new_full((*wanted.shape, logits.shape[1]), torch.nan)
-        found[torch.from_numpy(wanted).to(logits.device)] = logits
+        found[torch.from_numpy(wanted).to(logits.device)] = calibrated(logits, self.predictor.header)
         return found.permute(2, 0, 1)[None]
 
     def _one_by_one(self, block: torch.Tensor, wanted: np.ndarray, advance: Advance) -> torch.Tensor:

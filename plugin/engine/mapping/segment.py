@@ -17,7 +17,7 @@ from ..errors import InputError, ResourceError
 from ..events import Reporter, Stage, readable_time
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
-from ..models.networks import likeliest
+from ..models.networks import calibrated, likeliest
 from ..models.normalisation import Normaliser
 from ..windows import Window, tiles
 from .checks import bands_text
@@ -125,7 +125,7 @@ def _choose_source(
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = network(images.contiguous(memory_format=torch.channels_last))
-        return found.float()
+        return calibrated(found.float(), header)
 
     if not header.whole_window:
         return TileSource(logits, normalise, config.halo), 1, config.batch_size

@@ -79,6 +79,7 @@ class ModelHeader:
     scales: tuple[tuple[float, float], ...] = ()
     # Whether a segmentation network's prediction for a pixel depends on its whole input, see reach; None = unknown.
     whole_window: Optional[bool] = None
+    temperature: Optional[float] = None  # by which logits are divided, see training/calibration.py; None = 1
     # Regression: mean, std, minimum, maximum of the target over the training chips; the network gives
     # (value − mean) / std. None for classes.
     target: Optional[dict[str, float]] = None
@@ -140,7 +141,7 @@ SECTIONS = {
     "input": (
         "band_names", "dtype", "nodata", "mean", "std", "scales", "chip_size", "pixel_size", "crs", "placement",
     ),
-    "output": ("task", "classes", "threshold", "target"),
+    "output": ("task", "classes", "threshold", "temperature", "target"),
     "training": ("recipe", "history", "metrics", "dataset_fingerprint", "versions", "finished"),
     "about": ("license", "description"),
 }  # fmt: skip
@@ -241,6 +242,7 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         ("an offset", [offset for _, offset in header.scales], within(-LARGEST, LARGEST)),
         ("its whole_window", [header.whole_window], or_none(of_type(bool))),
         ("its threshold", [header.threshold], or_none(within(0, 1))),
+        ("its temperature", [header.temperature], or_none(within(1e-3, 1e3))),
         ("its target", [header.target], or_none(_is_target)),
     ]
     return find_fault([*_types(header), *rules])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..classes import IGNORE_INDEX
+from .header import ModelHeader
 
 STRIDE = 32
 # With less than 64 pixels, the deepest features of a chip would be a single value, too few for a batch norm.
@@ -21,6 +22,11 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """(N, C, …) logits → (N, …) uint8 indices of the likeliest class; `IGNORE_INDEX` if its logit is not finite."""
     highest, found = logits.max(1)
     return found.to(torch.uint8).masked_fill_(~highest.isfinite(), IGNORE_INDEX)
+
+
+def calibrated(logits: torch.Tensor, header: ModelHeader) -> torch.Tensor:
+    """Divide logits by the model's temperature, so that their probabilities can be trusted (`training.calibration`)."""
+    return logits if header.temperature is None else logits.div(header.temperature)
 
 
 class Segmenter(nn.Module):

@@ -8,6 +8,7 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainClassifierConfig
+from .calibration import DecisionSample, Sample
 from .losses.table import ChosenLoss
 from .sampling import Sampling
 from .tally import ClassTally, LabelsTally, or_worst
@@ -37,6 +38,10 @@ class ClassificationTask(Task):
         """Counts chips."""
         return ClassTally(self.classes, self.threshold, self.device)
 
+    def sample(self, chips: int, seed: int) -> Sample:
+        """Takes all chips."""
+        return Sample(self.classes, chips, seed, self.device)
+
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean F1, and of epochs with the same the lower loss; of few chips, whose F1 is luck, the loss alone."""
         lower_loss = or_worst(figures["loss"], -1)
@@ -57,6 +62,10 @@ class MultilabelTask(Task):
     def tally(self) -> LabelsTally:
         """Counts yes-or-no answers."""
         return LabelsTally(self.classes, self.threshold, self.device)
+
+    def sample(self, chips: int, seed: int) -> Sample:
+        """Takes the yes-or-no answers of all chips, or some of each."""
+        return DecisionSample(chips, seed, self.device)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean average precision, which needs no threshold; of few chips, or without a class in any, the loss alone."""

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..events import Reporter, Stage
 from ..torchrun import own_rank
 from . import ranks
+from .calibration import Sample
 from .chips import Chips, in_order, shuffled, steps_an_epoch
 from .optimization import Optimization, check_same_tensors
 from .pace import Pace
@@ -262,17 +263,23 @@ class Exploded(InputError):
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, task: Task, chips: Chips, batch_size: int, advance: Callable[[int], None]) -> Tally:
+def evaluate(
+    network: nn.Module, task: Task, chips: Chips, batch_size: int, advance: Callable[[int], None],
+    sample: Sample | None = None,
+) -> Tally:  # fmt: skip
     """What a network answers to the chips of all ranks, each of which has its share.
 
     Args:
         advance: Called with the number of chips of each batch.
+        sample: Receives the answers as well.
     """
     network.eval()
     tally = task.tally()
     for batch in chips.batches(in_order(len(chips), batch_size)):
         answers = task.answer(network, batch)
         tally.add(*answers)
+        if sample is not None:
+            sample.add(answers.logits, answers.targets)
         advance(len(answers.targets))
     tally.restore(tally.merged())
     return tally

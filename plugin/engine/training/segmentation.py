@@ -8,6 +8,7 @@ import torch
 
 from ..chips.dataset import DatasetInfo
 from ..config import TrainSegmenterConfig
+from .calibration import Sample
 from .losses.table import ChosenLoss
 from .sampling import Sampling
 from .tally import PixelTally, or_worst
@@ -33,6 +34,10 @@ class SegmentationTask(Task):
     def tally(self) -> PixelTally:
         """Counts pixels."""
         return PixelTally(self.classes, self.device)
+
+    def sample(self, chips: int, seed: int) -> Sample:
+        """Draws pixels."""
+        return Sample(self.classes, chips, seed, self.device)
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:
         """Mean IoU; a network that gives no numbers has none."""

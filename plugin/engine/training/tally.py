@@ -65,6 +65,9 @@ class Tally:
         found = other.state()
         self.restore({name: value + found[name] for name, value in self.state().items()})
 
+    def calibrate(self, temperature: float) -> None:
+        """Count answers as if logits were divided by a temperature; only the loss stays that of the training."""
+
     def totals(self) -> torch.Tensor:
         """(2,) on the device: the sum of the losses, each times its weight, and the sum of the weights."""
         return torch.stack([self.loss, self.weight])
@@ -173,12 +176,20 @@ class ChipTally(Tally):
         self._probabilities.append(found["probabilities"])
         self._targets.append(found["targets"])
 
+    def calibrate(self, temperature: float) -> None:
+        """Turn the probabilities into those of logits divided by the temperature."""
+        self._probabilities = [self.to_probabilities(self.to_logits(torch.cat(self._probabilities)) / temperature)]
+
     def figures(self) -> dict[str, Any]:
         """As of any tally, and the number of chips."""
         return {**super().figures(), "chips": sum(map(len, self._targets))}
 
     def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """(N, C) → (N, C)."""
+        raise NotImplementedError
+
+    def to_logits(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """(N, C) → (N, C), from which `to_probabilities` makes the same probabilities."""
         raise NotImplementedError
 
     def probabilities(self) -> np.ndarray:
@@ -203,6 +214,10 @@ class ClassTally(ChipTally):
         """They sum to 1."""
         return logits.softmax(1)
 
+    def to_logits(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """As `ChipTally.to_logits`."""
+        return probabilities.log()
+
     def matrix(self) -> np.ndarray:
         """(C, C) int64: the confusion matrix, of chips."""
         return scores.chip_matrix(self.probabilities(), self.targets(), self.threshold)
@@ -226,6 +241,10 @@ class LabelsTally(ChipTally):
     def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Each for itself."""
         return logits.sigmoid()
+
+    def to_logits(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """As `ChipTally.to_logits`."""
+        return probabilities.logit()
 
     def accuracies(self) -> dict[str, Any]:
         """See `scores.labels_figures`."""

@@ -13,6 +13,7 @@ from ..models.normalisation import Normaliser, missing_values
 from ..recipe.augmentation import AugmentationSettings
 from .augmentation.augment import Augmentation
 from .augmentation.example import Example
+from .calibration import Sample
 from .chips import Batch
 from .losses.table import Loss
 from .tally import Tally
@@ -71,6 +72,10 @@ class Task:
 
     def tally(self) -> Tally:
         """A new one, to count answers."""
+        raise NotImplementedError
+
+    def sample(self, chips: int, seed: int) -> Sample:
+        """A new sample of the answers to so many chips, for calibration; only of tasks with classes."""
         raise NotImplementedError
 
     def score(self, figures: dict[str, Any]) -> tuple[float, ...]:

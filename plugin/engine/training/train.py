@@ -16,6 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
+from ..assessment.calibration import Calibration
 from ..assessment.confusion import doubt, never_answered
 from ..assessment.regression import figures_text, regression_doubt
 from ..chips.dataset import SPLITS, ChipDataset
@@ -30,6 +31,7 @@ from ..models.model_file import save_state
 from ..torchrun import own_rank
 from . import ranks
 from .augmentation.example import find_colors
+from .calibration import Sample, calibrate
 from .checkpoint import Checkpoints, checkpoint_path
 from .chip_cache import cached_chips
 from .chips import ChipReader, Chips, StreamedChips, choose_place, load_chips
@@ -82,6 +84,7 @@ class Trained:
 
     fitted: Fitted
     tallies: dict[str, Any]  # by split, a `Tally` each, where there are chips
+    calibration: Calibration | None = None
 
 
 def labelled_splits(
@@ -203,12 +206,32 @@ def train(training: Training, reporter: Reporter) -> Trained:
             training.network.load_state_dict(fitted.state)
             compared = {split: chips[split] for split in ("validation", "test")}
             stage = Stage(reporter, sum(map(len, compared.values())), "Evaluating", TRAINED, TESTED)
+            compared = {split: some for split, some in compared.items() if len(splits[split])}
+            samples: dict[str, Sample] = {}
+            if config.calibrate and training.dataset.info.target is None:
+                samples = {split: training.task.sample(len(splits[split]), config.seed) for split in compared}
             tallies: dict[str, Tally] = {
-                split: evaluate(training.network, training.task, some, config.batch_size, stage.advance)
+                split: evaluate(
+                    training.network, training.task, some, config.batch_size, stage.advance, samples.get(split)
+                )
                 for split, some in compared.items()
-                if len(splits[split])
             }
-    return Trained(fitted, tallies)
+            calibration = _calibrate(samples, tallies, reporter)
+    return Trained(fitted, tallies, calibration)
+
+
+def _calibrate(samples: dict[str, Sample], tallies: dict[str, Tally], reporter: Reporter) -> Calibration | None:
+    """Fit a temperature to the validation chips, count answers with it, and report its effect."""
+    if not samples:
+        return None
+    calibration = calibrate({split: sample.merged() for split, sample in samples.items()})
+    if calibration is None:
+        reporter.log("Confidence is not calibrated: there are no labelled validation chips.")
+        return None
+    for tally in tallies.values():
+        tally.calibrate(calibration.temperature)
+    reporter.log(f"Confidence is calibrated: {calibration}.")
+    return calibration
 
 
 def _prepare_chips(training: Training, reporter: Reporter) -> dict[str, Chips]:
@@ -303,6 +326,8 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
                 f"To some {split} chips the network gives no numbers, and so no answer. Look for extreme values in the "
                 "bands, and declare them as nodata."
             )
+    for split, (before, after) in (trained.calibration.splits if trained.calibration else {}).items():
+        figures[split].update(calibration_error=after.error, uncalibrated_error=before.error)
     return {
         "model": training.config.output,
         "report": training.config.report,
@@ -312,6 +337,7 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
         "seconds": seconds,
         "validation": figures.get("validation"),
         "test": figures.get("test"),
+        "temperature": trained.calibration.temperature if trained.calibration else None,
     }
 
 
@@ -325,6 +351,9 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
     }
     for split, tally in trained.tallies.items():
         metrics[split] = {**tally.figures(), **tally.details()}
+    calibration = trained.calibration
+    if calibration is not None:
+        metrics["calibration"] = calibration.to_json()
     return ModelHeader(
         **training.kind,
         band_names=info.band_names,
@@ -348,6 +377,7 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
             "timm": timm.__version__,
         },
         finished=finished,
+        temperature=calibration.temperature if calibration else None,
         placement=info.placement,
         scales=info.scales,
     )

@@ -226,6 +226,7 @@ def _report(training: Training, trained: Trained, header: ModelHeader, summary: 
         seconds=time.monotonic() - training.begun,
         device=describe_device(training.device),
         variants=variants,
+        calibration=trained.calibration,
         answered=answered,
         shown={split: dataset.shown[places].sum(axis=0) for split, places in splits.items()},
         mistakes=mistakes,

@@ -55,7 +55,9 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     Returns:
         `model` and `report` (paths; report may be None), `best_epoch`, `epochs` (trained), `seconds`, and for
         `validation` and `test` the figures of the best weights (loss, overall_accuracy, mean_iou, mean_f1, and per
-        class iou and f1), or None where the split has no chips.
+        class iou and f1), or None where the split has no chips. `temperature` is None if the confidence is not
+        calibrated; otherwise each split has `uncalibrated_error` and `calibration_error`, the expected calibration
+        error before and after.
 
     Raises:
         InputError: The dataset, the weights file or a setting cannot be used.
@@ -179,6 +181,7 @@ def _report(training: Training, trained: Trained, header: ModelHeader) -> Segmen
         "seconds": time.monotonic() - training.begun,
         "device": describe_device(training.device),
         "variants": variants,
+        "calibration": trained.calibration,
         "examples": examples,
     }
     if header.target is not None:
