@@ -14,8 +14,9 @@ from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
+from .map_results import class_rows, measure_rows, raster_rows, show_measures
 from .mapped_raster import mapped_raster
-from .parameters import OutputRaster, Parameters, Row, Setting
+from .parameters import Destination, OutputRaster, Parameters, Row, Setting
 
 
 class SegmentRaster(WorkerAlgorithm):
@@ -62,6 +63,9 @@ class SegmentRaster(WorkerAlgorithm):
                 "The GeoTIFF of class values, or numbers, to write."), called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
                 "A GeoTIFF with one band per class: the probability that the network gives it."), optional=True),
+            *measure_rows(),
+            *class_rows(),
+            *raster_rows(),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
@@ -85,4 +89,5 @@ class SegmentRaster(WorkerAlgorithm):
         found = self.run_worker(settings, reporter)
         self.show(found["output"], self._name, SavedStyle(), context)
         self.show_probabilities(found["probabilities"], self._name, found["output"], context)
-        return {"OUTPUT": found["output"], "PROBABILITIES": found["probabilities"]}
+        show_measures(self, found, self._name, context)
+        return {row.name: found[row.name.lower()] for row in self.rows() if isinstance(row, Destination)}

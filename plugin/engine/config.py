@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from .errors import InputError
+from .mapping.result_settings import ClassSettings, MeasureSettings, RasterSettings
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
 from .models.decoder_settings import DecoderSettings
@@ -309,6 +310,9 @@ class SegmentRasterConfig(JobConfig):
     model: str
     output: str = written()
     probabilities: str | None = written(None)
+    measures: MeasureSettings = group(MeasureSettings)
+    rasters: RasterSettings = group(RasterSettings)
+    refining: ClassSettings = group(ClassSettings)
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS

@@ -39,23 +39,37 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
         InputError: The model has another task, or the raster, a name or a setting does not fit.
     """
     check_task(header, config.model, SEGMENTER_TASKS)
-    check_probabilities(config, header)
+    check_class_settings(config, header)
     check_device_name(config.device)
-    outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
+    outputs = segmentation_outputs(config)
     check_rasters(outputs)
     check_raster(config.input, config.bands, header, config.model, outputs)
 
 
-def check_probabilities(config: SegmentRasterConfig, header: ModelHeader) -> None:
-    """Refuse to write probabilities with a model that predicts numbers.
+def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
+    """Return the path of each raster by parameter; None is not written."""
+    measures = config.measures
+    return {
+        "OUTPUT": config.output, "PROBABILITIES": config.probabilities, "CONFIDENCE": measures.confidence,
+        "ENTROPY": measures.entropy, "MARGIN": measures.margin,
+    }  # fmt: skip
+
+
+def check_class_settings(config: SegmentRasterConfig, header: ModelHeader) -> None:
+    """Refuse settings that need classes with a model that predicts numbers.
 
     Raises:
-        InputError: They are wanted.
+        InputError: There are some.
     """
-    if config.probabilities and header.target is not None:
+    if header.target is None:
+        return
+    outputs = [name for name, path in segmentation_outputs(config).items() if path and name != "OUTPUT"]
+    wanted = [*outputs, *config.refining.given()]
+    if wanted:
         raise InputError(
-            f"PROBABILITIES is given, but the model {config.model} predicts numbers, which have no probabilities.",
-            "Leave PROBABILITIES empty.",
+            f"{wanted[0]} is given, but the model {config.model} predicts numbers, which have neither classes nor "
+            "probabilities.",
+            f"Leave {' and '.join(wanted)} empty.",
         )
 
 

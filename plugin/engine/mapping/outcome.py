@@ -21,21 +21,31 @@ NAMED = 8
 METRES = ("metre", "meter", "m")
 
 
-def class_areas(info: RasterInfo, classes: ClassTable, pixels: Sequence[int] | np.ndarray) -> dict[str, Any]:
+def class_areas(
+    info: RasterInfo, classes: ClassTable, pixels: Sequence[int] | np.ndarray, hectares: Sequence[float] | None = None
+) -> dict[str, Any]:
     """Return `classes` and `area_unit` of a result; areas are None if the CRS has no units of length.
 
     Args:
         info: The raster whose pixels were counted.
         classes: Classes of the model.
         pixels: (C,) pixels of each class.
+        hectares: (C,) area of each class on the ground; None if it is not known.
     """
     reference = spatial_reference(info.crs)
     projected = reference is not None and not reference.IsGeographic()
     one = abs(info.grid.step_x * info.grid.step_y) if projected else None
+    ground = [None] * len(classes) if hectares is None else hectares
     return {
         "classes": [
-            {"value": kind.value, "name": kind.name, "pixels": count, "area": None if one is None else count * one}
-            for kind, count in zip(classes.classes, map(int, pixels))
+            {
+                "value": kind.value,
+                "name": kind.name,
+                "pixels": count,
+                "area": None if one is None else count * one,
+                "hectares": size,
+            }
+            for kind, count, size in zip(classes.classes, map(int, pixels), ground)
         ],
         "area_unit": reference.GetLinearUnitsName() if reference is not None and projected else None,
     }

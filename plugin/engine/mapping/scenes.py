@@ -30,7 +30,7 @@ from .reading import Batch, TileReader
 from .steps import Steps
 from .tables import SCENE_LAYER, AnswerTable, squares
 from .tiling import plan_tiles
-from .writer import CLASS_SHARE, PROBABILITY_SHARE, SMALLEST_BLOCK, ClassRaster, MembersRaster, ProbabilityRaster
+from .writer import CLASS_SHARE, PROBABILITY_SHARE, SMALLEST_BLOCK, ClassRaster, MembersRaster, ShareRaster
 
 MANY_POLYGONS = 1_000_000
 GRID_BYTES = 250  # per polygon with its answers, in a GeoPackage
@@ -123,7 +123,8 @@ def _files(
     common = like, over, answers.classes, tile_size
     files: list[FileSink[Batch, Answered]] = []
     if config.probabilities:
-        files.append(stack.enter_context(ProbabilityRaster(config.probabilities, *common, shares)))
+        names = answers.classes.names
+        files.append(stack.enter_context(ShareRaster(config.probabilities, like, over, names, tile_size, shares)))
     if config.grid:
         files.append(stack.enter_context(_Grid(config, answers, like)))
     if config.output and answers.several:

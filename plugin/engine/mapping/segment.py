@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..config import SegmentRasterConfig
-from ..drafts import check_writable
-from ..errors import InputError, ResourceError
+from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
-from ..models.networks import calibrated, likeliest
+from ..models.networks import calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window, tiles
 from .checks import bands_text
-from .early_checks import check_probabilities
+from .early_checks import check_class_settings, segmentation_outputs
+from .measures import MEASURES
 from .opening import Opened, open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .outputs import check_rasters
-from .pipeline import finish, run
+from .pipeline import run
 from .reading import TileReader
+from .segmented_files import SegmentedFiles, scored
 from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource
 from .steps import Steps
 from .tiling import plan_tiles, round_tile_size
-from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, MapRaster, NumberRaster, ProbabilityRaster, Take
+from .writer import NumberRaster
 
 # Minimum side of a tile of a whole-window network in windows; otherwise most windows would be computed for several
 # tiles.
@@ -47,8 +46,9 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         reporter: Receives progress and log lines.
 
     Returns:
-        output and probabilities (paths; the latter may be None), classes (value, name, pixels and area of each),
-        area_unit (such as "metre", for square metres; None if the CRS has no units of length), nodata_pixels, seconds;
+        output, probabilities, confidence, entropy, margin (paths; all but the first may be None), classes (value, name,
+        pixels, area and hectares of each), area_unit (of the area on the plane of the CRS, such as "metre", for square
+        metres; None if it has no units of length), nodata_pixels, seconds;
         for a model of numbers also statistics (minimum, maximum, mean, std).
 
     Raises:
@@ -57,13 +57,12 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         Cancelled: The user cancelled the job, or QGIS has ended.
     """
     begun = time.monotonic()
-    outputs = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
+    outputs = segmentation_outputs(config)
     check_rasters(outputs)
     network, header = load_model(config.model)
-    check_probabilities(config, header)
+    check_class_settings(config, header)
     opened = open_for_mapping(config, header, outputs, reporter)
     info, window, classes = opened.info, opened.window, header.classes
-    _check_space(config, window, header)
     reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
     source, least, at_once = _choose_source(network, header, opened, config)
     if header.whole_window:
@@ -75,43 +74,36 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     side = source.outer(Window(0, 0, tile_size, tile_size)).height
     reader = TileReader(opened.raster, opened.nodata, Steps(1, 1, info.grid), config.area)
     planned = plan_tiles(tiles(window, tile_size), source.outer, at_once)
-    stage = Stage(reporter, window.width * window.height, "Mapping")
     doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
     with ExitStack() as stack:
-        common = info, window, classes, tile_size
-        target: ClassRaster | NumberRaster
-        if header.target is None:
-            target = stack.enter_context(ClassRaster(config.output, *common, _classes))
-        else:
-            take = _in_units(header.target["mean"], header.target["std"])
-            target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, take))
-        sinks: list[MapRaster] = [target]
-        if config.probabilities:
-            sinks.insert(0, stack.enter_context(ProbabilityRaster(config.probabilities, *common, _probabilities)))
+        files = SegmentedFiles(config, header, opened, tile_size, reporter, stack)
+        stage = Stage(reporter, window.width * window.height, "Mapping", end=files.phases.begin)
         with opened.at_work(side, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            run(planned, reader.read, source.values, sinks, stage)
-        mapped = target.mapped
-        tell_unanswered(reporter, "pixel", target.unanswered, mapped)
-        if not mapped:
+            run(planned, reader.read, scored(source.values), files.sinks, stage)
+        target = files.target
+        files.tell_unsure()
+        tell_unanswered(reporter, "pixel", target.unanswered, target.mapped)
+        if not target.mapped:
             raise InputError(
                 f"{config.input} has no data in the area to map: all of its {window.width} × {window.height} pixels "
                 "are nodata or masked.",
                 "Choose another raster, extent or area; check the raster's nodata value.",
             )
-        finish(sinks)
+        files.finish()
     seconds = time.monotonic() - begun
     if isinstance(target, NumberRaster):
         found: dict[str, Any] = {**class_areas(info, classes, []), "statistics": target.statistics}
         shown = "{minimum:.3g} to {maximum:.3g}, mean {mean:.3g}".format(**target.statistics)
     else:
-        found = class_areas(info, classes, target.counts)
-        shown = shares_text(classes, target.counts, mapped, info)
-    reporter.log(f"Mapped {number_of(mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
+        found = class_areas(info, classes, target.counts, target.hectares)
+        shown = shares_text(classes, target.counts, target.mapped, info)
+    reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
     return {
         "output": config.output,
         "probabilities": config.probabilities,
+        **{name: config.measures.wanted().get(name) for name in MEASURES},
         **found,
-        "nodata_pixels": window.width * window.height - mapped,
+        "nodata_pixels": window.width * window.height - target.mapped,
         "seconds": seconds,
     }
 
@@ -134,40 +126,3 @@ def _choose_source(
     batch = config.batch_size * max(1, WINDOWS_AT_ONCE**2 // size**2)
     kind = WindowSource if header.target is None else ChipSource  # numbers are blended as they are
     return kind(steps, normalise, logits, header.outputs, batch), WINDOWS_ACROSS * size, 1
-
-
-def _classes(logits: torch.Tensor) -> np.ndarray:
-    """(N, C, H, W) logits → (N, H, W) uint8 class indices, `IGNORE_INDEX` where logits are NaN or infinite."""
-    found: np.ndarray = likeliest(logits).cpu().numpy()
-    return found
-
-
-def _probabilities(logits: torch.Tensor) -> np.ndarray:
-    """(N, C, H, W) logits → float32 probabilities of the same shape."""
-    found: np.ndarray = logits.softmax(1).cpu().numpy()
-    return found
-
-
-def _in_units(mean: float, std: float) -> Take:
-    """Return what turns standardised values (N, 1, H, W) into float32 in the units of the target."""
-
-    def take(values: torch.Tensor) -> np.ndarray:
-        found: np.ndarray = (values * std + mean).cpu().numpy()
-        return found
-
-    return take
-
-
-def _check_space(config: SegmentRasterConfig, window: Window, header: ModelHeader) -> None:
-    size, table = window.width * window.height, header.classes
-    if header.target is None:
-        needed = int(size * table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE)
-    else:
-        needed = int(size * 4 * PROBABILITY_SHARE)
-    if config.probabilities:
-        needed += int(size * len(table) * 4 * PROBABILITY_SHARE)
-        check_writable(config.probabilities, needed)
-    check_writable(config.output, needed)
-    for path in (config.output, config.probabilities):
-        if path and Path(path).is_dir():
-            raise ResourceError(f"{path} is a folder.", "Give the name of a file.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,15 @@ from osgeo import gdal
 from ..classes import IGNORE_INDEX, ClassTable
 from ..drafts import claim
 from ..errors import ResourceError
+from ..events import Reporter
 from ..rasters.raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
+from .ground import ground_of
+from .phases import Phase, Phases
 from .reading import Batch
+from .refining import NOT_REFINED, Refinement, remove_small, strips, take_majority
+from .result_settings import BYTE_NODATA, BYTE_STEPS
 from .tiling import block_size
 
 if TYPE_CHECKING:
@@ -29,6 +36,30 @@ CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.5
 SMALLEST_BLOCK = 128
 # Creation options for rasters with many bands, and for rasters of floats.
 BAND_BY_BAND, NUMBERS = ("INTERLEAVE=BAND",), ("INTERLEAVE=BAND", "PREDICTOR=3")
+COG_PREDICTOR = ("PREDICTOR=FLOATING_POINT",)
+
+
+# Colours of numbers from the lowest to the highest: viridis.
+RAMP = ((0.0, "#440154"), (0.25, "#3b528b"), (0.5, "#21918c"), (0.75, "#5ec962"), (1.0, "#fde725"))
+# Begin of the names of temporary rasters.
+WORK = "terrazzo.work"
+# A raster of more pixels a side gets overviews, the smallest of which has fewer.
+SCREEN = 512
+
+
+@dataclass(frozen=True)
+class Form:
+    """How rasters are stored, and how the work at their end is reported.
+
+    Attributes:
+        cog: As Cloud Optimized GeoTIFFs, otherwise as GeoTIFFs.
+        overviews: Whether to write overviews.
+        phases: Receives the progress.
+    """
+
+    cog: bool = False
+    overviews: bool = False
+    phases: Phases = field(default_factory=lambda: Phases(Reporter()))
 
 
 class MapRaster:
@@ -46,10 +77,15 @@ class MapRaster:
         tile_size: Size of the tiles that will be written.
         take: Turns the result for a batch into pixels.
         options: More creation options of GDAL's GeoTIFF driver.
+        form: How it is stored.
 
     Raises:
         ResourceError: It cannot be created.
     """
+
+    RESAMPLING = "AVERAGE"  # of overviews
+    scale: float | None = None  # declared in the file
+    _rewritten = False  # whether it is written again as another file
 
     def __init__(
         self,
@@ -62,30 +98,58 @@ class MapRaster:
         tile_size: int,
         take: Take,
         options: Sequence[str] = (),
+        form: Form | None = None,
     ) -> None:
-        self.path, self.window, self.nodata, self.take = path, window, nodata, take
+        form = form or Form()
+        self.path, self.window, self.nodata, self.take, self.form = path, window, nodata, take, form
+        self._like, self._dtype, self._names = like, dtype, names
+        self._side, self._options, self._works = block_size(tile_size), options, 0
         self.draft = claim(path)
-        side = block_size(tile_size)
-        layout = [
-            "TILED=YES", f"BLOCKXSIZE={side}", f"BLOCKYSIZE={side}", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER",
-            "NUM_THREADS=ALL_CPUS", *options,
-        ]  # fmt: skip
-        size = window.width, window.height
+        self.draft.fresh()
+        form.phases.plan(form.cog or bool(self._levels()))
         try:
-            self.dataset = gdal.GetDriverByName("GTiff").Create(
-                str(self.draft.fresh()), *size, len(names), gdal_type(dtype), layout
-            )
+            self.dataset = self._create(form.cog or self._rewritten)
         except RuntimeError as error:
             self.draft.close()
             raise self._failure(error) from error
-        self.dataset.SetGeoTransform(like.grid.geotransform(window))
-        reference = spatial_reference(like.crs)
+        self.bands = self._bands(self.dataset)
+
+    def _create(self, temporary: bool) -> gdal.Dataset:
+        """Create the draft, or a temporary raster beside it."""
+        path = self.draft.path
+        if temporary:
+            self._works += 1
+            path = self.draft.folder / f"{WORK}{self._works}.tif"
+        layout = [
+            "TILED=YES", f"BLOCKXSIZE={self._side}", f"BLOCKYSIZE={self._side}", "COMPRESS=DEFLATE",
+            "BIGTIFF=IF_SAFER", "NUM_THREADS=ALL_CPUS", *(["ZLEVEL=1"] if temporary else []), *self._options,
+        ]  # fmt: skip
+        size = self.window.width, self.window.height
+        dataset = gdal.GetDriverByName("GTiff").Create(
+            str(path), *size, len(self._names), gdal_type(self._dtype), layout
+        )
+        dataset.SetGeoTransform(self._like.grid.geotransform(self.window))
+        reference = spatial_reference(self._like.crs)
         if reference is not None:
-            self.dataset.SetSpatialRef(reference)
-        self.bands = [self.dataset.GetRasterBand(number) for number in range(1, len(names) + 1)]
-        for band, name in zip(self.bands, names):
-            band.SetNoDataValue(nodata)
+            dataset.SetSpatialRef(reference)
+        for band, name in zip(self._bands(dataset), self._names):
+            band.SetNoDataValue(self.nodata)
             band.SetDescription(name)
+            if self.scale is not None:
+                band.SetScale(self.scale)
+                band.SetOffset(0)
+        return dataset
+
+    @staticmethod
+    def _bands(dataset: gdal.Dataset) -> list[gdal.Band]:
+        return [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
+
+    def _levels(self) -> list[int]:
+        """The factors of the overviews."""
+        largest = max(self.window.width, self.window.height)
+        return (
+            [2**power for power in range(1, 32) if largest > SCREEN * 2 ** (power - 1)] if self.form.overviews else []
+        )
 
     def write(self, batch: Batch, taken: np.ndarray) -> None:
         """As `Sink.write`.
@@ -108,19 +172,49 @@ class MapRaster:
             raise self._failure(error) from error
 
     def finish(self) -> None:
-        """Close the file, and write the QGIS style beside it, if it has one.
+        """Complete and close the file, and write the QGIS style beside it, if it has one.
 
         Raises:
             ResourceError: As `write`.
+            Cancelled: The user cancelled the job, or QGIS has ended.
         """
         try:
+            self._complete()
+            if self.form.cog:
+                self._copy_to_cog()
+            elif self._levels():
+                with self.form.phases.one("Writing overviews") as phase:
+                    self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
             self.dataset.FlushCache()
         except RuntimeError as error:
             raise self._failure(error) from error
         finally:
-            self.bands = []
-            self.dataset = None
+            self._release()
+        for work in self.draft.folder.glob(f"{WORK}*"):
+            work.unlink()
         self._style(self.draft.path.with_suffix(".qml"))
+
+    def _complete(self) -> None:
+        """Write what is known of the whole raster only when all pixels are there."""
+
+    def _copy_to_cog(self) -> None:
+        self.dataset.FlushCache()
+        layout = [
+            "COMPRESS=DEFLATE", f"BLOCKSIZE={SCREEN}", "BIGTIFF=IF_SAFER", "NUM_THREADS=ALL_CPUS",
+            f"OVERVIEWS={'AUTO' if self.form.overviews else 'NONE'}", f"OVERVIEW_RESAMPLING={self.RESAMPLING}",
+            *(option for option in COG_PREDICTOR if self._dtype.kind == "f"),
+        ]  # fmt: skip
+        with self.form.phases.one("Writing the Cloud Optimized GeoTIFF") as phase:
+            copy = gdal.GetDriverByName("COG").CreateCopy(
+                str(self.draft.path), self.dataset, options=layout, callback=phase.callback
+            )
+            self._release()
+            self.dataset = copy
+
+    def _release(self) -> None:
+        """Close the raster."""
+        self.bands = []
+        self.dataset = None
 
     def _style(self, path: Path) -> None:
         """Write a QGIS style."""
@@ -129,8 +223,7 @@ class MapRaster:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.bands = []
-        self.dataset = None  # an open file would still write its sidecar
+        self._release()  # an open file would still write its sidecar
         self.draft.close()
 
     def _failure(self, error: RuntimeError) -> ResourceError:
@@ -142,23 +235,47 @@ class MapRaster:
 class ClassRaster(MapRaster):
     """A raster of class values, with colours and names for GDAL and QGIS.
 
-    Takes (N, rows, cols) uint8 class indices, `IGNORE_INDEX` for nodata.
+    Takes (N, rows, cols) uint8 class indices, `IGNORE_INDEX` for nodata; or (N, 2, rows, cols), also with 1 where the
+    class is too uncertain to be kept.
+
+    Args:
+        path, like, window, tile_size, take, form: As for `MapRaster`.
+        classes: The classes.
+        refinement: What is done to the classes when all are there.
     """
 
+    RESAMPLING = "MODE"
+
     def __init__(
-        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
-    ) -> None:
+        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take,
+        form: Form | None = None, refinement: Refinement = NOT_REFINED,
+    ) -> None:  # fmt: skip
         nodata = classes.free_value()
-        dtype = classes.mask_dtype(nodata)
-        super().__init__(path, like, window, dtype, nodata, ["class"], tile_size, take)
-        self.classes = classes
+        self.classes, self.refinement = classes, refinement
+        self._rewritten = refinement.steps > 0
+        form = form or Form()
+        form.phases.plan(refinement.steps + self._rewritten)  # each step, and the count afterwards
+        super().__init__(path, like, window, classes.mask_dtype(nodata), nodata, ["class"], tile_size, take, form=form)
         self.counts = np.zeros(len(classes), np.int64)  # pixels of each class
-        self.unanswered = 0  # wanted pixels without a class
-        if dtype in (np.uint8, np.uint16):  # data types that support a palette in GeoTIFF
-            self.bands[0].SetColorTable(style.color_table(classes, nodata))
-        names = style.category_names(classes)
+        self.ground = ground_of(like, window)
+        self.square_metres = np.zeros(len(classes))  # of each class, if the ground is known
+        self.unanswered = 0  # wanted pixels for which the network gives no valid numbers
+        self.unsure = 0  # wanted pixels whose class is too uncertain
+
+    def _create(self, temporary: bool) -> gdal.Dataset:
+        dataset = super()._create(temporary)
+        band = dataset.GetRasterBand(1)
+        if self._dtype in (np.uint8, np.uint16):  # data types that support a palette in GeoTIFF
+            band.SetColorTable(style.color_table(self.classes, int(self.nodata)))
+        names = style.category_names(self.classes)
         if names is not None:
-            self.bands[0].SetCategoryNames(names)
+            band.SetCategoryNames(names)
+        return dataset
+
+    @property
+    def hectares(self) -> list[float] | None:
+        """The area of each class on the ground; None if it is not known."""
+        return None if self.ground is None else (self.square_metres / 1e4).tolist()
 
     @property
     def mapped(self) -> int:
@@ -166,31 +283,139 @@ class ClassRaster(MapRaster):
         return int(self.counts.sum())
 
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
-        """As `MapRaster.write_tile`, of (rows, cols) class indices."""
+        """As `MapRaster.write_tile`, of class indices as the raster takes them."""
+        if values.ndim == 3:
+            values, unsure = values[0], values[1].astype(bool)
+            left_out = np.count_nonzero(unsure if wanted is None else unsure & wanted)
+            self.unsure += left_out
+            self.unanswered -= left_out
+            values[unsure] = IGNORE_INDEX
         if wanted is not None:
             values[~wanted] = IGNORE_INDEX
-        counts = np.bincount(values.ravel(), minlength=256)
-        self.counts += counts[: len(self.counts)]
-        self.unanswered += int(counts[IGNORE_INDEX]) - (0 if wanted is None else np.count_nonzero(~wanted))
+        own = window._replace(
+            col_off=window.col_off - self.window.col_off, row_off=window.row_off - self.window.row_off
+        )
+        unknown = self._count(own, values)
+        self.unanswered += unknown - (0 if wanted is None else np.count_nonzero(~wanted))
         super().write_tile(window, None, self.classes.to_values(values, int(self.nodata))[None])
 
-    def finish(self) -> None:
-        """As `MapRaster.finish`; also writes the pixel count of each class to the attribute table."""
-        self.bands[0].SetDefaultRAT(style.attribute_table(self.classes, self.counts))
-        super().finish()
+    def _count(self, window: Window, indices: np.ndarray) -> int:
+        """Count the pixels and the ground of each class in a window of this raster; returns those without a class."""
+        total, known = np.zeros(256, np.int64), len(self.counts)
+        parts = [(window, 0.0)] if self.ground is None else self.ground.windows(window)
+        for part, area in parts:
+            counts = np.bincount(indices[part.slices_in(window)].ravel(), minlength=256)
+            total += counts
+            self.square_metres += area * counts[:known]
+        self.counts += total[:known]
+        return int(total[IGNORE_INDEX])
+
+    def _complete(self) -> None:
+        """Refine the classes, and write the pixel count of each class to the attribute table."""
+        if self._rewritten:
+            self._refine()
+        band = self.dataset.GetRasterBand(1)
+        band.SetDefaultRAT(style.attribute_table(self.classes, self.counts))
+        if self.mapped:
+            values, share = self.classes.values, self.counts / self.mapped
+            there, mean = values[self.counts > 0], float(values @ share)
+            spread = float(np.sqrt((values - mean) ** 2 @ share))
+            band.SetStatistics(float(there.min()), float(there.max()), mean, spread)
+
+    def _refine(self) -> None:
+        side, left = self.refinement.majority, self.refinement.steps
+        if side is not None:
+            left -= 1
+            with self._next("Majority filter", left > 0) as (target, phase):
+                take_majority(self.dataset, target, self.classes, side, phase)
+        if left:
+            with self._next("Removing small regions", False) as (target, phase):
+                remove_small(self.dataset, target, self.refinement, phase)
+        self.counts[:], self.square_metres[:] = 0, 0
+        with self.form.phases.one("Counting the classes") as phase:
+            for strip in strips(self.dataset):
+                self._count(strip, self.classes.to_indices(self.dataset.GetRasterBand(1).ReadAsArray(*strip)))
+                phase.reach(strip.row_end / self.window.height)
+
+    @contextmanager
+    def _next(self, text: str, more: bool) -> Iterator[tuple[gdal.Dataset, Phase]]:
+        """Give the raster to write in a pass over this one, and continue with it."""
+        target = self._create(more or self.form.cog)
+        with self.form.phases.one(text) as phase:
+            yield target, phase
+        target.FlushCache()
+        self.dataset = target
 
     def _style(self, path: Path) -> None:
         style.write_qml(path, self.classes)
 
 
-class ProbabilityRaster(MapRaster):
-    """A raster of probabilities with one band per class; nodata is NaN."""
+class Moments:
+    """Minimum, maximum, mean and standard deviation of numbers that are seen part by part."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum = self._squares = 0.0
+        self._lowest, self._highest = np.inf, -np.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Add finite numbers."""
+        if values.size:
+            found = values.astype(np.float64)
+            self.count += found.size
+            self._sum += found.sum()
+            self._lowest, self._highest = min(self._lowest, found.min()), max(self._highest, found.max())
+            self._squares += np.square(found, out=found).sum()
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Minimum, maximum, mean and standard deviation; of at least one number."""
+        mean = self._sum / self.count
+        std = float(np.sqrt(max(self._squares / self.count - mean**2, 0.0)))
+        return {"minimum": float(self._lowest), "maximum": float(self._highest), "mean": float(mean), "std": std}
+
+
+class ShareRaster(MapRaster):
+    """A raster of shares from 0 to 1, such as probabilities, with its statistics.
+
+    Takes (N, bands, rows, cols) values as `measures.stored` returns them.
+
+    Args:
+        path, like, window, names, tile_size, take, form: As for `MapRaster`.
+        kind: One of `SHARE_TYPES`.
+        styled: Whether a style for its only band is written beside it.
+    """
 
     def __init__(
-        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
-    ) -> None:
-        dtype = np.dtype(np.float32)
-        super().__init__(path, like, window, dtype, np.nan, classes.names, tile_size, take, NUMBERS)
+        self, path: str, like: RasterInfo, window: Window, names: Sequence[str], tile_size: int, take: Take,
+        kind: str = "float32", form: Form | None = None, styled: bool = False,
+    ) -> None:  # fmt: skip
+        self._styled, self._moments = styled, [Moments() for _ in names]
+        self.scale = 1 / BYTE_STEPS if kind == "uint8" else None
+        dtype: np.dtype[Any] = np.dtype(np.uint8 if kind == "uint8" else np.float32)
+        nodata = BYTE_NODATA if kind == "uint8" else np.nan
+        options = {"uint8": BAND_BY_BAND, "float16": (*NUMBERS, "NBITS=16")}.get(kind, NUMBERS)
+        super().__init__(path, like, window, dtype, nodata, names, tile_size, take, options, form)
+
+    def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
+        """As `MapRaster.write_tile`."""
+        if values.dtype == np.float16:
+            values = values.astype(np.float32)  # GDAL cuts the surplus digits off, which are 0
+        if wanted is not None:
+            values[:, ~wanted] = self.nodata
+        known = values != self.nodata if values.dtype == np.uint8 else np.isfinite(values)
+        for moments, one, there in zip(self._moments, values, known):
+            moments.add(one[there])
+        super().write_tile(window, None, values)
+
+    def _complete(self) -> None:
+        for band, moments in zip(self.bands, self._moments):
+            if moments.count:
+                band.SetStatistics(*moments.figures.values())
+
+    def _style(self, path: Path) -> None:
+        if self._styled:
+            style.write_ramp_qml(path, 0.0, 1.0, [(share, color, 255) for share, color in RAMP])
 
 
 class NumberRaster(MapRaster):
@@ -199,45 +424,42 @@ class NumberRaster(MapRaster):
     The values taken are (N, 1, rows, cols) float32; where they are not finite, the network gives no answer.
     """
 
-    RAMP = ((0.0, "#440154"), (0.25, "#3b528b"), (0.5, "#21918c"), (0.75, "#5ec962"), (1.0, "#fde725"))  # viridis
+    def __init__(
+        self, path: str, like: RasterInfo, window: Window, tile_size: int, take: Take,
+        form: Form | None = None,
+    ) -> None:  # fmt: skip
+        dtype = np.dtype(np.float32)
+        super().__init__(path, like, window, dtype, np.nan, ["prediction"], tile_size, take, NUMBERS, form)
+        self.unanswered = 0  # wanted pixels without a number
+        self._moments = Moments()
 
-    def __init__(self, path: str, like: RasterInfo, window: Window, tile_size: int, take: Take) -> None:
-        super().__init__(path, like, window, np.dtype(np.float32), np.nan, ["prediction"], tile_size, take, NUMBERS)
-        self.mapped = self.unanswered = 0  # wanted pixels with and without a number
-        self.sum = self.squares = 0.0
-        self.lowest, self.highest = np.inf, -np.inf
+    @property
+    def mapped(self) -> int:
+        """The number of pixels with a number."""
+        return self._moments.count
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Minimum, maximum, mean and standard deviation; of at least one pixel."""
+        return self._moments.figures
 
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
         """As `MapRaster.write_tile`; adds up the statistics."""
         known = np.isfinite(values[0]) if wanted is None else np.isfinite(values[0]) & wanted
         values[0][~known] = np.nan
         self.unanswered += (known.size if wanted is None else np.count_nonzero(wanted)) - np.count_nonzero(known)
-        found = values[0][known].astype(np.float64)
-        if found.size:
-            self.mapped += found.size
-            self.sum += found.sum()
-            self.squares += np.einsum("i,i", found, found)
-            self.lowest, self.highest = min(self.lowest, found.min()), max(self.highest, found.max())
+        self._moments.add(values[0][known])
         super().write_tile(window, None, values)
 
-    @property
-    def statistics(self) -> dict[str, float]:
-        """Minimum, maximum, mean and standard deviation; of at least one pixel."""
-        mean = self.sum / self.mapped
-        std = float(np.sqrt(max(self.squares / self.mapped - mean**2, 0.0)))
-        return {"minimum": float(self.lowest), "maximum": float(self.highest), "mean": float(mean), "std": std}
-
-    def finish(self) -> None:
-        """As `MapRaster.finish`, with the statistics in the file."""
+    def _complete(self) -> None:
         self.bands[0].SetStatistics(*self.statistics.values())
-        super().finish()
 
     def _style(self, path: Path) -> None:
         """A ramp over what lies within two standard deviations of the mean."""
         found = self.statistics
         low = max(found["minimum"], found["mean"] - 2 * found["std"])
         high = min(found["maximum"], found["mean"] + 2 * found["std"])
-        style.write_ramp_qml(path, low, high, [(share, color, 255) for share, color in self.RAMP])
+        style.write_ramp_qml(path, low, high, [(share, color, 255) for share, color in RAMP])
 
 
 class MembersRaster(MapRaster):

@@ -26,15 +26,18 @@ class _Wishes:
 
 
 @contextmanager
-def limited_cache(readers: Iterable[RasterReader], rows: int, in_worker: bool = False) -> Iterator[None]:
+def limited_cache(
+    readers: Iterable[RasterReader], rows: int, in_worker: bool = False, least: int = SMALLEST
+) -> Iterator[None]:
     """Limit GDAL's block cache while rasters are read; GDAL's default is 5 % of the machine's memory.
 
     Args:
         readers: The rasters to be read.
         rows: The largest height of a window, in pixels.
         in_worker: True in a process of our own; in QGIS the cache is never increased.
+        least: Bytes that are needed in any case, for what is written.
     """
-    needed = max([SMALLEST, *(reader.cache_bytes(rows) for reader in readers)])
+    needed = max([SMALLEST, least, *(reader.cache_bytes(rows) for reader in readers)])
     with _Wishes.lock:
         if not _Wishes.wanted:
             _Wishes.before = gdal.GetCacheMax()

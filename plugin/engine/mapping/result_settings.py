@@ -1,0 +1,66 @@
+"""What a map is written as, and what is done to its classes before."""
+
+from __future__ import annotations
+
+from ..errors import InputError
+from ..settings import Choice, Settings, setting, written
+
+# Bytes hold shares in steps of 1 / 200 = 0.005; 255 is nodata.
+BYTE_STEPS, BYTE_NODATA = 200, 255
+SHARE_TYPES = {
+    "float32": Choice("four bytes per value, exact."),
+    "float16": Choice("two bytes, three digits; read as Float32 by GDAL and QGIS."),
+    "uint8": Choice("one byte, in steps of 0.005; QGIS applies the scale that the file declares."),
+}
+RASTER_FORMATS = {
+    "GTiff": Choice("a tiled GeoTIFF."),
+    "COG": Choice("a Cloud Optimized GeoTIFF, which is read over the web in parts; written in a second pass."),
+}
+CONNECTEDNESS = {
+    "4": Choice("pixels with a common edge belong together."),
+    "8": Choice("also pixels that only touch at a corner."),
+}
+AREA_UNITS = ("pixels", "square_metres", "hectares")
+
+
+class RasterSettings(Settings):
+    """How the rasters of a map are stored."""
+
+    # Of probabilities, confidence, entropy and margin.
+    probability_type: str = setting("float32", choices=SHARE_TYPES)
+    raster_format: str = setting("GTiff", choices=RASTER_FORMATS)
+    overviews: bool = True  # smaller copies inside the file, for a raster of more than a screen
+
+
+class ClassSettings(Settings):
+    """What is done to the classes of pixels, in this order."""
+
+    min_confidence: float | None = setting(None, low=0, high=1)  # pixels below it get no class
+    majority_filter: int | None = setting(None, low=3, high=15)  # side of the square in pixels, odd
+    min_mapping_unit: float | None = setting(None, low=0)  # smaller regions join a neighbour; in `area_unit`
+    area_unit: str = setting("pixels", choices=AREA_UNITS)
+    connectedness: str = setting("4", choices=CONNECTEDNESS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.majority_filter is not None and self.majority_filter % 2 == 0:
+            raise InputError(f"MAJORITY_FILTER is {self.majority_filter}.", "Give an odd number, such as 3 or 5.")
+
+    def given(self) -> list[str]:
+        """The names of the settings that change anything."""
+        found = {"MIN_CONFIDENCE": self.min_confidence, "MAJORITY_FILTER": self.majority_filter,
+                 "MIN_MAPPING_UNIT": self.min_mapping_unit}  # fmt: skip
+        return [name for name, value in found.items() if value]
+
+
+class MeasureSettings(Settings):
+    """Rasters that tell how sure the network is."""
+
+    confidence: str | None = written(None)
+    entropy: str | None = written(None)
+    margin: str | None = written(None)
+
+    def wanted(self) -> dict[str, str]:
+        """The path of each measure to write, by its name."""
+        found = {"confidence": self.confidence, "entropy": self.entropy, "margin": self.margin}
+        return {name: path for name, path in found.items() if path}

@@ -1,0 +1,156 @@
+"""The files that `segmentraster` writes: their sinks, and what follows when all pixels are mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..config import SegmentRasterConfig
+from ..drafts import check_writable
+from ..errors import InputError, ResourceError
+from ..events import Reporter
+from ..models.header import ModelHeader
+from ..rasters.block_cache import limited_cache
+from ..windows import Window
+from .early_checks import segmentation_outputs
+from .ground import ground_of
+from .measures import MEASURES, Scores, all_classes, stored, sure_classes
+from .opening import Opened
+from .outcome import number_of
+from .phases import Phases
+from .pipeline import Advance, finish
+from .reading import Batch
+from .refining import plan_refinement
+from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, Form, MapRaster, NumberRaster, ShareRaster, Take
+
+# Rows of blocks that GDAL keeps while it reads and writes a finished raster line by line.
+CACHED_ROWS = 4 * 512
+
+
+class SegmentedFiles:
+    """The results of a job, closed at the end of `stack`.
+
+    Args:
+        config: Settings of the job.
+        header: Header of the model file.
+        opened: The raster.
+        tile_size: Size of the tiles that will be written.
+        reporter: Receives progress and log lines.
+        stack: Closes the files.
+
+    Raises:
+        InputError: A setting cannot be used.
+        ResourceError: A file cannot be written.
+    """
+
+    def __init__(
+        self, config: SegmentRasterConfig, header: ModelHeader, opened: Opened, tile_size: int, reporter: Reporter,
+        stack: ExitStack,
+    ) -> None:  # fmt: skip
+        self.config, self.reporter, self.phases = config, reporter, Phases(reporter)
+        info, window, classes = opened.info, opened.window, header.classes
+        form = Form(config.rasters.raster_format == "COG", config.rasters.overviews, self.phases)
+        outputs = segmentation_outputs(config)
+        _check_space(outputs, config, window, header)
+        self._window = window
+        self.sinks: list[MapRaster] = []
+        self.target: ClassRaster | NumberRaster
+        if header.target is not None:
+            take = _in_units(header.target["mean"], header.target["std"])
+            self.target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, take, form))
+            self.sinks.append(self.target)
+            return
+        kind = config.rasters.probability_type
+        shares = {"probabilities": config.probabilities, **config.measures.wanted()}
+        for name, path in shares.items():
+            if path:
+                names = classes.names if name == "probabilities" else [name]
+                take = partial(_shares, MEASURES.get(name), kind)
+                styled = name in MEASURES
+                raster = ShareRaster(path, info, window, names, tile_size, take, kind, form, styled)
+                self.sinks.append(stack.enter_context(raster))
+        refinement = plan_refinement(config.refining, ground_of(info, window), Window(0, 0, *window[2:]))
+        least = config.refining.min_confidence
+        decide = partial(sure_classes, least=least) if least else all_classes
+        self.target = stack.enter_context(
+            ClassRaster(config.output, info, window, classes, tile_size, decide, form, refinement)
+        )
+        self.sinks.append(self.target)
+        if refinement.smallest > 1:
+            reporter.log(
+                f"Regions of fewer than {number_of(refinement.smallest, 'pixel')} will join their largest neighbour."
+            )
+
+    def tell_unsure(self) -> None:
+        """Report how many pixels have no class because of MIN_CONFIDENCE.
+
+        Raises:
+            InputError: All of them.
+        """
+        if isinstance(self.target, ClassRaster) and self.target.unsure:
+            problem = f"{number_of(self.target.unsure, 'pixel')} have a lower confidence than MIN_CONFIDENCE"
+            if not self.target.mapped:
+                raise InputError(f"All {problem}.", "Give a smaller MIN_CONFIDENCE.")
+            self.reporter.log(f"{problem} and get no class.")
+
+    def finish(self) -> None:
+        """Complete all files, then publish them.
+
+        Raises:
+            ResourceError: The disk is full or no longer available.
+            Cancelled: The user cancelled the job, or QGIS has ended.
+        """
+        with limited_cache([], CACHED_ROWS, in_worker=True, least=CACHED_ROWS * self._window.width):
+            finish(self.sinks)
+
+
+def scored(values: Callable[[Batch, Advance], torch.Tensor]) -> Callable[[Batch, Advance], Scores]:
+    """Turn a source's logits into what the sinks of this module take."""
+    return lambda batch, advance: Scores(values(batch, advance))
+
+
+def _shares(measure: Callable[[torch.Tensor], torch.Tensor] | None, kind: str, scores: Scores) -> np.ndarray:
+    """Return (N, K, H, W) as stored: probabilities, or a measure of them."""
+    found = scores.probabilities
+    return stored(found if measure is None else measure(found), kind)
+
+
+def _in_units(mean: float, std: float) -> Take:
+    """Return what turns standardised values (N, 1, H, W) into float32 in the units of the target."""
+
+    def take(scores: Scores) -> np.ndarray:
+        found: np.ndarray = (scores.logits * std + mean).cpu().numpy()
+        return found
+
+    return take
+
+
+def _check_space(
+    outputs: dict[str, str | None], config: SegmentRasterConfig, window: Window, header: ModelHeader
+) -> None:
+    """Check that the results fit on the disk.
+
+    Raises:
+        ResourceError: They do not fit, or a folder is not writable.
+    """
+    table = header.classes
+    share = {"float32": 4, "float16": 2, "uint8": 1}[config.rasters.probability_type] * PROBABILITY_SHARE
+    a_pixel = dict.fromkeys(outputs, share)
+    a_pixel["PROBABILITIES"] = share * len(table)
+    a_pixel["OUTPUT"] = 4 * PROBABILITY_SHARE
+    if header.target is None:
+        # A pass reads one temporary raster and writes another.
+        rasters = 1 + 2 * bool(config.refining.given()) + (config.rasters.raster_format == "COG")
+        a_pixel["OUTPUT"] = table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE * rasters
+    size = window.width * window.height
+    needed = sum(int(size * a_pixel[name]) for name, path in outputs.items() if path)
+    for path in outputs.values():
+        if path:
+            check_writable(path, needed)
+            if Path(path).is_dir():
+                raise ResourceError(f"{path} is a folder.", "Give the name of a file.")

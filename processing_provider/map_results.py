@@ -1,0 +1,80 @@
+"""Parameters of what is written of a map, and how those results are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qgis.core import QgsProcessingContext
+
+from .algorithm import TerrazzoAlgorithm, tr
+from .looks import SavedStyle
+from .parameters import OutputRaster, Row, Setting
+from .showing import keep_below
+
+
+def measure_rows() -> list[Row]:
+    """Return the rows of rasters that tell how sure the network is."""
+    return [
+        OutputRaster("CONFIDENCE", tr("Output: confidence"), tr(
+            "A GeoTIFF with the probability of the likeliest class of each pixel, from 1 / number of classes to 1."),
+            optional=True),
+        OutputRaster("ENTROPY", tr("Output: entropy"), tr(
+            "A GeoTIFF with the entropy of the probabilities, divided by its largest possible value: 0 where the "
+            "network is certain, 1 where all classes are equally likely."), optional=True),
+        OutputRaster("MARGIN", tr("Output: margin"), tr(
+            "A GeoTIFF with the probability of the likeliest class less that of the second: 0 where two classes are "
+            "equally likely."), optional=True),
+    ]  # fmt: skip
+
+
+def class_rows() -> list[Row]:
+    """Return the rows of what is done to the classes of pixels."""
+    return [
+        Setting("MIN_CONFIDENCE", tr("Classes: minimum confidence"), tr(
+            "0 to 1. Pixels whose likeliest class has a smaller probability become nodata in the class raster."),
+            optional=True, advanced=True, decimals=3),
+        Setting("MAJORITY_FILTER", tr("Classes: majority filter"), tr(
+            "Each pixel gets the most frequent class of the square of this side in pixels around it; an odd number. Pixels "
+            "without a class do not count and stay without."), optional=True, advanced=True),
+        Setting("MIN_MAPPING_UNIT", tr("Classes: minimum mapping unit"), tr(
+            "Regions that are smaller join their largest neighbour (sieve). In the area unit."),
+            optional=True, advanced=True),
+        Setting("AREA_UNIT", tr("Classes: area unit"), tr(
+            "The unit of the minimum mapping unit. Square metres and hectares are measured on the ground, in any CRS: "
+            "with the area of the pixel in the middle of the map."), optional=True, advanced=True),
+        Setting("CONNECTEDNESS", tr("Classes: connectedness"), tr(
+            "Which pixels of a class are one region."), optional=True, advanced=True),
+    ]  # fmt: skip
+
+
+def raster_rows() -> list[Row]:
+    """Return the rows of how rasters are stored."""
+    return [
+        Setting("PROBABILITY_TYPE", tr("Rasters: type of probabilities"), tr(
+            "How probabilities, confidence, entropy and margin are stored."), optional=True, advanced=True),
+        Setting("RASTER_FORMAT", tr("Rasters: format"), tr(
+            "The kind of GeoTIFF."), optional=True, advanced=True),
+        Setting("OVERVIEWS", tr("Rasters: overviews"), tr(
+            "Write smaller copies into the files, so that large rasters are drawn at once: of classes the most "
+            "frequent one, of numbers the mean."), optional=True, advanced=True),
+    ]  # fmt: skip
+
+
+def show_measures(
+    algorithm: TerrazzoAlgorithm, found: Mapping[str, Any], name: str, context: QgsProcessingContext
+) -> None:
+    """Name and style the rasters that tell how sure the network is; below the class raster, switched off.
+
+    Args:
+        algorithm: The algorithm that wrote them.
+        found: The paths by output.
+        name: Name of the class raster.
+        context: The processing context.
+    """
+    titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin")}
+    for measure, title in titles.items():
+        source = found[measure]
+        algorithm.show(source, title.format(name), SavedStyle(), context)
+        if source and context.willLoadLayerOnCompletion(found["output"]):
+            keep_below(source, found["output"], context)
