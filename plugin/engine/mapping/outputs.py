@@ -10,6 +10,8 @@ from ..files import check_kept, check_names
 from ..rasters.raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
+# Outputs beside which a style is written.
+WITH_STYLE = ("OUTPUT", "CONFIDENCE", "ENTROPY", "MARGIN")
 # Layers that QGIS draws in the style file beside them.
 STYLED = (".shp", ".gpkg", ".geojson", ".csv", ".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".jpg")
 
@@ -18,22 +20,23 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
     """Check that outputs are GeoTIFFs with different names, and that no style of another layer would be replaced.
 
     Args:
-        outputs: Path of each output by parameter; None is not written. OUTPUT gets a style beside it.
+        outputs: Path of each output by parameter; None is not written. Those with a style get it beside them.
 
     Raises:
         InputError: A name cannot be used.
     """
     check_names(outputs, RASTER_ENDINGS)
-    output = outputs.get("OUTPUT")
-    if not output or Path(output).exists():  # it is replaced together with its style
-        return
-    style = Path(output).with_suffix(".qml")
-    owner = next((ending for ending in STYLED if style.with_suffix(ending).exists()), None)
-    if style.exists() and owner is not None:
-        raise InputError(
-            f"The style of OUTPUT {output} would replace {style.name}, the style of {style.stem}{owner}.",
-            "Choose another name for the result.",
-        )
+    for name in WITH_STYLE:
+        output = outputs.get(name)
+        if not output or Path(output).exists():  # it is replaced together with its style
+            continue
+        style = Path(output).with_suffix(".qml")
+        owner = next((ending for ending in STYLED if style.with_suffix(ending).exists()), None)
+        if style.exists() and owner is not None:
+            raise InputError(
+                f"The style of {name} {output} would replace {style.name}, the style of {style.stem}{owner}.",
+                "Choose another name for the result.",
+            )
 
 
 def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, model: str) -> None:
