@@ -35,8 +35,8 @@ def class_rows() -> list[Row]:
             "0 to 1. Pixels whose likeliest class has a smaller probability become nodata in the class raster."),
             optional=True, advanced=True, decimals=3),
         Setting("MAJORITY_FILTER", tr("Classes: majority filter"), tr(
-            "Each pixel gets the most frequent class of the square of this side in pixels around it; an odd number. Pixels "
-            "without a class do not count and stay without."), optional=True, advanced=True),
+            "Each pixel gets the most frequent class of the square of this side in pixels around it; an odd number. "
+            "Pixels without a class do not count and stay without."), optional=True, advanced=True),
         Setting("MIN_MAPPING_UNIT", tr("Classes: minimum mapping unit"), tr(
             "Regions that are smaller join their largest neighbour (sieve). In the area unit."),
             optional=True, advanced=True),
