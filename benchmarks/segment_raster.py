@@ -104,7 +104,12 @@ def main() -> None:
 def make_raster(path: Path, side: int) -> None:
     """Write a smooth pattern with grain, a few rows at a time."""
     target = gdal.GetDriverByName("GTiff").Create(
-        str(path), side, side, BANDS, gdal.GDT_Byte, ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "PHOTOMETRIC=MINISBLACK"]
+        str(path),
+        side,
+        side,
+        BANDS,
+        gdal.GDT_Byte,
+        ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "PHOTOMETRIC=MINISBLACK"],
     )
     target.SetGeoTransform((400000.0, 1, 0, 5500000.0, 0, -1))
     target.SetProjection("EPSG:32633")

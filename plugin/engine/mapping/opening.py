@@ -11,7 +11,7 @@ from osgeo import gdal
 
 from ..chips.features import Area
 from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
-from ..device import choose_device, describe_device, explain_memory
+from ..device import choose_device, describe_device, explain_memory, keep_memory
 from ..errors import InputError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
@@ -48,6 +48,7 @@ class Opened:
             doing: What is done, for the message of `explain_memory`.
             remedy: What to do if memory is insufficient.
         """
+        keep_memory()
         with explain_memory(self.device, doing, remedy), limited_cache([self.raster], rows, in_worker=True):
             yield
 

@@ -12,6 +12,7 @@ from torch import nn
 from ..config import SegmentRasterConfig
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
+from ..models.folding import folded
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
 from ..models.networks import calibrated
@@ -112,6 +113,7 @@ def _choose_source(
     network: nn.Module, header: ModelHeader, opened: Opened, config: SegmentRasterConfig
 ) -> tuple[Source, int, int]:
     """Return the source of the logits, the smallest useful tile size, and the number of tiles per batch."""
+    network = folded(network, len(header.band_names))
     network = network.to(opened.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     normalise = Normaliser(header.mean, header.std, opened.device)
 
