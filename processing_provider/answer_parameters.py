@@ -19,6 +19,7 @@ from qgis.core import (
 
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
+from ..plugin.engine.tasks import CLASSIFIER_TASKS
 from .algorithm import WorkerAlgorithm, tr
 from .mapped_raster import mapped_raster
 from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Parameters, Row, Setting, ValueRow
@@ -124,7 +125,6 @@ def classifier_header(path: Optional[str]) -> Any:
         InputError: The file is not the model of a classifier.
     """
     # Imported here because numpy is not needed to list the algorithms in the Toolbox.
-    from ..plugin.engine.config import CLASSIFIER_TASKS
     from ..plugin.engine.models.header import read_header
     from ..plugin.engine.models.tasks import check_task
 

@@ -1,10 +1,17 @@
-"""The styles of layers of answers: colours of classes, and titles of fields."""
+"""The styles of layers of answers: colours of classes or numbers, and titles of fields."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsCategorizedSymbolRenderer, QgsMapLayer, QgsRendererCategory, QgsSymbol
+from qgis.core import (
+    QgsCategorizedSymbolRenderer,
+    QgsGraduatedSymbolRenderer,
+    QgsMapLayer,
+    QgsRendererCategory,
+    QgsRendererRange,
+    QgsSymbol,
+)
 from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtXml import QDomDocument
 
@@ -39,15 +46,24 @@ class ClassStyle(Titles):
             return
         categories = []
         for kind in self.classes.classes:
-            categories.append(QgsRendererCategory(kind.value, self._symbol(layer, kind.color), kind.name))
-        categories.append(QgsRendererCategory(None, self._symbol(layer, "#bbbbbb"), tr("no class")))
+            categories.append(QgsRendererCategory(kind.value, _symbol(layer, kind.color), kind.name))
+        categories.append(QgsRendererCategory(None, _symbol(layer, "#bbbbbb"), tr("no class")))
         layer.setRenderer(QgsCategorizedSymbolRenderer(self.field, categories))
 
-    def _symbol(self, layer: QgsMapLayer, color: str) -> QgsSymbol:
-        symbol = QgsSymbol.defaultSymbol(layer.geometryType())
-        symbol.setColor(QColor(color))
-        symbol.setOpacity(OPACITY)
-        return symbol
+
+class NumberStyle(Titles):
+    """Draws features in the colours of ranges of numbers."""
+
+    def __init__(self, field: str, ranges: Any, titles: dict[str, str]) -> None:
+        super().__init__(titles)
+        self.field, self.ranges = field, ranges
+
+    def draw(self, layer: QgsMapLayer) -> None:
+        """Style the layer."""
+        super().draw(layer)
+        if layer.isSpatial():
+            shown = [QgsRendererRange(row.low, row.high, _symbol(layer, row.color), row.label) for row in self.ranges]
+            layer.setRenderer(QgsGraduatedSymbolRenderer(self.field, shown))
 
 
 class GivenStyle(Look):
@@ -61,6 +77,13 @@ class GivenStyle(Look):
         document = QDomDocument()
         document.setContent(self.style)
         layer.importNamedStyle(document)
+
+
+def _symbol(layer: QgsMapLayer, color: str) -> QgsSymbol:
+    symbol = QgsSymbol.defaultSymbol(layer.geometryType())
+    symbol.setColor(QColor(color))
+    symbol.setOpacity(OPACITY)
+    return symbol
 
 
 def set_titles(layer: QgsMapLayer, titles: dict[str, str]) -> None:

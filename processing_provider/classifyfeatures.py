@@ -23,8 +23,7 @@ from ..plugin.engine.events import Reporter
 from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
-from .answer_styles import ClassStyle, Titles, set_titles
-from .averaging import symmetry_row
+from .answer_styles import ClassStyle, NumberStyle, Titles, set_titles
 from .earlier_results import model_row
 from .layer_names import answer_name
 from .layer_parameters import Features, Raster
@@ -75,7 +74,8 @@ class ClassifyFeatures(WorkerAlgorithm):
         """Describe the algorithm."""
         return tr(
             "Classifies a chip of the image for each feature with a trained classifier, and writes the features with "
-            "the class, the confidence, and the probability of each class. Their own fields are kept.\n"
+            "the class, the confidence, and the probability of each class, or with the number that a model of numbers "
+            "predicts. Their own fields are kept.\n"
             "Chips are cut as they were for training: centred on the feature, or the square around its bounds, scaled "
             "to the chip size. Features outside the image, or where it has no data, are written without a class."
         )
@@ -105,7 +105,6 @@ class ClassifyFeatures(WorkerAlgorithm):
                 default=PREFIX, advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
-            symmetry_row(),
             device_row(),
             FeatureSink("OUTPUT", tr("Classified features"), tr(
                 "The layer to write: the features with all their fields and the new ones."), called="features"),
@@ -156,7 +155,8 @@ class ClassifyFeatures(WorkerAlgorithm):
     def _classify(
         self, settings: dict[str, Any], output: WholeSink, context: QgsProcessingContext, reporter: Reporter
     ) -> dict[str, Any]:
-        from ..plugin.engine.mapping.answers import Answers, field_titles
+        from ..plugin.engine.mapping.answers import Answers, Numbers, field_titles
+        from ..plugin.engine.mapping.numbers import number_ranges
         from .field_names import unlike, warn_of_cut_names
 
         answers = Answers.of(self._header, settings["threshold"])
@@ -176,7 +176,9 @@ class ClassifyFeatures(WorkerAlgorithm):
         written.tell(reporter)
         titles = field_titles(wanted)
         style = Titles(titles)
-        if not answers.several:
+        if isinstance(answers, Numbers):
+            style = NumberStyle(wanted[0].name, number_ranges(answers.target), titles)
+        elif not answers.several:
             style = ClassStyle(wanted[0].name, self._header.classes, titles)
         self.show(name, self._name, style, context)
         in_memory = context.temporaryLayerStore().mapLayer(name)

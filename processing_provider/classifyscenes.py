@@ -20,7 +20,6 @@ from .answer_parameters import (
     threshold_row,
 )
 from .answer_styles import GivenStyle, Titles
-from .averaging import symmetry_row
 from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
@@ -45,7 +44,8 @@ class ClassifyScenes(WorkerAlgorithm):
         """Describe the algorithm."""
         return tr(
             "Moves over a raster in steps, classifies the chip around each step with a trained classifier, and gives "
-            "the step the class of the chip: as a raster with one pixel per step, as a grid of polygons, or both.\n"
+            "the step the class of the chip, or the number that a model of numbers predicts: as a raster with one "
+            "pixel per step, as a grid of polygons, or both.\n"
             "With a stride of one pixel, each pixel gets the class of the chip around it. What overlapping chips have "
             "in common is computed only once, as far as the network allows; the log tells.\n"
             "A folder of photographs becomes a table of their classes."
@@ -78,19 +78,21 @@ class ClassifyScenes(WorkerAlgorithm):
                 "Steps with less data on their ground get no class."), advanced=True, decimals=2),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
-            symmetry_row(),
             device_row(),
             UsualRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values to write, one pixel per step. A model with several classes per chip "
-                "gives one band per class: 1 where the class is present, otherwise 0."), optional=True, called="map"),
+                "gives one band per class: 1 where the class is present, otherwise 0. A model of numbers gives a "
+                "raster of numbers in the units of the target."), optional=True, called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
-                "A GeoTIFF with one band per class: the probability that the network gives it."), optional=True),
+                "A GeoTIFF with one band per class: the probability that the network gives it. A model of numbers has "
+                "none."), optional=True),
             WishedPolygons("GRID", tr("Grid"), tr(
                 "A polygon layer with one square per step: value and name of its class, and the probability of each "
-                "class."),
+                "class; or its number."),
                 optional=True),
             WishedTable("TABLE", tr("Table of photographs"), tr(
-                "One row per photograph: file, value and name of its class, and the probability of each class."),
+                "One row per photograph: file, value and name of its class, and the probability of each class; or its "
+                "number."),
                 optional=True),
         ]  # fmt: skip
 

@@ -63,7 +63,7 @@ class ExportChips(TerrazzoAlgorithm):
                 "The field of the label features that holds the class: whole numbers or texts. Without it, all "
                 "features are one class, and the ground between them is the other."), optional=True, parent="LABELS"),
             Rasters("LABEL_RASTERS", tr("Label rasters (or features)"), tr(
-                "Rasters of classes, or of numbers for regression, used instead of features: one for each image in "
+                "Rasters of classes, or of numbers to learn, used instead of features: one for each image in "
                 "the same order, or one for all. Rasters in another CRS or pixel size are resampled to the "
                 "image's."), optional=True),
             InputFolder("LABEL_FOLDER", tr("Folder of label rasters"), tr(
@@ -73,7 +73,8 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("TASK", tr("Task"), tr(
                 "What the network will learn. segmentation: the class of each pixel. classification: one class per "
                 "chip, that of its feature or of most of its pixels. multilabel: all classes in a chip. regression: a "
-                "number for each pixel, such as a height. unlabelled: images only."),
+                "number for each pixel, such as a height. chip_regression: one number per chip, that of its feature or "
+                "the mean of its pixels. unlabelled: images only."),
                 optional=True),
             NumberFieldOf("VALUE_FIELD", tr("Value field (for regression)"), tr(
                 "The field of the label features that holds the numbers to learn."), optional=True, parent="LABELS"),

@@ -18,7 +18,7 @@ NO_BREAK = "\u00a0"
 # share of the time left has passed.
 SECONDS_BETWEEN_TEXTS, SHARE_BETWEEN_TEXTS = 30.0, 0.2
 
-# The score that selects the best epoch: the first of these that the task has.
+# The score that selects the best epoch: the first of these that the task has, if it has classes.
 SCORES = {"mean_iou": "mean IoU", "mean_average_precision": "mean average precision", "mean_f1": "mean F1"}
 
 
@@ -81,15 +81,23 @@ def epoch_line(record: dict[str, Any]) -> str:
         f"epoch {record['epoch']:>{len(epochs)}}/{epochs}",
         f"loss {_number(record['training']['loss'])}",
         *([f"validation {_number(validation['loss'])}"] if validation else []),
-        f"accuracy {_percent(figures['overall_accuracy'])}",
-        next(f"{title} {_percent(figures[name])}" for name, title in SCORES.items() if name in figures),
+        *_scores(figures),
         *(["best"] if record["best"] else []),
     ]
     return "   ".join(parts).replace(" ", NO_BREAK)
 
 
-def _number(value: Optional[float]) -> str:
-    return f"{'–' if value is None else format(value, '.3f'):>6}"
+def _scores(figures: dict[str, Any]) -> list[str]:
+    if "rmse" in figures:
+        return [f"RMSE {_number(figures['rmse'], '.4g')}", f"R² {_number(figures['r2'])}"]
+    return [
+        f"accuracy {_percent(figures['overall_accuracy'])}",
+        next(f"{title} {_percent(figures[name])}" for name, title in SCORES.items() if name in figures),
+    ]
+
+
+def _number(value: Optional[float], how: str = ".3f") -> str:
+    return f"{'–' if value is None else format(value, how):>6}"
 
 
 def _percent(value: Optional[float]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext, QgsRasterLayer, QgsRectangle
 
 from ..plugin.engine.errors import InputError
+from ..plugin.engine.tasks import CLASS_TASKS, NUMBER_TASKS
 from .class_styles import LayerStyle, raster_classes
 from .class_table import ClassMapping
 from .classes import ClassField, NumberField, OneClass, Values, find_field, together
@@ -15,7 +16,6 @@ from .features import ANY_KIND, FeatureSource, feature_source
 from .layers import Images, gdal_path, given_crs, label_partners, raster_layers, vector_layer
 from .saved_styles import opened_plainly
 
-CLASS_TASKS = ("segmentation", "classification", "multilabel")
 FEATURE_PLACEMENTS = ("features", "bounding_boxes")
 
 
@@ -57,18 +57,18 @@ def check_labels(values: dict[str, Any], kinds: list[str]) -> None:
 
 def _check_fields(values: dict[str, Any], kinds: list[str]) -> None:
     features, task = kinds == ["LABELS"], values["task"]
-    if task == "regression":
+    if task in NUMBER_TASKS:
         if features and not values["value_field"]:
             raise InputError(
-                "TASK is regression, but no VALUE_FIELD is given.", "Choose the field of LABELS that holds the numbers."
+                f"TASK is {task}, but no VALUE_FIELD is given.", "Choose the field of LABELS that holds the numbers."
             )
         for name in ("class_field", "class_table", "class_file"):
             if values[name]:
-                raise InputError(f"TASK is regression, but {name.upper()} is given.", "Leave it empty.")
+                raise InputError(f"TASK is {task}, but {name.upper()} is given.", "Leave it empty.")
     elif values["value_field"]:
         raise InputError(
             f"VALUE_FIELD is {values['value_field']}, but TASK is {task}.",
-            "Set TASK to regression, or choose a CLASS_FIELD instead.",
+            "Set TASK to regression or chip_regression, or choose a CLASS_FIELD instead.",
         )
     if values["class_table"] and values["class_file"]:
         raise InputError("CLASS_TABLE and CLASS_FILE are both given.", "Choose one of them.")
@@ -130,7 +130,7 @@ def label_features(
     fields, title = labels.source.fields(), labels.title
     if values["task"] == "unlabelled":
         labels.values = Values()
-    elif values["task"] == "regression":
+    elif values["task"] in NUMBER_TASKS:
         labels.values = NumberField.of(fields, values["value_field"], title)
     else:
         style = LayerStyle.of(vector_layer(algorithm, parameters, "LABELS", context), context)

@@ -1,4 +1,4 @@
-"""Train a classifier: chip dataset → model file of a classifier."""
+"""Train a classifier: chip dataset → model file of a network that gives each chip a class, several or a number."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .training import (
 
 
 class TrainClassifier(WorkerAlgorithm):
-    """Trains a network that gives each chip one or several classes."""
+    """Trains a network that gives each chip one or several classes, or a number."""
 
     ID = "trainclassifier"
     NAME = "Train a classifier"
     TAGS = (
-        "deep learning", "cnn", "scene", "classification", "multilabel", "resnet", "vgg", "efficientnet", "pytorch",
-        "fine-tuning", "transfer learning",
+        "deep learning", "cnn", "scene", "classification", "multilabel", "regression", "resnet", "vgg", "efficientnet",
+        "pytorch", "fine-tuning", "transfer learning",
     )  # fmt: skip
     CONFIG = TrainClassifierConfig
     GROUP = ("training", "Training")
@@ -42,18 +42,20 @@ class TrainClassifier(WorkerAlgorithm):
     def summary(self) -> str:
         """Describe the algorithm."""
         return tr(
-            "Trains a convolutional network on a chip dataset: for classification, to give each chip a class, or for "
-            "multilabel, to predict for each class whether the chip shows it.\nThe model file contains the epoch with "
-            "the best result on the validation chips, and everything needed to use it. With pretrained weights, only "
-            "the output layer learns at first, and then the whole network, more slowly.\nThe report shows the curves, "
-            "the confusion matrix, precision, recall and F1 of each class, the most difficult chips, and the network "
-            "layer by layer.\nTraining runs in a separate process, so QGIS can be used in the meantime."
+            "Trains a convolutional network on a chip dataset: for classification, to give each chip a class, for "
+            "multilabel, to predict for each class whether the chip shows it, or for chip_regression, to predict a "
+            "number, such as a yield.\nThe model file contains the epoch with the best result on the validation chips, "
+            "and everything needed to use it. With pretrained weights, only the output layer learns at first, and then "
+            "the whole network, more slowly.\nThe report shows the curves, the confusion matrix, precision, recall and "
+            "F1 of each class (of numbers: R², RMSE, MAE, bias, and predictions against targets), the most difficult "
+            "chips, and the network layer by layer.\nTraining runs in a separate process, so QGIS can be used in the "
+            "meantime."
         )
 
     def rows(self) -> list[Row]:
         """Declare the parameters."""
         return [
-            chips_row(tr("Its task must be classification or multilabel.")),
+            chips_row(tr("Its task must be classification, multilabel or chip_regression.")),
             Setting("ARCHITECTURE", tr("Architecture"), tr(
                 "efficientnet_lite0 is a good start: it is light, and its pretrained weights are installed. The other "
                 "mobile networks (mobilenet, mnasnet, shufflenet, squeezenet) are light too; the larger networks of a "
@@ -136,4 +138,6 @@ def _figures() -> dict[str, str]:
         "mean_f1": tr("Mean F1"),
         "mean_average_precision": tr("Mean average precision (several classes per chip)"),
         "calibration_error": tr("Calibration error"),
+        "r2": tr("R² (a number per chip)"),
+        "rmse": tr("RMSE (a number per chip)"),
     }

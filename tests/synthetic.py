@@ -91,12 +91,13 @@ def rectangle(left: float, bottom: float, right: float, top: float) -> str:
 
 
 def write_polygons(
-    path: Path | str, polygons: Sequence[tuple[int, str]], layer: str = "labels", epsg: int = UTM
-) -> str:
+    path: Path | str, polygons: Sequence[tuple[float, str]], layer: str = "labels", epsg: int = UTM,
+    kind: int = ogr.OFTInteger,
+) -> str:  # fmt: skip
     """Write (value, WKT) polygons as the GeoPackage that the engine takes; gives its path."""
     target = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
     made = target.CreateLayer(layer, reference(epsg), ogr.wkbPolygon)
-    made.CreateField(ogr.FieldDefn("value", ogr.OFTInteger))
+    made.CreateField(ogr.FieldDefn("value", kind))
     for value, wkt in polygons:
         feature = ogr.Feature(made.GetLayerDefn())
         feature.SetField("value", value)

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 from .errors import InputError
-from .mapping.averaging_settings import AveragingSettings, SymmetrySettings
 from .mapping.result_settings import ClassSettings, MeasureSettings, RasterSettings
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
@@ -27,12 +26,10 @@ from .recipe.sampling import SamplingSettings
 from .recipe.schedule import ScheduleSettings
 from .recipe.stopping import StoppingSettings
 from .settings import Declared, Settings, group, setting, written
+from .tasks import SEGMENTER_TASKS, TASKS
 
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
-TASKS = ("segmentation", "classification", "multilabel", "regression", "unlabelled")
-# What `trainsegmenter` and `trainclassifier` learn.
-SEGMENTER_TASKS, CLASSIFIER_TASKS = ("segmentation", "regression"), ("classification", "multilabel")
 COMBINATIONS = ("separate", "mosaic", "stack")
 PLACEMENTS = ("grid", "features", "bounding_boxes", "random")
 OVERLAP_RULES = ("order", "field", "smaller")
@@ -323,7 +320,6 @@ class SegmentRasterConfig(JobConfig):
     # another class than in one piece, here 0.5 %, in the same memory and a fifth more time.
     tile_size: int = setting(1024, low=32, high=16384)
     halo: int = setting(192, low=0, high=2048)
-    averaging: AveragingSettings = group(AveragingSettings)
     batch_size: int = setting(1, low=1, high=4096)
     device: str = "auto"
 
@@ -349,7 +345,6 @@ class ClassifyScenesConfig(JobConfig):
     bands: tuple[int, ...] = ()  # the same
     extent: tuple[float, ...] | None = None
     area: str | None = None
-    averaging: SymmetrySettings = group(SymmetrySettings)
     batch_size: int = setting(32, low=1, high=4096)  # chips
     device: str = "auto"
 
@@ -366,7 +361,6 @@ class ClassifyFeaturesConfig(JobConfig):
     input_crs: str = ""
     bands: tuple[int, ...] = ()
     threshold: float | None = setting(None, low=0, high=1)
-    averaging: SymmetrySettings = group(SymmetrySettings)
     batch_size: int = setting(32, low=1, high=4096)
     device: str = "auto"
 

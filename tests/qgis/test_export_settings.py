@@ -78,6 +78,17 @@ def test_a_raster_of_numbers_is_learned_by_regression(run, scene, tmp_path):
     assert 0 <= info_of(found["OUTPUT"])["target"]["mean"] <= 1
 
 
+@pytest.mark.parametrize(("placement", "numbers"), [("grid", {10, 15.25, 20.5}), ("features", {10, 20.5})])
+def test_one_number_a_chip_is_the_mean_of_its_pixels_or_that_of_its_feature(
+    run, scene, tmp_path, placement, numbers
+):  # fmt: skip
+    found = run("exportchips", INPUT=[scene[0]], LABELS=heights(), VALUE_FIELD="height", TASK="chip_regression",
+                PLACEMENT=placement, CHIP_SIZE=64, STRIDE=32, OUTPUT=str(tmp_path / "chips"))  # fmt: skip
+    chips = chips_of(found)
+    assert {json.loads(chip["target"])[1][0] for chip in chips} == numbers
+    assert info_of(found["OUTPUT"])["task"] == "chip_regression" and not any(chip["label"] for chip in chips)
+
+
 def test_chips_need_no_labels_when_asked_for_none(run, scene, tmp_path):
     found = run("exportchips", INPUT=[scene[0]], TASK="unlabelled", CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))
     assert found["CHIPS_COUNT"] == 20

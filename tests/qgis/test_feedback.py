@@ -18,3 +18,13 @@ def test_the_time_left_is_told_now_and_then_alone(provider, monkeypatch, texts):
     timed = [text for text in listener.texts if text.endswith(" left")]
     assert 5 <= len(timed) <= 15 and len(listener.texts) == len(timed) + len(texts)
     assert timed[0].endswith("about 14 min left") and len({text.partition(", ")[2] for text in timed}) > len(timed) - 3
+
+
+def test_an_epoch_of_numbers_is_a_line_as_well(provider):
+    from terrazzo.processing_provider.feedback import NO_BREAK, epoch_line
+
+    figures = {"loss": 0.5, "rmse": 1234.5, "r2": None, "mae": 1.0, "bias": 0.0}
+    record = {"epoch": 3, "epochs": 12, "training": figures, "validation": {**figures, "loss": None}, "best": True}
+    assert epoch_line(record).replace(NO_BREAK, " ").split() == (
+        ["epoch", "3/12", "loss", "0.500", "validation", "–", "RMSE", "1234", "R²", "–", "best"]
+    )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..models.summary import Summary
-from ..reports import charts, pictures
+from ..reports import charts
 from ..reports.page import percent, write_page
 from . import scores
-from .report import TrainingReport, common_content, usual_limits
+from .report import TrainingReport, common_content, small_picture
 from .threshold_chart import threshold_chart
 
 NAMED = {"overall_accuracy": "Overall accuracy", "mean_f1": "Mean F1"}
@@ -23,7 +23,6 @@ NAMED_SEVERAL = {
     "label_accuracy": "Right answers",
 }
 PANELS_SEVERAL = {"loss": "Loss", "mean_average_precision": "Mean average precision", "mean_f1": "Mean F1"}
-SIDE = 224  # maximum side of a picture in pixels
 
 
 @dataclass(frozen=True)
@@ -144,15 +143,13 @@ def _wrong(report: ClassifierReport) -> tuple[int, int]:
 
 
 def _shown(mistake: Mistake, report: ClassifierReport) -> dict[str, Any]:
-    info, classes = report.info, report.header.classes.classes
-    bands = pictures.visible_bands(info.band_names)
-    small = pictures.smaller(mistake.image[bands], SIDE, info.nodata)
+    classes = report.header.classes.classes
     answers = {
         name: [(classes[index], percent(probability)) for index, probability in pairs]
         for name, pairs in (("label", mistake.reference), ("network", mistake.prediction))
     }
     return {
-        "picture": pictures.jpeg(pictures.between(small, usual_limits(info), info.nodata)),
+        "picture": small_picture(mistake.image, report.info),
         "caption": mistake.caption,
         **answers,
     }

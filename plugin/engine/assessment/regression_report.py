@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..models.summary import Summary
 from ..reports import charts, pictures
 from ..reports.page import decimal, write_page
 from .regression import FIGURES, WIDEST
-from .report import TrainingReport, common_content
+from .report import TrainingReport, common_content, small_picture
 from .segmenter_report import Example
 
 NAMED = {"r2": "R²", "rmse": "RMSE", "mae": "MAE"}
@@ -20,7 +21,7 @@ PANELS = {"loss": "Loss", "rmse": "RMSE", "r2": "R²"}
 
 @dataclass(frozen=True)
 class Errors:
-    """The results on one split: figures, and pixels by answer and target, and by error, see `regression.BINS`."""
+    """The results on one split: figures, and answers by target, and by error, see `regression.BINS`."""
 
     figures: dict[str, Any]
     pairs: np.ndarray
@@ -29,13 +30,40 @@ class Errors:
 
 @dataclass(frozen=True)
 class RegressionReport(TrainingReport):
-    """The content of the report."""
+    """The content of the report on a network that gives numbers of pixels."""
 
     evaluations: dict[str, Errors]  # by split
     examples: Sequence[Example]  # labels and predictions are numbers
 
 
-def write_regression_report(path: str, report: RegressionReport) -> None:
+@dataclass(frozen=True)
+class ChipErrors(Errors):
+    """The same with (n, 2) what the network says of each chip, and its target."""
+
+    answers: np.ndarray
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A chip whose number the network missed."""
+
+    image: np.ndarray  # (B, S, S)
+    caption: str
+    target: float
+    prediction: float
+
+
+@dataclass(frozen=True)
+class ChipRegressionReport(TrainingReport):
+    """The content of the report on a network that gives numbers of chips."""
+
+    evaluations: dict[str, ChipErrors]  # by split
+    misses: Sequence[Miss]  # the worst first
+    misses_split: str
+    summary: Summary
+
+
+def write_regression_report(path: str, report: RegressionReport | ChipRegressionReport) -> None:
     """Write a report.
 
     Raises:
@@ -44,13 +72,23 @@ def write_regression_report(path: str, report: RegressionReport) -> None:
     write_page(path, "assessment/regression_report.html.j2", _content(report))
 
 
-def _content(report: RegressionReport) -> dict[str, Any]:
+def _content(report: RegressionReport | ChipRegressionReport) -> dict[str, Any]:
     header, target = report.header, report.header.target or {}
+    shown: dict[str, Any] = {"examples": [], "misses": [], "misses_split": "", "summary": None}
+    if isinstance(report, RegressionReport):
+        network, unit = f"{header.architecture} with {header.encoder}", "pixels"
+        shown["examples"] = [_example(example, report) for example in report.examples]
+    else:
+        network, unit = header.architecture, "chips"
+        shown["misses"] = [_miss(miss, report) for miss in report.misses]
+        shown["misses_split"] = report.misses_split
+        shown["summary"] = report.summary.to_json()
     figures = {split: found.figures for split, found in report.evaluations.items()}
     reach = WIDEST * target["std"]
     middle = target["mean"]
     return {
-        **common_content(report, figures, NAMED, PANELS, f"{header.architecture} with {header.encoder}", decimal),
+        **common_content(report, figures, NAMED, PANELS, network, decimal),
+        "unit": unit,
         "target": target,
         "names": FIGURES,
         "charts": {
@@ -60,7 +98,17 @@ def _content(report: RegressionReport) -> dict[str, Any]:
             )
             for split, found in report.evaluations.items()
         },
-        "examples": [_example(example, report) for example in report.examples],
+        **shown,
+    }
+
+
+def _miss(miss: Miss, report: ChipRegressionReport) -> dict[str, Any]:
+    return {
+        "picture": small_picture(miss.image, report.info),
+        "caption": miss.caption,
+        "target": decimal(miss.target),
+        "prediction": decimal(miss.prediction),
+        "error": decimal(miss.prediction - miss.target),
     }
 
 

@@ -19,6 +19,7 @@ from ..reports.page import percent
 from .calibration import Calibration, reliability_chart
 from .confusion import doubt
 
+SIDE = 224  # maximum side of a small picture in pixels
 STANDARDISED = -2.0, 2.0  # the range in which standardised targets are drawn
 
 
@@ -98,6 +99,12 @@ def common_content(
 def usual_limits(info: DatasetInfo) -> np.ndarray:
     """The common stretch of all pictures: (3, 2) usual range of the bands that are shown."""
     return np.stack(info.usual_range(), axis=1)[pictures.visible_bands(info.band_names)]
+
+
+def small_picture(image: np.ndarray, info: DatasetInfo) -> str:
+    """A picture of a chip (B, S, S), with the stretch of all pictures."""
+    small = pictures.smaller(image[pictures.visible_bands(info.band_names)], SIDE, info.nodata)
+    return pictures.jpeg(pictures.between(small, usual_limits(info), info.nodata))
 
 
 def _strips(varied: Varied, info: DatasetInfo) -> dict[str, str]:

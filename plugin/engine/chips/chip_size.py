@@ -16,8 +16,8 @@ from ..config import ExportChipsConfig
 from ..errors import not_none
 from ..events import Reporter
 from ..rasters.raster_io import RasterInfo
+from ..tasks import CLASS_TASKS
 from ..windows import Bounds, Window, union
-from .dataset import CLASS_TASKS
 from .features import AREA_LAYER, LABEL_LAYER, VALUE_FIELD, FeatureFile
 from .labels import LabelSource
 from .plan import least_block, needed_side

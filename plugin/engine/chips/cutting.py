@@ -11,6 +11,7 @@ from osgeo import gdal
 
 from ..config import ExportChipsConfig
 from ..rasters.raster_io import RasterInfo, RasterReader, beside, can_hold
+from ..tasks import NUMBER_TASKS
 from ..windows import Window
 from .features import LABEL_LAYER, Area, FeatureFile
 from .labelling import Label, labelling_for
@@ -180,7 +181,7 @@ class Cutter:
         """The value of unlabelled pixels in stored masks."""
         if self.scheme.nodata is not None:
             return self.scheme.nodata
-        return float("nan") if self.config.task == "regression" else 0
+        return float("nan") if self.config.task in NUMBER_TASKS else 0
 
     def image_of(self, chip: Chip) -> tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]:
         """Make the image of a chip.

@@ -3,9 +3,9 @@
 - `dataset.json`: a `DatasetInfo`. It is written last, so a folder without it is not a dataset.
 - `chips.gpkg`, layer `chips`: one footprint polygon per chip with the fields of `CHIP_FIELDS`, and `pixels_v` for each
   class value v.
-- `images/`: one file per chip. `labels/`, for segmentation and regression: one mask per chip. Class masks hold class
-  values, with `DatasetInfo.label_nodata` for unlabelled pixels; regression masks are float32, with NaN for unlabelled
-  pixels.
+- `images/`: one file per chip. `labels/`, for segmentation and regression: one mask per chip; the labels of other tasks
+  are in the index. Class masks hold class values, with `DatasetInfo.label_nodata` for unlabelled pixels; regression
+  masks are float32, with NaN for unlabelled pixels.
 
 Format 2 added tasks other than segmentation, folds, rotated chips and statistics per chip. Format 1 can be read.
 """
@@ -25,7 +25,6 @@ import numpy as np
 from osgeo import ogr
 
 from ..classes import ClassTable
-from ..config import TASKS
 from ..drafts import recover
 from ..errors import InputError
 from ..strangers.crs import fault_of_crs
@@ -45,6 +44,8 @@ from ..strangers.rules import (
     within,
 )
 from ..strangers.texts import JSON_MEMORY, parse_json
+from ..tasks import CLASS_TASKS, TASKS
+from .statistics import BandStatistics
 
 ogr.UseExceptions()
 
@@ -56,9 +57,6 @@ LONGEST_PATH = 128  # characters of a chip's path inside the folder
 SPLITS = ("training", "validation", "test")
 # The split of chips that belong to none, since they share ground with another split.
 NO_SPLIT = "none"
-# Tasks with one mask per chip, and tasks whose labels are classes of the whole chip.
-MASK_TASKS = ("segmentation", "regression")
-CLASS_TASKS = ("segmentation", "classification", "multilabel")
 DEVIATIONS = 2.5  # values farther from the mean, in standard deviations, are outside of a band's usual range
 # Name → OGR type; pixels_<value> fields follow.
 CHIP_FIELDS = {
@@ -77,7 +75,7 @@ CHIP_FIELDS = {
     "valid_share": ogr.OFTReal,  # share of pixels with image data, 0 to 1
     "labelled_share": ogr.OFTReal,
     "statistics": ogr.OFTString,  # BandStatistics of the image, as JSON
-    "target": ogr.OFTString,  # BandStatistics of a regression mask, as JSON
+    "target": ogr.OFTString,  # BandStatistics of a mask of numbers, or of the chip's one number, as JSON
     "extremes": ogr.OFTString,  # outliers left out of these: JSON [[band, value, pixels], …]
 }
 
@@ -86,7 +84,7 @@ CHIP_FIELDS = {
 class DatasetInfo:
     """The description of a chip dataset (`dataset.json`)."""
 
-    task: str  # config.TASKS
+    task: str  # tasks.TASKS
     band_names: tuple[str, ...]
     bands: tuple[int, ...]  # band numbers in the sources, from 1
     dtype: str  # name of the numpy type
@@ -95,7 +93,7 @@ class DatasetInfo:
     stride: int
     crs: str  # WKT2
     pixel_size: float
-    classes: ClassTable  # empty for regression and unlabelled chips
+    classes: ClassTable  # empty for numbers and unlabelled chips
     label_nodata: Optional[int]  # None if masks do not hold class values
     # {"raster": path, "labels": path or description, "cluster": number, equal for rasters that share ground}
     sources: tuple[dict[str, Any], ...]
@@ -108,12 +106,17 @@ class DatasetInfo:
     pixel_counts: dict[str, list[int]]  # by split, in the order of the classes
     class_chips: dict[str, list[int]] = field(default_factory=dict)  # by split: number of chips with each class
     placement: dict[str, Any] = field(default_factory=dict)  # {"method", …}
-    target: Optional[dict[str, float]] = None  # for regression: mean, std, minimum, maximum of the training chips
+    target: Optional[dict[str, float]] = None  # for numbers: mean, std, minimum, maximum of the training chips
     # (scale, offset) of each band if the rasters declare them: physical value = stored × scale + offset. (1, 0) if
     # values were converted to physical ones because the rasters differed.
     scales: tuple[tuple[float, float], ...] = ()
     created: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def outputs(self) -> int:
+        """The number of values that a network gives for a pixel or chip."""
+        return len(self.classes) if self.target is None else 1
 
     def usual_range(self) -> tuple[np.ndarray, np.ndarray]:
         """(B,) lowest and (B,) highest values of the training chips, but none beyond `DEVIATIONS` from the mean."""
@@ -141,6 +144,7 @@ class ChipDataset:
     pixels: np.ndarray  # (n, C) int64, pixels per class
     labelled_share: np.ndarray  # (n,) share of a chip's pixels with a label; NaN where the index does not say
     shown: np.ndarray  # (n, C) bool, the classes in a chip, or its class
+    targets: np.ndarray  # (n,) float64, the number of a chip for chip_regression; NaN for none and other tasks
 
     def indices(self, split: str, fold: Optional[int] = None) -> np.ndarray:
         """(m,) indices of the chips of a split; with `fold`, that fold is the validation split and the others train.
@@ -328,7 +332,7 @@ def open_dataset(folder: str | Path) -> ChipDataset:
         source = open_index(path)
         layer = source.GetLayerByName(LAYER)
         there = check_fields(layer, field_types(info.classes))
-        added = [name for name in ("fold", "classes", "labelled_share") if name in there]  # missing in format 1
+        added = [name for name in ("fold", "classes", "labelled_share", "target") if name in there]  # new in format 2
         rows = rows_of(layer, ["image", "label", "split", *columns, *added])
     if not rows:
         raise InputError(f"The chip dataset {folder} holds no chips.", "Export the chips again.")
@@ -351,7 +355,10 @@ def open_dataset(folder: str | Path) -> ChipDataset:
     shown = pixels > 0
     if info.task in ("classification", "multilabel"):
         shown = classes_shown(extra.get("classes", [""] * len(rows)), values)
-    return ChipDataset(folder, info, images, labels, splits, folds, pixels, shares, shown)
+    targets = np.full(len(rows), np.nan)
+    if info.task == "chip_regression":
+        targets = numbers_of(extra.get("target", [None] * len(rows)))
+    return ChipDataset(folder, info, images, labels, splits, folds, pixels, shares, shown, targets)
 
 
 def index_of(folder: Path) -> Path:
@@ -380,6 +387,15 @@ def check_index(folder: str | Path) -> None:
 def field_types(classes: ClassTable) -> dict[str, int]:
     """Field names of an index → OGR types."""
     return {**CHIP_FIELDS, **{f"pixels_{value}": ogr.OFTInteger64 for value in classes.values.tolist()}}
+
+
+def numbers_of(texts: list[Optional[str]]) -> np.ndarray:
+    """(n,) float64 from texts of the field `target`: a chip's number, or the mean of its mask of numbers; NaN for none.
+
+    Raises:
+        InputError: A text is damaged.
+    """
+    return np.array([BandStatistics.from_json(text, 1).known_mean[0] if text else np.nan for text in texts])
 
 
 def classes_shown(texts: list[Optional[str]], values: list[int]) -> np.ndarray:

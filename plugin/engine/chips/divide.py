@@ -17,7 +17,8 @@ from ..config import ExportChipsConfig, ImportChipsConfig, SplitChipsConfig
 from ..errors import InputError, not_none
 from ..events import Reporter
 from ..rasters.raster_io import value_text
-from .dataset import CLASS_TASKS, NO_SPLIT, SPLITS, DatasetInfo, classes_shown
+from ..tasks import CLASS_TASKS, NUMBER_TASKS
+from .dataset import NO_SPLIT, SPLITS, DatasetInfo, classes_shown, numbers_of
 from .extremes import Extreme, Ranges, from_json, together
 from .features import AREAS_LAYER, VALUE_FIELD
 from .index import ChipIndex
@@ -100,7 +101,7 @@ class Chips:
     folds: np.ndarray  # from 1; 0 for test or none
     pixels: np.ndarray  # (n, C)
     shown: np.ndarray  # (n, C) bool
-    target: np.ndarray  # mean of the regression mask; NaN for none
+    target: np.ndarray  # the number, or the mean of the mask of numbers; NaN for none
     corners: np.ndarray  # (n, 4, 2)
 
     def __len__(self) -> int:
@@ -142,7 +143,7 @@ def divide(index: ChipIndex, outline: DatasetInfo, rule: SplitRule, reporter: Re
         std=tuple(map(float, bands.std)),
         minimum=tuple(map(float, np.where(seen, bands.minimum, 0))),
         maximum=tuple(map(float, np.where(seen, bands.maximum, 0))),
-        target=target if outline.task == "regression" else None,
+        target=target if outline.task in NUMBER_TASKS else None,
     )
     _report(info, rule, reporter)
     return info
@@ -166,7 +167,7 @@ def read_chips(index: ChipIndex, info: DatasetInfo) -> Chips:
         folds=np.array([row[4] or 0 for row in rows], np.int64),
         pixels=pixels,
         shown=shown if info.task in ("classification", "multilabel") else pixels > 0,
-        target=np.array([BandStatistics.from_json(row[6], 1).mean[0] if row[6] else np.nan for row in rows]),
+        target=numbers_of([row[6] for row in rows]),
         corners=index.corners(),
     )
 
@@ -177,7 +178,7 @@ def _weights(chips: Chips, info: DatasetInfo) -> np.ndarray:
         return chips.pixels
     if info.task in CLASS_TASKS:
         return chips.shown.astype(np.int64)
-    if info.task == "regression":
+    if info.task in NUMBER_TASKS:
         bins = np.nanquantile(chips.target, np.linspace(0, 1, TARGET_BINS + 1)[1:-1])
         return np.eye(TARGET_BINS, dtype=np.int64)[np.searchsorted(bins, np.nan_to_num(chips.target))]
     return np.ones((len(chips), 1), np.int64)

@@ -257,6 +257,8 @@ class _Export:
         transform = (corners[0, 0], across[0], down[0], corners[0, 1], across[1], down[1])
         image = self.files.write_image(name, stored, transform)
         label, target = "", None
+        if chip.label.target is not None:
+            target = BandStatistics.of(np.full((1, 1, 1), chip.label.target), None)
         if chip.mask is not None:
             label = self.files.write_label(name, chip.mask, transform)
             if self.config.task == "regression":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..config import ExportChipsConfig
 from ..errors import not_none
-from .dataset import CLASS_TASKS
+from ..tasks import CLASS_TASKS
 from .scheme import LabelScheme
 
 # Up to this number of classes, comparing a mask with each value is faster than counting all values at once.
@@ -23,6 +24,7 @@ class Label:
     pixels: np.ndarray  # (C,) pixels per class
     classes: str  # class values, such as "1,4"
     labelled_share: float
+    target: Optional[float] = None  # the number of a whole chip
 
 
 class Labelling(Protocol):
@@ -132,6 +134,20 @@ class Targets:
         return Label(np.empty(0, np.int64), "", share) if kept else None
 
 
+class SceneNumber(Targets):
+    """One number per chip: that of its feature, or the mean of its labelled pixels."""
+
+    writes_masks = False
+
+    def judge(self, mask: np.ndarray, whole: int, value: float) -> Optional[Label]:
+        """Keep a chip if enough of it is labelled."""
+        label = super().judge(mask, whole, value)
+        if label is None or np.isinf(value):
+            return None
+        target = float(np.mean(mask[np.isfinite(mask)], dtype=np.float64)) if np.isnan(value) else value
+        return dataclasses.replace(label, target=target)
+
+
 class NoLabelling:
     """Chips without labels."""
 
@@ -153,4 +169,6 @@ def labelling_for(config: ExportChipsConfig, scheme: LabelScheme) -> Labelling:
     if config.task in CLASS_TASKS:
         kind = SceneClass if config.task == "classification" else SceneClasses
         return kind(scheme, config.min_labelled_share, config.min_class_share)
-    return Targets(config.min_labelled_share) if config.task == "regression" else NoLabelling()
+    if config.task == "unlabelled":
+        return NoLabelling()
+    return (Targets if config.task == "regression" else SceneNumber)(config.min_labelled_share)

@@ -14,8 +14,8 @@ from ..config import ExportChipsConfig
 from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..rasters.raster_io import RasterInfo
+from ..tasks import CLASS_TASKS, NUMBER_TASKS
 from ..windows import Window, overlap, tiles
-from .dataset import CLASS_TASKS
 from .features import LABEL_LAYER, FeatureFile, FeatureLabels, FeatureTargets, feature_values
 from .label_filling import filling_warning
 from .label_rasters import LabelRaster, color_text, color_values, label_mosaic, raster_classes, unlike_labels
@@ -64,11 +64,11 @@ def open_labels(config: ExportChipsConfig, images: tuple[RasterInfo, ...], repor
         )
     if config.labels:
         files = open_features(config, images)
-        kind = FeatureTargets if config.task == "regression" else FeatureLabels
+        kind = FeatureTargets if config.task in NUMBER_TASKS else FeatureLabels
         return [kind(file) for file in files]
     rasters = _label_rasters(config, len(images), reporter)
     pairs = list(zip(rasters, images))
-    if config.task == "regression":
+    if config.task in NUMBER_TASKS:
         return [RasterTargets(raster, info, config.label_nodata) for raster, info in pairs]
     if rasters[0].colored:
         return [ColorLabels(raster, info, config.label_nodata) for raster, info in pairs]
@@ -94,9 +94,9 @@ def _label_rasters(config: ExportChipsConfig, count: int, reporter: Reporter) ->
         )
     first = rasters[0]
     for raster in rasters:
-        if config.task == "regression" and raster.colored:
+        if config.task in NUMBER_TASKS and raster.colored:
             raise InputError(
-                f"The label raster {raster.path} is a colour image, but TASK is regression.",
+                f"The label raster {raster.path} is a colour image, but TASK is {config.task}.",
                 "Give a raster with one band of numbers.",
             )
         if raster.colored != first.colored:

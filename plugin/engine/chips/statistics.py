@@ -83,6 +83,11 @@ class BandStatistics:
         self.maximum = np.maximum(self.maximum, other.maximum)
 
     @property
+    def known_mean(self) -> np.ndarray:
+        """(C,) mean; NaN for a band without pixels."""
+        return np.where(self.count > 0, self.mean, np.nan)
+
+    @property
     def std(self) -> np.ndarray:
         """(C,) population standard deviation; 0 for a band without variation."""
         return np.sqrt(self.squares / np.maximum(self.count, 1))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chips.dataset import MASK_TASKS, ChipDataset
+from ..chips.dataset import ChipDataset
 from ..errors import InputError
 from ..rasters.raster_io import missing_values
 from ..reports import pictures
+from ..tasks import SEGMENTER_TASKS
 from .measures import PixelSample
 
 SIDE = 128  # maximum side of a picture in pixels
@@ -59,7 +60,7 @@ class ChipPictures:
         info = self.dataset.info
         try:
             image = self.dataset.read_image(chip)
-            masked = info.task in MASK_TASKS and self.dataset.labels[chip]
+            masked = info.task in SEGMENTER_TASKS and self.dataset.labels[chip]
             mask = self.dataset.read_mask(chip) if masked else None
         except InputError:
             return None
@@ -75,8 +76,10 @@ class ChipPictures:
         )
 
     def classes_of(self, chip: int) -> str:
-        """Describe a chip's classes: "forest 80%, water 20%"."""
+        """Describe a chip's classes: "forest 80%, water 20%", or its number."""
         info = self.dataset.info
+        if info.task == "chip_regression":
+            return f"{self.dataset.targets[chip]:.4g}"
         names = info.classes.names
         if info.task != "segmentation":
             return ", ".join(name for name, there in zip(names, self.dataset.shown[chip]) if there)

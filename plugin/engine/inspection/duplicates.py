@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chips.dataset import MASK_TASKS, SPLITS, ChipDataset
+from ..chips.dataset import SPLITS, ChipDataset
 from ..errors import InputError
 from ..events import Stage
 from ..rasters.raster_io import missing_values
+from ..tasks import SEGMENTER_TASKS
 from ..threads import READERS, work_ahead
 from . import ground, looks
 from .chip_table import ChipTable
@@ -195,8 +196,8 @@ def _compare_groups(
         folds = dataset.folds[group]
         across[group[1:]] = len(set(folds[folds > 0].tolist())) > 1
         labels = _labels(dataset, measures, group)
-        if dataset.info.task in MASK_TASKS:
-            # The masks of near copies may differ at the edges, those of exact copies must not.
+        if dataset.info.task in (*SEGMENTER_TASKS, "chip_regression"):
+            # The masks or numbers of near copies may differ a little, those of exact copies must not.
             images = measures.image_hashes[group].tolist()
             both = list(zip(images, labels))
             several = {image for image in images if len({pair for pair in both if pair[0] == image}) > 1}
@@ -208,6 +209,8 @@ def _compare_groups(
 
 def _labels(dataset: ChipDataset, measures: Measures, chips: np.ndarray) -> list[object]:
     """A value per chip that is equal if the labels are."""
-    if dataset.info.task in MASK_TASKS:
+    if dataset.info.task == "chip_regression":
+        return list(dataset.targets[chips].tolist())
+    if dataset.info.task in SEGMENTER_TASKS:
         return list(measures.label_hashes[chips].tolist())
     return [row.tobytes() for row in dataset.shown[chips]]

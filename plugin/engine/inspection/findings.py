@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chips.dataset import CLASS_TASKS, NO_SPLIT, ChipDataset
+from ..chips.dataset import NO_SPLIT, ChipDataset
+from ..tasks import CLASS_TASKS
 from .chip_table import ChipTable
 from .duplicates import Duplicates
 from .shares import ClassShares, fold_shares, split_shares
@@ -102,7 +103,7 @@ def _splits(dataset: ChipDataset, shares: ClassShares) -> Iterator[Finding]:
                       "They share ground with another split and are not used.",
                       "Use larger blocks or a larger STRIDE if you need more chips.", "map")  # fmt: skip
     rows = [row for row, name in enumerate(shares.names) if name != NO_SPLIT]
-    if len(rows) > 1 and dataset.info.task in (*CLASS_TASKS,):
+    if len(rows) > 1 and dataset.info.task in CLASS_TASKS:
         worst = max(rows, key=lambda row: shares.differences[row])
         difference = shares.differences[worst]
         if difference > UNLIKE_SPLITS:

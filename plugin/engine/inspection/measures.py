@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..chips.dataset import MASK_TASKS, ChipDataset
+from ..chips.dataset import ChipDataset
 from ..chips.statistics import BandStatistics
 from ..classes import IGNORE_INDEX
 from ..errors import InputError
 from ..events import Stage
 from ..rasters.raster_io import missing_values
+from ..tasks import SEGMENTER_TASKS
 from ..threads import READERS, work_ahead
 from . import looks
 from .chip_table import ChipTable, add_target, rows_of
@@ -36,7 +37,7 @@ class PixelSample:
     positions: np.ndarray  # (K,) indices into a flattened band
     values: np.ndarray  # (B, S, K) as stored
     classes: np.ndarray  # (S, K) uint8 class indices, or IGNORE_INDEX
-    targets: np.ndarray  # (S, K) float32 values of regression masks; (S, 0) for other tasks
+    targets: np.ndarray  # (S, K) float32 values of masks of numbers, (S, 1) of chips; (S, 0) for other tasks
     read: np.ndarray  # (S,) bool, false for chips that could not be read
 
 
@@ -139,7 +140,7 @@ def draw_pixels(dataset: ChipDataset, chips: np.ndarray, seed: int) -> PixelSamp
     drawn = np.sort(rng.choice(chips, count, replace=False))
     pixels = int(np.clip(SAMPLED_VALUES // (count * bands), 1, size * size))
     positions = np.sort(rng.choice(size * size, pixels, replace=False))
-    targets = pixels if dataset.info.task == "regression" else 0
+    targets = {"regression": pixels, "chip_regression": 1}.get(dataset.info.task, 0)
     return PixelSample(
         drawn,
         positions,
@@ -196,7 +197,9 @@ class _Reader:
         if row is not None:
             self.sample.values[:, row] = image.reshape(self.bands, -1)[:, self.sample.positions]
             self.sample.read[row] = True
-        if self.dataset.info.task in MASK_TASKS:
+            if self.dataset.info.task == "chip_regression":
+                self.sample.targets[row] = self.dataset.targets[chip]
+        if self.dataset.info.task in SEGMENTER_TASKS:
             mask = self.dataset.read_mask(chip)
             measured.label_hash = _hash(mask)
             (self._classes if self.dataset.info.task == "segmentation" else self._target)(measured, chip, row, mask)

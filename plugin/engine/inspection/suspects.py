@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chips.dataset import CLASS_TASKS, ChipDataset
+from ..chips.dataset import ChipDataset
+from ..tasks import CLASS_TASKS, NUMBER_TASKS
 from .chip_table import ChipTable
 from .duplicates import Duplicates
 from .measures import Measures
@@ -63,7 +64,7 @@ REASONS = {
         "Set this value as the raster's nodata value, or exclude these places with AREA, and export again."),
     "empty": Reason(70, "Images without data", "All pixels are nodata.",
         "Exclude these places with AREA, and export again."),
-    "extreme_target": Reason(66, "Masks with extreme values",
+    "extreme_target": Reason(66, "Labels with extreme values",
         f"They have values more than {EXTREME:g} standard deviations from the mean, often an undeclared nodata value.",
         "Set the label raster's nodata value and export again, or check these places."),
     "far_values": Reason(64, "Images with outliers",
@@ -162,7 +163,7 @@ def _labels(dataset: ChipDataset, table: ChipTable, measures: Measures) -> Itera
         for chip in np.flatnonzero(dataset.shown.sum(axis=1) > 1).tolist():
             shown = ", ".join(name for name, there in zip(names, dataset.shown[chip]) if there)
             yield Suspicion(chip, "several_classes", shown)
-    if task == "regression":
+    if task in NUMBER_TASKS:
         yield from _targets(table)
     if task != "segmentation":
         return

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..chips.dataset import CLASS_TASKS, SPLITS
+from ..chips.dataset import SPLITS
 from ..classes import IGNORE_INDEX
 from ..rasters.raster_io import missing_values
 from ..reports import pictures
 from ..reports.page import MISSING, percent
+from ..tasks import CLASS_TASKS, NUMBER_TASKS
 from . import charts
 from .inspected import Inspection
 
@@ -94,9 +95,9 @@ def _signatures(inspection: Inspection) -> str:
 
 
 def target_content(inspection: Inspection) -> dict[str, Any] | None:
-    """The values of regression masks; None for other tasks."""
+    """The numbers to learn; None for other tasks."""
     target, sample = inspection.table.target, inspection.measures.sample
-    if inspection.dataset.info.task != "regression" or not target.count[0]:
+    if inspection.dataset.info.task not in NUMBER_TASKS or not target.count[0]:
         return None
     values = {}
     for split in SPLITS:

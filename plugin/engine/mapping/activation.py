@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..config import CLASSIFIER_TASKS, ActivationMapsConfig
+from ..config import ActivationMapsConfig
 from ..drafts import check_writable
 from ..errors import not_none
 from ..events import Reporter, readable_time
@@ -13,6 +13,7 @@ from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader, read_header
 from ..models.model_file import load_classifier, load_model
 from ..models.networks import Segmenter
+from ..tasks import CLASSIFIER_TASKS
 from .activation_rasters import write_activation
 from .early_checks import check_activation, find_class
 from .filters import write_filters

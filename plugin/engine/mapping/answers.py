@@ -1,4 +1,4 @@
-"""Turns a classifier's probabilities into classes, and into the rows of a table.
+"""Turns what a classifier gives into classes or numbers, and into the rows of a table.
 
 N chips, C classes. Does not import torch, because tables are also written inside QGIS.
 """
@@ -15,6 +15,7 @@ from ..classes import ClassTable
 from ..models.decision import USUAL_THRESHOLD, choose_class, choose_labels
 from ..models.header import ModelHeader
 from ..vector_files import INTEGER, NUMBER, TEXT, Field
+from .numbers import Moments
 
 MULTILABEL = "multilabel"
 BETWEEN_VALUES, BETWEEN_NAMES = ",", ", "
@@ -22,7 +23,7 @@ BETWEEN_VALUES, BETWEEN_NAMES = ",", ", "
 
 @dataclass(frozen=True)
 class Answers:
-    """How the probabilities of a model are read.
+    """How the probabilities of a model are read; `Numbers` are read by themselves.
 
     Attributes:
         classes: Classes of the model.
@@ -37,6 +38,8 @@ class Answers:
     @classmethod
     def of(cls, header: ModelHeader, threshold: Optional[float] = None) -> Answers:
         """Create from the header of a model; a given threshold overrides the model's own."""
+        if header.target is not None:
+            return Numbers(header.classes, False, None, header.target)
         several = header.task == MULTILABEL
         chosen = header.threshold if threshold is None else threshold
         return cls(header.classes, several, USUAL_THRESHOLD if several and chosen is None else chosen)
@@ -82,10 +85,34 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Numbers(Answers):
+    """The answers of a model of numbers: one for each chip, and no classes.
+
+    Attributes:
+        target: Statistics of the target, see `ModelHeader`.
+    """
+
+    target: dict[str, float]
+
+    def members(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N, 1) numbers → (N, 0), because there are no classes."""
+        return np.zeros((len(probabilities), 0), bool)
+
+    def fields(self, prefix: str = "") -> list[Field]:
+        """Return the column of a table: `value`."""
+        return [Field(f"{prefix}value", NUMBER)]
+
+    def rows(self, probabilities: np.ndarray) -> list[list[Any]]:
+        """(N, 1) numbers → N rows for `fields`."""
+        found: list[list[Any]] = probabilities.tolist()
+        return found
+
+
+@dataclass(frozen=True)
 class Answered:
     """The answers of a network for some chips."""
 
-    shares: np.ndarray  # (n, C) probabilities of the chips with an answer
+    shares: np.ndarray  # (n, C) probabilities of the chips with an answer, or (n, 1) numbers
     known: np.ndarray  # bool, (N,) chips or (N, rows, cols) steps; true where there is an answer
     lost: int  # number of chips without an answer, because the network gave NaN or infinity
 
@@ -103,6 +130,7 @@ class Tally:
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
         self.counts = np.zeros(len(answers.classes), np.int64)  # per class
+        self.numbers = Moments()
         self.answered = self.unanswered = 0
 
     def take(self, found: Answered) -> Answered:
@@ -112,8 +140,15 @@ class Tally:
     def write(self, _work: object, found: Answered) -> None:
         """As `Sink.write`."""
         self.counts += self.answers.members(found.shares).sum(axis=0)
+        if isinstance(self.answers, Numbers):
+            self.numbers.add(found.shares[:, 0])
         self.answered += len(found.shares)
         self.unanswered += found.lost
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """`statistics` of a result: those of the numbers; nothing for classes."""
+        return {"statistics": self.numbers.figures} if isinstance(self.answers, Numbers) else {}
 
 
 def has_numbers(probabilities: np.ndarray) -> np.ndarray:
@@ -130,6 +165,8 @@ def field_titles(fields: Iterable[Field]) -> dict[str, str]:
 def known_answers(header: ModelHeader, threshold: Optional[float]) -> str:
     """Describe how a model's probabilities are read, for the log."""
     answers = Answers.of(header, threshold)
+    if isinstance(answers, Numbers):
+        return "A number per chip, in the units of the target."
     if answers.several:
         return f"Several classes per chip: each counts from a probability of {answers.threshold:g}."
     if answers.threshold is None:

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..config import (
-    CLASSIFIER_TASKS,
-    SEGMENTER_TASKS,
     ActivationMapsConfig,
     ClassifyFeaturesConfig,
     ClassifyScenesConfig,
@@ -23,6 +21,7 @@ from ..events import Reporter
 from ..files import check_kept, check_names
 from ..models.header import ModelHeader
 from ..models.tasks import check_task
+from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
 from .outputs import check_not_input, check_rasters
@@ -39,7 +38,7 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
         InputError: The model has another task, or the raster, a name or a setting does not fit.
     """
     check_task(header, config.model, SEGMENTER_TASKS)
-    check_class_settings(config, header)
+    check_answers(config, header)
     check_device_name(config.device)
     outputs = segmentation_outputs(config)
     check_rasters(outputs)
@@ -55,7 +54,9 @@ def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
     }  # fmt: skip
 
 
-def check_class_settings(config: SegmentRasterConfig, header: ModelHeader) -> None:
+def check_answers(
+    config: SegmentRasterConfig | ClassifyScenesConfig | ClassifyFeaturesConfig, header: ModelHeader
+) -> None:
     """Refuse settings that need classes with a model that predicts numbers.
 
     Raises:
@@ -63,8 +64,11 @@ def check_class_settings(config: SegmentRasterConfig, header: ModelHeader) -> No
     """
     if header.target is None:
         return
-    outputs = [name for name, path in segmentation_outputs(config).items() if path and name != "OUTPUT"]
-    wanted = [*outputs, *config.refining.given()]
+    if isinstance(config, SegmentRasterConfig):
+        outputs = [name for name, path in segmentation_outputs(config).items() if path and name != "OUTPUT"]
+        wanted = [*outputs, *config.refining.given()]
+    else:
+        wanted = [name.upper() for name in ("probabilities", "threshold") if getattr(config, name, None) is not None]
     if wanted:
         raise InputError(
             f"{wanted[0]} is given, but the model {config.model} predicts numbers, which have neither classes nor "
@@ -76,6 +80,7 @@ def check_class_settings(config: SegmentRasterConfig, header: ModelHeader) -> No
 def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
     """Check that a raster or photographs can be classified with a model; raises as `check_segmentation`."""
     check_task(header, config.model, CLASSIFIER_TASKS)
+    check_answers(config, header)
     check_device_name(config.device)
     check_source(config)
     if config.input_folder:
@@ -90,6 +95,7 @@ def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
 def check_features(config: ClassifyFeaturesConfig, header: ModelHeader) -> None:
     """Check that features can be classified with a model; raises as `check_segmentation`."""
     check_task(header, config.model, CLASSIFIER_TASKS)
+    check_answers(config, header)
     check_device_name(config.device)
     check_raster(config.input, config.bands, header, config.model, {})
 
@@ -113,7 +119,8 @@ def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
     elif config.input_folder:
         _check_pictures(config, header)
         check_folder(config.input_folder)
-    if config.kind == "class_activation" and (config.input or config.target_class):
+    # Of photographs, the likeliest class of each is shown if none is given.
+    if config.kind == "class_activation" and (config.input or config.target_class or header.target is not None):
         find_class(header, config.target_class)
 
 

@@ -6,7 +6,7 @@ N chips, B bands, S chip size, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +18,7 @@ from ..models.header import ModelHeader
 from ..models.networks import calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window
-from .answers import Answered, Answers, has_numbers
-from .averaging import SYMMETRIES, Symmetry, kind_of, mean, symmetric_answers
+from .answers import Answered, Answers, Numbers, has_numbers
 from .dense import SharedEvaluator, is_worthwhile, layers_of, saving
 from .pipeline import Advance
 from .reading import Batch, Images
@@ -41,32 +40,24 @@ class ChipPredictor:
         header: Header of its model file.
         device: Device to compute on.
         batch_size: Chips per batch.
-        symmetries: How chips are shown to the network; the mean of its answers counts.
     """
 
-    def __init__(
-        self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int,
-        symmetries: Sequence[Symmetry] = SYMMETRIES["none"],
-    ) -> None:  # fmt: skip
-        self.batch_size, self.header, self.symmetries, self.kind = batch_size, header, symmetries, kind_of(header)
-        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.normalise = Normaliser(header.mean, header.std, device)
-
-        def maps(chips: torch.Tensor) -> torch.Tensor:
-            return calibrated(network(chips.contiguous(memory_format=torch.channels_last)).float(), header)
-
-        self.maps = symmetric_answers(maps, symmetries, self.kind)
+    def __init__(self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalise, self.header = Normaliser(header.mean, header.std, device), header
 
     def values(self, chips: Images, advance: Advance) -> torch.Tensor:
-        """(N, C) logits."""
-        return self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
+        """(N, C) calibrated logits."""
+        logits = self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
+        return calibrated(logits, self.header)
 
     @torch.inference_mode()
     def logits(self, chips: torch.Tensor, advance: Callable[[int], object]) -> torch.Tensor:
         """(N, B, S, S) normalised bands → (N, C) logits, batch by batch; `advance` gets the number of chips done."""
         found = []
         for batch in torch.split(chips, self.batch_size):
-            found.append(self.maps(batch))
+            found.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float())
             advance(len(batch))
         return torch.cat(found)
 
@@ -89,29 +80,16 @@ class StepSource:
 
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
-        """As `Source.values`, of one block: (1, C, rows, cols) logits, NaN except for wanted steps."""
+        """As `Source.values`, of one block: (1, C, rows, cols) calibrated logits, NaN except for wanted steps."""
         block, wanted = normalised(batch, self.predictor.normalise)[0], batch.asked[0]
         if self.shared is not None and float(wanted.mean()) * saving(self.shared, max(wanted.shape)) > 1:
-            logits = self._together(self.shared, block, wanted)
+            logits = self.shared.logits(block, wanted)
             advance(1)
         else:
             logits = self._one_by_one(block, wanted, advance)
         found = logits.new_full((*wanted.shape, logits.shape[1]), torch.nan)
-        found[torch.from_numpy(wanted).to(logits.device)] = logits
+        found[torch.from_numpy(wanted).to(logits.device)] = calibrated(logits, self.predictor.header)
         return found.permute(2, 0, 1)[None]
-
-    def _together(self, shared: SharedEvaluator, block: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
-        """(n, C) logits of the wanted chips in a (B, h, w) block, row by row."""
-        numbers = torch.zeros(wanted.shape, dtype=torch.int64)
-        numbers[torch.from_numpy(wanted)] = torch.arange(int(np.count_nonzero(wanted)))
-
-        def turned(symmetry: Symmetry) -> torch.Tensor:
-            there = symmetry.apply(torch.from_numpy(wanted)).numpy()
-            found = shared.logits(symmetry.apply(block), there)
-            order = symmetry.apply(numbers)[torch.from_numpy(there)].argsort()
-            return calibrated(found, self.predictor.header)[order.to(found.device)]
-
-        return mean(map(turned, self.predictor.symmetries), self.predictor.kind)
 
     def _one_by_one(self, block: torch.Tensor, wanted: np.ndarray, advance: Advance) -> torch.Tensor:
         """(n, C) logits of the wanted chips in a (B, h, w) block, row by row."""
@@ -185,7 +163,8 @@ def answering(
 
 def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answered:
     """(N, C, …) logits, and (N, …) bool of those that count → their answers."""
-    shares = probabilities(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers.several)
+    found = logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)]
+    shares = in_units(found, answers.target) if isinstance(answers, Numbers) else probabilities(found, answers.several)
     numbers = has_numbers(shares)
     known = asked.copy()
     known[asked] = numbers
@@ -195,4 +174,10 @@ def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answe
 def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:
     """(N, C) logits → (N, C) float32 probabilities: softmax, or sigmoid if a chip may have several classes."""
     found: np.ndarray = (logits.sigmoid() if several else logits.softmax(1)).cpu().numpy()
+    return found
+
+
+def in_units(values: torch.Tensor, target: dict[str, float]) -> np.ndarray:
+    """Standardised values of any shape → float32 in the units of the target."""
+    found: np.ndarray = (values * target["std"] + target["mean"]).cpu().numpy()
     return found

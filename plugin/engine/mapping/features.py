@@ -21,12 +21,12 @@ from ..models.model_file import load_classifier
 from ..rasters.raster_io import crs_text
 from ..windows import Grid
 from .answers import Answered, Answers, Tally, known_answers
-from .averaging import SYMMETRIES
 from .checks import bands_text
+from .early_checks import check_answers
 from .evaluation import ChipPredictor, answering
 from .feature_chips import FeatureChipReader, FeatureChips
 from .opening import open_for_mapping
-from .outcome import number_of, tell_answers, tell_unanswered
+from .outcome import number_of, tell_tally, tell_unanswered
 from .pipeline import finish, run
 from .tables import AnswerTable
 
@@ -62,7 +62,7 @@ class Layout:
 
 
 def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dict[str, Any]:
-    """Give each feature on a raster its class.
+    """Give each feature on a raster its class or number.
 
     Args:
         config: Settings of the job.
@@ -70,8 +70,8 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
 
     Returns:
         output (a table by feature id, see `Answers.fields`), several (whether a feature may have several classes),
-        classes (value, name and count of each), answered, unanswered (features on the raster without data or without an
-        answer), seconds.
+        classes (value, name and count of each; none for a model of numbers), statistics (as of `classify_scenes`),
+        answered, unanswered (features on the raster without data or without an answer), seconds.
 
     Raises:
         InputError: The raster, the features, the model or a setting cannot be used, or no feature has data.
@@ -81,6 +81,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     begun = time.monotonic()
     check_names({"OUTPUT": config.output}, {".gpkg": "a GeoPackage"})
     network, header = load_classifier(config.model)
+    check_answers(config, header)
     answers, layout, size = Answers.of(header, config.threshold), Layout.of(config, header), header.chip_size
     opened = open_for_mapping(config, header, {}, reporter)
     info = opened.info
@@ -93,9 +94,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     reporter.log(known_answers(header, config.threshold))
     blackened = FeatureFile(config.features, FEATURE_LAYER, info.grid) if layout.blacken else None
     reader = FeatureChipReader(opened.raster, opened.nodata, blackened, size)
-    predictor = ChipPredictor(
-        network, header, opened.device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
-    )
+    predictor = ChipPredictor(network, header, opened.device, config.batch_size)
     stage = Stage(reporter, len(spots), "Classifying")
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with _FeatureTable(config.output, ANSWER_LAYER, answers) as table:
@@ -117,7 +116,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
             f"Without data in the raster, and therefore without a class: {number_of(reader.empty, 'feature')}."
         )
     seconds = time.monotonic() - begun
-    tell_answers(reporter, "feature", tally.answered, seconds, answers, tally.counts)
+    tell_tally(reporter, "feature", tally, seconds)
     return {
         "output": config.output,
         "several": answers.several,
@@ -125,6 +124,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
             {"value": kind.value, "name": kind.name, "count": count}
             for kind, count in zip(header.classes.classes, tally.counts.tolist())
         ],
+        **tally.statistics,
         "answered": tally.answered,
         "unanswered": reader.empty + tally.unanswered,
         "seconds": seconds,

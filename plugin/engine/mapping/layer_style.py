@@ -13,8 +13,9 @@ from pathlib import Path
 
 from osgeo import gdal, ogr
 
-from .answers import Answers, field_titles
-from .style import polygons_style
+from .answers import Answers, Numbers, field_titles
+from .numbers import number_ranges
+from .style import numbers_style, polygons_style
 
 ogr.UseExceptions()
 
@@ -32,7 +33,10 @@ _BEGIN = 1000  # characters in which it is found
 
 def grid_style(answers: Answers) -> str:
     """Return the QGIS style of a grid of answers."""
-    return polygons_style(None if answers.several else "value", answers.classes, field_titles(answers.fields()))
+    titles = field_titles(answers.fields())
+    if isinstance(answers, Numbers):
+        return numbers_style("value", number_ranges(answers.target), titles)
+    return polygons_style(None if answers.several else "value", answers.classes, titles)
 
 
 def keep_inside(dataset: gdal.Dataset, layer: ogr.Layer, style: str) -> None:

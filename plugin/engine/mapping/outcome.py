@@ -14,7 +14,7 @@ from ..classes import ClassTable
 from ..errors import InputError
 from ..events import Reporter, readable_time
 from ..rasters.raster_io import RasterInfo, spatial_reference
-from .answers import Answers
+from .answers import Answers, Numbers, Tally
 
 # Maximum number of classes in a line of the log, the most frequent first.
 NAMED = 8
@@ -106,6 +106,22 @@ def tell_unanswered(reporter: Reporter, noun: str, unanswered: int, answered: in
     if not answered:
         raise InputError(f"{problem}, and there are no others.", "Train again with a lower LEARNING_RATE.")
     reporter.warning(f"{problem}: they get no answer. If this happens with other rasters too, train the model again.")
+
+
+def tell_tally(reporter: Reporter, noun: str, tally: Tally, seconds: float, info: RasterInfo | None = None) -> None:
+    """Report the result of a job of a classifier.
+
+    Args:
+        reporter: Receives the report.
+        noun: What got an answer, in the singular.
+        tally: Of the answers.
+        seconds: Duration of the job.
+        info: The raster whose pixels were counted; None leaves areas out.
+    """
+    if isinstance(tally.answers, Numbers):
+        reporter.log(f"Predicted {number_of(tally.answered, noun)} in {readable_time(seconds)}: {tally.numbers}.")
+    else:
+        tell_answers(reporter, noun, tally.answered, seconds, tally.answers, tally.counts, info)
 
 
 def tell_answers(

@@ -23,11 +23,10 @@ from ..models.model_file import load_classifier
 from ..strangers.paths import inside
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers, Tally, known_answers
-from .averaging import SYMMETRIES
 from .checks import bands_text, far_off
-from .early_checks import check_table
+from .early_checks import check_answers, check_table
 from .evaluation import ChipPredictor, answering
-from .outcome import tell_answers, tell_unanswered
+from .outcome import tell_tally, tell_unanswered
 from .photograph_files import photographs_in
 from .pipeline import finish, run
 from .reading import COMPACT_TYPES, Images
@@ -196,6 +195,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     folder = not_none(config.input_folder)
     output = check_table(config)
     network, header = load_classifier(config.model)
+    check_answers(config, header)
     answers = Answers.of(header, config.threshold)
     paths = photographs_in(folder)
     reader = PhotographReader(folder, header, config.bands)
@@ -207,9 +207,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "
         f"{known_answers(header, config.threshold)}"
     )
-    predictor = ChipPredictor(
-        network, header, device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
-    )
+    predictor = ChipPredictor(network, header, device, config.batch_size)
     stage = Stage(reporter, len(paths), "Classifying")
     doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
     with _PhotographTable(output, PHOTOGRAPH_LAYER, answers, [FILE_FIELD]) as table:
@@ -225,7 +223,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
             raise reader.remarks.none_left(folder, len(paths))
         finish([table])
     seconds = time.monotonic() - begun
-    tell_answers(reporter, "photograph", tally.answered, seconds, answers, tally.counts)
+    tell_tally(reporter, "photograph", tally, seconds)
     return {
         "output": None,
         "probabilities": None,
@@ -237,6 +235,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
             for kind, count in zip(header.classes.classes, tally.counts.tolist())
         ],
         "area_unit": None,
+        **tally.statistics,
         "answered": tally.answered,
         "seconds": seconds,
     }

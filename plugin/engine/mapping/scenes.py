@@ -17,29 +17,36 @@ from ..models.model_file import load_classifier
 from ..rasters.raster_io import RasterInfo
 from ..vector_files import keeps_style
 from ..windows import Window
-from .answers import Answered, Answers, Tally, known_answers
-from .averaging import SYMMETRIES
+from .answers import Answered, Answers, Numbers, Tally, known_answers
 from .checks import bands_text
-from .early_checks import check_scene_outputs, check_source
+from .early_checks import check_answers, check_scene_outputs, check_source
 from .evaluation import ChipPredictor, StepSource, answering, choose_evaluation
 from .layer_style import grid_style, marked, why_not_beside
 from .opening import open_for_mapping
-from .outcome import class_areas, number_of, tell_answers, tell_unanswered
+from .outcome import class_areas, number_of, tell_tally, tell_unanswered
 from .photographs import classify_photographs
 from .pipeline import FileSink, finish, run
 from .reading import Batch, TileReader
 from .steps import Steps
 from .tables import SCENE_LAYER, AnswerTable, squares
 from .tiling import plan_tiles
-from .writer import CLASS_SHARE, PROBABILITY_SHARE, SMALLEST_BLOCK, ClassRaster, MembersRaster, ShareRaster
+from .writer import (
+    CLASS_SHARE,
+    PROBABILITY_SHARE,
+    SMALLEST_BLOCK,
+    ClassRaster,
+    MembersRaster,
+    NumberRaster,
+    ShareRaster,
+)
 
 MANY_POLYGONS = 1_000_000
 GRID_BYTES = 250  # per polygon with its answers, in a GeoPackage
 
 
 def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:
-    """Give each step over a raster, or each photograph of a folder, its class, in memory that does not grow with
-    either.
+    """Give each step over a raster, or each photograph of a folder, its class or number, in memory that does not grow
+    with either.
 
     Args:
         config: Settings of the job.
@@ -47,7 +54,8 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
 
     Returns:
         output, probabilities, grid, table (paths; None if not written), several (whether a chip may have several
-        classes), classes (value, name, pixels = steps or photographs, and area of each), area_unit, answered, seconds.
+        classes), classes (value, name, pixels = steps or photographs, and area of each; none for a model of numbers),
+        area_unit, statistics (of the numbers: minimum, maximum, mean, std; only for such a model), answered, seconds.
 
     Raises:
         InputError: The raster, the folder, the model or a setting cannot be used, or there is nothing to classify.
@@ -60,6 +68,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     begun = time.monotonic()
     outputs = check_scene_outputs(config)
     network, header = load_classifier(config.model)
+    check_answers(config, header)
     answers = Answers.of(header, config.threshold)
     opened = open_for_mapping(config, header, outputs, reporter)
     size, stride = header.chip_size, config.stride or header.chip_size
@@ -76,9 +85,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
             f"ground is not seen. To see all of it, give {size} or less."
         )
     reporter.log(known_answers(header, config.threshold))
-    predictor = ChipPredictor(
-        network, header, opened.device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
-    )
+    predictor = ChipPredictor(network, header, opened.device, config.batch_size)
     side, shared = choose_evaluation(network, header, stride, over, reporter)
     source = StepSource(predictor, steps, shared)
     mirrored = config.edges == "mirror"
@@ -96,7 +103,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
             raise _nothing(config, over, steps)
         finish(files)
     seconds = time.monotonic() - begun
-    tell_answers(reporter, "step", tally.answered, seconds, answers, tally.counts, like)
+    tell_tally(reporter, "step", tally, seconds, like)
     return {
         "output": config.output,
         "probabilities": config.probabilities,
@@ -104,6 +111,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         "table": None,
         "several": answers.several,
         **class_areas(like, header.classes, tally.counts),
+        **tally.statistics,
         "answered": tally.answered,
         "seconds": seconds,
     }
@@ -130,7 +138,9 @@ def _files(
         files.append(stack.enter_context(ShareRaster(config.probabilities, like, over, names, tile_size, shares)))
     if config.grid:
         files.append(stack.enter_context(_Grid(config, answers, like)))
-    if config.output and answers.several:
+    if config.output and isinstance(answers, Numbers):
+        files.append(stack.enter_context(NumberRaster(config.output, like, over, tile_size, shares)))
+    elif config.output and answers.several:
         files.append(stack.enter_context(MembersRaster(config.output, *common, members)))
     elif config.output:
         files.append(stack.enter_context(ClassRaster(config.output, *common, classes)))
@@ -166,7 +176,9 @@ def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, r
     """
     size, classes = over.width * over.height, len(answers.classes)
     needed = {
-        config.output: size * (classes if answers.several else 1) * CLASS_SHARE,
+        config.output: size * (classes if answers.several else 1) * CLASS_SHARE
+        if not isinstance(answers, Numbers)
+        else size * 4 * PROBABILITY_SHARE,
         config.probabilities: size * classes * 4 * PROBABILITY_SHARE,
         config.grid: size * (GRID_BYTES + 10 * classes),
     }

@@ -18,6 +18,7 @@ from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
 from ..windows import Window
 from .early_checks import segmentation_outputs
+from .evaluation import in_units
 from .ground import ground_of
 from .measures import MEASURES, Scores, all_classes, stored, sure_classes
 from .opening import Opened
@@ -61,7 +62,7 @@ class SegmentedFiles:
         self.sinks: list[MapRaster] = []
         self.target: ClassRaster | NumberRaster
         if header.target is not None:
-            take = _in_units(header.target["mean"], header.target["std"])
+            take = _in_units(header.target)
             self.target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, take, form))
             self.sinks.append(self.target)
             return
@@ -120,16 +121,6 @@ def _shares(measure: Callable[[torch.Tensor], torch.Tensor] | None, kind: str, s
     return stored(found if measure is None else measure(found), kind)
 
 
-def _in_units(mean: float, std: float) -> Take:
-    """Return what turns standardised values (N, 1, H, W) into float32 in the units of the target."""
-
-    def take(scores: Scores) -> np.ndarray:
-        found: np.ndarray = (scores.logits * std + mean).cpu().numpy()
-        return found
-
-    return take
-
-
 def _check_space(
     outputs: dict[str, str | None], config: SegmentRasterConfig, window: Window, header: ModelHeader
 ) -> None:
@@ -154,3 +145,8 @@ def _check_space(
             check_writable(path, needed)
             if Path(path).is_dir():
                 raise ResourceError(f"{path} is a folder.", "Give the name of a file.")
+
+
+def _in_units(target: dict[str, float]) -> Take:
+    """Return what turns standardised values (N, 1, H, W) into float32 in the units of the target."""
+    return lambda scores: in_units(scores.logits, target)

@@ -10,6 +10,7 @@ from osgeo import gdal
 
 from ..classes import ClassInfo, ClassTable
 from ..xml_elements import Element, SubElement, indent, tostring
+from .numbers import NumberRange
 
 # Category names are a list from value 0; for larger values, only the attribute table has the names.
 LARGEST_CATEGORY = 1023
@@ -110,14 +111,43 @@ def polygons_style(field: str | None, classes: ClassTable, titles: Mapping[str, 
         classes: The classes.
         titles: Titles shown instead of field names.
     """
-    categories = "Symbology|Fields" if field else "Fields"
+    root = _layer_style("Symbology|Fields" if field else "Fields", titles)
+    if field:
+        _draw_classes(root, field, classes)
+    return _text(root)
+
+
+def numbers_style(field: str, ranges: Sequence[NumberRange], titles: Mapping[str, str]) -> str:
+    """Return the QGIS style of polygons of numbers: a graduated renderer in translucent colours, and titles of fields.
+
+    Args:
+        field: Field of the numbers.
+        ranges: The colours.
+        titles: Titles shown instead of field names.
+    """
+    root = _layer_style("Symbology|Fields", titles)
+    renderer = SubElement(
+        root, "renderer-v2", type="graduatedSymbol", attr=field, graduatedMethod="GraduatedColor", forceraster="0",
+        symbollevels="0", enableorderby="0",
+    )  # fmt: skip
+    shown = SubElement(renderer, "ranges")
+    symbols = SubElement(renderer, "symbols")
+    for number, row in enumerate(ranges):
+        SubElement(
+            shown, "range", lower=repr(row.low), upper=repr(row.high), symbol=str(number), label=row.label,
+            render="true",
+        )  # fmt: skip
+        _add_fill(symbols, number, ",".join(str(int(row.color[at : at + 2], 16)) for at in (1, 3, 5)), "solid")
+    return _text(root)
+
+
+def _layer_style(categories: str, titles: Mapping[str, str]) -> Element:
+    """Return the style of a layer with titles of its fields."""
     root = Element("qgis", version="3.22.0", styleCategories=categories)
     aliases = SubElement(root, "aliases")
     for name, title in titles.items():
         SubElement(aliases, "alias", field=name, name=title)
-    if field:
-        _draw_classes(root, field, classes)
-    return _text(root)
+    return root
 
 
 def _draw_classes(root: Element, field: str, classes: ClassTable) -> None:
@@ -134,14 +164,16 @@ def _draw_classes(root: Element, field: str, classes: ClassTable) -> None:
         SubElement(
             categories, "category", value=value, symbol=str(number), label=label, render="true"
         )  # fmt: skip
-        symbol = SubElement(
-            symbols, "symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0"
-        )
-        layer = SubElement(symbol, "layer", attrib={"class": "SimpleFill"}, enabled="1", locked="0")
-        color = ",".join(map(str, rgb))
-        settings = {"color": f"{color},140", "outline_color": f"{color},255", "outline_width": "0.2", "style": fill}
-        for key, setting in settings.items():
-            SubElement(layer, "prop", k=key, v=setting)
+        _add_fill(symbols, number, ",".join(map(str, rgb)), fill)
+
+
+def _add_fill(symbols: Element, number: int, color: str, fill: str) -> None:
+    """Add the symbol of polygons of a colour, such as "255,0,0"."""
+    symbol = SubElement(symbols, "symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0")
+    layer = SubElement(symbol, "layer", attrib={"class": "SimpleFill"}, enabled="1", locked="0")
+    settings = {"color": f"{color},140", "outline_color": f"{color},255", "outline_width": "0.2", "style": fill}
+    for key, setting in settings.items():
+        SubElement(layer, "prop", k=key, v=setting)
 
 
 def _raster_renderer(kind: str) -> tuple[Element, Element]:

@@ -19,6 +19,7 @@ from ..rasters.raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
 from .ground import ground_of
+from .numbers import RAMP, Moments
 from .phases import Phase, Phases
 from .reading import Batch
 from .refining import NOT_REFINED, Refinement, remove_small, strips, take_majority
@@ -39,8 +40,6 @@ BAND_BY_BAND, NUMBERS = ("INTERLEAVE=BAND",), ("INTERLEAVE=BAND", "PREDICTOR=3")
 COG_PREDICTOR = ("PREDICTOR=FLOATING_POINT",)
 
 
-# Colours of numbers from the lowest to the highest: viridis.
-RAMP = ((0.0, "#440154"), (0.25, "#3b528b"), (0.5, "#21918c"), (0.75, "#5ec962"), (1.0, "#fde725"))
 # Begin of the names of temporary rasters.
 WORK = "terrazzo.work"
 # A raster of more pixels a side gets overviews, the smallest of which has fewer.
@@ -350,31 +349,6 @@ class ClassRaster(MapRaster):
         style.write_qml(path, self.classes)
 
 
-class Moments:
-    """Minimum, maximum, mean and standard deviation of numbers that are seen part by part."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sum = self._squares = 0.0
-        self._lowest, self._highest = np.inf, -np.inf
-
-    def add(self, values: np.ndarray) -> None:
-        """Add finite numbers."""
-        if values.size:
-            found = values.astype(np.float64)
-            self.count += found.size
-            self._sum += found.sum()
-            self._lowest, self._highest = min(self._lowest, found.min()), max(self._highest, found.max())
-            self._squares += np.square(found, out=found).sum()
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Minimum, maximum, mean and standard deviation; of at least one number."""
-        mean = self._sum / self.count
-        std = float(np.sqrt(max(self._squares / self.count - mean**2, 0.0)))
-        return {"minimum": float(self._lowest), "maximum": float(self._highest), "mean": float(mean), "std": std}
-
-
 class ShareRaster(MapRaster):
     """A raster of shares from 0 to 1, such as probabilities, with its statistics.
 
@@ -431,24 +405,24 @@ class NumberRaster(MapRaster):
         dtype = np.dtype(np.float32)
         super().__init__(path, like, window, dtype, np.nan, ["prediction"], tile_size, take, NUMBERS, form)
         self.unanswered = 0  # wanted pixels without a number
-        self._moments = Moments()
+        self.moments = Moments()  # of these numbers
 
     @property
     def mapped(self) -> int:
         """The number of pixels with a number."""
-        return self._moments.count
+        return self.moments.count
 
     @property
     def statistics(self) -> dict[str, float]:
         """Minimum, maximum, mean and standard deviation; of at least one pixel."""
-        return self._moments.figures
+        return self.moments.figures
 
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
         """As `MapRaster.write_tile`; adds up the statistics."""
         known = np.isfinite(values[0]) if wanted is None else np.isfinite(values[0]) & wanted
         values[0][~known] = np.nan
         self.unanswered += (known.size if wanted is None else np.count_nonzero(wanted)) - np.count_nonzero(known)
-        self._moments.add(values[0][known])
+        self.moments.add(values[0][known])
         super().write_tile(window, None, values)
 
     def _complete(self) -> None:

@@ -201,7 +201,7 @@ def create_classifier(
     Args:
         name: One of `classifiers.CLASSIFIERS`.
         bands: Number of bands B.
-        classes: Number of classes C.
+        classes: Number of classes C; 1 for a number.
         chip_size: S, in pixels.
         arguments: Shape of a teaching network; None takes its defaults.
 
@@ -261,6 +261,9 @@ def _torchvision_network(name: str, classes: int, input_size: int) -> nn.Module:
         settings = {"image_size": input_size}
     with _RegNetArithmetic() if name.startswith("regnet_") else nullcontext():
         network = torchvision.models.get_model(name, weights=None, num_classes=classes, **settings)
+    if name.startswith("squeezenet") and classes == 1:
+        behind: Any = network.classifier
+        behind[2] = nn.Identity()  # the only ReLU that follows an output layer: a number may be negative
     return network
 
 

@@ -37,6 +37,7 @@ from ..strangers.rules import (
     within,
 )
 from ..strangers.texts import parse_json
+from ..tasks import NUMBER_TASKS
 
 FORMAT_VERSION = 2
 KEY = "terrazzo"
@@ -51,7 +52,7 @@ LARGEST_CHIP = 65536
 class ModelHeader:
     """The description of a model in its file."""
 
-    task: str  # "segmentation", "classification" (one class per chip) or "multilabel" (any number of classes per chip)
+    task: str  # one of tasks.SEGMENTER_TASKS or tasks.CLASSIFIER_TASKS
     architecture: str
     encoder: str  # empty for classifiers
     band_names: tuple[str, ...]
@@ -80,7 +81,7 @@ class ModelHeader:
     # Whether a segmentation network's prediction for a pixel depends on its whole input, see reach; None = unknown.
     whole_window: Optional[bool] = None
     temperature: Optional[float] = None  # by which logits are divided, see training/calibration.py; None = 1
-    # Regression: mean, std, minimum, maximum of the target over the training chips; the network gives
+    # Of numbers: mean, std, minimum, maximum of the target over the training chips; the network gives
     # (value − mean) / std. None for classes.
     target: Optional[dict[str, float]] = None
 
@@ -224,7 +225,7 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         return "bands and their statistics differ in number"
     if len(header.scales) not in (0, len(header.band_names)):
         return "bands and their scales differ in number"
-    if (header.task == "regression") != (header.target is not None):
+    if (header.task in NUMBER_TASKS) != (header.target is not None):
         return f"it is for {header.task} and has {'no' if header.target is None else 'a'} target"
     if header.target is None and not len(header.classes):
         return "it has 0 classes"

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from ..config import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
+from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from . import classifier_arguments
 from .architectures import ARCHITECTURES
 from .classifier_network import Classifier, create_classifier
@@ -104,7 +104,7 @@ def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
         arguments = classifier_arguments.read_arguments(header.architecture, header.arguments)
         with torch.device("meta"):
             network = create_classifier(
-                header.architecture, len(header.band_names), len(header.classes), header.chip_size, arguments
+                header.architecture, len(header.band_names), header.outputs, header.chip_size, arguments
             )
     except InputError as error:
         raise _damaged(path, error.problem.rstrip(".")) from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..config import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..errors import InputError
+from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from .header import ModelHeader
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import InputError
 from ..settings import Choice, Settings, setting
+from ..tasks import CLASS_TASKS, NUMBER_TASKS
 
 if TYPE_CHECKING:
     from ..classes import ClassTable
 
-LABELS = ("segmentation", "classification", "multilabel")  # tasks whose targets are classes
 AREAS = ("segmentation", "multilabel")
 MOST_BY_HAND = 1e6
 
@@ -34,7 +34,7 @@ LOSSES = {
     "binary_cross_entropy": LossChoice(
         "Cross-entropy of a yes or no for each class: the usual loss where a chip may show several classes. Else of "
         "each class against the rest; the probabilities still sum to 1.",
-        tasks=LABELS,
+        tasks=CLASS_TASKS,
     ),
     "dice": LossChoice(
         "1 minus the mean Dice coefficient of the classes: each class counts the same, however rare.",
@@ -57,7 +57,7 @@ LOSSES = {
     "focal": LossChoice(
         "Cross-entropy that looks away from what is nearly right already: for many easy pixels and few hard ones.",
         "Lin et al. 2017",
-        tasks=LABELS,
+        tasks=CLASS_TASKS,
     ),
     "focal_tversky": LossChoice(
         "Tversky that looks at the classes that are still poor.",
@@ -74,7 +74,7 @@ LOSSES = {
     "ohem": LossChoice(
         "Cross-entropy of the costliest share of the pixels or chips alone (hard example mining, top-k).",
         "Shrivastava et al. 2016",
-        tasks=LABELS,
+        tasks=CLASS_TASKS,
     ),
     "lovasz": LossChoice(
         "A smooth stand-in for the intersection over union itself: good to end with, or beside cross_entropy.",
@@ -85,16 +85,16 @@ LOSSES = {
     "symmetric_cross_entropy": LossChoice(
         "Cross-entropy in both directions: wrong labels do less harm.",
         "Wang et al. 2019",
-        tasks=LABELS,
+        tasks=CLASS_TASKS,
     ),
     "generalized_cross_entropy": LossChoice(
         "Between cross-entropy and mean absolute error: wrong labels do less harm, and training takes longer.",
         "Zhang and Sabuncu 2018",
-        tasks=LABELS,
+        tasks=CLASS_TASKS,
     ),
-    "mse": LossChoice("Mean squared error: the usual loss of regression.", tasks=("regression",)),
-    "mae": LossChoice("Mean absolute error: single values far off do less harm.", tasks=("regression",)),
-    "huber": LossChoice("Squares of small errors, and large ones as they are.", "Huber 1964", tasks=("regression",)),
+    "mse": LossChoice("Mean squared error: the usual loss of regression.", tasks=NUMBER_TASKS),
+    "mae": LossChoice("Mean absolute error: single values far off do less harm.", tasks=NUMBER_TASKS),
+    "huber": LossChoice("Squares of small errors, and large ones as they are.", "Huber 1964", tasks=NUMBER_TASKS),
 }
 # What "auto" is for each task.
 USUAL = {
@@ -102,6 +102,7 @@ USUAL = {
     "classification": "cross_entropy",
     "multilabel": "binary_cross_entropy",
     "regression": "mse",
+    "chip_regression": "mse",
 }
 AUTO = {"auto": Choice("The usual one for the chips' task.")}
 # How classes are weighted; `training.losses.weights` has the formulas.
@@ -178,9 +179,9 @@ class LossSettings(Settings):
             InputError: A loss is for another task, or class weights are given where they do not fit the classes.
         """
         self.terms(task)
-        if task == "regression" and (self.class_weight_list.strip() or self.class_weights not in ("auto", "none")):
+        if task in NUMBER_TASKS and (self.class_weight_list.strip() or self.class_weights not in ("auto", "none")):
             name = "CLASS_WEIGHT_LIST" if self.class_weight_list.strip() else "CLASS_WEIGHTS"
-            raise InputError(f"{name} is given, and the chips are for regression, which has no classes.", "Leave it.")
+            raise InputError(f"{name} is given, and the chips are for {task}, which has no classes.", "Leave it.")
         given_weights(self.class_weight_list, classes)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import InputError
 from ..settings import Choice, Settings, setting
+from ..tasks import NUMBER_TASKS
 
 if TYPE_CHECKING:
     from ..classes import ClassTable
@@ -39,9 +40,9 @@ class SamplingSettings(Settings):
         Raises:
             InputError: The chips have no classes to go by, or none is background and some of it is to be left out.
         """
-        if task == "regression" and (self.sampling != "none" or self.background_share < 1):
+        if task in NUMBER_TASKS and (self.sampling != "none" or self.background_share < 1):
             name = "SAMPLING" if self.sampling != "none" else "BACKGROUND_SHARE"
-            raise InputError(f"{name} is given, and the chips are for regression, which has no classes.", "Leave it.")
+            raise InputError(f"{name} is given, and the chips are for {task}, which has no classes.", "Leave it.")
         if self.background(classes) is not None:
             return
         known = ", ".join(f"{kind.value} {kind.name}" for kind in classes.classes)

@@ -6,31 +6,30 @@ from typing import Any
 
 from ..errors import InputError
 from ..settings import Choice, Settings, setting
-
-CLASSES = ("segmentation", "classification", "multilabel")
+from ..tasks import CLASS_TASKS, NUMBER_TASKS
 
 
 class Monitor(Choice):
     """A figure on validation chips."""
 
-    tasks: tuple[str, ...] = CLASSES  # that have it
+    tasks: tuple[str, ...] = CLASS_TASKS  # that have it
     sign: int = 1  # −1 where less is better
 
 
 MONITORS = {
-    "loss": Monitor("The loss.", tasks=(*CLASSES, "regression"), sign=-1),
+    "loss": Monitor("The loss.", tasks=(*CLASS_TASKS, *NUMBER_TASKS), sign=-1),
     "overall_accuracy": Monitor("The share of pixels or chips that are right."),
     "mean_iou": Monitor("The mean intersection over union of the classes.", tasks=("segmentation",)),
     "mean_f1": Monitor("The mean F1 of the classes."),
-    "rmse": Monitor("The root mean square error.", tasks=("regression",), sign=-1),
-    "mae": Monitor("The mean absolute error.", tasks=("regression",), sign=-1),
-    "r2": Monitor("The share of the variance that is explained.", tasks=("regression",)),
+    "rmse": Monitor("The root mean square error.", tasks=NUMBER_TASKS, sign=-1),
+    "mae": Monitor("The mean absolute error.", tasks=NUMBER_TASKS, sign=-1),
+    "r2": Monitor("The share of the variance that is explained.", tasks=NUMBER_TASKS),
     "mean_average_precision": Monitor("The mean average precision of the classes.", tasks=("multilabel",)),
 }
 AUTO = {
     "auto": Choice(
-        "The mean IoU for segmentation, the RMSE for regression, the mean F1 for classification, the mean average "
-        "precision for multilabel; the loss where there are few chips."
+        "The mean IoU for segmentation, the RMSE for regression and chip_regression, the mean F1 for classification, "
+        "the mean average precision for multilabel; the loss where there are few chips."
     )
 }
 

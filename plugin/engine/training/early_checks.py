@@ -8,8 +8,6 @@ from typing import Optional
 
 from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files
 from ..config import (
-    CLASSIFIER_TASKS,
-    SEGMENTER_TASKS,
     FindLearningRateConfig,
     TrainClassifierConfig,
     TrainingConfig,
@@ -22,6 +20,7 @@ from ..models.classifier_arguments import TeachingArguments, check_arguments, re
 from ..models.encoders import check_pair
 from ..models.pretrained import choose_source
 from ..models.weights_path import check_weights_path
+from ..tasks import CLASSIFIER_TASKS, NUMBER_TASKS, SEGMENTER_TASKS
 from .recipe_file import with_recipe
 
 MODEL_ENDINGS = {".safetensors": "a safetensors file"}
@@ -33,9 +32,10 @@ SMALLEST_CHIP = 32
 ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
 WHY_NOT = {
     "segmentation": "Export chips with TASK classification or multilabel, or use “Train a segmentation network”.",
-    "regression": "Use “Train a segmentation network”, which learns numbers as well; or export chips with TASK "
-    "classification, of classes such as low, middle and high.",
-    "unlabelled": "They have no labels to learn from: export chips with TASK classification or multilabel.",
+    "regression": "Use “Train a segmentation network”, which learns the numbers of pixels; or export chips with TASK "
+    "chip_regression, for one number a chip.",
+    "unlabelled": "They have no labels to learn from: export chips with TASK classification, multilabel or "
+    "chip_regression.",
 }
 
 
@@ -48,12 +48,18 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
 
     Raises:
         InputError: The loss is for another task, class weights or sampling do not fit the classes, the optimizer lacks
-            what is set, the dataset has no such fold, or the names of device or weights will not do.
+            what is set, all targets are the same number, the dataset has no such fold, or the names of device or
+            weights will not do.
     """
     check_device_name(config.device)
     config.loss.check(info.task, info.classes)
     config.sampling.check(info.task, info.classes)
     config.optimizer.check()
+    if info.task in NUMBER_TASKS and not (info.target and info.target.get("std", 0) > 0):
+        raise InputError(
+            f"The targets of the training chips in {folder} do not differ.",
+            "Export chips whose targets do; with one number everywhere there is nothing to learn.",
+        )
     config.stopping.check(info.task)
     schedule = config.schedule
     given = [name for name in ("epochs", "steps", "minutes") if getattr(schedule, name) is not None]
@@ -120,11 +126,6 @@ def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo
             "Export chips with TASK segmentation or regression"
             + (", or use “Train a classifier”." if info.task in CLASSIFIER_TASKS else "."),
         )
-    if info.task == "regression" and not (info.target and info.target.get("std", 0) > 0):
-        raise InputError(
-            f"The targets of the training chips in {folder} do not differ.",
-            "Export chips whose targets do; with one number everywhere there is nothing to learn.",
-        )
     if info.chip_size < SMALLEST_CHIP:
         raise InputError(
             f"The chips are {info.chip_size} × {info.chip_size} pixels; the networks need "
@@ -152,6 +153,10 @@ def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetIn
     """
     if info.task not in CLASSIFIER_TASKS:
         raise InputError(f"The chips in {folder} are for {info.task}.", WHY_NOT[info.task])
+    if config.threshold is not None and info.task == "chip_regression":
+        raise InputError(
+            f"THRESHOLD is {config.threshold:g}, and each chip has a number, not a class.", "Leave it empty."
+        )
     if config.threshold is not None and info.task == "classification" and len(info.classes) != 2:
         raise InputError(
             f"THRESHOLD is {config.threshold:g}, and each chip has one of {len(info.classes)} classes.",

@@ -1,10 +1,11 @@
-"""The chips that a classifier got most wrong, for the report."""
+"""The chips that a network got most wrong, for the report."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..assessment.classifier_report import Answered, Mistake
+from ..assessment.regression_report import Miss
 from ..chips.dataset import ChipDataset
 from ..models.decision import choose_class, choose_labels
 from .chips import ChipReader
@@ -41,6 +42,26 @@ def find_mistakes(
             caption=_caption(reader.dataset, int(places[row]), split),
             reference=_classes(truth[row], probabilities[row]),
             prediction=_classes(said[row], probabilities[row]),
+        )
+        for row in worst
+    ]
+
+
+def find_misses(answers: np.ndarray, places: np.ndarray, split: str, reader: ChipReader) -> list[Miss]:
+    """The chips whose number the network missed by most, the worst first; at most `MOST`.
+
+    Args:
+        answers: (n, 2) what the network says of each chip, and its target.
+        places, split, reader: As of `find_mistakes`.
+    """
+    errors = np.abs(answers[:, 0] - answers[:, 1])
+    worst = np.argsort(-np.where(np.isfinite(errors), errors, np.inf), kind="stable")[:MOST].tolist()
+    return [
+        Miss(
+            image=reader.read([places[row]])[0][0].numpy(),
+            caption=_caption(reader.dataset, int(places[row]), split),
+            target=float(answers[row, 1]),
+            prediction=float(answers[row, 0]),
         )
         for row in worst
     ]

@@ -1,4 +1,4 @@
-"""The job behind `trainclassifier`: chip dataset → CNN model file and report."""
+"""The job behind `trainclassifier`: chip dataset → CNN model file and report, for classes or for numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..assessment.classifier_report import Answered, ClassifierReport, write_report
+from ..assessment.regression_report import ChipErrors, ChipRegressionReport, write_regression_report
 from ..chips.dataset import ChipDataset, open_dataset
 from ..config import TrainClassifierConfig
 from ..device import choose_device, describe_device, explain_memory
@@ -31,9 +32,10 @@ from .chips import SceneReader, steps_an_epoch
 from .classification import ClassificationTask, MultilabelTask
 from .early_checks import check_classifier, check_results
 from .examples import choose_examples, vary_examples
-from .mistakes import find_mistakes
+from .mistakes import find_misses, find_mistakes
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
+from .regression import ChipRegressionTask, NumberReader
 from .sampling import settle_sampling
 from .train import (
     Trained,
@@ -50,14 +52,15 @@ from .train import (
 )
 
 VARIED = 6  # chips that the report shows as augmentation makes them
-TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask}
+TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask, "chip_regression": ChipRegressionTask}
 
 
 def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[str, Any]:
-    """Train a network that gives each chip a class, or several.
+    """Train a network that gives each chip a class, several, or a number.
 
     Returns:
-        As `train_segmenter`, but with the figures of `scores.class_figures` or `scores.labels_figures`, and the loss.
+        As `train_segmenter`, but with the figures of `scores.class_figures`, `scores.labels_figures` or
+        `RegressionTally.accuracies`, and the loss.
 
     Raises:
         InputError: The dataset, the weights file or a setting cannot be used.
@@ -72,7 +75,11 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
         return {}
     header = save(training, trained, reporter)
     if config.report:
-        write_report(config.report, _report(training, trained, header, summary))
+        report = _report(training, trained, header, summary)
+        if isinstance(report, ChipRegressionReport):
+            write_regression_report(config.report, report)
+        else:
+            write_report(config.report, report)
     return results(training, trained, reporter)
 
 
@@ -105,7 +112,7 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
     reporter.log(summary.text())
     reporter.log(
         f"{config.architecture}: {summary.parameters:,} parameters, {len(info.band_names)} bands, "
-        f"{len(info.classes)} classes, on {describe_device(device)}."
+        f"{f'{len(info.classes)} classes' if info.target is None else 'a target'}, on {describe_device(device)}."
     )
     with explain_memory(device, config.architecture):
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -114,7 +121,7 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
         dataset=dataset,
         splits=splits,
         sampling=sampling,
-        reader=SceneReader(dataset),
+        reader=SceneReader(dataset) if info.target is None else NumberReader(dataset),
         network=network,
         task=TASKS[info.task](info, sampling, config, device),
         plan=FineTuning(network, config.fine_tuning),
@@ -125,6 +132,7 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
             "encoder": "",
             "arguments": arguments.to_json() if arguments else {},
             "threshold": config.threshold,
+            "target": info.target,
         },
         name=config.architecture,
         begun=begun,
@@ -138,6 +146,8 @@ def _splits(config: TrainClassifierConfig, dataset: ChipDataset, reporter: Repor
     Raises:
         InputError: There is nothing that a network could learn.
     """
+    if dataset.info.task == "chip_regression":
+        return labelled_splits(dataset, config.fold, np.isfinite(dataset.targets), "no number", reporter)
     single = dataset.info.task == "classification"
     # That a chip shows none of several classes is an answer as well.
     labelled = np.asarray(dataset.shown.any(axis=1)) if single else np.ones(len(dataset.images), bool)
@@ -169,9 +179,9 @@ def _settled(
     info, name = dataset.info, config.architecture
     epochs = config.schedule.epochs
     if not config.schedule.has_length:
-        bands, classes, size = len(info.band_names), len(info.classes), info.chip_size
+        bands, outputs, size = len(info.band_names), info.outputs, info.chip_size
         work = work_per_chip(
-            lambda: create_classifier(name, bands, classes, size, arguments), bands, size, config.batch_size
+            lambda: create_classifier(name, bands, outputs, size, arguments), bands, size, config.batch_size
         )
         epochs = automatic_classifier_epochs(chips, work, device.type, pretrained, config.batch_size)
         reporter.log(f"EPOCHS is automatic: {epochs} for {chips} training chips in {name}.")
@@ -195,7 +205,7 @@ def _make_network(
     reporter: Reporter,
 ) -> Classifier:
     info, name = dataset.info, config.architecture
-    network = create_classifier(name, len(info.band_names), len(info.classes), info.chip_size, arguments)
+    network = create_classifier(name, len(info.band_names), info.outputs, info.chip_size, arguments)
     if weights is None:
         reporter.log("The network starts from random weights.")
     else:
@@ -203,33 +213,45 @@ def _make_network(
     return network
 
 
-def _report(training: Training, trained: Trained, header: ModelHeader, summary: Summary) -> ClassifierReport:
+def _report(
+    training: Training, trained: Trained, header: ModelHeader, summary: Summary
+) -> ClassifierReport | ChipRegressionReport:
     config, dataset, splits, threshold = training.config, training.dataset, training.splits, header.threshold
+    shown = shown_split(splits)
+    with explain_memory(training.device, training.work):
+        chosen = choose_examples(dataset.shown.astype(np.int64), splits["training"], VARIED, config.seed)
+        variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
+    common: dict[str, Any] = {
+        "header": header,
+        "info": dataset.info,
+        "dataset": str(dataset.folder),
+        "chips": {split: len(places) for split, places in splits.items()},
+        "best_epoch": trained.fitted.best_epoch,
+        "parameters": summary.parameters,
+        "seconds": time.monotonic() - training.begun,
+        "device": describe_device(training.device),
+        "variants": variants,
+        "calibration": trained.calibration,
+        "summary": summary,
+    }
+    if header.target is not None:
+        found = {
+            split: ChipErrors(tally.figures(), tally.pair_counts(), tally.error_counts(), tally.answers())
+            for split, tally in trained.tallies.items()
+        }
+        misses = find_misses(found[shown].answers, splits[shown], shown, training.reader) if shown in found else []
+        return ChipRegressionReport(evaluations=found, misses=misses, misses_split=shown, **common)
     answered = {
         split: Answered(tally.figures(), tally.probabilities(), tally.targets())
         for split, tally in trained.tallies.items()
     }
-    shown = shown_split(splits)
     mistakes = []
     if shown in answered:
         mistakes = find_mistakes(answered[shown], threshold, splits[shown], shown, training.reader)
-    with explain_memory(training.device, training.work):
-        chosen = choose_examples(dataset.shown.astype(np.int64), splits["training"], VARIED, config.seed)
-        variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
     return ClassifierReport(
-        header=header,
-        info=dataset.info,
-        dataset=str(dataset.folder),
-        chips={split: len(places) for split, places in splits.items()},
-        best_epoch=trained.fitted.best_epoch,
-        parameters=summary.parameters,
-        seconds=time.monotonic() - training.begun,
-        device=describe_device(training.device),
-        variants=variants,
-        calibration=trained.calibration,
         answered=answered,
         shown={split: dataset.shown[places].sum(axis=0) for split, places in splits.items()},
         mistakes=mistakes,
         mistakes_split=shown,
-        summary=summary,
+        **common,
     )

@@ -144,7 +144,7 @@ def _make_network(
 ) -> tuple[TrainSegmenterConfig, Segmenter, bool]:
     """The settings that name the pretrained weights, the network, and whether it has such weights."""
     info, encoder = dataset.info, config.encoder_name
-    shape = config.architecture, encoder, len(info.band_names), len(info.classes) or 1, config.decoder
+    shape = config.architecture, encoder, len(info.band_names), info.outputs, config.decoder
     if config.timm_encoder:  # all others are known to work
         try_model(*shape)
 

@@ -44,7 +44,7 @@ class ForeignFolder:
     """The contents of a foreign folder."""
 
     kind: str  # config.CHIP_FOLDERS
-    task: str  # config.TASKS
+    task: str  # tasks.TASKS
     chips: tuple[ForeignChip, ...]
     classes: Named  # all become classes of the dataset, even if no chip has them
     # (chip) → (H, W) int32 of class values, NO_CLASS where unlabelled; None for tasks without masks
