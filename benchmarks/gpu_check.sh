@@ -14,7 +14,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader ||
 "$python" -c 'import torch; print("PyTorch", torch.__version__); torch.ones(1, device="cuda")' || exit 1
 status=0
 timeout 200 "$python" -m pytest -q -rP -p no:cacheprovider tests/engine/test_gpu.py || status=1
-timeout 220 "$python" -m benchmarks.train --device cuda --batch 16 --chips 256 --turns 3 || status=1
-timeout 50 "$python" -m benchmarks.train --device cuda --batch 16 --chips 256 --turns 1 --cached \
+timeout 220 "$python" -m benchmarks.train --device cuda --batch 64 --chips 1024 --turns 3 || status=1
+timeout 50 "$python" -m benchmarks.train --device cuda --batch 64 --chips 1024 --turns 1 --cached \
   --networks unet,resnet34 --presets standard || status=1
 exit $status

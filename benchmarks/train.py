@@ -184,7 +184,7 @@ def make_step(
     network: nn.Module, task: Any, dtype: torch.dtype, device: torch.device
 ) -> Callable[[torch.Tensor, torch.Tensor], None]:
     """A step as plain PyTorch."""
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=device.type == "cuda")  # as the loop does
 
     def step(images: torch.Tensor, targets: torch.Tensor) -> None:
         with autocast(device, dtype):

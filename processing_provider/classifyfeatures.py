@@ -24,6 +24,7 @@ from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
 from .answer_styles import ClassStyle, NumberStyle, Titles, set_titles
+from .averaging import symmetry_row
 from .earlier_results import model_row
 from .layer_names import answer_name
 from .layer_parameters import Features, Raster
@@ -105,6 +106,7 @@ class ClassifyFeatures(WorkerAlgorithm):
                 default=PREFIX, advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
+            symmetry_row(),
             device_row(),
             FeatureSink("OUTPUT", tr("Classified features"), tr(
                 "The layer to write: the features with all their fields and the new ones."), called="features"),

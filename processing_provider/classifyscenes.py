@@ -20,6 +20,7 @@ from .answer_parameters import (
     threshold_row,
 )
 from .answer_styles import GivenStyle, Titles
+from .averaging import symmetry_row
 from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
@@ -78,6 +79,7 @@ class ClassifyScenes(WorkerAlgorithm):
                 "Steps with less data on their ground get no class."), advanced=True, decimals=2),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
+            symmetry_row(),
             device_row(),
             UsualRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values to write, one pixel per step. A model with several classes per chip "

@@ -9,6 +9,7 @@ from qgis.core import QgsProcessingContext
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
+from .averaging import scales_row, symmetry_row
 from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
@@ -57,6 +58,8 @@ class SegmentRaster(WorkerAlgorithm):
                 "How many pixels around each tile are read as context for the network."), advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
                 "time."), advanced=True),
+            symmetry_row(),
+            scales_row(),
             Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
             OutputRaster("OUTPUT", tr("Class raster"), tr(

@@ -52,29 +52,30 @@ def loss_of(tally: Tally) -> float:
 class Costs:
     """A task without normalisation and augmentation, whose loss is cross-entropy, or a sum of what `cost` gives."""
 
-    def __init__(self, cost: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
-        self.cost = cost
+    def __init__(self, cost: Callable[[torch.Tensor], torch.Tensor] | None = None, device: str = "cpu") -> None:
+        self.cost, self.device = cost, device
 
     def tally(self) -> Tally:
-        return Losses(torch.device("cpu"))
+        return Losses(torch.device(self.device))
 
     def learn(self, network: nn.Module, batch: Any, generator: torch.Generator) -> Answers:
         images, targets = batch
         logits = network(images)
         if self.cost:
             return Answers(logits, targets, self.cost(logits).sum(), torch.tensor(1.0))
-        return Answers(logits, targets, *cross_entropy(logits, targets, torch.ones(logits.shape[1]), LossSettings()))
+        weights = torch.ones(logits.shape[1], device=self.device)
+        return Answers(logits, targets, *cross_entropy(logits, targets, weights, LossSettings()))
 
 
 def optimization(
     network: nn.Module | None = None, schedule: ScheduleSettings | None = None, steps_an_epoch: int = 1,
-    batch_size: int = 8, reporter: Reporter | None = None, mixed: bool = False, **values: Any,
+    batch_size: int = 8, reporter: Reporter | None = None, mixed: bool = False, device: str = "cpu", **values: Any,
 ) -> Optimization:  # fmt: skip
     """Of optimizer settings, in the first epoch."""
-    network = network or nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    network = (network or nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))).to(device)
     pace = Pace(schedule or ScheduleSettings(epochs=50, schedule="constant"), steps_an_epoch, 0, 0.0)
     pace.begin(1, [])
     settings = OptimizerSettings(**values)
     settings = settings.replace(**settings.settled("segmentation"))
-    plan, cpu = Everything(network), torch.device("cpu")
-    return Optimization(network, plan, settings, pace, batch_size, mixed, 0, cpu, reporter or Reporter())
+    plan, where = Everything(network), torch.device(device)
+    return Optimization(network, plan, settings, pace, batch_size, mixed, 0, where, reporter or Reporter())

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from .errors import InputError
+from .mapping.averaging_settings import AveragingSettings, SymmetrySettings
 from .mapping.result_settings import ClassSettings, MeasureSettings, RasterSettings
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
@@ -320,6 +321,7 @@ class SegmentRasterConfig(JobConfig):
     # another class than in one piece, here 0.5 %, in the same memory and a fifth more time.
     tile_size: int = setting(1024, low=32, high=16384)
     halo: int = setting(192, low=0, high=2048)
+    averaging: AveragingSettings = group(AveragingSettings)
     batch_size: int = setting(1, low=1, high=4096)
     device: str = "auto"
 
@@ -345,6 +347,7 @@ class ClassifyScenesConfig(JobConfig):
     bands: tuple[int, ...] = ()  # the same
     extent: tuple[float, ...] | None = None
     area: str | None = None
+    averaging: SymmetrySettings = group(SymmetrySettings)
     batch_size: int = setting(32, low=1, high=4096)  # chips
     device: str = "auto"
 
@@ -361,6 +364,7 @@ class ClassifyFeaturesConfig(JobConfig):
     input_crs: str = ""
     bands: tuple[int, ...] = ()
     threshold: float | None = setting(None, low=0, high=1)
+    averaging: SymmetrySettings = group(SymmetrySettings)
     batch_size: int = setting(32, low=1, high=4096)
     device: str = "auto"
 

@@ -90,6 +90,19 @@ def test_a_few_chips_that_are_all_right_do_not_make_a_network_infinitely_sure() 
     assert 0.3 < temperature < 3  # the likeliest is infinitely cold
 
 
+def test_a_temperature_that_does_not_lower_the_error_is_not_used() -> None:
+    # Nearly calibrated, but for a few wrong answers that are infinitely sure, for which the likelihood would melt all.
+    logits = torch.cat(
+        [torch.tensor([[np.log(9.0), 0.0]]).repeat(10_000, 1), torch.tensor([[30.0, 0.0]]).repeat(50, 1)]
+    )
+    labels = torch.cat([(torch.arange(10_000) >= 9_000).long(), torch.ones(50, dtype=torch.int64)])
+    assert fit_temperature(logits.float(), labels) > 1.3
+    found = calibrate({"validation": (logits.float(), labels)})
+    assert found is not None and found.temperature == 1
+    before, after = found.splits["validation"]
+    assert before.error == after.error == pytest.approx(50 / 10_050, rel=0.01)
+
+
 def test_the_test_chips_are_only_measured() -> None:
     logits = many()
     found = calibrate({"validation": (logits * 2, drawn(logits)), "test": (logits * 2, drawn(logits * 2))})

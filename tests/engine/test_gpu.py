@@ -10,6 +10,7 @@ import pytest
 import torch
 from chip_folder import write_chip_folder
 from heard import Heard
+from optimizing import Costs, optimization
 
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import TrainSegmenterConfig
@@ -17,12 +18,14 @@ from plugin.engine.device import Later
 from plugin.engine.events import Stage
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import read_header
+from plugin.engine.recipe.optimizer import OPTIMIZERS
 from plugin.engine.training.chips import ChipReader, ResidentChips, StreamedChips, load_chips
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.pace import Pace
 from plugin.engine.training.plan import FineTuning
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
+from plugin.engine.training.tally import PixelTally
 from plugin.engine.training.train_segmenter import train_segmenter
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
@@ -37,8 +40,9 @@ def chips(tmp_path_factory) -> str:
 
 def train(chips: str, path: Path, **changes: Any) -> Any:
     values = {"chips": chips, "output": str(path), "encoder": "resnet18", "epochs": 10, "pretrained": "none", **changes}
-    train_segmenter(TrainSegmenterConfig.from_json({"batch_size": 8, "learning_rate": 3e-3, **values}), Heard())
-    return read_header(str(path))
+    heard = Heard()
+    train_segmenter(TrainSegmenterConfig.from_json({"batch_size": 8, "learning_rate": 3e-3, **values}), heard)
+    return read_header(str(path)), heard
 
 
 def test_batches_are_the_same_from_the_gpu_from_memory_and_from_files(chips):
@@ -87,9 +91,61 @@ def test_no_step_waits_for_the_gpu(chips):
 
 
 def test_a_training_in_16_bits_is_as_good_as_one_in_32(chips, tmp_path):
-    half = train(chips, tmp_path / "half.safetensors", device="cuda")
-    whole = train(chips, tmp_path / "whole.safetensors", device="cuda", mixed_precision=False)
+    half, _ = train(chips, tmp_path / "half.safetensors", device="cuda")
+    whole, _ = train(chips, tmp_path / "whole.safetensors", device="cuda", mixed_precision=False)
     assert half.metrics["precision"] in ("bfloat16", "float16") and whole.metrics["precision"] == "float32"
     scores = [header.metrics["validation"]["mean_iou"] for header in (half, whole)]
     print(f"mean IoU in {half.metrics['precision']} {scores[0]:.3f}, in float32 {scores[1]:.3f}")
     assert min(scores) > 0.8 and abs(scores[0] - scores[1]) < 0.1
+
+
+def test_a_compiled_network_learns_as_well(chips, tmp_path):
+    header, heard = train(chips, tmp_path / "m.safetensors", device="cuda", compile=True)
+    assert not [text for text in heard.warnings if "COMPILE" in text]
+    assert header.metrics["validation"]["mean_iou"] > 0.8
+
+
+def test_counts_on_the_gpu_are_those_of_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 5, 64, 64, generator=generator)
+    logits[0, :, :9] = torch.nan  # no answer
+    targets = torch.randint(0, 6, (4, 64, 64), generator=generator)
+    targets = torch.where(targets == 5, 255, targets).to(torch.uint8)
+    tallies = [PixelTally(5, device) for device in (CPU, GPU)]
+    for tally in tallies:
+        for _ in range(2):
+            tally.count(logits.to(tally.counts.device), targets.to(tally.counts.device))
+    assert torch.equal(tallies[0].counts, tallies[1].counts.cpu()) and tallies[0].counts.sum() == 2 * targets.numel()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_move_on_the_gpu_as_on_the_cpu(optimizer):
+    moved = []
+    images, targets = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1])
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        steps = optimization(optimizer=optimizer, learning_rate=0.01, weight_decay=0.01, device=device)
+        for _ in range(3):
+            steps.step(Costs(device=device), (images.to(device), targets.to(device)))
+        moved.append([value.detach().cpu() for value in steps.weights])
+    for one, other in zip(*moved):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gpu_that_is_too_small_for_the_batch_gets_it_in_pieces(chips, tmp_path):
+    values = {"device": "cuda", "epochs": 2, "learning_rate": 1e-4, "mixed_precision": False}
+    needed = {}
+    for size in (2, 24):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        train(chips, tmp_path / f"{size}.safetensors", batch_size=size, **values)
+        needed[size] = torch.cuda.max_memory_reserved()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.set_per_process_memory_fraction((needed[2] + needed[24]) / 2 / total)
+    try:
+        header, heard = train(chips, tmp_path / "scarce.safetensors", batch_size=24, **values)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any("memory is not enough" in text for text in heard.logs)
+    assert all(np.isfinite(epoch["training"]["loss"]) for epoch in header.history)

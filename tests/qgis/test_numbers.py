@@ -48,7 +48,7 @@ def test_numbers_become_a_raster_and_a_grid(run, numbers, scene, tmp_path):
     grid = QgsVectorLayer(found["GRID"], "grid", "ogr")
     grid.loadDefaultStyle()
     assert len(colours_of(grid)) == 5 and grid.renderer().classAttribute() == "value"
-    with pytest.raises(QgsProcessingException, match="predicts numbers, which have no probabilities"):
+    with pytest.raises(QgsProcessingException, match="predicts numbers, which have neither classes"):
         run("classifyscenes", **given, THRESHOLD=0.5)
 
 

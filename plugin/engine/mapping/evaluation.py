@@ -6,7 +6,7 @@ N chips, B bands, S chip size, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..models.networks import calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window
 from .answers import Answered, Answers, Numbers, has_numbers
+from .averaging import SYMMETRIES, Symmetry, kind_of, mean, symmetric_answers
 from .dense import SharedEvaluator, is_worthwhile, layers_of, saving
 from .pipeline import Advance
 from .reading import Batch, Images
@@ -40,24 +41,32 @@ class ChipPredictor:
         header: Header of its model file.
         device: Device to compute on.
         batch_size: Chips per batch.
+        symmetries: How chips are shown to the network; the mean of its answers counts.
     """
 
-    def __init__(self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.normalise, self.header = Normaliser(header.mean, header.std, device), header
+    def __init__(
+        self, network: Classifier, header: ModelHeader, device: torch.device, batch_size: int,
+        symmetries: Sequence[Symmetry] = SYMMETRIES["none"],
+    ) -> None:  # fmt: skip
+        self.batch_size, self.header, self.symmetries, self.kind = batch_size, header, symmetries, kind_of(header)
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalise = Normaliser(header.mean, header.std, device)
+
+        def maps(chips: torch.Tensor) -> torch.Tensor:
+            return calibrated(network(chips.contiguous(memory_format=torch.channels_last)).float(), header)
+
+        self.maps = symmetric_answers(maps, symmetries, self.kind)
 
     def values(self, chips: Images, advance: Advance) -> torch.Tensor:
-        """(N, C) calibrated logits."""
-        logits = self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
-        return calibrated(logits, self.header)
+        """(N, C) logits."""
+        return self.logits(normalised(chips, self.normalise), lambda count: advance(count / len(chips.data)))
 
     @torch.inference_mode()
     def logits(self, chips: torch.Tensor, advance: Callable[[int], object]) -> torch.Tensor:
         """(N, B, S, S) normalised bands → (N, C) logits, batch by batch; `advance` gets the number of chips done."""
         found = []
         for batch in torch.split(chips, self.batch_size):
-            found.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float())
+            found.append(self.maps(batch))
             advance(len(batch))
         return torch.cat(found)
 
@@ -80,16 +89,29 @@ class StepSource:
 
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
-        """As `Source.values`, of one block: (1, C, rows, cols) calibrated logits, NaN except for wanted steps."""
+        """As `Source.values`, of one block: (1, C, rows, cols) logits, NaN except for wanted steps."""
         block, wanted = normalised(batch, self.predictor.normalise)[0], batch.asked[0]
         if self.shared is not None and float(wanted.mean()) * saving(self.shared, max(wanted.shape)) > 1:
-            logits = self.shared.logits(block, wanted)
+            logits = self._together(self.shared, block, wanted)
             advance(1)
         else:
             logits = self._one_by_one(block, wanted, advance)
         found = logits.new_full((*wanted.shape, logits.shape[1]), torch.nan)
-        found[torch.from_numpy(wanted).to(logits.device)] = calibrated(logits, self.predictor.header)
+        found[torch.from_numpy(wanted).to(logits.device)] = logits
         return found.permute(2, 0, 1)[None]
+
+    def _together(self, shared: SharedEvaluator, block: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
+        """(n, C) logits of the wanted chips in a (B, h, w) block, row by row."""
+        numbers = torch.zeros(wanted.shape, dtype=torch.int64)
+        numbers[torch.from_numpy(wanted)] = torch.arange(int(np.count_nonzero(wanted)))
+
+        def turned(symmetry: Symmetry) -> torch.Tensor:
+            there = symmetry.apply(torch.from_numpy(wanted)).numpy()
+            found = shared.logits(symmetry.apply(block), there)
+            order = symmetry.apply(numbers)[torch.from_numpy(there)].argsort()
+            return calibrated(found, self.predictor.header)[order.to(found.device)]
+
+        return mean(map(turned, self.predictor.symmetries), self.predictor.kind)
 
     def _one_by_one(self, block: torch.Tensor, wanted: np.ndarray, advance: Advance) -> torch.Tensor:
         """(n, C) logits of the wanted chips in a (B, h, w) block, row by row."""

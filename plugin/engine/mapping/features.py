@@ -21,6 +21,7 @@ from ..models.model_file import load_classifier
 from ..rasters.raster_io import crs_text
 from ..windows import Grid
 from .answers import Answered, Answers, Tally, known_answers
+from .averaging import SYMMETRIES
 from .checks import bands_text
 from .early_checks import check_answers
 from .evaluation import ChipPredictor, answering
@@ -94,7 +95,9 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     reporter.log(known_answers(header, config.threshold))
     blackened = FeatureFile(config.features, FEATURE_LAYER, info.grid) if layout.blacken else None
     reader = FeatureChipReader(opened.raster, opened.nodata, blackened, size)
-    predictor = ChipPredictor(network, header, opened.device, config.batch_size)
+    predictor = ChipPredictor(
+        network, header, opened.device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
+    )
     stage = Stage(reporter, len(spots), "Classifying")
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with _FeatureTable(config.output, ANSWER_LAYER, answers) as table:

@@ -23,6 +23,7 @@ from ..models.model_file import load_classifier
 from ..strangers.paths import inside
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers, Tally, known_answers
+from .averaging import SYMMETRIES
 from .checks import bands_text, far_off
 from .early_checks import check_answers, check_table
 from .evaluation import ChipPredictor, answering
@@ -207,7 +208,9 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "
         f"{known_answers(header, config.threshold)}"
     )
-    predictor = ChipPredictor(network, header, device, config.batch_size)
+    predictor = ChipPredictor(
+        network, header, device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
+    )
     stage = Stage(reporter, len(paths), "Classifying")
     doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
     with _PhotographTable(output, PHOTOGRAPH_LAYER, answers, [FILE_FIELD]) as table:

@@ -18,6 +18,7 @@ from ..rasters.raster_io import RasterInfo
 from ..vector_files import keeps_style
 from ..windows import Window
 from .answers import Answered, Answers, Numbers, Tally, known_answers
+from .averaging import SYMMETRIES
 from .checks import bands_text
 from .early_checks import check_answers, check_scene_outputs, check_source
 from .evaluation import ChipPredictor, StepSource, answering, choose_evaluation
@@ -85,7 +86,9 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
             f"ground is not seen. To see all of it, give {size} or less."
         )
     reporter.log(known_answers(header, config.threshold))
-    predictor = ChipPredictor(network, header, opened.device, config.batch_size)
+    predictor = ChipPredictor(
+        network, header, opened.device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
+    )
     side, shared = choose_evaluation(network, header, stride, over, reporter)
     source = StepSource(predictor, steps, shared)
     mirrored = config.edges == "mirror"

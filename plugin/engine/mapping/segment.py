@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,11 +17,13 @@ from ..events import Reporter, Stage, readable_time
 from ..models.folding import folded
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
-from ..models.networks import calibrated
+from ..models.networks import STRIDE, calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window, tiles
+from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
 from .checks import bands_text
 from .early_checks import check_answers, segmentation_outputs
+from .mean_source import Aligned, MeanSource
 from .measures import MEASURES
 from .opening import Opened, open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
@@ -71,6 +75,9 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
             f"This network looks at its whole window, so it maps windows of {header.chip_size} × {header.chip_size} "
             "pixels, as in training, which overlap and are blended."
         )
+    times = config.averaging.times
+    if times > 1:
+        reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
     tile_size = round_tile_size(min(max(config.tile_size, least), max(window.width, window.height)))
     side = source.outer(Window(0, 0, tile_size, tile_size)).height
     reader = TileReader(opened.raster, opened.nodata, Steps(1, 1, info.grid), config.area)
@@ -121,10 +128,29 @@ def _choose_source(
         found: torch.Tensor = network(images.contiguous(memory_format=torch.channels_last))
         return calibrated(found.float(), header)
 
-    if not header.whole_window:
-        return TileSource(logits, normalise, config.halo), 1, config.batch_size
-    size = header.chip_size
-    steps = Steps(size, max(1, size // USUAL_OVERLAP), opened.info.grid)
-    batch = config.batch_size * max(1, WINDOWS_AT_ONCE**2 // size**2)
-    kind = WindowSource if header.target is None else ChipSource  # numbers are blended as they are
-    return kind(steps, normalise, logits, header.outputs, batch), WINDOWS_ACROSS * size, 1
+    kind, averaging = kind_of(header), config.averaging
+    maps = symmetric(logits, SYMMETRIES[averaging.test_time_augmentation], kind)
+    if header.whole_window:
+        size, least = header.chip_size, WINDOWS_ACROSS * header.chip_size
+        batch = config.batch_size * max(1, WINDOWS_AT_ONCE**2 // size**2)
+        blended = WindowSource if header.target is None else ChipSource  # numbers are blended as they are
+
+        def at_scale(scale: Fraction) -> Source:
+            side = round(size / scale)
+            steps = Steps(side, max(1, side // USUAL_OVERLAP), opened.info.grid)
+            seen = maps if scale == 1 else rescaled(maps, lambda _: size, kind)
+            return blended(steps, normalise, seen, header.outputs, batch)
+    else:
+        least = 1
+
+        def at_scale(scale: Fraction) -> Source:
+            if scale == 1:
+                return TileSource(maps, normalise, config.halo)
+            seen = rescaled(maps, lambda side: int(side * scale), kind)
+            halo = math.ceil(config.halo / min(1.0, float(scale)))
+            return Aligned(TileSource(seen, normalise, halo), STRIDE * scale.denominator)
+
+    sources = [at_scale(scale) for scale in averaging.scales]
+    if len(sources) > 1:
+        return MeanSource(sources, kind), least, 1
+    return sources[0], least, 1 if header.whole_window else config.batch_size

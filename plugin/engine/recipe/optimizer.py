@@ -18,17 +18,18 @@ class OptimizerChoice(Choice):
     decay: float = 0.0  # WEIGHT_DECAY where it is empty
     squares: float | None = None  # SQUARE_MOMENTUM where it is empty
     takes: tuple[str, ...] = ()  # the arguments that it has beside these, by PyTorch's names
+    fused: bool = False  # whether PyTorch moves all weights on a GPU with a few kernels
 
 
 # By timm's names, see `timm.optim.create_optimizer_v2`.
 OPTIMIZERS = {
     "adamw": OptimizerChoice(
         "Adam with decoupled weight decay: learns well at its default rate.", "Loshchilov and Hutter 2019",
-        rate=1e-3, decay=1e-2, squares=0.999, takes=("betas", "eps"),
+        rate=1e-3, decay=1e-2, squares=0.999, takes=("betas", "eps"), fused=True,
     ),
     "sgd": OptimizerChoice(
         "Stochastic gradient descent with momentum.", "Sutskever et al. 2013",
-        rate=0.05, decay=1e-4, takes=("momentum", "nesterov"),
+        rate=0.05, decay=1e-4, takes=("momentum", "nesterov"), fused=True,
     ),
     "rmsprop": OptimizerChoice(
         "Divides each gradient by the root of the running mean of its squares.", "Tieleman and Hinton 2012",
@@ -46,7 +47,7 @@ OPTIMIZERS = {
     "adam": OptimizerChoice(
         "Running means of the gradients and of their squares; its weight decay is part of the gradient.",
         "Kingma and Ba 2015",
-        rate=1e-3, squares=0.999, takes=("betas", "eps"),
+        rate=1e-3, squares=0.999, takes=("betas", "eps"), fused=True,
     ),
     "adamax": OptimizerChoice(
         "Adam with the largest recent gradient in place of the mean of squares.", "Kingma and Ba 2015",

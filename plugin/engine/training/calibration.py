@@ -76,12 +76,15 @@ def calibrate(samples: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Calib
         samples: Logits and labels by split, see `Sample.merged`.
 
     Returns:
-        The calibration; None without labelled validation chips.
+        The calibration, with a temperature of 1 if another one would not make the error on the validation chips
+        smaller; None without labelled validation chips.
     """
     labelled = {split: sample for split, sample in samples.items() if len(sample[0])}
     if "validation" not in labelled:
         return None
-    temperature = fit_temperature(*labelled["validation"])
+    temperature, one = fit_temperature(*labelled["validation"]), labelled["validation"]
+    if reliability(*one, temperature).error >= reliability(*one, 1.0).error:
+        temperature = 1.0  # the network is calibrated as it is
     effects = {split: (reliability(*one, 1.0), reliability(*one, temperature)) for split, one in labelled.items()}
     return Calibration(temperature, effects)
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..device import lacks_memory
 from ..errors import not_none
 from ..events import Reporter
-from ..recipe.optimizer import OptimizerSettings
+from ..recipe.optimizer import OPTIMIZERS, OptimizerSettings
 from ..torchrun import own_rank
 from . import ranks
 from .chips import Batch
@@ -53,9 +53,11 @@ class Optimization:
         self.piece = batch_size  # chips at once; halved where the memory is not enough
         self.rate = 0.0  # the highest one of the last step
         # A weight that is frozen has no gradient, and stays as it is until it is thawed.
+        fused = {"fused": True} if device.type == "cuda" and OPTIMIZERS[settings.optimizer].fused else {}
         self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            plan.groups(not_none(settings.weight_decay)), settings.optimizer, self.peak, **settings.arguments()
+            plan.groups(not_none(settings.weight_decay)), settings.optimizer, self.peak, **settings.arguments(), **fused
         )
+        self.weights = list(network.parameters())  # to look for them takes a millisecond a step
         self.precision = precision(device, mixed)  # None: the first step tells
         half = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)  # type: ignore[attr-defined]
@@ -80,7 +82,7 @@ class Optimization:
             group["lr"] = group["rate"] * self.peak * self.pace.share(group["first_epoch"])
         self.rate = max(group["lr"] for group in self.optimizer.param_groups)
         if self.gradient_clip:  # a bad batch moves the weights no further than a good one
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+            nn.utils.clip_grad_norm_(self.weights, self.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -118,7 +120,7 @@ class Optimization:
             if self.piece == 1 or not lacks_memory(error):
                 raise
             return None
-        gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
+        gradients = [value.grad for value in self.weights if value.grad is not None]
         ranks.add_up([total, *gradients])  # before infinite ones are looked for, so that all ranks find them
         self.scaler.unscale_(self.optimizer)
         if not single:

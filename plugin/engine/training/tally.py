@@ -108,7 +108,11 @@ class PixelTally(Tally):
         pairs = found * self.classes + targets  # (N, H, W), row = prediction, column = reference
         pairs = torch.where((targets < self.classes) & (found < self.classes), pairs, self.classes**2).flatten()
         # Not bincount, for which the CPU waits on a GPU: it asks for the largest number first.
-        self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
+        if pairs.is_cuda and not torch.are_deterministic_algorithms_enabled():
+            # Counts in the shared memory of its blocks. Additions to so few places wait for each other otherwise.
+            self.counts += torch.histc(pairs, len(self.counts), 0, len(self.counts) - 1)
+        else:
+            self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
 
     def state(self) -> dict[str, torch.Tensor]:
         """With the counts."""

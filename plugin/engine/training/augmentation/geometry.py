@@ -24,27 +24,32 @@ def flip_and_turn(example: Example, strength: Mapping[str, float], bands: Bands,
     """
     images, missing, targets, _ = example
     coins = to_device(torch.randint(0, 2, (3, len(images), 1, 1, 1), generator=generator).bool(), images.device)
+    places = laid_places(coins[..., 0], images.shape[-1])
     if example.has_masks:
-        targets = _laid(targets[:, None], coins)[:, 0]
-    return Example(_laid(images, coins), None if missing is None else _laid(missing, coins), targets)
+        targets = _laid(targets[:, None], places)[:, 0]
+    return Example(_laid(images, places), None if missing is None else _laid(missing, places), targets)
 
 
-def _laid(chips: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
-    for coin, turn in zip(coins, (_mirror, _upside_down, _swap_axes)):
-        chips = torch.where(coin, turn(chips), chips)
-    return chips
+def laid_places(coins: torch.Tensor, size: int) -> torch.Tensor:
+    """Where each pixel of a chip comes from.
+
+    Args:
+        coins: (3, N, 1, 1) bool: mirror left-right, then mirror up-down, then swap the axes.
+        size: S, pixels a side.
+
+    Returns:
+        (N, S, S) places in a chip whose rows lie one after the other. One look-up by them is faster than three times a
+        choice between a chip and its mirror image.
+    """
+    left_right, up_down, swapped = coins
+    line = torch.arange(size, device=coins.device)
+    cols, rows = (torch.where(coin[:, 0], size - 1 - line, line) for coin in (left_right, up_down))
+    rows = rows * size
+    return torch.where(swapped, rows[:, None] + cols[..., None], rows[..., None] + cols[:, None])
 
 
-def _mirror(chips: torch.Tensor) -> torch.Tensor:
-    return chips.flip(-1)
-
-
-def _upside_down(chips: torch.Tensor) -> torch.Tensor:
-    return chips.flip(-2)
-
-
-def _swap_axes(chips: torch.Tensor) -> torch.Tensor:
-    return chips.transpose(-1, -2)
+def _laid(chips: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    return chips.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, chips.shape[1], -1)).view(chips.shape)
 
 
 def move(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
