@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=1
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || exit 1
 "$python" -c 'import torch; print("PyTorch", torch.__version__); torch.ones(1, device="cuda")' || exit 1
 status=0
-timeout 200 "$python" -m pytest -q -rP -p no:cacheprovider tests/engine/test_gpu.py || status=1
+timeout 200 "$python" -m pytest -q -rP --show-capture=stdout -p no:cacheprovider tests/engine/test_gpu.py || status=1
 timeout 220 "$python" -m benchmarks.train --device cuda --batch 64 --chips 1024 --turns 3 || status=1
 timeout 50 "$python" -m benchmarks.train --device cuda --batch 64 --chips 1024 --turns 1 --cached \
   --networks unet,resnet34 --presets standard || status=1
