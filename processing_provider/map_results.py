@@ -8,6 +8,7 @@ from typing import Any
 from qgis.core import QgsProcessingContext
 
 from .algorithm import TerrazzoAlgorithm, tr
+from .answer_parameters import Text, WishedFile, WishedPolygons
 from .looks import SavedStyle
 from .parameters import OutputRaster, Row, Setting
 from .showing import keep_below
@@ -28,6 +29,29 @@ def measure_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def region_rows() -> list[Row]:
+    """Return the rows of polygons and areas of classes."""
+    return [
+        WishedPolygons("POLYGONS", tr("Output: polygons"), tr(
+            "A GeoPackage with a polygon for each region of the class raster: value and name of its class, and its "
+            "area on the ground, in the colours of the classes."), optional=True),
+        WishedFile("AREAS", tr("Output: areas of classes"), tr(
+            "A CSV file with a row per class: its pixels, its share of the mapped ground, and its area on the ground in "
+            "hectares."), filter="CSV (*.csv)", optional=True),
+        Text("POLYGON_CLASSES", tr("Polygons: classes"), tr(
+            "Only regions of these classes become polygons: values or names, separated by commas. Empty: all."),
+            advanced=True),
+        Setting("MIN_POLYGON_AREA", tr("Polygons: minimum area"), tr(
+            "Smaller polygons are left out. In the area unit."), optional=True, advanced=True),
+        Setting("FILL_HOLES", tr("Polygons: fill holes below"), tr(
+            "Holes with a smaller area are filled, also where another class lies in them. In the area unit."),
+            optional=True, advanced=True),
+        Setting("SIMPLIFY", tr("Polygons: simplify (pixels)"), tr(
+            "How far borders may be from the edges of pixels; 1 removes the stairs. Neighbours keep their common "
+            "border; what is thinner vanishes."), optional=True, advanced=True, decimals=2),
+    ]  # fmt: skip
+
+
 def class_rows() -> list[Row]:
     """Return the rows of what is done to the classes of pixels."""
     return [
@@ -41,7 +65,7 @@ def class_rows() -> list[Row]:
             "Regions that are smaller join their largest neighbour (sieve). In the area unit."),
             optional=True, advanced=True),
         Setting("AREA_UNIT", tr("Classes: area unit"), tr(
-            "The unit of the minimum mapping unit. Square metres and hectares are measured on the ground, in any CRS: "
+            "The unit of the minimum mapping unit, and of the areas of polygons and holes. Square metres and hectares are measured on the ground, in any CRS: "
             "with the area of the pixel in the middle of the map."), optional=True, advanced=True),
         Setting("CONNECTEDNESS", tr("Classes: connectedness"), tr(
             "Which pixels of a class are one region."), optional=True, advanced=True),
@@ -61,10 +85,10 @@ def raster_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def show_measures(
+def show_results(
     algorithm: TerrazzoAlgorithm, found: Mapping[str, Any], name: str, context: QgsProcessingContext
 ) -> None:
-    """Name and style the rasters that tell how sure the network is; below the class raster, switched off.
+    """Name and style polygons, and the rasters that tell how sure the network is, below the class raster.
 
     Args:
         algorithm: The algorithm that wrote them.
@@ -72,6 +96,7 @@ def show_measures(
         name: Name of the class raster.
         context: The processing context.
     """
+    algorithm.show(found["polygons"], tr("{}, polygons").format(name), SavedStyle(), context)
     titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin")}
     for measure, title in titles.items():
         source = found[measure]

@@ -15,7 +15,7 @@ from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
-from .map_results import class_rows, measure_rows, raster_rows, show_measures
+from .map_results import class_rows, measure_rows, raster_rows, region_rows, show_results
 from .mapped_raster import mapped_raster
 from .parameters import Destination, OutputRaster, Parameters, Row, Setting
 
@@ -67,6 +67,7 @@ class SegmentRaster(WorkerAlgorithm):
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
                 "A GeoTIFF with one band per class: the probability that the network gives it."), optional=True),
             *measure_rows(),
+            *region_rows(),
             *class_rows(),
             *raster_rows(),
         ]  # fmt: skip
@@ -92,5 +93,5 @@ class SegmentRaster(WorkerAlgorithm):
         found = self.run_worker(settings, reporter)
         self.show(found["output"], self._name, SavedStyle(), context)
         self.show_probabilities(found["probabilities"], self._name, found["output"], context)
-        show_measures(self, found, self._name, context)
+        show_results(self, found, self._name, context)
         return {row.name: found[row.name.lower()] for row in self.rows() if isinstance(row, Destination)}

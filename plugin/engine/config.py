@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import InputError
 from .mapping.averaging_settings import AveragingSettings, SymmetrySettings
-from .mapping.result_settings import ClassSettings, MeasureSettings, RasterSettings
+from .mapping.result_settings import ClassSettings, MeasureSettings, PolygonSettings, RasterSettings
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
 from .models.decoder_settings import DecoderSettings
@@ -312,6 +312,8 @@ class SegmentRasterConfig(JobConfig):
     measures: MeasureSettings = group(MeasureSettings)
     rasters: RasterSettings = group(RasterSettings)
     refining: ClassSettings = group(ClassSettings)
+    regions: PolygonSettings = group(PolygonSettings)
+    areas: str | None = written(None)  # a CSV file with a row per class
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS

@@ -36,7 +36,9 @@ class Field:
     title: str = ""  # alias, if the name is not clear
 
 
-def create_vector_file(path: Path, layer: str, fields: Sequence[Field], crs: Optional[str]) -> Union[GdalFile, CsvFile]:
+def create_vector_file(
+    path: Path, layer: str, fields: Sequence[Field], crs: Optional[str], several: bool = False
+) -> Union[GdalFile, CsvFile]:
     """Create a vector file in the format given by its suffix.
 
     Args:
@@ -44,13 +46,14 @@ def create_vector_file(path: Path, layer: str, fields: Sequence[Field], crs: Opt
         layer: The name of the layer.
         fields: The columns.
         crs: The CRS of the geometries as WKT2; None for a table without geometries.
+        several: Whether a row has several polygons.
 
     Raises:
         RuntimeError, OSError: The file cannot be created.
     """
     if path.suffix.lower() == CSV:
         return CsvFile(path, fields, crs is not None)
-    return GdalFile(path, layer, fields, crs)
+    return GdalFile(path, layer, fields, crs, several)
 
 
 def keeps_style(path: str) -> bool:
@@ -61,12 +64,15 @@ def keeps_style(path: str) -> bool:
 class GdalFile:
     """A file written by GDAL, see `create_vector_file`; all methods may raise `RuntimeError`."""
 
-    def __init__(self, path: Path, layer: str, fields: Sequence[Field], crs: Optional[str]) -> None:
+    def __init__(
+        self, path: Path, layer: str, fields: Sequence[Field], crs: Optional[str], several: bool = False
+    ) -> None:
         driver = DRIVERS[path.suffix.lower()]
         self._transactions = driver == "GPKG"
         self._count = 0
         self.dataset = gdal.GetDriverByName(driver).Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
-        kind = ogr.wkbNone if crs is None else ogr.wkbPolygon
+        polygons = ogr.wkbMultiPolygon if several else ogr.wkbPolygon
+        kind = ogr.wkbNone if crs is None else polygons
         self.layer = self.dataset.CreateLayer(layer, spatial_reference(crs) if crs else None, kind)
         for field in fields:
             definition = ogr.FieldDefn(field.name, TYPES[field.kind])

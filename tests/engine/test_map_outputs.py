@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
-from osgeo import gdal, osr
+from osgeo import gdal, ogr, osr
 from synthetic import reference, write_raster
 from torch import nn
 
@@ -18,9 +19,10 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError
-from plugin.engine.mapping import refining, segment, writer
+from plugin.engine.mapping import borders, refining, segment, writer
 from plugin.engine.mapping.phases import Phases
 from plugin.engine.models.header import ModelHeader
+from plugin.engine.windows import Grid
 
 CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
 NODATA = 0
@@ -292,8 +294,166 @@ def test_overviews_and_all_that_belongs_to_a_class_raster(
     assert source.GetRasterBand(1).GetOverviewCount() == 0
 
 
+def features(path: Path | str) -> list[tuple[int, str, float, float, ogr.Geometry]]:
+    source = ogr.Open(str(path))
+    layer = source.GetLayer("polygons")
+    return [(*(row.GetField(place) for place in range(4)), row.GetGeometryRef().Clone()) for row in layer]
+
+
+def burnt(path: Path | str, like: Path | str) -> np.ndarray:
+    """The values of polygons on the pixels of a raster."""
+    raster, source = gdal.Open(str(like)), ogr.Open(str(path))
+    target = gdal.GetDriverByName("MEM").Create("", raster.RasterXSize, raster.RasterYSize, 1, gdal.GDT_Int32)
+    target.SetGeoTransform(raster.GetGeoTransform())
+    gdal.RasterizeLayer(target, [1], source.GetLayer("polygons"), options=["ATTRIBUTE=value"])
+    found: np.ndarray = target.ReadAsArray()
+    return found
+
+
+@pytest.mark.parametrize("connectedness", ["4", "8"])
+@pytest.mark.parametrize("epsg, left, top, step", [(32633, 4e5, 5.5e6, 10.0), (4326, 13.0, 52.0, 0.001)])
+def test_polygons_are_the_regions_of_the_map(
+    tmp_path: Path, connectedness: str, epsg: int, left: float, top: float, step: float
+) -> None:
+    data = smooth()
+    image = write_raster(tmp_path / "image.tif", data, left, top, step, epsg, nodata=0)
+    path = str(tmp_path / "p.gpkg")
+    result = map_raster(tmp_path, image, polygons=path, connectedness=connectedness)
+    classes, found = classes_of(data), features(path)
+    assert np.array_equal(burnt(path, result["output"]), classes) and all(row[4].IsValid() for row in found)
+    sizes = regions(classes, connectedness == "8")
+    expected = {value: round(sum(1 / size for size in sizes[classes == value])) for value in (2, 5, 9)}
+    assert {value: sum(row[0] == value for row in found) for value in (2, 5, 9)} == expected
+    areas = ellipsoid_areas(data, (left, step, 0, top, 0, -step), epsg)
+    for value, name in ((2, "water"), (5, "field"), (9, "forest")):
+        rows = [row for row in found if row[0] == value]
+        assert {row[1] for row in rows} == {name}
+        assert sum(row[2] for row in rows) == pytest.approx(areas[classes == value].sum(), rel=1e-5)
+        assert sum(row[3] for row in rows) == pytest.approx(areas[classes == value].sum() / 1e4, rel=1e-5)
+    source = ogr.Open(path)
+    assert source.GetLayer("polygons").GetSpatialRef().GetAuthorityCode(None) == str(epsg)
+    style = source.GetLayer("layer_styles").GetNextFeature().GetField("styleQML")
+    assert all(f'label="{name}"' in style for name in CLASSES.names) and "51,102,204" in style
+
+
+def test_chosen_classes_and_small_polygons_and_holes(tmp_path: Path) -> None:
+    data = np.full((60, 80), 50, np.uint8)  # water
+    data[10:40, 10:50] = 110  # a field of 1200 pixels
+    data[15:18, 15:18] = 50  # with a pond of 9
+    data[20:30, 20:40] = 170  # a wood of 200
+    data[50:52, 60:62] = 110  # and a small field
+    image = write_raster(tmp_path / "image.tif", data, step=10)
+    path = str(tmp_path / "p.gpkg")
+    map_raster(tmp_path, image, polygons=path, polygon_classes="5, Forest")
+    assert sorted((row[0], round(row[4].GetArea() / 100)) for row in features(path)) == [(5, 4), (5, 991), (9, 200)]
+    map_raster(tmp_path, image, polygons=path, polygon_classes="field", min_polygon_area=5, fill_holes=9.5)
+    assert [(row[0], round(row[4].GetArea() / 100)) for row in features(path)] == [(5, 1000)]
+    small = {"min_polygon_area": 0.05, "fill_holes": 0.091, "area_unit": "hectares"}
+    map_raster(tmp_path, image, polygons=path, polygon_classes="field", **small)
+    assert [(row[0], round(row[4].GetArea() / 100)) for row in features(path)] == [(5, 1000)]
+    with pytest.raises(InputError, match=r'POLYGON_CLASSES names "roads".*Choose from 2 water, 5 field, 9 forest'):
+        map_raster(tmp_path, image, polygons=path, polygon_classes="5,roads")
+    with pytest.raises(InputError, match=r"Use the extension \.gpkg"):
+        map_raster(tmp_path, image, polygons=str(tmp_path / "p.shp"))
+
+
+def test_a_map_without_a_chosen_class_gives_an_empty_layer(tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "image.tif", np.full((60, 80), 50, np.uint8))
+    path = str(tmp_path / "p.gpkg")
+    map_raster(tmp_path, image, polygons=path, polygon_classes="9", simplify=1)
+    assert features(path) == []
+
+
+@pytest.mark.parametrize("side", [1024, 32])
+def test_simplified_polygons_share_their_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    monkeypatch.setattr(borders, "SIDE", side)
+    row, col = np.mgrid[:150, :200]
+    data = np.where(np.hypot(row - 75, col - 100) < 50, 110, np.where(col * 0.7 + row < 130, 50, 170))
+    data[np.hypot(row - 60, col - 90) < 20] = 170
+    data[np.hypot(row - 130, col - 170) < 9] = 50
+    image = write_raster(tmp_path / "image.tif", data.astype(np.uint8), step=10)
+    path = str(tmp_path / "p.gpkg")
+    map_raster(tmp_path, image, polygons=path)
+    steps = features(path)
+    map_raster(tmp_path, image, polygons=path, simplify=1)
+    found = features(path)
+    assert len(found) == len(steps) == 5 and all(row[4].IsValid() for row in found)
+    together = ogr.Geometry(ogr.wkbMultiPolygon)
+    for shape in (part for row in found for part in row[4]):
+        together.AddGeometry(shape)
+    whole = 150 * 200 * 100
+    assert sum(row[4].GetArea() for row in found) == pytest.approx(whole, abs=1e-3)
+    assert together.UnionCascaded().GetArea() == pytest.approx(whole, abs=1e-3)
+    corners = [sum(ring.GetPointCount() for part in row[4] for ring in part) for row in (*steps, *found)]
+    assert sum(corners[5:]) < sum(corners[:5]) / 3
+    assert (burnt(path, tmp_path / "map.tif") != pixels(tmp_path / "map.tif")).mean() < 0.02
+    for before, after in zip(steps, found):
+        assert before[4].Boundary().Buffer(10.01).Contains(after[4].Boundary())
+
+
+def test_simplified_noise_stays_valid_and_whole(tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "image.tif", smooth(), step=10, nodata=0)
+    path = str(tmp_path / "p.gpkg")
+    for connectedness in ("4", "8"):
+        map_raster(tmp_path, image, polygons=path, simplify=1.5, connectedness=connectedness)
+        found = features(path)
+        assert all(row[4].IsValid() for row in found)
+        total = 100 * np.count_nonzero(smooth())
+        assert sum(row[4].GetArea() for row in found) == pytest.approx(total, rel=0.02)
+
+
+def test_a_turned_or_upside_down_grid_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transforms = {"south_up": (4e5, 10, 0, 5.5e6, 0, 10), "turned": (4e5, 8, 6, 5.5e6, 6, -8)}
+    for name, transform in transforms.items():
+        image = write_raster(tmp_path / "image.tif", smooth(), step=10, nodata=0)
+        monkeypatch.setattr(Grid, "geotransform", lambda self, window, chosen=transform: chosen)
+        path = str(tmp_path / f"{name}.gpkg")
+        result = map_raster(tmp_path, image, polygons=path, output=str(tmp_path / f"{name}.tif"))
+        classes = classes_of(smooth())
+        assert gdal.Open(result["output"]).GetGeoTransform() == transform
+        assert np.array_equal(burnt(path, result["output"]), classes)
+        areas = ellipsoid_areas(classes, transform, 32633)
+        expected = [areas[classes == value].sum() / 1e4 for value in CLASSES.values]
+        assert [row["hectares"] for row in result["classes"]] == pytest.approx(expected, rel=2e-5)
+        sizes = [sum(row[3] for row in features(path) if row[0] == value) for value in CLASSES.values]
+        assert sizes == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_table_of_areas(tmp_path: Path) -> None:
+    data = smooth()
+    image = write_raster(tmp_path / "image.tif", data, 13.0, 52.0, 0.001, 4326, nodata=0)
+    table = tmp_path / "areas.csv"
+    result = map_raster(tmp_path, image, areas=str(table), min_mapping_unit=5)
+    head, *rows = csv.reader(table.read_text(encoding="utf-8").splitlines())
+    assert head == ["value", "class", "pixels", "share", "hectares"]
+    classes = pixels(tmp_path / "map.tif")
+    areas = ellipsoid_areas(data, (13.0, 0.001, 0, 52.0, 0, -0.001), 4326) / 1e4
+    for row, kind in zip(rows, CLASSES.classes):
+        there = classes == kind.value
+        assert row[:3] == [str(kind.value), kind.name, str(np.count_nonzero(there))]
+        assert float(row[4]) == pytest.approx(areas[there].sum(), rel=1e-5)
+        assert float(row[3]) == pytest.approx(areas[there].sum() / areas[classes != NODATA].sum(), rel=1e-5)
+    assert [row["hectares"] for row in result["classes"]] == pytest.approx([float(row[4]) for row in rows])
+    unplaced = write_raster(tmp_path / "unplaced.tif", data, epsg=None, nodata=0)
+    map_raster(tmp_path, unplaced, areas=str(table))
+    rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))[1:]
+    counts = [np.count_nonzero(classes_of(data) == value) for value in CLASSES.values]
+    assert [(int(row[2]), float(row[3]), row[4]) for row in rows] == [
+        (count, pytest.approx(count / sum(counts)), "") for count in counts
+    ]
+
+
 @pytest.mark.parametrize(
-    "text", ["Majority filter", "Removing small regions", "Counting the classes", "overviews", "Cloud"]
+    "text",
+    [
+        "Majority filter",
+        "Removing small regions",
+        "Counting the classes",
+        "overviews",
+        "Cloud",
+        "Outlining",
+        "Writing polygons",
+    ],
 )
 def test_cancelling_late_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     class Stopped(Heard):
@@ -312,7 +472,14 @@ def test_cancelling_late_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "map.tif").write_text("earlier")
     settings = {"raster_format": "COG" if text == "Cloud" else "GTiff", "majority_filter": 3, "min_mapping_unit": 5}
     with pytest.raises(Cancelled):
-        map_raster(tmp_path, image, Stopped(), confidence=str(tmp_path / "c.tif"), **settings)
+        map_raster(
+            tmp_path,
+            image,
+            Stopped(),
+            confidence=str(tmp_path / "c.tif"),
+            polygons=str(tmp_path / "p.gpkg"),
+            **settings,
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "map.tif"]
     assert not hidden_folder(tmp_path / "map.tif").exists()
 

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..classes import ClassTable
 from ..config import (
     ActivationMapsConfig,
     ClassifyFeaturesConfig,
@@ -24,9 +25,9 @@ from ..models.tasks import check_task
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
-from .outputs import check_not_input, check_rasters
+from .outputs import AREA_ENDINGS, POLYGON_ENDINGS, check_not_input, check_rasters
 from .photograph_files import check_folder
-from .tables import PHOTOGRAPH_LAYER, SCENE_LAYER, check_replaceable
+from .tables import PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
 
 PICTURE_ENDINGS = {".png": "PNG"}
 
@@ -40,18 +41,38 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_task(header, config.model, SEGMENTER_TASKS)
     check_answers(config, header)
     check_device_name(config.device)
-    outputs = segmentation_outputs(config)
-    check_rasters(outputs)
-    check_raster(config.input, config.bands, header, config.model, outputs)
+    check_raster(config.input, config.bands, header, config.model, check_segmentation_outputs(config, header))
 
 
-def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
+def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
     """Return the path of each raster by parameter; None is not written."""
     measures = config.measures
     return {
         "OUTPUT": config.output, "PROBABILITIES": config.probabilities, "CONFIDENCE": measures.confidence,
         "ENTROPY": measures.entropy, "MARGIN": measures.margin,
     }  # fmt: skip
+
+
+def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
+    """Return the path of each file by parameter; None is not written."""
+    return {**segmentation_rasters(config), "POLYGONS": config.regions.polygons, "AREAS": config.areas}
+
+
+def check_segmentation_outputs(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, str | None]:
+    """Check the files to write, and return their paths by parameter.
+
+    Raises:
+        InputError: A name or a class cannot be used.
+    """
+    polygons, outputs = config.regions.polygons, segmentation_outputs(config)
+    check_rasters(segmentation_rasters(config))
+    check_names({"POLYGONS": polygons}, POLYGON_ENDINGS)
+    check_names({"AREAS": config.areas}, AREA_ENDINGS)
+    check_kept(outputs, {})
+    check_replaceable({"POLYGONS": polygons}, POLYGON_LAYER)
+    if polygons:
+        chosen_classes(config.regions.polygon_classes, header.classes)
+    return outputs
 
 
 def check_answers(
@@ -221,3 +242,21 @@ def find_class(header: ModelHeader, text: str) -> int:
     if found is not None:
         return found
     raise InputError(f'TARGET_CLASS is "{text}", but the model has no such class.', f"Choose one of {known}.")
+
+
+def chosen_classes(text: str, classes: ClassTable) -> list[int]:
+    """Return the indices of classes from a list of values or names, separated by commas; all for an empty one.
+
+    Raises:
+        InputError: There is no such class.
+    """
+    found = []
+    for word in filter(None, map(str.strip, text.split(","))):
+        index = classes.find(word)
+        if index is None:
+            known = ", ".join(f"{kind.value} {kind.name}" for kind in classes.classes)
+            raise InputError(
+                f'POLYGON_CLASSES names "{word}", but the model has no such class.', f"Choose from {known}."
+            )
+        found.append(index)
+    return sorted(set(found)) or list(range(len(classes)))

@@ -64,3 +64,13 @@ class MeasureSettings(Settings):
         """The path of each measure to write, by its name."""
         found = {"confidence": self.confidence, "entropy": self.entropy, "margin": self.margin}
         return {name: path for name, path in found.items() if path}
+
+
+class PolygonSettings(Settings):
+    """The regions of classes as polygons. Areas are in the `area_unit` of `ClassSettings`."""
+
+    polygons: str | None = written(None)  # a GeoPackage
+    polygon_classes: str = ""  # values or names, separated by commas; empty = all
+    min_polygon_area: float | None = setting(None, low=0)  # smaller polygons are left out
+    fill_holes: float | None = setting(None, low=0)  # smaller holes are filled
+    simplify: float | None = setting(None, low=0, high=100)  # distance from the edges of pixels, in pixels

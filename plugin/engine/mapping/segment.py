@@ -22,12 +22,11 @@ from ..models.normalisation import Normaliser
 from ..windows import Window, tiles
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
 from .checks import bands_text
-from .early_checks import check_answers, segmentation_outputs
+from .early_checks import check_answers, check_segmentation_outputs
 from .mean_source import Aligned, MeanSource
 from .measures import MEASURES
 from .opening import Opened, open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
-from .outputs import check_rasters
 from .pipeline import run
 from .reading import TileReader
 from .segmented_files import SegmentedFiles, scored
@@ -51,9 +50,9 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         reporter: Receives progress and log lines.
 
     Returns:
-        output, probabilities, confidence, entropy, margin (paths; all but the first may be None), classes (value, name,
-        pixels, area and hectares of each), area_unit (of the area on the plane of the CRS, such as "metre", for square
-        metres; None if it has no units of length), nodata_pixels, seconds;
+        output, probabilities, confidence, entropy, margin, polygons, areas (paths; all but the first may be None),
+        classes (value, name, pixels, area and hectares of each), area_unit (of the area on the plane of the CRS, such
+        as "metre", for square metres; None if it has no units of length), nodata_pixels, seconds;
         for a model of numbers also statistics (minimum, maximum, mean, std).
 
     Raises:
@@ -62,10 +61,9 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         Cancelled: The user cancelled the job, or QGIS has ended.
     """
     begun = time.monotonic()
-    outputs = segmentation_outputs(config)
-    check_rasters(outputs)
     network, header = load_model(config.model)
     check_answers(config, header)
+    outputs = check_segmentation_outputs(config, header)
     opened = open_for_mapping(config, header, outputs, reporter)
     info, window, classes = opened.info, opened.window, header.classes
     reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
@@ -110,6 +108,8 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         "output": config.output,
         "probabilities": config.probabilities,
         **{name: config.measures.wanted().get(name) for name in MEASURES},
+        "polygons": config.regions.polygons,
+        "areas": config.areas,
         **found,
         "nodata_pixels": window.width * window.height - target.mapped,
         "seconds": seconds,

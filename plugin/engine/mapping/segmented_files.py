@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from ..config import SegmentRasterConfig
-from ..drafts import check_writable
+from ..drafts import check_writable, publish
 from ..errors import InputError, ResourceError
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
 from ..windows import Window
+from .area_table import AreaTable
 from .early_checks import segmentation_outputs
 from .evaluation import in_units
 from .ground import ground_of
@@ -24,7 +25,8 @@ from .measures import MEASURES, Scores, all_classes, stored, sure_classes
 from .opening import Opened
 from .outcome import number_of
 from .phases import Phases
-from .pipeline import Advance, finish
+from .pipeline import Advance
+from .polygons import PolygonsFile
 from .reading import Batch
 from .refining import plan_refinement
 from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, Form, MapRaster, NumberRaster, ShareRaster, Take
@@ -60,6 +62,7 @@ class SegmentedFiles:
         _check_space(outputs, config, window, header)
         self._window = window
         self.sinks: list[MapRaster] = []
+        self._made: list[PolygonsFile | AreaTable] = []  # from the raster of classes
         self.target: ClassRaster | NumberRaster
         if header.target is not None:
             take = _in_units(header.target)
@@ -67,21 +70,25 @@ class SegmentedFiles:
             self.sinks.append(self.target)
             return
         kind = config.rasters.probability_type
-        shares = {"probabilities": config.probabilities, **config.measures.wanted()}
-        for name, path in shares.items():
+        wanted = {"probabilities": config.probabilities, **config.measures.wanted()}
+        for name, path in wanted.items():
             if path:
                 names = classes.names if name == "probabilities" else [name]
                 take = partial(_shares, MEASURES.get(name), kind)
                 styled = name in MEASURES
-                raster = ShareRaster(path, info, window, names, tile_size, take, kind, form, styled)
-                self.sinks.append(stack.enter_context(raster))
+                shares = ShareRaster(path, info, window, names, tile_size, take, kind, form, styled)
+                self.sinks.append(stack.enter_context(shares))
         refinement = plan_refinement(config.refining, ground_of(info, window), Window(0, 0, *window[2:]))
         least = config.refining.min_confidence
         decide = partial(sure_classes, least=least) if least else all_classes
-        self.target = stack.enter_context(
-            ClassRaster(config.output, info, window, classes, tile_size, decide, form, refinement)
-        )
-        self.sinks.append(self.target)
+        raster = ClassRaster(config.output, info, window, classes, tile_size, decide, form, refinement)
+        self.target = stack.enter_context(raster)
+        self.sinks.append(raster)
+        if config.regions.polygons:
+            polygons = PolygonsFile(config.regions.polygons, raster, config.regions, config.refining)
+            self._made.append(stack.enter_context(polygons))
+        if config.areas:
+            self._made.append(stack.enter_context(AreaTable(config.areas, raster)))
         if refinement.smallest > 1:
             reporter.log(
                 f"Regions of fewer than {number_of(refinement.smallest, 'pixel')} will join their largest neighbour."
@@ -107,7 +114,9 @@ class SegmentedFiles:
             Cancelled: The user cancelled the job, or QGIS has ended.
         """
         with limited_cache([], CACHED_ROWS, in_worker=True, least=CACHED_ROWS * self._window.width):
-            finish(self.sinks)
+            for file in (*self.sinks, *self._made):
+                file.finish()
+            publish(*(file.draft for file in (*self._made, *self.sinks)))
 
 
 def scored(values: Callable[[Batch, Advance], torch.Tensor]) -> Callable[[Batch, Advance], Scores]:
@@ -133,6 +142,7 @@ def _check_space(
     share = {"float32": 4, "float16": 2, "uint8": 1}[config.rasters.probability_type] * PROBABILITY_SHARE
     a_pixel = dict.fromkeys(outputs, share)
     a_pixel["PROBABILITIES"] = share * len(table)
+    a_pixel["POLYGONS"] = a_pixel["AREAS"] = 0  # depends on the map
     a_pixel["OUTPUT"] = 4 * PROBABILITY_SHARE
     if header.target is None:
         # A pass reads one temporary raster and writes another.

@@ -25,8 +25,8 @@ ogr.UseExceptions()
 
 # Tables that any GeoPackage has, and the indexes of its layers.
 SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
-# Names of layers of answers.
-SCENE_LAYER, PHOTOGRAPH_LAYER = "scenes", "photographs"
+# Names of layers.
+SCENE_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER = "scenes", "photographs", "polygons"
 NAMED_LAYERS = 5  # in the message about layers that would be lost
 
 
@@ -39,18 +39,20 @@ class Table:
         fields: Its columns.
         crs: WKT2 of the polygons; None for a table without geometry.
         style: QGIS style, which is stored in GeoPackages only.
+        several: Whether a row has several polygons.
 
     Raises:
         ResourceError: It cannot be created.
     """
 
     def __init__(
-        self, path: str, layer: str, fields: Sequence[Field], crs: str | None = None, style: str | None = None
-    ) -> None:
+        self, path: str, layer: str, fields: Sequence[Field], crs: str | None = None, style: str | None = None,
+        several: bool = False,
+    ) -> None:  # fmt: skip
         self.path, self.style, self.count = path, style, 0
         self.draft = claim(path)
         try:
-            self._file = create_vector_file(self.draft.fresh(), layer, fields, crs)
+            self._file = create_vector_file(self.draft.fresh(), layer, fields, crs, several)
         except (RuntimeError, OSError) as error:
             self.draft.close()
             raise self._failure(error) from error

@@ -101,7 +101,7 @@ class MapRaster:
     ) -> None:
         form = form or Form()
         self.path, self.window, self.nodata, self.take, self.form = path, window, nodata, take, form
-        self._like, self._dtype, self._names = like, dtype, names
+        self.like, self._dtype, self._names = like, dtype, names
         self._side, self._options, self._works = block_size(tile_size), options, 0
         self.draft = claim(path)
         self.draft.fresh()
@@ -127,8 +127,8 @@ class MapRaster:
         dataset = gdal.GetDriverByName("GTiff").Create(
             str(path), *size, len(self._names), gdal_type(self._dtype), layout
         )
-        dataset.SetGeoTransform(self._like.grid.geotransform(self.window))
-        reference = spatial_reference(self._like.crs)
+        dataset.SetGeoTransform(self.like.grid.geotransform(self.window))
+        reference = spatial_reference(self.like.crs)
         if reference is not None:
             dataset.SetSpatialRef(reference)
         for band, name in zip(self._bands(dataset), self._names):
