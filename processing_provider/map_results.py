@@ -8,7 +8,7 @@ from typing import Any
 from qgis.core import QgsProcessingContext
 
 from .algorithm import TerrazzoAlgorithm, tr
-from .answer_parameters import Text, WishedFile, WishedPolygons
+from .answer_parameters import WishedFile, WishedPolygons
 from .looks import SavedStyle
 from .parameters import OutputRaster, Row, Setting
 from .showing import keep_below
@@ -36,11 +36,11 @@ def region_rows() -> list[Row]:
             "A GeoPackage with a polygon for each region of the class raster: value and name of its class, and its "
             "area on the ground, in the colours of the classes."), optional=True),
         WishedFile("AREAS", tr("Output: areas of classes"), tr(
-            "A CSV file with a row per class: its pixels, its share of the mapped ground, and its area on the ground in "
-            "hectares."), filter="CSV (*.csv)", optional=True),
-        Text("POLYGON_CLASSES", tr("Polygons: classes"), tr(
+            "A CSV file with a row per class: its pixels, its share of the mapped ground, and its area on the ground "
+            "in hectares."), filter="CSV (*.csv)", optional=True),
+        Setting("POLYGON_CLASSES", tr("Polygons: classes"), tr(
             "Only regions of these classes become polygons: values or names, separated by commas. Empty: all."),
-            advanced=True),
+            optional=True, advanced=True),
         Setting("MIN_POLYGON_AREA", tr("Polygons: minimum area"), tr(
             "Smaller polygons are left out. In the area unit."), optional=True, advanced=True),
         Setting("FILL_HOLES", tr("Polygons: fill holes below"), tr(
@@ -65,8 +65,9 @@ def class_rows() -> list[Row]:
             "Regions that are smaller join their largest neighbour (sieve). In the area unit."),
             optional=True, advanced=True),
         Setting("AREA_UNIT", tr("Classes: area unit"), tr(
-            "The unit of the minimum mapping unit, and of the areas of polygons and holes. Square metres and hectares are measured on the ground, in any CRS: "
-            "with the area of the pixel in the middle of the map."), optional=True, advanced=True),
+            "The unit of the minimum mapping unit, and of the areas of polygons and holes. Square metres and hectares "
+            "are measured on the ground, in any CRS; for the minimum mapping unit, with the pixel in the middle of the "
+            "map."), optional=True, advanced=True),
         Setting("CONNECTEDNESS", tr("Classes: connectedness"), tr(
             "Which pixels of a class are one region."), optional=True, advanced=True),
     ]  # fmt: skip
