@@ -368,7 +368,10 @@ class ShareRaster(MapRaster):
         self.scale = 1 / BYTE_STEPS if kind == "uint8" else None
         dtype: np.dtype[Any] = np.dtype(np.uint8 if kind == "uint8" else np.float32)
         nodata = BYTE_NODATA if kind == "uint8" else np.nan
-        options = {"uint8": BAND_BY_BAND, "float16": (*NUMBERS, "NBITS=16")}.get(kind, NUMBERS)
+        options: tuple[str, ...] = BAND_BY_BAND if kind == "uint8" else NUMBERS
+        # GDAL (3.6 at least) copies half floats to a COG only now and then, so there they stay floats of fewer digits.
+        if kind == "float16" and not (form or Form()).cog:
+            options = (*NUMBERS, "NBITS=16")
         super().__init__(path, like, window, dtype, nodata, names, tile_size, take, options, form)
 
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
