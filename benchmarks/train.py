@@ -162,7 +162,7 @@ def make_fit(
     task = SegmentationTask(dataset.info, sampling, config, device)
     nothing = StreamedChips(ChipReader(dataset), np.array([], int), device)
     plan = FineTuning(network, config.fine_tuning)
-    return Fit(network, task, plan, sampling, config, chips, nothing, device, Reporter())
+    return Fit(network, task, task, plan, sampling, config, chips, nothing, device, Reporter())
 
 
 def loop(fit: Fit) -> tuple[float, float]:

@@ -185,11 +185,42 @@ def sampling_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def unlabelled_rows() -> list[Row]:
+    """Unlabelled chips, from which a network learns as well."""
+
+    def row(name: str, label: str, help: str, decimals: int = 2) -> Row:
+        return Setting(name, label, help, optional=True, advanced=True, decimals=decimals)
+
+    return [
+        InputFolder("UNLABELLED_CHIPS", tr("Unlabelled: chip dataset"), tr(
+            "Chips without labels, from which the network learns as well: where it is sure what a chip shows, it "
+            "learns to see the same when the chip is varied. For few labels and many images of the same kind. A folder "
+            "written by “Export training chips”, with TASK unlabelled and the bands, CHIP_SIZE and PIXEL_SIZE of the "
+            "chips above. A labelled dataset works too, also the one above: its training chips are used without "
+            "their labels. Each step takes about two and a half times as long."), optional=True, advanced=True),
+        row("UNLABELLED_WEIGHT", tr("Unlabelled: weight"), tr(
+            "How much their loss counts beside that of the labelled chips.")),
+        row("UNLABELLED_RAMP", tr("Unlabelled: ramp (0 to 1)"), tr(
+            "The share of the training in which the weight rises from nothing: at first the network's answers are "
+            "wrong.")),
+        row("UNLABELLED_RATIO", tr("Unlabelled: chips per labelled"), tr(
+            "Number of unlabelled chips beside each labelled one of a batch. More need more memory and time.")),
+        row("UNLABELLED_AUGMENTATION", tr("Unlabelled: augmentation"), tr(
+            "How the chips are varied for the network to learn from. Labels move with the image.")),
+        row("PSEUDO_LABEL_CONFIDENCE", tr("Unlabelled: confidence"), tr(
+            "The probability (0 to 1) from which an answer counts as a label."), decimals=4),
+        row("BASELINE", tr("Unlabelled: compare with baseline"), tr(
+            "Before, trains the same network for as many steps on the labelled chips alone, and puts both into the "
+            "report. This takes up to twice as long; not with MINUTES.")),
+    ]  # fmt: skip
+
+
 def machine_rows() -> list[Row]:
     """For experts."""
     return [
         *loss_rows(),
         *sampling_rows(),
+        *unlabelled_rows(),
         *optimizer_rows(),
         *schedule_rows(),
         Setting("CALIBRATE", tr("Calibrate the confidence"), tr(
@@ -326,7 +357,12 @@ def figure_outputs(names: dict[str, str]) -> list[QgsProcessingOutputDefinition]
     Args:
         names: The name of a figure → what people call it.
     """
-    places = {"VALIDATION": tr("on validation chips"), "TEST": tr("on test chips")}
+    places = {
+        "VALIDATION": tr("on validation chips"),
+        "TEST": tr("on test chips"),
+        "BASELINE_VALIDATION": tr("on validation chips, baseline"),
+        "BASELINE_TEST": tr("on test chips, baseline"),
+    }
     return [
         QgsProcessingOutputNumber("BEST_EPOCH", tr("Best epoch")),
         QgsProcessingOutputNumber("TEMPERATURE", tr("Temperature")),
@@ -340,11 +376,12 @@ def figure_outputs(names: dict[str, str]) -> list[QgsProcessingOutputDefinition]
 
 def training_results(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """The outputs from the result of the job."""
-    figures = {
-        f"{split.upper()}_{name.upper()}": (found[split] or {}).get(name)
+    places = {
+        f"{begin}{split.upper()}": (some or {}).get(split)
+        for begin, some in (("", found), ("BASELINE_", found["baseline"]))
         for split in ("validation", "test")
-        for name in names
     }
+    figures = {f"{place}_{name.upper()}": (some or {}).get(name) for place, some in places.items() for name in names}
     return {
         "OUTPUT": found["model"],
         "REPORT": found["report"],

@@ -26,6 +26,7 @@ from .recipe.optimizer import OptimizerSettings
 from .recipe.sampling import SamplingSettings
 from .recipe.schedule import ScheduleSettings
 from .recipe.stopping import StoppingSettings
+from .recipe.unlabelled import UnlabelledSettings
 from .settings import Declared, Settings, group, setting, written
 from .tasks import SEGMENTER_TASKS, TASKS
 
@@ -167,6 +168,7 @@ class TrainingConfig(JobConfig):
     history: str | None = written(None)  # a CSV file with a row an epoch
     tensorboard: str | None = None  # a folder of event files
     fold: int | None = setting(None, low=1, high=100)  # that validates, while the others train; None = the splits
+    unlabelled_chips: str | None = None  # another dataset, whose labels, if it has any, are not used
     recipe: str | None = None  # a model file or JSON file whose settings hold where these have their defaults
     pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py
     encoder_weights: str | None = None  # a .safetensors or .pth file instead
@@ -178,6 +180,7 @@ class TrainingConfig(JobConfig):
     augmentation: AugmentationSettings = group(AugmentationSettings)
     sampling: SamplingSettings = group(SamplingSettings)
     fine_tuning: FineTuningSettings = group(FineTuningSettings)
+    unlabelled: UnlabelledSettings = group(UnlabelledSettings)
     batch_size: int = setting(8, low=1, high=4096)
     calibrate: bool = True  # fit a temperature to the validation chips at the end, see training/calibration.py
     mixed_precision: bool = True  # on a GPU, and on a processor with bfloat16 where that is faster
@@ -192,6 +195,11 @@ class TrainingConfig(JobConfig):
     def step_size(self) -> int:
         """Chips a step."""
         return self.batch_size * self.optimizer.accumulation
+
+    @property
+    def unlabelled_ratio(self) -> int:
+        """Unlabelled chips beside each labelled one; 0 without such chips."""
+        return self.unlabelled.unlabelled_ratio if self.unlabelled_chips else 0
 
 
 class TrainSegmenterConfig(TrainingConfig):
@@ -224,6 +232,8 @@ class TrainClassifierConfig(TrainingConfig):
     block_dropout: float | None = setting(None, low=0, high=0.95)
     batch_size: int = setting(16, low=1, high=4096)
     loss: LossSettings = group(LossSettings, label_smoothing=0.1)
+    # With this label smoothing, a network that is right is hardly more than 0.9 sure.
+    unlabelled: UnlabelledSettings = group(UnlabelledSettings, pseudo_label_confidence=0.8)
     # The probability from which a class counts: of several a chip, or the second of two. None = 0.5, or the likeliest.
     threshold: float | None = setting(None, low=0, high=1)
 
@@ -299,6 +309,7 @@ class FindLearningRateConfig(JobConfig):
 NO_MATTER = {
     "chips", "learning_rate", "ema_decay", "freeze_epochs", "threshold", "calibrate", "resume", "checkpoint_minutes",
     "cache_folder", "tensorboard", *ScheduleSettings.declared(), *StoppingSettings.declared(),
+    "unlabelled_chips", *UnlabelledSettings.declared(),
 }  # fmt: skip
 
 

@@ -55,6 +55,37 @@ class Reporter:
             raise Cancelled
 
 
+class Relay(Reporter):
+    """Passes on to another reporter whatever its subclasses do not handle.
+
+    Args:
+        reporter: The other one.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        for name, method in vars(Reporter).items():
+            if not name.startswith("_") and name != "check_wanted" and getattr(type(self), name) is method:
+                setattr(self, name, getattr(reporter, name))
+
+
+class Part(Relay):
+    """Reports a part of a job.
+
+    Args:
+        reporter: Receives the progress of the whole job.
+        start, end: The share of the part, 0 to 1.
+    """
+
+    def __init__(self, reporter: Reporter, start: float, end: float) -> None:
+        super().__init__(reporter)
+        self.start, self.end = start, end
+
+    def progress(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
+        """Report the progress, without the remaining time, which is that of the part."""
+        self.reporter.progress(self.start + fraction * (self.end - self.start), text)
+
+
 class Stage:
     """A part of a job with a known number of steps.
 

@@ -25,7 +25,7 @@ from plugin.engine.training.augmentation.radiometry import color_matrices, gauss
 from plugin.engine.training.chips import ChipReader, SceneReader
 from plugin.engine.training.examples import vary_examples
 from plugin.engine.training.losses.cross_entropies import binary_cross_entropy, cross_entropy
-from plugin.engine.training.task import Task
+from plugin.engine.training.task import Moment, Task
 
 CPU = torch.device("cpu")
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
@@ -612,6 +612,10 @@ def task_of(loss, **settings):
     return Task(info, loss, AugmentationSettings(augmentation="none", **settings), CPU)
 
 
+def moment(seed):
+    return Moment(torch.Generator().manual_seed(seed), torch.nn.Identity(), 0.0)
+
+
 @pytest.mark.parametrize("kind", ["masks", "classes", "labels"])
 def test_any_loss_judges_mixtures_by_what_it_says_of_either_answer(kind):
     images = noise(6, 3, 8, 8)
@@ -629,7 +633,7 @@ def test_any_loss_judges_mixtures_by_what_it_says_of_either_answer(kind):
     )
     seen = set()
     for seed in range(8):
-        answers = task.learn(network, (images, targets), torch.Generator().manual_seed(seed))
+        answers = task.learn(network, (images, targets), moment(seed))
         example = task.augment(task.prepare((images, targets)), torch.Generator().manual_seed(seed))
         share = example.mixed.share if example.mixed else 0.0
         # Chip by chip, each with its own two answers; a mean over weights is one over chips where these are known.
@@ -653,7 +657,7 @@ def test_chips_are_varied_in_full_precision_whatever_the_network_calculates_in()
     network.register_forward_hook(lambda module, given, found: seen.append(given[0]))
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            task.learn(network, (images, targets), torch.Generator().manual_seed(1))
+            task.learn(network, (images, targets), moment(1))
     assert torch.equal(*seen) and seen[0].dtype == torch.float32
 
 

@@ -12,9 +12,10 @@ from synthetic import reference, write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
-from plugin.engine.mapping.checks import compare_with_training, far_off, match_bands
+from plugin.engine.mapping.checks import compare_with_training, match_bands
 from plugin.engine.mapping.outputs import check_rasters
 from plugin.engine.models.header import ModelHeader
+from plugin.engine.rasters.likeness import far_off
 from plugin.engine.rasters.raster_io import RasterInfo, RasterReader
 from plugin.engine.windows import Grid
 

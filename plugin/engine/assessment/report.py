@@ -84,6 +84,8 @@ def common_content(
             ("Time", readable_time(report.seconds)),
         ],
         "doubts": _doubts(report, figures),
+        "named": named,
+        "compared": _compared(report.header.metrics.get("baseline") or {}, figures, named, text),
         "facts": _facts(report, network),
         "classes": report.header.classes.classes,
         "curves": charts.curves(report.header.history, report.best_epoch, panels),
@@ -136,6 +138,20 @@ def _doubts(report: TrainingReport, figures: Mapping[str, dict[str, Any]]) -> li
     return [text for text in found if text]
 
 
+def _compared(
+    baseline: Mapping[str, dict[str, Any]],
+    figures: Mapping[str, dict[str, Any]],
+    named: Mapping[str, str],
+    text: Callable[[float | None], str],
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Each split of both trainings, with each accuracy of the baseline and of the network."""
+    return [
+        (split, [(text(found.get(key)), text(figures[split].get(key))) for key in named])
+        for split, found in baseline.items()
+        if split in figures
+    ]
+
+
 def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:
     header, info = report.header, report.info
     counts = ", ".join(f"{report.chips.get(split, 0):,} {split}" for split in ("training", "validation", "test"))
@@ -145,12 +161,22 @@ def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:
     return [
         ("Chip dataset", report.dataset),
         ("Chips", f"{counts}; {info.chip_size} × {info.chip_size} pixels, stride {info.stride}"),
+        *_unlabelled(report),
         ("Bands", f"{len(header.band_names)} ({names}), {header.dtype}"),
         ("Pixel size, CRS", f"{info.pixel_size:g}, {crs_text(info.crs)}"),
         ("Network", f"{network}, {report.parameters:,} parameters"),
         ("Encoder weights", _start(header.recipe)),
         ("Device", report.device),
     ]
+
+
+def _unlabelled(report: TrainingReport) -> list[tuple[str, str]]:
+    """The dataset of unlabelled chips, and how much of them the network learned from in the best epoch."""
+    folder = report.header.recipe.get("unlabelled_chips")
+    if not folder:
+        return []
+    share = report.header.history[report.best_epoch - 1]["training"].get("pseudo_label_share")
+    return [("Unlabelled chips", f"{folder}; pseudo-labels for {percent(share)} of them in the best epoch")]
 
 
 def _start(settings: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from ..errors import InputError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.images import in_units, open_image
+from ..rasters.likeness import far_off, named_otherwise, sizes_differ
 from ..rasters.raster_io import (
     AS_MEASURED,
     RasterInfo,
@@ -25,11 +25,6 @@ from ..rasters.raster_io import (
 from ..windows import Window
 from .reading import explain_reading
 
-PIXEL_SIZE_TOLERANCE = 1.2  # ratio of the larger to the smaller
-# How far a band's mean may be from that of training, in standard deviations of training, and its standard deviation, as
-# a factor.
-FAR_MEAN = 4.0
-FAR_SPREAD = 20.0
 METRES_A_DEGREE = 111_320.0  # of latitude, on a sphere with the equatorial radius of WGS 84
 SAMPLES_A_SIDE, SAMPLE_SIZE = 5, 64
 # Band names of colour tables. A model with a single band of another name was trained on the values behind such a table.
@@ -77,7 +72,7 @@ def match_bands(
             f"The raster has {bands_text(len(names))} ({there}), of which the first {len(model)} are used for those "
             f"of the model ({wanted}). If that is wrong, set BANDS."
         )
-    elif any(name != other and not (_generic(name) or _generic(other)) for name, other in zip(names, searched)):
+    elif named_otherwise(names, searched):
         reporter.warning(
             f"The bands of the raster are named {there}, but those of the model {wanted}; they are used in this "
             "order. If that is wrong, set BANDS."
@@ -141,10 +136,6 @@ def bands_text(count: int) -> str:
     return f"{count} band" if count == 1 else f"{count} bands"
 
 
-def _generic(name: str) -> bool:
-    return re.fullmatch(r"band[ _]?\d+", name) is not None
-
-
 def compare_with_training(reader: RasterReader, area: Window, header: ModelHeader, reporter: Reporter) -> None:
     """Warn if data type, pixel size or values differ from those that the model was trained on.
 
@@ -161,7 +152,7 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
             "correct only if both use the same units."
         )
     sizes = pixel_sizes(info, header)
-    if sizes is not None and max(sizes) > PIXEL_SIZE_TOLERANCE * min(sizes):
+    if sizes is not None and sizes_differ(*sizes):
         here, there, unit = *sizes, "m" if info.crs else "units"
         reporter.warning(
             f"The pixels are {here:.3g} {unit} wide, but the model was trained on {there:.3g} {unit}, so objects look "
@@ -178,19 +169,6 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
                 f"{header.std[number]:.3g} for its band {name}. Check that the bands are in the right order and in "
                 "the units of training."
             )
-
-
-def far_off(mean: float, std: float, usual_mean: float, usual_std: float) -> bool:
-    """Return whether a band's values differ so much from training that bands or units are probably wrong.
-
-    A small standard deviation alone is no sign, because a lake is smooth; in other units, the mean shrinks as well.
-    """
-    if abs(mean - usual_mean) > FAR_MEAN * (usual_std or 1.0):
-        return True
-    if usual_std == 0:
-        return False
-    shrunk = std * FAR_SPREAD < usual_std and abs(mean) * FAR_SPREAD < abs(usual_mean)
-    return shrunk or std > FAR_SPREAD * usual_std
 
 
 def nodata_values(info: RasterInfo, header: ModelHeader) -> tuple[float | None, ...]:

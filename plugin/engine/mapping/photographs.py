@@ -20,11 +20,12 @@ from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
+from ..rasters.likeness import far_off
 from ..strangers.paths import inside
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers, Tally, known_answers
 from .averaging import SYMMETRIES
-from .checks import bands_text, far_off
+from .checks import bands_text
 from .early_checks import check_answers, check_table
 from .evaluation import ChipPredictor, answering
 from .outcome import tell_tally, tell_unanswered

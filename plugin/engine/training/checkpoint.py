@@ -189,7 +189,3 @@ class Checkpoints:
         """Write the best weights without the state of the training, which is no good."""
         save_state(self.path, fitted.state, self.describe(fitted))
         return self.path
-
-    def remove(self) -> None:
-        """Remove the checkpoint."""
-        self.path.unlink(missing_ok=True)

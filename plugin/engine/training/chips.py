@@ -22,9 +22,9 @@ from ..files import readable_size
 from ..threads import READERS, work_ahead
 from ..torchrun import own_rank
 from . import ranks
-from .sampling import Sampling
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+# Images and targets; more of them where a lesson has more than the chips of its dataset.
+Batch = tuple[torch.Tensor, ...]
 
 # Chips, and bytes, that one thread reads in one go when all are loaded.
 LOAD_BATCH, LOAD_BYTES = 32, 2**25
@@ -39,6 +39,16 @@ class Reads(Protocol):
 
     def read(self, places: np.ndarray) -> Batch:
         """Images (N, B, H, W) in the stored type, and targets (N, ...), in memory."""
+
+
+class Draws(Protocol):
+    """Draws the chips of each epoch."""
+
+    def __len__(self) -> int:
+        """Return how many steps of one chip an epoch has."""
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Return (n, ...) numbers of the chips of an epoch, which follow from seed and epoch alone."""
 
 
 class ChipReader:
@@ -167,6 +177,13 @@ class ResidentChips:
 Chips = StreamedChips | ResidentChips
 
 
+class Batches(Protocol):
+    """Training chips as batches."""
+
+    def batches(self, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Return a batch for each array of chip numbers, as `Draws` gives them."""
+
+
 def in_order(count: int, batch_size: int) -> list[np.ndarray]:
     """Chip numbers 0 to count − 1 in batches that differ in size by one at most."""
     return np.array_split(np.arange(count), -(-count // batch_size)) if count else []
@@ -184,7 +201,7 @@ def steps_an_epoch(chips: int, size: int) -> int:
     return min(-(-chips // (size * count)), chips // count)
 
 
-def shuffled(sampling: Sampling, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+def shuffled(sampling: Draws, size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The chips of each step of an epoch, for all ranks, in an order that follows from seed and epoch alone."""
     return np.array_split(sampling.order(seed, epoch), steps_an_epoch(len(sampling), size))
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Optional
 
-from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files
+from ..chips.dataset import DATASET, DatasetInfo, check_fold, own_files, read_info
 from ..config import (
     FindLearningRateConfig,
     TrainClassifierConfig,
@@ -20,6 +20,8 @@ from ..models.classifier_arguments import TeachingArguments, check_arguments, re
 from ..models.encoders import check_pair
 from ..models.pretrained import choose_source
 from ..models.weights_path import check_weights_path
+from ..rasters.likeness import named_otherwise, sizes_differ
+from ..rasters.raster_io import AS_MEASURED, scale_text, spatial_reference
 from ..tasks import CLASSIFIER_TASKS, NUMBER_TASKS, SEGMENTER_TASKS
 from .recipe_file import with_recipe
 
@@ -61,6 +63,7 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
             "Export chips whose targets do; with one number everywhere there is nothing to learn.",
         )
     config.stopping.check(info.task)
+    check_unlabelled(config, info)
     schedule = config.schedule
     given = [name for name in ("epochs", "steps", "minutes") if getattr(schedule, name) is not None]
     if len(given) > 1:
@@ -70,6 +73,53 @@ def check_training(config: TrainingConfig, folder: str, info: DatasetInfo) -> No
         check_fold(config.fold, info.split["folds"] or 0, folder)
     if config.encoder_weights:
         check_weights_path(config.encoder_weights)
+
+
+def check_unlabelled(config: TrainingConfig, info: DatasetInfo) -> None:
+    """Check that the unlabelled chips are of the same kind as the labelled ones; reads their description.
+
+    Raises:
+        InputError: They differ in something that matters to a network, or the task or a setting does not fit.
+    """
+    folder, settings = config.unlabelled_chips, config.unlabelled
+    if not folder:
+        if settings.baseline:
+            raise InputError(
+                "BASELINE is on, and UNLABELLED_CHIPS is empty: there is nothing to compare with.",
+                "Turn BASELINE off, or give UNLABELLED_CHIPS.",
+            )
+        return
+    settings.check(info.task, len(info.classes), config.loss.label_smoothing)
+    if settings.baseline and config.schedule.minutes is not None:
+        raise InputError(
+            f"BASELINE is on, and MINUTES is {config.schedule.minutes:g}: in as many minutes, the baseline would train "
+            "for more steps.",
+            "Give EPOCHS or STEPS in place of MINUTES, or turn BASELINE off.",
+        )
+    other = read_info(folder)
+    bands, others = info.band_names, other.band_names
+    scales, other_scales = ([*each.scales] or [AS_MEASURED] * len(each.bands) for each in (info, other))
+    differences = [
+        ("bands", ", ".join(bands), ", ".join(others), len(bands) != len(others) or named_otherwise(bands, others)),
+        ("pixels a side", info.chip_size, other.chip_size, info.chip_size != other.chip_size),
+        ("values of type", info.dtype, other.dtype, info.dtype != other.dtype),
+        ("values with", scale_text(scales), scale_text(other_scales), scales != other_scales),
+        ("pixels of", f"{info.pixel_size:g}", f"{other.pixel_size:g}", _sizes_differ(info, other)),
+    ]
+    for what, own, theirs, differs in differences:
+        if differs:
+            raise InputError(
+                f"The labelled chips have {what} {own}, and those in {folder} (UNLABELLED_CHIPS) {theirs}.",
+                "Export both from the same kind of image, with the same bands, CHIP_SIZE and PIXEL_SIZE.",
+            )
+
+
+def _sizes_differ(info: DatasetInfo, other: DatasetInfo) -> bool:
+    """Return whether pixel sizes differ, as far as they can be compared without knowing the latitude."""
+    references = [spatial_reference(each.crs) for each in (info, other)]
+    units = [1.0 if found is None or found.IsGeographic() else float(found.GetLinearUnits()) for found in references]
+    kinds = {None if found is None else bool(found.IsGeographic()) for found in references}
+    return len(kinds) == 1 and sizes_differ(info.pixel_size * units[0], other.pixel_size * units[1])
 
 
 def check_results(config: TrainingConfig) -> None:
@@ -114,7 +164,7 @@ def _read(config: TrainingConfig) -> dict[str, Sequence[str | os.PathLike[str]]]
     return {
         "the file of ENCODER_WEIGHTS": [weights] if weights else [],
         "the file of RECIPE": [config.recipe] if config.recipe else [],
-        DATASET: own_files(config.chips),
+        DATASET: [*own_files(config.chips), *(own_files(config.unlabelled_chips) if config.unlabelled_chips else [])],
     }
 
 

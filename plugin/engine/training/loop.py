@@ -18,13 +18,12 @@ from ..events import Reporter, Stage
 from ..torchrun import own_rank
 from . import ranks
 from .calibration import Sample
-from .chips import Chips, in_order, shuffled, steps_an_epoch
+from .chips import Batches, Chips, Draws, in_order, shuffled, steps_an_epoch
 from .optimization import Optimization, check_same_tensors
 from .pace import Pace
 from .plan import Plan
-from .sampling import Sampling
 from .tally import Tally, mean_loss, or_worst
-from .task import Task
+from .task import Lesson, Task
 
 # Training stops when the training loss is so many times the lowest one, and more than in the first epoch.
 DIVERGED = 3
@@ -48,9 +47,10 @@ class Fit:
 
     Args:
         network: On the device; its weights are changed.
-        task: What it learns.
+        task: How its answers are judged.
+        lesson: What it learns in a step; the task itself, or more.
         plan: What of it learns when.
-        sampling: Which training chips an epoch shows.
+        draws: Which training chips an epoch shows.
         config: The settings; nothing is left to be chosen.
         training, validation: Chips: all for training, and this rank's share of those for validation. Without validation
             chips, or labels in them, the best epoch is that of the lowest training loss.
@@ -61,13 +61,15 @@ class Fit:
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, plan: Plan, sampling: Sampling, config: TrainingConfig, training: Chips,
-        validation: Chips, device: torch.device, reporter: Reporter, closing_looks: int = 0, spent: float = 0.0,
+        self, network: nn.Module, task: Task, lesson: Lesson, plan: Plan, draws: Draws, config: TrainingConfig,
+        training: Batches, validation: Chips, device: torch.device, reporter: Reporter, closing_looks: int = 0,
+        spent: float = 0.0,
     ) -> None:  # fmt: skip
-        self.network, self.task, self.plan, self.config, self.reporter = network, task, plan, config, reporter
-        self.sampling, self.training, self.validation = sampling, training, validation
+        self.network, self.task, self.lesson, self.plan = network, task, lesson, plan
+        self.draws, self.training, self.validation = draws, training, validation
+        self.config, self.reporter = config, reporter
         self.validated = ranks.of_first(len(validation)) > 0  # the first rank's share is never smaller than others
-        steps = steps_an_epoch(len(sampling), config.step_size)
+        steps = steps_an_epoch(len(draws), config.step_size)
         self.pace = Pace(config.schedule, steps, closing_looks + len(validation), spent)
         self.optimization = Optimization(
             network, plan, config.optimizer, self.pace, config.batch_size, config.mixed_precision, config.seed, device,
@@ -76,7 +78,7 @@ class Fit:
         self.fitted = Fitted(copy_state(network))
         self.epoch = 1  # under way, or about to begin
         self.batches = 0  # of this epoch that are done
-        self.tally = task.tally()  # of this epoch
+        self.tally = lesson.tally()  # of this epoch
         self.ended = False  # before its time
         self.looks: list[tuple[int, float, Later]] = []  # step, learning rate and the tally's totals, not yet reported
 
@@ -97,10 +99,10 @@ class Fit:
             self.pace.begin(self.epoch, [record["best"] for record in self.fitted.history])
             self.plan.begin(self.epoch)
             self.network.train()
-            order = shuffled(self.sampling, self.config.step_size, self.config.seed, self.epoch)
+            order = shuffled(self.draws, self.config.step_size, self.config.seed, self.epoch)
             left = [] if self.pace.over else order[self.batches :]
             for batch in self.training.batches(map(ranks.share, left)):
-                self.tally.include(self.optimization.step(self.task, batch))
+                self.tally.include(self.optimization.step(self.lesson, batch))
                 self.batches, shown = self.batches + 1, shown + len(order[self.batches])
                 last = self.batches == len(order) or self.pace.over
                 if last or self.pace.steps % LOOK_EVERY == 1:
@@ -122,7 +124,7 @@ class Fit:
         epochs = self.pace.epochs
         if epochs is None:
             return self.pace.end
-        chips = -(-len(self.sampling) // own_rank().count)
+        chips = -(-len(self.draws) // own_rank().count)
         looks = sum(self.plan.step_cost(epoch) * chips + len(self.validation) for epoch in range(1, epochs + 1))
         left = epochs * self.pace.steps_an_epoch - self.pace.end  # steps that the last epoch lacks
         return looks - self.plan.step_cost(epochs) * chips * left // self.pace.steps_an_epoch
@@ -171,7 +173,7 @@ class Fit:
         elif self.reporter.finish_requested():
             self.reporter.log(f"Finished after epoch {self.epoch}, as asked.")
             self.ended = True
-        self.epoch, self.batches, self.tally = self.epoch + 1, 0, self.task.tally()
+        self.epoch, self.batches, self.tally = self.epoch + 1, 0, self.lesson.tally()
 
     def _agree(self) -> None:
         """Follow the first rank in what depends on its clock or on its user."""

@@ -23,7 +23,7 @@ from .pace import Pace
 from .plan import Plan
 from .precision import WORTHWHILE, autocast, measure, precision
 from .tally import Tally
-from .task import Task
+from .task import Lesson, Moment
 
 
 class Optimization:
@@ -68,16 +68,16 @@ class Optimization:
         """The network that counts: the average of its weights over the steps where there is one, else the network."""
         return self.network if self.average is None else self.average.module
 
-    def step(self, task: Task, batch: Batch) -> Tally:
+    def step(self, lesson: Lesson, batch: Batch) -> Tally:
         """Make the loss of a batch less; returns what the network answered, counted."""
         if self.precision is None:
-            self.precision = self._measured(task, batch)
-        answered = self._gradients(task, batch)
+            self.precision = self._measured(lesson, batch)
+        answered = self._gradients(lesson, batch)
         while answered is None:
             self.optimizer.zero_grad(set_to_none=True)
             self.piece = -(-self.piece // 2)
             self.reporter.log(f"The memory is not enough: {self.piece} chips at once from now on, in more pieces.")
-            answered = self._gradients(task, batch)
+            answered = self._gradients(lesson, batch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.peak * self.pace.share(group["first_epoch"])
         self.rate = max(group["lr"] for group in self.optimizer.param_groups)
@@ -93,7 +93,7 @@ class Optimization:
         self.pace.step()
         return answered
 
-    def _gradients(self, task: Task, batch: Batch) -> Tally | None:
+    def _gradients(self, lesson: Lesson, batch: Batch) -> Tally | None:
         """Gradients of the mean loss of the chips of all ranks; None where the memory is not enough for the pieces of
         this rank's batch.
 
@@ -104,18 +104,19 @@ class Optimization:
         seeds = np.random.SeedSequence(place if rank.number else place[:2]).generate_state(2)
         torch.manual_seed(int(seeds[0]))  # dropout
         generator = torch.Generator().manual_seed(int(seeds[1]))
+        moment = Moment(generator, self.result, self.pace.position / self.pace.end)
         pieces = -(-len(batch[0]) // self.piece)
         single = pieces == 1 and rank.count == 1
-        answered, total = task.tally(), torch.zeros((), device=self.device)
+        answered, total = lesson.tally(), torch.zeros((), device=self.device)
         try:
             for piece in zip(*(part.tensor_split(pieces) for part in batch)):
                 with autocast(self.device, not_none(self.precision)):
-                    found = task.learn(self.network, piece, generator)
-                loss = found.loss if single else found.loss * found.weight
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    found = lesson.learn(self.network, piece, moment)
+                cost = found.cost if single else found.cost * found.weight
+                self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
                 answered.add(*found)
                 total = total + found.weight
-                del found, loss
+                del found, cost
         except (RuntimeError, MemoryError) as error:
             if self.piece == 1 or not lacks_memory(error):
                 raise
@@ -127,9 +128,9 @@ class Optimization:
             torch._foreach_div_(gradients, torch.clamp(total, min=LEAST_WEIGHT))
         return answered
 
-    def _measured(self, task: Task, batch: Batch) -> torch.dtype:
+    def _measured(self, lesson: Lesson, batch: Batch) -> torch.dtype:
         """The faster type of number on this processor."""
-        ratio = ranks.of_first(measure(self.network, task, batch, self.device))
+        ratio = ranks.of_first(measure(self.network, lesson, batch, self.device))
         dtype = torch.bfloat16 if ratio >= WORTHWHILE else torch.float32
         how = f"in bfloat16 a step is {ratio:.2f} times as fast" if ratio else "steps are too short to measure"
         self.reporter.log(f"MIXED_PRECISION: {how}, so {_name(dtype)} is used.")

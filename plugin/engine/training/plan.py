@@ -35,10 +35,11 @@ class FineTuning:
     Args:
         network: On its device.
         settings: Settled.
+        unlabelled: Unlabelled chips beside each labelled one, to which the network answers twice, and learns from once.
     """
 
-    def __init__(self, network: Network, settings: FineTuningSettings) -> None:
-        self.network, self.settings = network, settings
+    def __init__(self, network: Network, settings: FineTuningSettings, unlabelled: int = 0) -> None:
+        self.network, self.settings, self.unlabelled = network, settings, unlabelled
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Those of the encoder, and those of what is behind it."""
@@ -55,7 +56,8 @@ class FineTuning:
 
     def step_cost(self, epoch: int) -> int:
         """Little while the encoder is frozen."""
-        return 1 if epoch <= self.settings.frozen else STEP_COST
+        cost = 1 if epoch <= self.settings.frozen else STEP_COST
+        return cost + self.unlabelled * (1 + cost)
 
 
 def settle(

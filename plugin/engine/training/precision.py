@@ -10,7 +10,7 @@ from torch import nn
 
 from ..device import lacks_memory
 from .chips import Batch
-from .task import Task
+from .task import Lesson, Moment
 
 BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
 # On a processor bfloat16 is used if it makes a step so many times as fast. With AMX, U-Net with ResNet-34 becomes 1.9
@@ -48,7 +48,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
-def measure(network: nn.Module, task: Task, batch: Batch, device: torch.device) -> float:
+def measure(network: nn.Module, lesson: Lesson, batch: Batch, device: torch.device) -> float:
     """Measure how many times as fast a step is in bfloat16 as in float32.
 
     The steps are done on a copy of the network. Processor time is compared, which other work on the machine changes
@@ -57,7 +57,7 @@ def measure(network: nn.Module, task: Task, batch: Batch, device: torch.device) 
     Returns:
         The ratio; 0 where steps are too short to tell, or the memory is not enough.
     """
-    batch = batch[0][:CHIPS], batch[1][:CHIPS]
+    batch = tuple(part[:CHIPS] for part in batch)
     shortest = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
     try:
         trial = copy.deepcopy(network)
@@ -65,8 +65,8 @@ def measure(network: nn.Module, task: Task, batch: Batch, device: torch.device) 
             for dtype in shortest:
                 begun = time.process_time()
                 with autocast(device, dtype):
-                    answers = task.learn(trial, batch, torch.Generator().manual_seed(0))
-                answers.loss.backward()  # type: ignore[no-untyped-call]
+                    answers = lesson.learn(trial, batch, Moment(torch.Generator().manual_seed(0), trial, 1.0))
+                answers.cost.backward()  # type: ignore[no-untyped-call]
                 if number:
                     shortest[dtype] = min(shortest[dtype], time.process_time() - begun)
     except (RuntimeError, MemoryError) as error:

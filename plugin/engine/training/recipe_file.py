@@ -19,7 +19,7 @@ MOST_BYTES = 2**20
 OWN = frozenset(
     (
         "chips", "output", "report", "history", "tensorboard", "fold", "encoder_weights", "download_weights",
-        "device", "resume", "checkpoint_minutes", "recipe", "cache_folder", "compile",
+        "device", "resume", "checkpoint_minutes", "recipe", "cache_folder", "compile", "unlabelled_chips", "baseline",
     )
 )  # fmt: skip
 LENGTHS = frozenset(("epochs", "steps", "minutes"))

@@ -36,8 +36,13 @@ class Tally:
         self.weight = torch.zeros((), dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(self, logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor, weight: torch.Tensor) -> None:
-        """Count a batch: logits (N, C, ...), targets (N, ...), its mean loss, and how much that counts."""
+    def add(
+        self, logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor, weight: torch.Tensor, aside: Any = None
+    ) -> None:
+        """Count a batch: logits (N, C, ...), targets (N, ...), its mean loss, and how much that counts.
+
+        What a network learns aside (`task.Aside`) is counted by tallies that know it.
+        """
         self.loss += loss.detach().double() * weight
         self.weight += weight
         self.count(logits.detach(), targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -19,6 +19,13 @@ from .losses.table import Loss
 from .tally import Tally
 
 
+class Aside(NamedTuple):
+    """What a network also learns from, beside the chips of a batch."""
+
+    cost: torch.Tensor  # to be added to their loss
+    counts: torch.Tensor  # what the lesson's tally adds up
+
+
 class Answers(NamedTuple):
     """What a network answers to a batch of chips."""
 
@@ -26,6 +33,30 @@ class Answers(NamedTuple):
     targets: torch.Tensor  # (N, ...)
     loss: torch.Tensor  # the mean cost, to be made less
     weight: torch.Tensor  # how much the batch counts beside others
+    aside: Aside | None = None
+
+    @property
+    def cost(self) -> torch.Tensor:
+        """What a step makes less."""
+        return self.loss if self.aside is None else self.loss + self.aside.cost
+
+
+class Moment(NamedTuple):
+    """A step of a training."""
+
+    generator: torch.Generator  # of all that the step draws
+    teacher: nn.Module  # the network that counts: the average of the weights where there is one
+    progress: float  # how far the training has come, 0 to 1
+
+
+class Lesson(Protocol):
+    """What a step learns."""
+
+    def learn(self, network: nn.Module, batch: Batch, moment: Moment) -> Answers:
+        """Return what a network answers to training chips; its cost has gradients."""
+
+    def tally(self) -> Tally:
+        """Return a new tally of such answers."""
 
 
 class Task:
@@ -43,24 +74,25 @@ class Task:
         self.augment = Augmentation(augmentation, info, device)
         self.normalise = Normaliser(info.mean, info.std, device)
 
-    def learn(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Answers:
-        """What a network answers to training chips, varied as `generator` draws; its loss has gradients."""
+    def learn(self, network: nn.Module, batch: Batch, moment: Moment) -> Answers:
+        """What a network answers to training chips, varied as drawn in this moment; its loss has gradients."""
         with torch.autocast(self.device.type, enabled=False):  # places and colours need all their bits
-            example = self.augment(self.prepare(batch), generator)
-        return self._judge(network(example.images), example)
+            example = self.augment(self.prepare(batch), moment.generator)
+        return self.judge(network(example.images), example)
 
     def answer(self, network: nn.Module, batch: Batch) -> Answers:
         """What a network answers to chips as they are."""
         example = self.prepare(batch)
-        return self._judge(network(example.images), example)
+        return self.judge(network(example.images), example)
 
     def prepare(self, batch: Batch) -> Example:
         """Chips as stored, (N, B, H, W) of any type → normalised, float32; what is missing is 0, and marked."""
-        images, targets = batch
+        images, targets = batch[:2]
         missing = missing_values(images, self.nodata)
         return Example(self.normalise(images, missing), missing, targets)
 
-    def _judge(self, logits: torch.Tensor, example: Example) -> Answers:
+    def judge(self, logits: torch.Tensor, example: Example) -> Answers:
+        """Return logits for an example, with what they cost."""
         loss, weight = self.loss(logits, example.targets)
         if example.mixed is not None:  # with chips of the same batch, so that both answers weigh the same
             loss = torch.lerp(loss, self.loss(logits, example.mixed.targets)[0], example.mixed.share)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,23 +25,26 @@ from ..config import TrainingConfig
 from ..device import explain_memory
 from ..drafts import check_writable
 from ..errors import Cancelled, InputError
-from ..events import Reporter, Stage, readable_time
+from ..events import Part, Reporter, Stage, readable_time
 from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from ..torchrun import own_rank
 from . import ranks
 from .augmentation.example import find_colors
+from .baseline import SHARE, BaselineReporter, baseline_path, without_unlabelled
 from .calibration import Sample, calibrate
 from .checkpoint import Checkpoints, checkpoint_path
 from .chip_cache import cached_chips
-from .chips import ChipReader, Chips, StreamedChips, choose_place, load_chips
+from .chips import Batches, ChipReader, Chips, Draws, StreamedChips, choose_place, load_chips
 from .compiling import compile_network
 from .loop import Exploded, Fit, Fitted, evaluate
 from .plan import Plan
+from .pseudo_labels import PseudoLabels
 from .sampling import Sampling
 from .tally import Tally
-from .task import Task
+from .task import Lesson, Task
+from .unlabelled import PairedChips, PairedDraws, Unlabelled, UnlabelledReader
 from .watch import Watched, check_tensorboard, write_history
 
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -60,6 +64,7 @@ class Training:
 
     config: TrainingConfig  # its epochs are settled
     dataset: ChipDataset
+    unlabelled: Unlabelled | None
     splits: dict[str, np.ndarray]  # from `labelled_splits`
     sampling: Sampling  # of the training chips
     reader: ChipReader
@@ -74,8 +79,30 @@ class Training:
     @property
     def work(self) -> str:
         """What needs the memory."""
-        size = self.dataset.info.chip_size
-        return f"{self.config.batch_size} chips of {size} × {size} pixels a batch in {self.name}"
+        size, chips = self.dataset.info.chip_size, self.config.batch_size * (1 + self.config.unlabelled_ratio)
+        return f"{chips} chips of {size} × {size} pixels a batch in {self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all chips: that of the dataset, and of the unlabelled one."""
+        sets = [self.dataset, *([self.unlabelled.dataset] if self.unlabelled else [])]
+        return "-".join(dataset.fingerprint() for dataset in sets)
+
+    def lesson(self, chips: Mapping[str, Chips]) -> tuple[Lesson, Draws, Batches]:
+        """Return what a step learns, what draws its chips, and the chips.
+
+        Args:
+            chips: By split, and "unlabelled".
+        """
+        if self.unlabelled is None:
+            return self.task, self.sampling, chips["training"]
+        settings, info = self.config.unlabelled, self.dataset.info
+        flips = self.config.augmentation.settled().augment
+        return (
+            PseudoLabels(self.task, settings, flips, info, self.unlabelled.dataset.info.nodata),
+            PairedDraws(self.sampling, len(self.unlabelled.places), self.config.unlabelled_ratio),
+            PairedChips(chips["training"], chips["unlabelled"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +112,11 @@ class Trained:
     fitted: Fitted
     tallies: dict[str, Any]  # by split, a `Tally` each, where there are chips
     calibration: Calibration | None = None
+    baseline: dict[str, dict[str, Any]] | None = None  # the figures of a training without unlabelled chips, by split
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return the figures by split."""
+        return {split: tally.figures() for split, tally in self.tallies.items()}
 
 
 def labelled_splits(
@@ -169,6 +201,28 @@ def check_outputs(training: Training) -> None:
         check_tensorboard()
 
 
+def train_compared(training: Training, prepare: Callable[[Any, Reporter], Training], reporter: Reporter) -> Trained:
+    """Train, after the baseline if there is to be one: the same network with the labelled chips alone.
+
+    The checkpoint of the baseline is kept until the training ends, so that both can be resumed.
+
+    Args:
+        training: Ready.
+        prepare: Gets ready a training with other settings.
+        reporter: Receives the progress of both.
+
+    Raises:
+        InputError, ResourceError, Cancelled: As `train`.
+    """
+    config, baseline = training.config, None
+    if config.unlabelled.baseline:
+        first = BaselineReporter(reporter)
+        first.log("The network is trained on the labelled chips alone.")
+        baseline = train(prepare(without_unlabelled(config), first), first).figures()
+        reporter = Part(reporter, SHARE, 1.0)
+    return dataclasses.replace(train(training, reporter), baseline=baseline)
+
+
 def train(training: Training, reporter: Reporter) -> Trained:
     """Read the chips, train, and count what the best weights answer; all ranks together.
 
@@ -181,16 +235,15 @@ def train(training: Training, reporter: Reporter) -> Trained:
     if config.tensorboard and own_rank().number == 0:
         reporter = Watched(reporter, config.tensorboard)
     ranks.join(device)
-    ranks.check_same(
-        {"settings": config.to_json(), "chips": training.dataset.fingerprint(), "kind of device": device.type}
-    )
+    ranks.check_same({"settings": config.to_json(), "chips": training.fingerprint, "kind of device": device.type})
     ranks.copy_first(training.network)
     with explain_memory(device, training.work):
         chips = _prepare_chips(training, reporter)
+        lesson, draws, shown = training.lesson(chips)
         closing = len(chips["validation"]) + len(chips["test"])
         fit = Fit(
-            training.network, training.task, training.plan, training.sampling, config, chips["training"],
-            chips["validation"], device, reporter, closing, time.monotonic() - training.begun,
+            training.network, training.task, lesson, training.plan, draws, config, shown, chips["validation"], device,
+            reporter, closing, time.monotonic() - training.begun,
         )  # fmt: skip
         if config.compile:
             compile_network(training.network, device, reporter)
@@ -239,19 +292,25 @@ def _prepare_chips(training: Training, reporter: Reporter) -> dict[str, Chips]:
 
     Each rank gets its share of the validation and test chips. It trains on other chips in each epoch, so it needs all.
     """
-    reader, device = training.reader, training.device
-    splits = {
-        split: places if split == "training" else ranks.share(places) for split, places in training.splits.items()
-    }
-    kept = len(splits["training"]) + len(splits["validation"])
-    place = choose_place(kept * reader.chip_bytes, device, reporter)
-    stage = Stage(reporter, kept if place else len(training.dataset.images), "Reading chips", 0.0, READ)
+    device = training.device
+    readers, places = dict.fromkeys(SPLITS, training.reader), {}
+    for split, found in training.splits.items():
+        places[split] = found if split == "training" else ranks.share(found)
+    if training.unlabelled:
+        readers["unlabelled"] = UnlabelledReader(training.unlabelled.dataset)
+        places["unlabelled"] = training.unlabelled.places
+    kept = [name for name in places if name != "test"]
+    place = choose_place(sum(len(places[name]) * readers[name].chip_bytes for name in kept), device, reporter)
+    sources = list(dict.fromkeys(readers.values()))
+    whole = sum(len(reader.dataset.images) for reader in sources)
+    steps = sum(len(places[name]) for name in kept) if place else whole
+    stage = Stage(reporter, steps, "Reading chips", 0.0, READ)
     if place is None:
         with ranks.in_turns():
-            source = cached_chips(reader, training.config.cache_folder, reporter, stage)
-        return {split: StreamedChips(source, splits[split], device) for split in SPLITS}
-    loaded = {split: load_chips(reader, splits[split], device, place, stage) for split in SPLITS[:2]}
-    return {**loaded, "test": StreamedChips(reader, splits["test"], device)}
+            cached = {reader: cached_chips(reader, training.config.cache_folder, reporter, stage) for reader in sources}
+        return {name: StreamedChips(cached[readers[name]], places[name], device) for name in places}
+    loaded = {name: load_chips(readers[name], places[name], device, place, stage) for name in kept}
+    return {**loaded, "test": StreamedChips(training.reader, places["test"], device)}
 
 
 @contextmanager
@@ -267,23 +326,30 @@ def _kept(fit: Fit, checkpoints: Checkpoints, reporter: Reporter) -> Iterator[No
             if reporter.orphaned() and own_rank().count == 1:
                 checkpoints.write(fit)
             elif not (reporter.orphaned() or fit.config.resume):
-                checkpoints.remove()
+                remove_checkpoints(fit.config)
             raise
         except Exploded as error:  # on all ranks at once; the first one to end would end the others
             with ranks.in_turns():
-                kept = _keep_best(fit.fitted, checkpoints)
+                kept = _keep_best(fit, checkpoints)
             raise InputError(f"{error.problem}{kept}", error.remedy) from error
 
 
-def _keep_best(fitted: Fitted, checkpoints: Checkpoints) -> str:
+def _keep_best(fit: Fit, checkpoints: Checkpoints) -> str:
     """Replace the checkpoint by the best weights of a training whose last ones are of no use; returns a sentence."""
     if own_rank().number:
         return ""
-    checkpoints.remove()
-    if not fitted.best_epoch:
+    remove_checkpoints(fit.config)
+    if not fit.fitted.best_epoch:
         return ""
-    path = checkpoints.keep_best(fitted)
-    return f" The best epoch so far, {fitted.best_epoch}, is kept in {path}."
+    path = checkpoints.keep_best(fit.fitted)
+    return f" The best epoch so far, {fit.fitted.best_epoch}, is kept in {path}."
+
+
+def remove_checkpoints(config: TrainingConfig) -> None:
+    """Remove the checkpoint of a training, and that of its baseline."""
+    checkpoint_path(config.output).unlink(missing_ok=True)
+    if config.unlabelled.baseline:
+        checkpoint_path(str(baseline_path(config.output))).unlink(missing_ok=True)
 
 
 def shown_split(splits: dict[str, np.ndarray]) -> str:
@@ -296,7 +362,7 @@ def save(training: Training, trained: Trained, reporter: Reporter) -> ModelHeade
     described = header(training, trained, finished=True)
     with reporter.saving():
         save_state(training.config.output, trained.fitted.state, described)
-    checkpoint_path(training.config.output).unlink(missing_ok=True)
+    remove_checkpoints(training.config)
     if training.config.history:
         write_history(training.config.history, trained.fitted.history)
     return described
@@ -307,12 +373,11 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
     fitted, seconds = trained.fitted, time.monotonic() - training.begun
     reporter.progress(1.0, "Done")
     reporter.log(f"Epoch {fitted.best_epoch} of {len(fitted.history)} was best; {readable_time(seconds)} in all.")
-    figures = {split: tally.figures() for split, tally in trained.tallies.items()}
+    figures = trained.figures()
     for split, found in figures.items():
-        shown = ", ".join(
-            f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None
-        )
-        reporter.log(f"{split.capitalize()} chips: {shown or figures_text(found) or 'no figures'}.")
+        reporter.log(f"{split.capitalize()} chips: {_told(found)}.")
+        if trained.baseline is not None:
+            reporter.log(f"{split.capitalize()} chips, baseline: {_told(trained.baseline[split])}.")
         matrix = trained.tallies[split].details().get("confusion_matrix")
         names = training.dataset.info.classes.names
         poor = doubt(np.array(matrix), names, split) if matrix else regression_doubt(found, split)
@@ -338,7 +403,14 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
         "validation": figures.get("validation"),
         "test": figures.get("test"),
         "temperature": trained.calibration.temperature if trained.calibration else None,
+        "baseline": trained.baseline,
     }
+
+
+def _told(found: dict[str, Any]) -> str:
+    """Figures as a text."""
+    shown = [f"{name} {100 * found[key]:.1f} %" for key, name in TOLD.items() if found.get(key) is not None]
+    return ", ".join(shown) or figures_text(found) or "no figures"
 
 
 def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
@@ -354,6 +426,8 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
     calibration = trained.calibration
     if calibration is not None:
         metrics["calibration"] = calibration.to_json()
+    if trained.baseline is not None:
+        metrics["baseline"] = trained.baseline
     return ModelHeader(
         **training.kind,
         band_names=info.band_names,
@@ -368,7 +442,7 @@ def header(training: Training, trained: Trained, finished: bool) -> ModelHeader:
         recipe=training.config.to_json(),
         history=fitted.history,
         metrics=metrics,
-        dataset_fingerprint=training.dataset.fingerprint(),
+        dataset_fingerprint=training.fingerprint,
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -47,9 +47,10 @@ from .train import (
     save,
     settle_augmentation,
     shown_split,
-    train,
+    train_compared,
     warn_of_absent_classes,
 )
+from .unlabelled import open_unlabelled
 
 VARIED = 6  # chips that the report shows as augmentation makes them
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask, "chip_regression": ChipRegressionTask}
@@ -70,7 +71,7 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
     check_results(config)
     training, summary = prepare(with_recipe(config), reporter)
     check_outputs(training)
-    trained = train(training, reporter)
+    trained = train_compared(training, lambda *again: prepare(*again)[0], reporter)
     if own_rank().number:  # the first rank writes the results
         return {}
     header = save(training, trained, reporter)
@@ -90,6 +91,7 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
     dataset = open_dataset(config.chips)
     info = dataset.info
     arguments = check_classifier(config, str(dataset.folder), info)
+    unlabelled = open_unlabelled(config, dataset, reporter)
     config = settle_augmentation(config, dataset, reporter)
     splits = _splits(config, dataset, reporter)
     sampling = settle_sampling(config.sampling, info, dataset.shown[splits["training"]], reporter)
@@ -119,12 +121,13 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
     training = Training(
         config=config,
         dataset=dataset,
+        unlabelled=unlabelled,
         splits=splits,
         sampling=sampling,
         reader=SceneReader(dataset) if info.target is None else NumberReader(dataset),
         network=network,
         task=TASKS[info.task](info, sampling, config, device),
-        plan=FineTuning(network, config.fine_tuning),
+        plan=FineTuning(network, config.fine_tuning, config.unlabelled_ratio),
         device=device,
         kind={
             "task": info.task,

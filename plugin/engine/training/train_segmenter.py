@@ -41,9 +41,10 @@ from .train import (
     save,
     settle_augmentation,
     shown_split,
-    train,
+    train_compared,
     warn_of_absent_classes,
 )
+from .unlabelled import open_unlabelled
 
 EXAMPLES = 6
 LACK = "no labelled pixel"
@@ -67,7 +68,7 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
     check_results(config)
     training = prepare(with_recipe(config), reporter)
     check_outputs(training)
-    trained = train(training, reporter)
+    trained = train_compared(training, prepare, reporter)
     if own_rank().number:  # the first rank writes the results
         return {}
     header = save(training, trained, reporter)
@@ -87,6 +88,7 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     dataset = open_dataset(config.chips)
     info = dataset.info
     check_segmenter(config, str(dataset.folder), info)
+    unlabelled = open_unlabelled(config, dataset, reporter)
     config = settle_augmentation(config, dataset, reporter)
     numbers = info.task == "regression"
     labelled = dataset.labelled_share > 0 if numbers else dataset.pixels.sum(axis=1) > 0
@@ -119,12 +121,13 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     return Training(
         config=config,
         dataset=dataset,
+        unlabelled=unlabelled,
         splits=splits,
         sampling=sampling,
         reader=TargetReader(dataset) if numbers else ChipReader(dataset),
         network=network,
         task=(RegressionTask if numbers else SegmentationTask)(info, sampling, config, device),
-        plan=FineTuning(network, config.fine_tuning),
+        plan=FineTuning(network, config.fine_tuning, config.unlabelled_ratio),
         device=device,
         kind={
             "task": info.task,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..drafts import claim, publish
 from ..errors import InputError
-from ..events import Reporter
+from ..events import Relay, Reporter
 
 
 def flat(record: dict[str, Any], prefix: str = "") -> dict[str, float | None]:
@@ -74,13 +74,12 @@ class Events:
         self.writer.flush()  # type: ignore[no-untyped-call]
 
 
-class Watched(Reporter):
+class Watched(Relay):
     """Passes everything on to another reporter, and writes events beside."""
 
     def __init__(self, reporter: Reporter, folder: str) -> None:
-        self.reporter, self.events = reporter, Events(folder)
-        for name in ("progress", "log", "warning", "cancel_requested", "finish_requested", "orphaned", "saving"):
-            setattr(self, name, getattr(reporter, name))
+        super().__init__(reporter)
+        self.events = Events(folder)
 
     def step(self, record: dict[str, Any]) -> None:
         """Write the figures of a step."""
