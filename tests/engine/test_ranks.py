@@ -62,6 +62,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = ["training"] * 11 + ["validation"] * 3 + ["test"]
     chips = [Chip(textured(number), labels(number), split) for number, split in enumerate(splits)]
     settings = {**SEGMENTER, "chips": write_chips(folder / "chips", chips)}
+    rest = write_chips(folder / "rest", [Chip(textured(number), split="test") for number in range(5)], "unlabelled")
+    more = {**settings, "unlabelled_chips": rest, "pseudo_label_confidence": 0.4, "unlabelled_ramp": 0.0}
     scenes = str(write_scene_folder(folder / "scenes", {"training": 12, "validation": 5, "test": 1}))
     configs = {
         "two": ("trainsegmenter", settings),
@@ -69,6 +71,9 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "kept/cut": ("trainsegmenter", {**settings, "output": str(folder / "kept.safetensors"), "resume": True}),
         "resumed": ("trainsegmenter", {**settings, "resume": True}),
         "scenes": ("trainclassifier", {**CLASSIFIER, "chips": scenes}),
+        "more": ("trainsegmenter", more),
+        "more/cut": ("trainsegmenter", {**more, "output": str(folder / "more_resumed.safetensors"), "resume": True}),
+        "more_resumed": ("trainsegmenter", {**more, "resume": True}),
     }
     for name, (job, config) in configs.items():
         config = {"output": str(folder / f"{name}.safetensors"), **config}
@@ -78,7 +83,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = [rank.communicate(timeout=300) for rank in both]
     assert [rank.returncode for rank in both] == [0, 0], said
     # The first rank speaks for all, but for errors.
-    assert [json.loads(line)["kind"] for line in said[1][0].splitlines()] == ["Cancelled", "Cancelled"]
+    assert [json.loads(line)["kind"] for line in said[1][0].splitlines()] == ["Cancelled"] * 3
     return folder
 
 
@@ -126,6 +131,14 @@ def test_ranks_resume_to_the_same_weights(jobs: Path) -> None:
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     assert_alike(jobs / "two.safetensors", jobs / "resumed.safetensors")
     assert not (jobs / "resumed.checkpoint.safetensors").exists()
+
+
+def test_ranks_learn_from_unlabelled_chips_and_resume(jobs: Path) -> None:
+    assert_alike(jobs / "more.safetensors", jobs / "more_resumed.safetensors")
+    whole, resumed = load_file(jobs / "more.safetensors"), load_file(jobs / "more_resumed.safetensors")
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    history = read_header(str(jobs / "more.safetensors")).history
+    assert all(0 < record["training"]["pseudo_label_share"] < 1 for record in history)
 
 
 TEST_JOB = {"protocol": 1, "job": "test", "config": {}}
