@@ -112,7 +112,7 @@ def test_cancel_of_a_training_asks_whether_to_keep_the_best_epoch(
                 raise Cancelled
             time.sleep(0.01)
         paths = {"model": settings["output"], "report": None, "history": None}
-        return {**paths, "best_epoch": 1, "validation": figures, "test": figures}
+        return {**paths, "best_epoch": 1, "validation": figures, "test": figures, "temperature": None, "baseline": None}
 
     def choose():
         box = QgsApplication.activeModalWidget()

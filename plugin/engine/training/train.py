@@ -115,8 +115,11 @@ class Trained:
     baseline: dict[str, dict[str, Any]] | None = None  # the figures of a training without unlabelled chips, by split
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """Return the figures by split."""
-        return {split: tally.figures() for split, tally in self.tallies.items()}
+        """Return the figures by split, those of the calibration included."""
+        figures = {split: tally.figures() for split, tally in self.tallies.items()}
+        for split, (before, after) in (self.calibration.splits if self.calibration else {}).items():
+            figures[split].update(calibration_error=after.error, uncalibrated_error=before.error)
+        return figures
 
 
 def labelled_splits(
@@ -391,8 +394,6 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
                 f"To some {split} chips the network gives no numbers, and so no answer. Look for extreme values in the "
                 "bands, and declare them as nodata."
             )
-    for split, (before, after) in (trained.calibration.splits if trained.calibration else {}).items():
-        figures[split].update(calibration_error=after.error, uncalibrated_error=before.error)
     return {
         "model": training.config.output,
         "report": training.config.report,
