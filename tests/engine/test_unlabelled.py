@@ -1,4 +1,4 @@
-"""Unlabelled chips: pseudo-labels move with the image, only sure ones count, and trainings resume, repeat and compare."""
+"""Unlabelled chips: pseudo-labels move with the image, only sure ones count, and trainings resume and compare."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_the_baseline_is_a_plain_training_and_stands_in_the_report(folder, tmp_p
     assert heard.fractions == sorted(heard.fractions) and len(heard.epochs) == 2
     page = Path(paths["report.html"]).read_text(encoding="utf-8")
     assert "Baseline</h2>" in page and f"{100 * plain['test']['mean_iou']:.1f}%" in page and "pseudo-labels for" in page
-    rows = list(csv.DictReader(Path(paths["history.csv"]).open(encoding="utf-8")))
+    rows = list(csv.DictReader(Path(paths["history.csv"]).read_text(encoding="utf-8").splitlines()))
     assert 0 < float(rows[-1]["training_pseudo_label_share"]) <= 1
     assert float(rows[-1]["training_pseudo_label_loss"]) > 0
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".safetensors", ".safetensors"]
