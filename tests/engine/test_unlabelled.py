@@ -270,7 +270,7 @@ def test_chips_on_disk_train_as_those_in_memory(folder, tmp_path, monkeypatch):
 
 
 def test_a_lack_of_memory_makes_smaller_pieces_of_both(folder):
-    learned, plain, sizes = lesson(folder), Shown(), []
+    learned, sizes = lesson(folder), []
 
     class Narrow(PseudoLabels):
         def __init__(self) -> None:
@@ -283,8 +283,7 @@ def test_a_lack_of_memory_makes_smaller_pieces_of_both(folder):
             return super().learn(network, batch, moment)
 
     images, masks = torch.full((5, 3, 32, 32), 40, dtype=torch.uint8), torch.zeros(5, 32, 32, dtype=torch.uint8)
-    moving = optimization(nn.Sequential(nn.Conv2d(3, 3, 1), plain), batch_size=5)
-    moving.network = nn.Conv2d(3, 3, 1)
+    moving = optimization(nn.Conv2d(3, 3, 1), batch_size=5)
     moving.step(Narrow(), (images, masks, images.repeat(2, 1, 1, 1)))
     assert sizes == [[2, 2, 4], [2, 2, 3], [1, 1, 3]]
 
