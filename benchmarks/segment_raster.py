@@ -19,8 +19,10 @@ through a virtual raster, so that large ones cost no space.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -42,6 +44,7 @@ from plugin.engine.mapping import segment
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import load_model, save_model
+from plugin.engine.precision import autocast
 
 gdal.UseExceptions()
 
@@ -60,11 +63,15 @@ CONTENDERS = ("terrazzo", "bare", "strips", "onnxruntime")
 
 
 class Log(Reporter):
-    """Prints the log lines and warnings."""
+    """Prints the log lines and warnings, and keeps the halo that they name."""
+
+    halo = 0
 
     def log(self, text: str) -> None:
         """Print a line."""
         print("   ", text, file=sys.stderr)
+        found = re.search(r"halo of (\d+)", text)
+        self.halo = int(found[1]) if found else self.halo
 
     warning = log
 
@@ -258,7 +265,9 @@ def peak_memory() -> int:
 
 def terrazzo(task: dict[str, Any], network: Any, header: ModelHeader, output: str, device: torch.device) -> Any:
     """The job."""
-    segment.load_model = lambda path: (network, header)
+    segment.load_model = lambda path: (network, header)  # type: ignore[assignment]
+    if device.type == "cuda":
+        run_once(copy.deepcopy(network).to(device, memory_format=torch.channels_last), device)
     spec = SegmentRasterConfig.declared()
     values = {
         name: (value if "str" in spec[name].kind else json.loads(value)) for name, value in task["settings"].items()
@@ -268,8 +277,9 @@ def terrazzo(task: dict[str, Any], network: Any, header: ModelHeader, output: st
     )
 
     def run() -> dict[str, Any]:
-        found = segment.segment_raster(config, Log())
-        return {"halo": found.get("halo", config.halo)}
+        log = Log()
+        segment.segment_raster(config, log)
+        return {"halo": log.halo}
 
     return run
 
@@ -282,18 +292,20 @@ def bare(task: dict[str, Any], network: Any, header: ModelHeader, output: str, d
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
     def run() -> None:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=device.type == "cuda"):
+        with torch.inference_mode(), autocast(device, dtype):
             for _ in range(batches):
                 network(images)
 
-    run_once(network, images)
+    run_once(network, device)
     return run
 
 
-def run_once(network: Any, images: torch.Tensor) -> None:
+def run_once(network: Any, device: torch.device) -> None:
     """Let libraries prepare what they prepare on first use."""
-    with torch.inference_mode():
-        network(images[..., :256, :256])
+    images = torch.randn(1, BANDS, READY, READY, device=device).contiguous(memory_format=torch.channels_last)
+    for dtype in (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,):
+        with torch.inference_mode(), autocast(device, dtype):
+            network(images)
 
 
 def strips(task: dict[str, Any], network: Any, header: ModelHeader, output: str, device: torch.device) -> Any:
@@ -302,7 +314,7 @@ def strips(task: dict[str, Any], network: Any, header: ModelHeader, output: str,
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
     def answer(image: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=device.type == "cuda"):
+        with torch.inference_mode(), autocast(device, dtype):
             values = (torch.from_numpy(image).to(device).float() - MEAN) / STD
             found: np.ndarray = network(values[None])[0].argmax(0).byte().cpu().numpy()
         return found

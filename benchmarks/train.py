@@ -37,11 +37,11 @@ from plugin.engine.device import describe_device
 from plugin.engine.events import Reporter, Stage
 from plugin.engine.files import readable_size
 from plugin.engine.models.factory import create_model
+from plugin.engine.precision import autocast
 from plugin.engine.training.chip_cache import CachedChips, cached_chips, open_cache
 from plugin.engine.training.chips import ChipReader, Chips, StreamedChips, in_order, load_chips
 from plugin.engine.training.loop import Fit
 from plugin.engine.training.plan import FineTuning
-from plugin.engine.training.precision import autocast
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 

@@ -21,6 +21,7 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Settings of the GNU C library's allocator, from its malloc.h.
 TRIM_THRESHOLD, MOST_MAPPED = -1, -4
 LARGEST_INT = 2**31 - 1
+MOST_WORKING = 1.5 * 10**9
 
 
 def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
@@ -129,6 +130,17 @@ def free_memory(device: torch.device) -> int:
     if available is None:  # unknown on macOS
         available = total // 2 if total else 0
     return min(available, _group_memory())
+
+
+def working_memory(device: torch.device) -> float:
+    """The bytes that the tensors of a job on large images may need at a time.
+
+    On a processor, larger images gain little, so that the rest is left to other programs, and as much again is lost
+    between tensors of different sizes.
+    """
+    if device.type == "cuda":
+        return free_memory(device) / 2
+    return min(free_memory(device) / 3, MOST_WORKING) / 2
 
 
 def _group_memory() -> int:

@@ -143,6 +143,13 @@ def offsets(start: int, end: int, size: int, stride: int, edges: str) -> np.ndar
     return np.append(inside, last) if last < end else inside
 
 
+def mirror(start: int, end: int, size: int) -> np.ndarray:
+    """Return (end − start,) indices of a mirrored row of `size` pixels from `start` to `end`: 2 1 | 0 1 2 3 | 2 1 0."""
+    period = max(1, 2 * (size - 1))
+    place = np.arange(start, end) % period
+    return np.minimum(place, period - place) if size > 1 else np.zeros_like(place)
+
+
 def union(first: Optional[Bounds], second: Bounds) -> Bounds:
     """The smallest bounds around both; `first` may be None."""
     if first is None:

@@ -11,13 +11,20 @@ import torch
 from chip_folder import write_chip_folder
 from heard import Heard
 from optimizing import Costs, optimization
+from osgeo import gdal
+from synthetic import write_raster
 
 from plugin.engine.chips.dataset import open_dataset
-from plugin.engine.config import TrainSegmenterConfig
+from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
 from plugin.engine.device import Later
 from plugin.engine.events import Stage
+from plugin.engine.mapping.reading import Batch
+from plugin.engine.mapping.segment import segment_raster
+from plugin.engine.mapping.sources import TileSource
+from plugin.engine.mapping.tiling import Tile
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import read_header
+from plugin.engine.models.normalisation import Normaliser
 from plugin.engine.recipe.optimizer import OPTIMIZERS
 from plugin.engine.training.chips import ChipReader, ResidentChips, StreamedChips, load_chips
 from plugin.engine.training.optimization import Optimization
@@ -27,6 +34,7 @@ from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.tally import PixelTally
 from plugin.engine.training.train_segmenter import train_segmenter
+from plugin.engine.windows import Window
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -149,3 +157,37 @@ def test_a_gpu_that_is_too_small_for_the_batch_gets_it_in_pieces(chips, tmp_path
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert any("memory is not enough" in text for text in heard.logs)
     assert all(np.isfinite(epoch["training"]["loss"]) for epoch in header.history)
+
+
+def test_a_map_in_16_bits_is_the_same_in_tiles_and_in_parts(chips, tmp_path):
+    """A network that has learned something maps noise in patches on the CPU in one piece, and on the GPU in tiles."""
+    train(chips, tmp_path / "m.safetensors", device="cuda")
+    tones = np.random.default_rng(1).integers(20, 230, (3, 40, 44)).repeat(32, 1).repeat(32, 2).astype(np.int16)
+    image, maps = write_raster(tmp_path / "image.tif", tones), []
+    for device, tile_size in (("cpu", 2048), ("cuda", None), ("cuda", 512)):
+        reporter, output = Heard(), str(tmp_path / "map.tif")
+        segment_raster(
+            SegmentRasterConfig(
+                input=image, model=str(tmp_path / "m.safetensors"), output=output, device=device, tile_size=tile_size
+            ),
+            reporter,
+        )
+        maps.append(gdal.Open(output).ReadAsArray())
+        print(*(text for text in reporter.logs if "16" in text or "float" in text or "Tiles" in text))
+    assert all((found == maps[0]).mean() > 0.99 for found in maps)
+
+
+def test_tiles_beyond_the_memory_of_the_gpu_are_computed_in_parts():
+    class Greedy(torch.nn.Module):
+        def forward(self, images):
+            if images.shape[-1] > 600:
+                torch.empty(2**45, dtype=torch.uint8, device=images.device)
+            return images
+
+    told: list[str] = []
+    source = TileSource(Greedy(), Normaliser((0.0,), (1.0,), GPU), 32, tell=told.append)
+    core = Window(0, 0, 1024, 1024)
+    outer = source.outer(core)
+    data = np.random.default_rng(0).integers(0, 50, (1, 1, outer.height, outer.width)).astype(np.uint8)
+    found = source.values(Batch(data, None, [Tile(core, outer)], [None]), lambda share: None)
+    assert len(told) == 1 and np.array_equal(found.cpu().numpy(), data[..., 32:-32, 32:-32])

@@ -17,6 +17,7 @@ from optimizing import Costs, Everything, optimization
 from safetensors.torch import load_file
 from torch import nn
 
+from plugin.engine import precision
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.device import Later
@@ -24,7 +25,7 @@ from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import read_header
 from plugin.engine.recipe.optimizer import OptimizerSettings
 from plugin.engine.recipe.schedule import ScheduleSettings
-from plugin.engine.training import compiling, precision
+from plugin.engine.training import compiling, step_time
 from plugin.engine.training.optimization import Optimization
 from plugin.engine.training.pace import Pace
 from plugin.engine.training.sampling import Sampling
@@ -121,8 +122,8 @@ def test_where_the_memory_is_not_enough_to_measure_it_stays_float32(monkeypatch)
     def fail(*_):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(precision.copy, "deepcopy", fail)
-    assert precision.measure(nn.Linear(3, 2), Costs(), (torch.rand(4, 3), torch.zeros(4)), CPU) == 0
+    monkeypatch.setattr(step_time.copy, "deepcopy", fail)
+    assert step_time.measure(nn.Linear(3, 2), Costs(), (torch.rand(4, 3), torch.zeros(4)), CPU) == 0
 
 
 def test_a_resumed_training_goes_on_in_the_type_that_it_began_in(monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 from ..chips.features import Area
 from ..errors import InputError
 from ..rasters.raster_io import RasterReader, missing_values
-from ..windows import Window
+from ..windows import Window, mirror
 from .steps import Steps
 
 if TYPE_CHECKING:
@@ -133,13 +133,6 @@ class TileReader:
             here = np.ix_(np.arange(len(data)), rows - top, cols - left)
             data, missing = data[here], None if missing is None else missing[here]
         return data, missing
-
-
-def mirror(start: int, end: int, size: int) -> np.ndarray:
-    """Return (end − start,) indices of a mirrored row of `size` pixels from `start` to `end`: 2 1 | 0 1 2 3 | 2 1 0."""
-    period = max(1, 2 * (size - 1))
-    place = np.arange(start, end) % period
-    return np.minimum(place, period - place) if size > 1 else np.zeros_like(place)
 
 
 @contextmanager

@@ -8,21 +8,19 @@ from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..config import SegmentRasterConfig
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
-from ..models.folding import folded
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
-from ..models.networks import STRIDE, calibrated
+from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
 from ..windows import Window, tiles
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
+from .inference import Inference
+from .layout import lay_out
 from .mean_source import Aligned, MeanSource
 from .measures import MEASURES
 from .opening import Opened, open_for_mapping
@@ -30,9 +28,9 @@ from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .pipeline import run
 from .reading import TileReader
 from .segmented_files import SegmentedFiles, scored
-from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource
+from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource, pinned_reading
 from .steps import Steps
-from .tiling import plan_tiles, round_tile_size
+from .tiling import USUAL_TILE, plan_tiles, round_tile_size
 from .writer import NumberRaster
 
 # Minimum side of a tile of a whole-window network in windows; otherwise most windows would be computed for several
@@ -67,25 +65,20 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     opened = open_for_mapping(config, header, outputs, reporter)
     info, window, classes = opened.info, opened.window, header.classes
     reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
-    source, least, at_once = _choose_source(network, header, opened, config)
-    if header.whole_window:
-        reporter.log(
-            f"This network looks at its whole window, so it maps windows of {header.chip_size} × {header.chip_size} "
-            "pixels, as in training, which overlap and are blended."
-        )
     times = config.averaging.times
     if times > 1:
         reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
-    tile_size = round_tile_size(min(max(config.tile_size, least), max(window.width, window.height)))
-    side = source.outer(Window(0, 0, tile_size, tile_size)).height
     reader = TileReader(opened.raster, opened.nodata, Steps(1, 1, info.grid), config.area)
+    source, tile_size, at_once = _choose_source(network, header, opened, reader, config, reporter)
+    tile_size = min(tile_size, round_tile_size(max(window.width, window.height)))
+    side = source.outer(Window(0, 0, tile_size, tile_size)).height
     planned = plan_tiles(tiles(window, tile_size), source.outer, at_once)
     doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
     with ExitStack() as stack:
         files = SegmentedFiles(config, header, opened, tile_size, reporter, stack)
         stage = Stage(reporter, window.width * window.height, "Mapping", end=files.phases.begin)
         with opened.at_work(side, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            run(planned, reader.read, scored(source.values), files.sinks, stage)
+            run(planned, pinned_reading(reader.read, opened.device), scored(source.values), files.sinks, stage)
         target = files.target
         files.tell_unsure()
         tell_unanswered(reporter, "pixel", target.unanswered, target.mapped)
@@ -117,21 +110,21 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
 
 
 def _choose_source(
-    network: nn.Module, header: ModelHeader, opened: Opened, config: SegmentRasterConfig
-) -> tuple[Source, int, int]:
-    """Return the source of the logits, the smallest useful tile size, and the number of tiles per batch."""
-    network = folded(network, len(header.band_names))
-    network = network.to(opened.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: Segmenter, header: ModelHeader, opened: Opened, reader: TileReader, config: SegmentRasterConfig,
+    reporter: Reporter,
+) -> tuple[Source, int, int]:  # fmt: skip
+    """Return the source of the logits, the tile size, and the number of tiles per batch."""
+    logits = Inference(network, header, opened.device, config.mixed_precision, reporter)
     normalise = Normaliser(header.mean, header.std, opened.device)
-
-    def logits(images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = network(images.contiguous(memory_format=torch.channels_last))
-        return calibrated(found.float(), header)
-
     kind, averaging = kind_of(header), config.averaging
     maps = symmetric(logits, SYMMETRIES[averaging.test_time_augmentation], kind)
     if header.whole_window:
-        size, least = header.chip_size, WINDOWS_ACROSS * header.chip_size
+        size = header.chip_size
+        reporter.log(
+            f"This network looks at its whole window, so it maps windows of {size} × {size} pixels, as in training, "
+            "which overlap and are blended."
+        )
+        tile_size = round_tile_size(max(config.tile_size or USUAL_TILE, WINDOWS_ACROSS * size))
         batch = config.batch_size * max(1, WINDOWS_AT_ONCE**2 // size**2)
         blended = WindowSource if header.target is None else ChipSource  # numbers are blended as they are
 
@@ -141,16 +134,16 @@ def _choose_source(
             seen = maps if scale == 1 else rescaled(maps, lambda _: size, kind)
             return blended(steps, normalise, seen, header.outputs, batch)
     else:
-        least = 1
+        tile_size, halo = lay_out(logits, header, normalise, opened, reader, config, reporter)
 
         def at_scale(scale: Fraction) -> Source:
             if scale == 1:
-                return TileSource(maps, normalise, config.halo)
+                return TileSource(maps, normalise, halo, tell=reporter.log)
             seen = rescaled(maps, lambda side: int(side * scale), kind)
-            halo = math.ceil(config.halo / min(1.0, float(scale)))
-            return Aligned(TileSource(seen, normalise, halo), STRIDE * scale.denominator)
+            wider = math.ceil(halo / min(1.0, float(scale)))
+            return Aligned(TileSource(seen, normalise, wider, tell=reporter.log), STRIDE * scale.denominator)
 
     sources = [at_scale(scale) for scale in averaging.scales]
     if len(sources) > 1:
-        return MeanSource(sources, kind), least, 1
-    return sources[0], least, 1 if header.whole_window else config.batch_size
+        return MeanSource(sources, kind), tile_size, 1
+    return sources[0], tile_size, 1 if header.whole_window else config.batch_size

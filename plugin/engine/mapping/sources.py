@@ -6,6 +6,7 @@ sources.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Protocol
@@ -13,12 +14,14 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ..device import lacks_memory, pinned, to_device
+from ..models.networks import STRIDE
 from ..models.normalisation import Normaliser
-from ..windows import Window
+from ..windows import Window, tiles
 from .pipeline import Advance
 from .reading import Batch, Images
 from .steps import Steps
-from .tiling import with_halo
+from .tiling import SMALLEST_TILE, Tile, Tiles, with_halo
 
 # The weights of blended chips fall to zero over half a chip, so with this overlap a pixel is seen by several.
 USUAL_OVERLAP = 2
@@ -39,15 +42,21 @@ class Source(Protocol):
 class TileSource:
     """A `Source` for networks with a limited receptive field: tile by tile, with a halo.
 
+    If the memory is not enough for a tile, it and all further ones are computed in parts.
+
     Args:
         maps: The network.
         normalise: Normalises its bands; defines the device.
         halo: In pixels.
         unit: Pixels per value, a divisor of the network's stride.
+        tell: Called with a sentence when the memory is not enough.
     """
 
-    def __init__(self, maps: Maps, normalise: Normaliser, halo: int, unit: int = 1) -> None:
-        self.maps, self.normalise, self.halo, self.unit = maps, normalise, halo, unit
+    def __init__(
+        self, maps: Maps, normalise: Normaliser, halo: int, unit: int = 1, tell: Callable[[str], object] | None = None
+    ) -> None:
+        self.maps, self.normalise, self.halo, self.unit, self.tell = maps, normalise, halo, unit, tell
+        self.parts = 1  # of a tile, along each side
 
     def outer(self, core: Window) -> Window:
         """As `Source.outer`."""
@@ -56,11 +65,45 @@ class TileSource:
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`."""
-        found = self.maps(normalised(batch, self.normalise))
+        while True:
+            try:
+                found = self._in_parts(normalised(batch, self.normalise), batch.tiles[0])
+                break
+            except (RuntimeError, MemoryError) as error:
+                smaller = max(batch.tiles[0].core[2:]) * self.unit // (2 * self.parts)
+                if smaller < SMALLEST_TILE or not lacks_memory(error):
+                    raise
+            # Not in the handler, since the traceback of the error holds references to the tensors.
+            self.parts *= 2
+            if self.tell is not None:
+                self.tell(
+                    f"The memory is not enough for whole tiles, so they are computed in parts of {smaller} pixels."
+                )
+            if self.normalise.mean.is_cuda:
+                torch.cuda.empty_cache()
         advance(1)
-        core, outer = batch.tiles[0]  # all tiles of a batch lie in their images alike
-        rows, cols = core.slices_in(Window(*(side // self.unit for side in outer)))
-        return found[..., rows, cols]
+        return found
+
+    def _in_parts(self, images: torch.Tensor, tile: Tile) -> torch.Tensor:
+        """Return the values of a tile's core; all tiles of a batch lie in their images alike."""
+        core, outer = tile
+        parts = [core]
+        if self.parts > 1:
+            step = STRIDE // self.unit
+            parts = list(tiles(core, -(-max(core[2:]) // (self.parts * step)) * step))
+        found = torch.empty(0)
+        for part in parts:
+            seen = self.outer(part).intersection(outer)
+            rows, cols = part.slices_in(Window(*(side // self.unit for side in seen)))
+            here = (slice(None), slice(None), *seen.slices_in(outer))
+            values = self.maps(images[here])[..., rows, cols]
+            if part == core:
+                return values
+            if not found.numel():
+                found = values.new_empty(*values.shape[:2], core.height, core.width)
+            there = part.slices_in(core)
+            found[:, :, there[0], there[1]] = values
+        return found
 
 
 class ChipSource:
@@ -164,5 +207,17 @@ class WindowSource(ChipSource):
 def normalised(images: Images, normalise: Normaliser) -> torch.Tensor:
     """(N, B, h, w) float32, normalised, on the normaliser's device."""
     device = normalise.mean.device
-    gaps = None if images.missing is None else torch.from_numpy(images.missing).to(device)
-    return normalise(torch.from_numpy(images.data).to(device), gaps)
+    gaps = None if images.missing is None else to_device(torch.from_numpy(images.missing), device)
+    return normalise(to_device(torch.from_numpy(images.data), device), gaps)
+
+
+def pinned_reading(read: Callable[[Tiles], Batch | None], device: torch.device) -> Callable[[Tiles], Batch | None]:
+    """Return a function that also moves what it reads to memory from which a GPU can fetch it by itself."""
+
+    def read_pinned(unit: Tiles) -> Batch | None:
+        batch = read(unit)
+        if batch is None:
+            return None
+        return dataclasses.replace(batch, data=pinned(torch.from_numpy(batch.data), device).numpy())
+
+    return read_pinned if device.type == "cuda" else read

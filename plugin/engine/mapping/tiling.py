@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..models.networks import STRIDE
+from ..models.reach import HALOS
 from ..windows import Window
 
 # GeoTIFF blocks; larger tiles are a multiple of half a block, so that each block is written once.
 BLOCK_SIZE = 512
 BLOCK_STEP = 16  # TIFF 6.0: sides of blocks are multiples of it
+# Of the pixels of a map, so many may have another class than in a map that is made in one piece: half of what is
+# promised, because the costs of seams are measured in a few places.
+SEAM_SHARE = 0.001
+# Tiles are not larger than necessary for this much work per pixel of the map.
+LITTLE_WORK = 1.06
+SMALLEST_TILE, USUAL_TILE, LARGEST_TILE = 64, 1024, 8192
 
 
 class Tile(NamedTuple):
@@ -36,6 +44,40 @@ def round_tile_size(tile_size: int) -> int:
     """Return the tile size that is used: the next multiple of the stride, or of half a block above `BLOCK_SIZE`."""
     step = STRIDE if tile_size <= BLOCK_SIZE else BLOCK_SIZE // 2
     return -(-tile_size // step) * step
+
+
+class Layout(NamedTuple):
+    """How a map is divided into tiles."""
+
+    tile_size: int
+    halo: int
+
+
+def choose_layout(
+    seams: Sequence[float], most_pixels: float, tile_size: int | None = None, halo: int | None = None
+) -> Layout:
+    """Choose the halo so that tiles leave practically no seams, and the tile size so that the halo costs little.
+
+    Args:
+        seams: The result of `reach.seam_costs`; empty if unknown, then the largest of its halos is taken.
+        most_pixels: The pixels with halo that the memory is enough for.
+        tile_size, halo: What the user gives; None = chosen here.
+    """
+    halos = [halo] if halo is not None else list(HALOS) if seams else [HALOS[-1]]
+    layouts = [Layout(round_tile_size(tile_size or _fitting_tile(each, most_pixels)), each) for each in halos]
+    for layout, cost in zip(layouts, seams):
+        if 4 * cost <= SEAM_SHARE * layout.tile_size:
+            return layout
+    return layouts[-1]
+
+
+def _fitting_tile(halo: int, most_pixels: float) -> int:
+    """Return the smallest tile size with little extra work, or the largest that the memory is enough for."""
+    side = math.isqrt(int(most_pixels)) - 2 * halo
+    step = STRIDE if side <= BLOCK_SIZE else BLOCK_SIZE // 2
+    largest = min(LARGEST_TILE, max(SMALLEST_TILE, side // step * step))
+    enough = 2 * halo / (math.sqrt(LITTLE_WORK) - 1)
+    return min(largest, max(USUAL_TILE, round_tile_size(math.ceil(enough))))
 
 
 def block_size(tile_size: int) -> int:

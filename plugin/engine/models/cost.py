@@ -1,12 +1,16 @@
-"""Estimates the computing time of a network without running it."""
+"""Estimates the computing time and the memory of a network without running it."""
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 # Light networks spend most of their time on moving values between layers. On a CPU, each output value of a layer costs
@@ -15,6 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 OPERATIONS_A_VALUE = 200
 # Operations that a step of the optimizer costs per weight: relevant for small chips and large networks.
 OPERATIONS_A_WEIGHT = 250
+# Pixels a side of the image whose memory is counted, and the bytes per pixel of a network that cannot be counted:
+# those that can need 240 to 670.
+LOOKED_AT, USUAL_BYTES = 512, 800.0
 
 
 def work_per_chip(create: Callable[[], nn.Module], bands: int, size: int, batch_size: int) -> float:
@@ -42,3 +49,47 @@ def work_per_chip(create: Callable[[], nn.Module], bands: int, size: int, batch_
             network(torch.zeros(1, bands, size, size))
     weights = sum(value.numel() for value in network.parameters())
     return float(counter.get_total_flops() + OPERATIONS_A_VALUE * values + OPERATIONS_A_WEIGHT * weights / batch_size)
+
+
+class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that exist at a time (`most`)."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for value in tree_leaves(found):
+            if torch.is_tensor(value):
+                self._count(value.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+@torch.no_grad()
+def bytes_per_pixel(network: nn.Module, bands: int) -> float:
+    """Return the bytes that a network needs at a time for each pixel of an image, with the image, in float32.
+
+    The image exists only on the meta device, where it takes neither memory nor time. Networks that need real numbers
+    get `USUAL_BYTES`.
+    """
+    try:
+        trial = copy.deepcopy(network).to("meta")
+        with _Living() as living:
+            trial(torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta"))
+    except (RuntimeError, NotImplementedError, ValueError, AssertionError):
+        return USUAL_BYTES
+    return living.most / LOOKED_AT**2

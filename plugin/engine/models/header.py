@@ -80,6 +80,8 @@ class ModelHeader:
     scales: tuple[tuple[float, float], ...] = ()
     # Whether a segmentation network's prediction for a pixel depends on its whole input, see reach; None = unknown.
     whole_window: Optional[bool] = None
+    # How many pixels get another answer at the edges of tiles, see reach.seam_costs; empty = unknown.
+    seams: tuple[float, ...] = ()
     temperature: Optional[float] = None  # by which logits are divided, see training/calibration.py; None = 1
     # Of numbers: mean, std, minimum, maximum of the target over the training chips; the network gives
     # (value − mean) / std. None for classes.
@@ -123,6 +125,7 @@ class ModelHeader:
             values["classes"] = read_classes(values["classes"])
             for name in ("band_names", "mean", "std"):
                 values[name] = tuple(values[name])
+            values["seams"] = tuple(values.get("seams", ()))
             values["scales"] = tuple((scale, offset) for scale, offset in values.get("scales", ()))
             header = cls(**values)
             fault = _find_fault(header)
@@ -142,7 +145,7 @@ SECTIONS = {
     "input": (
         "band_names", "dtype", "nodata", "mean", "std", "scales", "chip_size", "pixel_size", "crs", "placement",
     ),
-    "output": ("task", "classes", "threshold", "temperature", "target"),
+    "output": ("task", "classes", "threshold", "temperature", "target", "seams"),
     "training": ("recipe", "history", "metrics", "dataset_fingerprint", "versions", "finished"),
     "about": ("license", "description"),
 }  # fmt: skip
@@ -243,6 +246,7 @@ def _find_fault(header: ModelHeader) -> Optional[str]:
         ("an offset", [offset for _, offset in header.scales], within(-LARGEST, LARGEST)),
         ("its whole_window", [header.whole_window], or_none(of_type(bool))),
         ("its threshold", [header.threshold], or_none(within(0, 1))),
+        ("its seams", header.seams, within(0, LARGEST_CHIP)),
         ("its temperature", [header.temperature], or_none(within(1e-3, 1e3))),
         ("its target", [header.target], or_none(_is_target)),
     ]

@@ -1,9 +1,11 @@
-"""Tests whether a network's prediction for a place depends on its whole input, however far away.
+"""Tests how far a network looks: whether a prediction depends on the whole input, and on how much around a place.
 
 Convolutions have a limited receptive field. Averages over the whole image (squeeze-and-excitation, pooling pyramids,
 group norm), attention and position embeddings do not: such a network has learned how whole chips look, and predicts
 something else in tiles of another size. So does one to which the position in the image matters: attention in windows
 that start at the corner (Swin), interpolation with aligned corners.
+
+Of all others it is measured how far they look in practice.
 
 This is not decided by a list of names but by a test: does the prediction at one end of a long strip change with the
 other end? Do predictions move with the strip?
@@ -12,6 +14,7 @@ other end? Do predictions move with the strip?
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -21,6 +24,13 @@ from torch import nn
 LENGTHS, WIDTH = (1024, 2048), 64
 CHANGED, COMPARED = 16, 64  # parts of a strip: the last 1/16 is changed, the first 1/64 compared
 MOVED = 32  # pixels; a multiple of all strides
+# Half the context that is cut off, and the image that keeps it: nearly nothing depends on what is farther away.
+MARGIN, CUT = 192, 384
+SEEN = CUT + 2 * MARGIN
+HALOS = tuple(range(0, MARGIN + 1, MOVED))
+ROUNDING = 1e-4  # of the largest logit
+# Numbers count as another answer if they differ by more than this, in standard deviations of the target.
+ANOTHER = 0.1
 
 
 @torch.inference_mode()
@@ -60,3 +70,43 @@ def _follows(found: torch.Tensor, moved: torch.Tensor, length: int) -> bool:
     there = middle - MOVED * found.shape[2] // length
     here, again = found[:, :, middle : middle + rows], moved[:, :, there : there + rows]
     return torch.allclose(here, again, rtol=0, atol=1e-9 * float(here.abs().max()))
+
+
+def other_answers(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """(N, C, …) logits of two networks or images → (N, …) bool, true where the class, or the number, is another."""
+    if logits.shape[1] == 1:
+        return (logits - others).abs()[:, 0] > ANOTHER
+    return logits.argmax(1) != others.argmax(1)
+
+
+@torch.inference_mode()
+def seam_costs(logits: Callable[[torch.Tensor], torch.Tensor], images: Iterable[torch.Tensor]) -> tuple[float, ...]:
+    """Measure how much of a map depends on how a raster is cut into tiles.
+
+    Theory says how far a network can see; trained networks hardly use it, but the zeros with which convolutions pad an
+    image that ends spread, too. So the answers in the middle of an image are compared with those without its margin.
+
+    Args:
+        logits: The network.
+        images: (B, `SEEN`, `SEEN`) each, normalised.
+
+    Returns:
+        For each of `HALOS`, the number of pixels that get another answer, per pixel of a tile's edge. Of the first one,
+        at least 1, unless nothing at all depends on a pixel's surroundings. Empty without images.
+    """
+    steps = torch.arange(CUT)
+    steps = torch.minimum(steps, CUT - 1 - steps)
+    distance = torch.minimum(steps[:, None], steps).flatten()
+    changed, depends, count = torch.zeros(MARGIN, dtype=torch.float64), False, 0
+    inner = slice(MARGIN, MARGIN + CUT)
+    for image in images:
+        whole, part = logits(image[None])[..., inner, inner], logits(image[None, :, inner, inner])
+        other = other_answers(whole, part).flatten().cpu()
+        changed += torch.bincount(distance[other], minlength=MARGIN)
+        depends = depends or bool((whole - part).abs().max() > ROUNDING * whole.abs().max())
+        count += 1
+    if not count:
+        return ()
+    rates = changed / (count * torch.bincount(distance))  # of the pixels at each distance from the edge
+    costs = [float(rates[halo:].sum()) for halo in HALOS]
+    return (max(costs[0], 1.0 if depends else 0.0), *costs[1:])

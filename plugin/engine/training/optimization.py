@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..device import lacks_memory
 from ..errors import not_none
 from ..events import Reporter
+from ..precision import WORTHWHILE, autocast, precision
 from ..recipe.optimizer import OPTIMIZERS, OptimizerSettings
 from ..torchrun import own_rank
 from . import ranks
@@ -21,7 +22,7 @@ from .chips import Batch
 from .losses.labels import LEAST_WEIGHT
 from .pace import Pace
 from .plan import Plan
-from .precision import WORTHWHILE, autocast, measure, precision
+from .step_time import measure
 from .tally import Tally
 from .task import Lesson, Moment
 

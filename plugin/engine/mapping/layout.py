@@ -1,0 +1,74 @@
+"""Chooses the tiles of a map from the free memory, and the halo from what the network looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from ..config import SegmentRasterConfig
+from ..device import working_memory
+from ..events import Reporter
+from ..models.cost import bytes_per_pixel
+from ..models.header import ModelHeader
+from ..models.networks import STRIDE
+from ..models.normalisation import Normaliser
+from ..models.reach import SEEN, seam_costs
+from ..windows import Window
+from .inference import Inference
+from .opening import Opened
+from .reading import Images, TileReader
+from .sources import normalised
+from .tiling import Layout, choose_layout
+
+# The network's reach is measured in a window in the middle of each of so many parts along each side of the raster; in
+# a small one only once, since that takes the time of `SEEN`² pixels and a quarter more.
+PLACES, SMALL = 2, 5000**2
+
+
+def lay_out(
+    network: Inference, header: ModelHeader, normalise: Normaliser, opened: Opened, reader: TileReader,
+    config: SegmentRasterConfig, reporter: Reporter,
+) -> Layout:  # fmt: skip
+    """Return tile size and halo for a network with a limited receptive field.
+
+    Args:
+        network: The network.
+        header: Header of its model file.
+        normalise: Normalises its bands.
+        opened: The raster.
+        reader: Reads it.
+        config: Settings of the job; what the user gives there is not changed.
+        reporter: Receives log lines.
+
+    Raises:
+        InputError: The raster cannot be read.
+        ResourceError: Memory is insufficient.
+    """
+    bands, window = len(header.band_names), opened.window
+    # Beside what the network needs: the image as read and normalised, and the logits, calibrated and for the sinks.
+    pixel = bytes_per_pixel(network.network, bands) + 8 * bands + 12 * header.outputs
+    largest_scale = max(1.0, *map(float, config.averaging.scales))
+    most = working_memory(opened.device) / pixel / config.batch_size / largest_scale**2
+    seams, given = header.seams, (config.tile_size, config.halo)
+    if config.halo is None and not seams and choose_layout((), most, *given).tile_size < max(window[2:]):
+        with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
+            seams = seam_costs(network.logits, _samples(window, normalise, reader))
+        if seams:
+            reporter.log("How far the network looks is measured, because its model file does not say.")
+    layout = choose_layout(seams, most, *given)
+    reporter.log(f"Tiles of {layout.tile_size} × {layout.tile_size} pixels with a halo of {layout.halo}.")
+    return layout
+
+
+def _samples(window: Window, normalise: Normaliser, reader: TileReader) -> Iterator[torch.Tensor]:
+    """Yield (B, `SEEN`, `SEEN`) normalised images from a part of the raster, if most of their pixels have data."""
+    places = PLACES if window.width * window.height > SMALL else 1
+    for number in range(places**2):
+        row, col = divmod(number, places)
+        top = window.row_off + (2 * row + 1) * window.height // (2 * places) - SEEN // 2
+        left = window.col_off + (2 * col + 1) * window.width // (2 * places) - SEEN // 2
+        place = Window(left // STRIDE * STRIDE, top // STRIDE * STRIDE, SEEN, SEEN)
+        data, missing = reader.read_mirrored(place)
+        if missing is None or missing.mean() < 0.5:
+            yield normalised(Images(data[None], None if missing is None else missing[None]), normalise)[0]

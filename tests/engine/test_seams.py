@@ -1,0 +1,254 @@
+"""The edges of tiles change practically nothing, and tiles fit into the memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heard import Heard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import LEFT, TOP, write_raster
+from test_segment_raster import header, map_raster, noise, pixels
+from torch import nn
+
+from plugin.engine import device, precision
+from plugin.engine.mapping import inference, segment
+from plugin.engine.mapping.inference import Inference
+from plugin.engine.mapping.sources import TileSource
+from plugin.engine.mapping.tiling import SEAM_SHARE, choose_layout
+from plugin.engine.models.cost import USUAL_BYTES, bytes_per_pixel
+from plugin.engine.models.factory import create_model
+from plugin.engine.models.header import ModelHeader
+from plugin.engine.models.reach import HALOS, SEEN, seam_costs
+
+CPU = torch.device("cpu")
+SEAMS = (1.0, 0.5, 0.02, 0.0, 0.0, 0.0, 0.0)
+
+
+class Blur(nn.Module):
+    """A class from the mean of so many pixels to each side; of zeros where the image ends."""
+
+    def __init__(self, reach: int, middle: float = 0.594) -> None:
+        super().__init__()
+        self.middle = middle  # of `noise`
+        side = 2 * reach + 1
+        self.mean = nn.Sequential(nn.AvgPool2d((1, side), 1, (0, reach)), nn.AvgPool2d((side, 1), 1, (reach, 0)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        value = self.mean(images[:, :1]) - self.middle
+        return torch.cat([-value, torch.full_like(value, 0.01), value], 1)
+
+
+# The choice
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 5), min_size=len(HALOS), max_size=len(HALOS)), st.integers(200**2, 9000**2))
+def test_tiles_are_as_large_as_the_memory_allows_and_useful(seams: list[float], most: int) -> None:
+    seams = sorted(seams, reverse=True)
+    found = choose_layout(seams, most)
+    outer = found.tile_size + 2 * found.halo
+    assert outer**2 <= most or found.tile_size <= 64
+    place = HALOS.index(found.halo)
+    assert found.halo == HALOS[-1] or 4 * seams[place] / found.tile_size <= SEAM_SHARE
+    fewer = choose_layout(seams, most // 4)
+    assert fewer.tile_size <= found.tile_size
+    assert outer**2 > most / 4 or outer**2 / found.tile_size**2 < 1.15
+
+
+def test_what_the_user_gives_counts() -> None:
+    assert choose_layout(SEAMS, 1e7) == (2304, 32)
+    assert choose_layout(SEAMS, 2e6) == (1280, 64)
+    assert choose_layout(SEAMS, 1e7, tile_size=512) == (512, 64)
+    assert choose_layout(SEAMS, 1e7, tile_size=256, halo=10) == (256, 10)
+    assert choose_layout(SEAMS, 1e7, halo=0) == (1024, 0)
+    assert choose_layout((), 1e7).halo == HALOS[-1], "unknown"
+
+
+def test_the_reach_is_measured_in_pixels_that_change() -> None:
+    images = [torch.randn(2, SEEN, SEEN, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    assert seam_costs(nn.Conv2d(2, 3, 1), images) == (0.0,) * len(HALOS)
+    costs = seam_costs(Blur(40, 0), images)
+    assert costs[0] >= 1 and costs[1] > 0 and costs[2:] == (0.0,) * (len(HALOS) - 2)
+    faint = nn.Conv2d(2, 3, 3, padding=1)
+    faint.bias.data[0] = 100.0  # the class is always the same, but not because the network sees nothing
+    assert seam_costs(faint, images)[0] == 1 and not any(seam_costs(faint, images)[1:])
+    assert seam_costs(faint, []) == ()
+    numbers = seam_costs(lambda image: 100 * Blur(40, 0)(image)[:, 2:], images)
+    assert numbers[1] > 0 and not any(numbers[2:])
+
+
+# The map
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    return float((first != second).mean())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_grid_of_tiles_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """With the costs of seams from the model file, or measured in the raster."""
+    seams = SEAMS if known else ()
+    monkeypatch.setattr(segment, "load_model", lambda path: (Blur(40), header(1, seams=seams, whole_window=False)))
+    image = write_raster(tmp_path / "image.tif", noise(600, 700))
+    maps, logs = [], []
+    for tile_size in (1024, 128):
+        heard = Heard()
+        map_raster(tmp_path, image, heard, tile_size=tile_size, halo=None)
+        maps.append(pixels(tmp_path / "map.tif"))
+        logs.append(heard.logs)
+    assert len(np.unique(maps[0])) == 3 and np.array_equal(*maps)
+    assert any("Tiles of 128 × 128 pixels with a halo of 64" in text for text in logs[1])
+    assert any("is measured" in text for text in logs[1]) is not known
+    map_raster(tmp_path, image, tile_size=128, halo=None, extent=(LEFT + 77, TOP - 501, LEFT + 600, TOP - 90))
+    assert np.array_equal(pixels(tmp_path / "map.tif"), maps[0][90:501, 77:600])
+    map_raster(tmp_path, image, tile_size=128, halo=0)
+    assert difference(pixels(tmp_path / "map.tif"), maps[0]) > 0.01
+
+
+def test_a_network_without_surroundings_gets_no_halo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (nn.Conv2d(1, 3, 1), header(1)))
+    heard = Heard()
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise(300, 300)), heard, halo=None, tile_size=128)
+    assert any("with a halo of 0." in text for text in heard.logs)
+
+
+def test_a_raster_without_data_in_the_samples_gets_the_largest_halo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (nn.Conv2d(1, 3, 1), header(1)))
+    data, heard = noise(2000, 2000), Heard()
+    data[500:1500, 500:1500] = 0
+    image = write_raster(tmp_path / "image.tif", data, nodata=0)
+    map_raster(tmp_path, image, heard, halo=None, tile_size=512)
+    assert any("with a halo of 192." in text for text in heard.logs)
+
+
+# The memory
+
+
+def test_the_bytes_of_a_network_are_counted_without_it() -> None:
+    assert bytes_per_pixel(nn.Conv2d(4, 6, 1), 4) == 40
+    assert bytes_per_pixel(nn.Sequential(nn.Conv2d(1, 10, 1), nn.Conv2d(10, 10, 1), nn.Conv2d(10, 1, 1)), 1) == 84
+    assert 200 < bytes_per_pixel(create_model("unet", "resnet18", 3, 5).eval(), 3) < 500
+
+    class Asking(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images * float(images.max())
+
+    assert bytes_per_pixel(Asking(), 1) == USUAL_BYTES
+
+
+def test_free_memory_makes_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Blur(20), header(1, seams=SEAMS)))
+    image = write_raster(tmp_path / "image.tif", noise(600, 600))
+    sides = []
+    for free in (10**11, 10**8):
+        heard = Heard()
+        monkeypatch.setattr(device, "free_memory", lambda _, free=free: free)
+        map_raster(tmp_path, image, heard, halo=None, tile_size=None)
+        sides.append(int(next(text for text in heard.logs if text.startswith("Tiles of ")).split()[2]))
+    assert sides[0] == 2304 and 128 <= sides[1] <= 512
+
+
+class Limited(Blur):
+    """Has memory for so many pixels only."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(20)
+        self.most, self.seen = most, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[-1] * images.shape[-2] > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.seen.append(tuple(images.shape[-2:]))
+        return super().forward(images)
+
+
+def test_tiles_that_are_too_large_are_computed_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, heard = write_raster(tmp_path / "image.tif", noise(500, 600)), Heard()
+    for most in (10**9, 300**2):
+        network = Limited(most)
+        monkeypatch.setattr(segment, "load_model", lambda path, used=network: (used, header(1)))
+        map_raster(tmp_path, image, heard, tile_size=512, halo=32, batch_size=2)
+        if most == 10**9:
+            whole = pixels(tmp_path / "map.tif")
+    assert np.array_equal(pixels(tmp_path / "map.tif"), whole) and len(np.unique(whole)) == 3
+    told = [text for text in heard.logs if "not enough" in text]
+    assert told == [
+        f"The memory is not enough for whole tiles, so they are computed in parts of {side} pixels."
+        for side in (256, 128)
+    ]
+    assert max(max(size) for size in network.seen) <= 300
+
+
+# The type of number
+
+
+class Half(nn.Module):
+    """Says something else of a share of the pixels in 16 bits, and takes its time."""
+
+    def __init__(self, clock: Any, share: float, times: float) -> None:
+        super().__init__()
+        self.clock, self.share, self.times = clock, share, times
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        half = torch.is_autocast_enabled("cpu")
+        self.clock.now += 1 / self.times if half else 1.0
+        found = torch.cat([images, -images], 1)
+        found[..., : round(self.share * images.shape[-1]) if half else 0] *= -1
+        return found
+
+
+@pytest.mark.parametrize(
+    "share, times, mixed, used",
+    [(0.004, 2.0, True, "bfloat16"), (0.02, 2.0, True, "float32"), (0.0, 1.05, True, "float32"), (0, 9, False, "")],
+)
+def test_16_bits_are_used_where_they_are_faster_and_the_map_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, share: float, times: float, mixed: bool, used: str
+) -> None:
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(inference.time, "process_time", lambda: Clock.now)
+    heard = Heard()
+    network = Inference(Half(Clock, share, times), header(1), CPU, mixed, heard)  # type: ignore[arg-type]
+    images = torch.randn(1, 1, 64, 1000)
+    found = [network(images) for _ in range(2)]
+    assert torch.equal(*found) and found[0].dtype is torch.float32
+    assert network.dtype is (torch.bfloat16 if used == "bfloat16" else torch.float32)
+    assert len(heard.logs) == bool(used)
+    if used:
+        assert f"{1 - share:.2%} of the first tile's pixels have the same class" in heard.logs[0]
+        assert f"{times:.2f} times as fast: {used} is used." in heard.logs[0]
+
+
+def test_a_header_keeps_the_costs_of_seams_and_may_lack_them() -> None:
+    for seams in ((), SEAMS):
+        text = header(1, seams=seams).to_metadata()["terrazzo"]
+        assert ModelHeader.from_metadata(text, "m").seams == seams
+    text = header(1).to_metadata()["terrazzo"].replace('"seams": []', '"unknown": 1')
+    assert ModelHeader.from_metadata(text, "m").seams == ()
+
+
+def test_parts_of_a_coarser_map_fit_together() -> None:
+    """A map with a value for 4 × 4 pixels, as of a layer."""
+    from plugin.engine.mapping.reading import Batch
+    from plugin.engine.mapping.tiling import Tile
+    from plugin.engine.models.normalisation import Normaliser
+    from plugin.engine.windows import Window
+
+    pool = nn.AvgPool2d(4)
+    source = TileSource(pool, Normaliser((0.0,), (1.0,), CPU), 32, unit=4)
+    core = Window(3, 5, 70, 50)
+    outer = source.outer(core)
+    data = np.random.default_rng(0).integers(0, 50, (2, 1, outer.height, outer.width)).astype(np.uint8)
+    batch = Batch(data, None, [Tile(core, outer)] * 2, [None, None])
+    whole = source.values(batch, lambda share: None)
+    source.parts = 3
+    assert torch.equal(source.values(batch, lambda share: None), whole) and whole.shape == (2, 1, 50, 70)
