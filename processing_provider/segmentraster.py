@@ -51,10 +51,10 @@ class SegmentRaster(WorkerAlgorithm):
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
-            Setting("TILE_SIZE", tr("Tile size (pixels, empty: as the memory allows)"), tr(
-                "Side of the squares that are mapped at a time. Larger tiles are a little faster and need more "
-                "memory; the result is practically the same."), advanced=True),
-            Setting("HALO", tr("Halo (pixels, empty: automatic)"), tr(
+            Setting("TILE_SIZE", tr("Tile size (empty: automatic)"), tr(
+                "Side of the squares that are mapped at a time, in pixels. Empty: as large as is useful and as the "
+                "free memory allows. The result is practically the same."), advanced=True),
+            Setting("HALO", tr("Halo (empty: automatic)"), tr(
                 "How many pixels around each tile are read as context for the network. Empty: so many that the edges "
                 "of tiles change at most 0.2 % of the pixels, as measured for this network."), advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
@@ -63,7 +63,8 @@ class SegmentRaster(WorkerAlgorithm):
             scales_row(),
             Setting("MIXED_PRECISION", tr("Mixed precision"), tr(
                 "Calculate with 16 bits on a GPU, and on a processor with bfloat16: faster. The first tile is compared "
-                "with 32 bits; if more than 0.5 % of its pixels differ, 32 bits are used."), advanced=True),
+                "with 32 bits; if more than 0.5 % of its pixels differ, 32 bits are used."), advanced=True,
+                optional=True),
             Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
             OutputRaster("OUTPUT", tr("Class raster"), tr(
