@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from qgis.core import (
@@ -118,17 +119,17 @@ def threshold_row() -> Row:
         "class."), optional=True, decimals=3)  # fmt: skip
 
 
-def classifier_header(path: Optional[str]) -> Any:
-    """Read the header of a model file and check that it is a classifier's.
+def classifier_header(path: Optional[str], more: Sequence[str] = ()) -> Any:
+    """Read the header of a model file, or of an ensemble, and check that it is a classifier's.
 
     Raises:
         InputError: The file is not the model of a classifier.
     """
     # Imported here because numpy is not needed to list the algorithms in the Toolbox.
-    from ..plugin.engine.models.header import read_header
+    from ..plugin.engine.mapping.ensembles import ensemble_header
     from ..plugin.engine.models.tasks import check_task
 
-    header = read_header(path or "")
+    header = ensemble_header([path or "", *more])
     check_task(header, path or "", CLASSIFIER_TASKS)
     return header
 

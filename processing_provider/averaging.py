@@ -2,9 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterMultipleLayers,
+)
+
+from ..plugin.engine.config import JobConfig
 from .algorithm import tr
 from .list_parameters import Numbers
-from .parameters import Row, Setting
+from .parameters import Parameters, Row, Setting, ValueRow, absolute
+
+
+class ModelFiles(ValueRow):
+    """Several model files."""
+
+    def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
+        """Create a parameter for a list of files."""
+        kind = QgsProcessing.SourceType.TypeFile
+        return QgsProcessingParameterMultipleLayers(self.name, self.label, layerType=kind, optional=True)
+
+    def value(self, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext) -> Any:
+        """Return the absolute paths."""
+        return [absolute(path) for path in algorithm.parameterAsFileList(parameters, self.name, context) if path]
+
+
+def ensemble_row() -> Row:
+    """More models."""
+    return ModelFiles("ENSEMBLE", tr("More models (ensemble)"), tr(
+        "Model files that look at the same place as well; the mean of the probabilities of all counts. They have the "
+        "classes of the first model, by name, and may have other networks and bands. A few models that were trained "
+        "with different seeds are usually more accurate than one."), advanced=True)  # fmt: skip
+
+
+def averaging_rows(scales: bool = False) -> list[Row]:
+    """All rows of this module.
+
+    Args:
+        scales: Whether the image may be seen in other sizes.
+    """
+    return [symmetry_row(), *([scales_row()] if scales else []), ensemble_row()]
 
 
 def symmetry_row() -> Row:

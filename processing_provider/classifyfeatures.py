@@ -24,7 +24,7 @@ from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
 from .answer_styles import ClassStyle, NumberStyle, Titles, set_titles
-from .averaging import symmetry_row
+from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_names import answer_name
 from .layer_parameters import Features, Raster
@@ -106,7 +106,7 @@ class ClassifyFeatures(WorkerAlgorithm):
                 default=PREFIX, advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
-            symmetry_row(),
+            *averaging_rows(),
             device_row(),
             FeatureSink("OUTPUT", tr("Classified features"), tr(
                 "The layer to write: the features with all their fields and the new ones."), called="features"),
@@ -118,7 +118,7 @@ class ClassifyFeatures(WorkerAlgorithm):
 
         settings = super().read(parameters, context)
         self._prefix = self.values(parameters, context)["prefix"]
-        self._header = classifier_header(settings["model"])
+        self._header = classifier_header(settings["model"], settings["ensemble"])
         check_bands(settings["bands"], self._header)
         image = raster_layer(self, parameters, "INPUT", context)
         settings["input"], settings["input_crs"] = gdal_path(image), given_crs(image)

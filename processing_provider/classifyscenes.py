@@ -20,7 +20,7 @@ from .answer_parameters import (
     threshold_row,
 )
 from .answer_styles import GivenStyle, Titles
-from .averaging import symmetry_row
+from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
@@ -79,7 +79,7 @@ class ClassifyScenes(WorkerAlgorithm):
                 "Steps with less data on their ground get no class."), advanced=True, decimals=2),
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr(
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
-            symmetry_row(),
+            *averaging_rows(),
             device_row(),
             UsualRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values to write, one pixel per step. A model with several classes per chip "
@@ -101,7 +101,7 @@ class ClassifyScenes(WorkerAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and check that the model is a classifier."""
         settings = super().read(parameters, context)
-        self._header = classifier_header(settings["model"])
+        self._header = classifier_header(settings["model"], settings["ensemble"])
         check_bands(settings["bands"], self._header)
         settings.update(image_settings(self, parameters, context, settings["input_folder"]))
         self._name = map_name(self, parameters, context)

@@ -26,6 +26,10 @@ def measure_rows() -> list[Row]:
         OutputRaster("MARGIN", tr("Output: margin"), tr(
             "A GeoTIFF with the probability of the likeliest class less that of the second: 0 where two classes are "
             "equally likely."), optional=True),
+        OutputRaster("DISAGREEMENT", tr("Output: disagreement"), tr(
+            "Of an ensemble, a GeoTIFF with the part of the entropy that is there because the models contradict each "
+            "other: 0 where they all say the same. High values show ground that the training did not have."),
+            optional=True),
     ]  # fmt: skip
 
 
@@ -98,7 +102,8 @@ def show_results(
         context: The processing context.
     """
     algorithm.show(found["polygons"], tr("{}, polygons").format(name), SavedStyle(), context)
-    titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin")}
+    titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin"),
+              "disagreement": tr("{}, disagreement")}  # fmt: skip
     for measure, title in titles.items():
         source = found[measure]
         algorithm.show(source, title.format(name), SavedStyle(), context)

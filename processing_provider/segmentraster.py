@@ -9,7 +9,7 @@ from qgis.core import QgsProcessingContext
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
-from .averaging import scales_row, symmetry_row
+from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
@@ -59,8 +59,7 @@ class SegmentRaster(WorkerAlgorithm):
                 "of tiles change at most 0.2 % of the pixels, as measured for this network."), advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
                 "time."), advanced=True),
-            symmetry_row(),
-            scales_row(),
+            *averaging_rows(scales=True),
             Setting("MIXED_PRECISION", tr("Mixed precision"), tr(
                 "Calculate with 16 bits on a GPU, and on a processor with bfloat16: faster. The first tile is compared "
                 "with 32 bits; if more than 0.5 % of its pixels differ, 32 bits are used."), advanced=True,
@@ -79,10 +78,10 @@ class SegmentRaster(WorkerAlgorithm):
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and the header of the model file."""
-        from ..plugin.engine.models.header import read_header
+        from ..plugin.engine.mapping.ensembles import ensemble_header
 
         settings = super().read(parameters, context)
-        self._header = read_header(settings["model"] or "")
+        self._header = ensemble_header([settings["model"] or "", *settings["ensemble"]])
         settings.update(mapped_raster(self, parameters, context))
         self._name = map_name(self, parameters, context)
         return settings

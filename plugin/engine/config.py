@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from .errors import InputError
-from .mapping.averaging_settings import AveragingSettings, SymmetrySettings
+from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
 from .mapping.result_settings import ClassSettings, MeasureSettings, PolygonSettings, RasterSettings
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
@@ -313,11 +313,22 @@ NO_MATTER = {
 }  # fmt: skip
 
 
-class SegmentRasterConfig(JobConfig):
+class MappingConfig(JobConfig):
+    """The settings of a job that uses a model."""
+
+    model: str
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All model files of the job; the first one names the classes."""
+        more: tuple[str, ...] = getattr(self, "averaging", AveragingSettings()).ensemble
+        return (self.model, *more)
+
+
+class SegmentRasterConfig(MappingConfig):
     """Raster + model file → class raster, and class probabilities where wanted."""
 
     input: str
-    model: str
     output: str = written()
     probabilities: str | None = written(None)
     measures: MeasureSettings = group(MeasureSettings)
@@ -333,16 +344,15 @@ class SegmentRasterConfig(JobConfig):
     tile_size: int | None = setting(None, low=32, high=16384)  # None = as the memory allows
     # None = measured, so that the edges of tiles change practically nothing, see models/reach.py.
     halo: int | None = setting(None, low=0, high=2048)
-    averaging: AveragingSettings = group(AveragingSettings)
+    averaging: SegmentationAveragingSettings = group(SegmentationAveragingSettings)
     batch_size: int = setting(1, low=1, high=4096)
     mixed_precision: bool = True  # 16 bits on a GPU, and on a processor with bfloat16, where the map stays the same
     device: str = "auto"
 
 
-class ClassifyScenesConfig(JobConfig):
+class ClassifyScenesConfig(MappingConfig):
     """Raster, or folder of photographs, + model file of a classifier → one answer a step, or a photograph."""
 
-    model: str
     input: str | None = None  # a raster
     input_folder: str | None = None  # photographs, also in folders in it
     output: str | None = written(None)  # class raster, a pixel a step
@@ -360,16 +370,15 @@ class ClassifyScenesConfig(JobConfig):
     bands: tuple[int, ...] = ()  # the same
     extent: tuple[float, ...] | None = None
     area: str | None = None
-    averaging: SymmetrySettings = group(SymmetrySettings)
+    averaging: AveragingSettings = group(AveragingSettings)
     batch_size: int = setting(32, low=1, high=4096)  # chips
     device: str = "auto"
 
 
-class ClassifyFeaturesConfig(JobConfig):
+class ClassifyFeaturesConfig(MappingConfig):
     """Raster + features + model file of a classifier → an answer a feature, in a table by the features' ids."""
 
     input: str
-    model: str
     features: str  # a GeoPackage in the raster's CRS: layer `features`
     output: str = written()  # .gpkg: layer `answers`, whose ids are the features'
     placement: str = setting("auto", choices=FEATURE_PLACEMENTS)  # auto = as the model's chips were laid out
@@ -377,15 +386,14 @@ class ClassifyFeaturesConfig(JobConfig):
     input_crs: str = ""
     bands: tuple[int, ...] = ()
     threshold: float | None = setting(None, low=0, high=1)
-    averaging: SymmetrySettings = group(SymmetrySettings)
+    averaging: AveragingSettings = group(AveragingSettings)
     batch_size: int = setting(32, low=1, high=4096)
     device: str = "auto"
 
 
-class ActivationMapsConfig(JobConfig):
+class ActivationMapsConfig(MappingConfig):
     """Raster, or folder of photographs, + model file → what the network looks at, and what it looks for."""
 
-    model: str
     input: str | None = None
     input_folder: str | None = None
     output: str | None = written(None)  # raster of feature maps or of class activation

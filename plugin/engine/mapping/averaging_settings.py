@@ -1,4 +1,4 @@
-"""How often the network looks at each place of a map: mirrored, turned and in other sizes."""
+"""How often each place of a map is looked at: mirrored, turned, in other sizes, and by other networks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 DENOMINATOR = 8  # of a scale as a fraction, at most
 
 
-class SymmetrySettings(Settings):
-    """Which mirror images and turns of an image the network sees."""
+class AveragingSettings(Settings):
+    """Which mirror images and turns of an image the network sees, and which other networks see it."""
 
+    ensemble: tuple[str, ...] = ()  # more model files
     test_time_augmentation: str = setting("none", choices=SYMMETRIES)
 
     @property
@@ -31,8 +32,8 @@ class SymmetrySettings(Settings):
         return {"none": 1, "mirror": 2, "flips": 4, "symmetries": 8}[self.test_time_augmentation]
 
 
-class AveragingSettings(SymmetrySettings):
-    """Which variants of an image the network sees."""
+class SegmentationAveragingSettings(AveragingSettings):
+    """As `AveragingSettings`, and in which sizes."""
 
     test_time_scales: tuple[float, ...] = ()  # magnifications; empty = 1 only
 
@@ -47,7 +48,7 @@ class AveragingSettings(SymmetrySettings):
 
     @property
     def times(self) -> int:
-        """As of `SymmetrySettings`."""
+        """As of `AveragingSettings`."""
         return super().times * len(self.scales)
 
     @property

@@ -6,7 +6,7 @@ No pixels are read.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..classes import ClassTable
@@ -41,7 +41,7 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_task(header, config.model, SEGMENTER_TASKS)
     check_answers(config, header)
     check_device_name(config.device)
-    check_raster(config.input, config.bands, header, config.model, check_segmentation_outputs(config, header))
+    check_raster(config.input, config.bands, header, config.models, check_segmentation_outputs(config, header))
 
 
 def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
@@ -49,7 +49,7 @@ def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
     measures = config.measures
     return {
         "OUTPUT": config.output, "PROBABILITIES": config.probabilities, "CONFIDENCE": measures.confidence,
-        "ENTROPY": measures.entropy, "MARGIN": measures.margin,
+        "ENTROPY": measures.entropy, "MARGIN": measures.margin, "DISAGREEMENT": measures.disagreement,
     }  # fmt: skip
 
 
@@ -78,11 +78,15 @@ def check_segmentation_outputs(config: SegmentRasterConfig, header: ModelHeader)
 def check_answers(
     config: SegmentRasterConfig | ClassifyScenesConfig | ClassifyFeaturesConfig, header: ModelHeader
 ) -> None:
-    """Refuse settings that need classes with a model that predicts numbers.
+    """Refuse settings that need classes with a model that predicts numbers, or an ensemble with a single model.
 
     Raises:
         InputError: There are some.
     """
+    if isinstance(config, SegmentRasterConfig) and config.measures.disagreement and len(config.models) == 1:
+        raise InputError(
+            "DISAGREEMENT is given, but there is only one model.", "Choose more models as ENSEMBLE, or leave it empty."
+        )
     if header.target is None:
         return
     if isinstance(config, SegmentRasterConfig):
@@ -110,7 +114,7 @@ def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
     elif config.input:
         # TABLE may have been filled in by a dialog, and is ignored.
         outputs = check_scene_outputs(dataclasses.replace(config, table=None))
-        check_raster(config.input, config.bands, header, config.model, outputs)
+        check_raster(config.input, config.bands, header, config.models, outputs)
 
 
 def check_features(config: ClassifyFeaturesConfig, header: ModelHeader) -> None:
@@ -118,7 +122,7 @@ def check_features(config: ClassifyFeaturesConfig, header: ModelHeader) -> None:
     check_task(header, config.model, CLASSIFIER_TASKS)
     check_answers(config, header)
     check_device_name(config.device)
-    check_raster(config.input, config.bands, header, config.model, {})
+    check_raster(config.input, config.bands, header, config.models, {})
 
 
 def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
@@ -136,7 +140,7 @@ def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
         if not config.output:
             raise InputError("INPUT is a raster, but no OUTPUT is given.", "Give the name of a .tif file.")
         check_rasters(outputs)
-        check_raster(config.input, config.bands, header, config.model, outputs)
+        check_raster(config.input, config.bands, header, config.models, outputs)
     elif config.input_folder:
         _check_pictures(config, header)
         check_folder(config.input_folder)
@@ -203,13 +207,13 @@ def check_table(config: ClassifyScenesConfig) -> str:
             "INPUT_FOLDER is given, but no TABLE to write.", "Give the name of a .csv or .gpkg file as TABLE."
         )
     check_names({"TABLE": config.table}, VECTOR_ENDINGS)
-    check_kept({"TABLE": config.table}, {"the model file": [config.model]})
+    check_kept({"TABLE": config.table}, {"the model file": config.models})
     check_replaceable({"TABLE": config.table}, PHOTOGRAPH_LAYER)
     return config.table
 
 
 def check_raster(
-    path: str, bands: tuple[int, ...], header: ModelHeader, model: str, outputs: Mapping[str, str | None]
+    path: str, bands: tuple[int, ...], header: ModelHeader, models: Sequence[str], outputs: Mapping[str, str | None]
 ) -> None:
     """Check that a raster has the bands of a model, and that outputs overwrite neither.
 
@@ -218,7 +222,7 @@ def check_raster(
     """
     # Its warnings are reported when the job runs.
     reader = open_for(header, path, "", bands, Reporter())
-    check_not_input(outputs, reader, model)
+    check_not_input(outputs, reader, models)
 
 
 def find_class(header: ModelHeader, text: str) -> int:

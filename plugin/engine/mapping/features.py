@@ -21,11 +21,12 @@ from ..models.model_file import load_classifier
 from ..rasters.raster_io import crs_text
 from ..windows import Grid
 from .answers import Answered, Answers, Tally, known_answers
-from .averaging import SYMMETRIES
 from .checks import bands_text
+from .classifier_source import predict_chips
 from .early_checks import check_answers
-from .evaluation import ChipPredictor, answering
+from .evaluation import answering
 from .feature_chips import FeatureChipReader, FeatureChips
+from .loading import load_all
 from .opening import open_for_mapping
 from .outcome import number_of, tell_tally, tell_unanswered
 from .pipeline import finish, run
@@ -81,7 +82,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     """
     begun = time.monotonic()
     check_names({"OUTPUT": config.output}, {".gpkg": "a GeoPackage"})
-    network, header = load_classifier(config.model)
+    models, header = load_all(load_classifier, config.models, reporter)
     check_answers(config, header)
     answers, layout, size = Answers.of(header, config.threshold), Layout.of(config, header), header.chip_size
     opened = open_for_mapping(config, header, {}, reporter)
@@ -95,16 +96,14 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     reporter.log(known_answers(header, config.threshold))
     blackened = FeatureFile(config.features, FEATURE_LAYER, info.grid) if layout.blacken else None
     reader = FeatureChipReader(opened.raster, opened.nodata, blackened, size)
-    predictor = ChipPredictor(
-        network, header, opened.device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
-    )
+    predict = predict_chips(models, opened.device, config.averaging, config.batch_size)
     stage = Stage(reporter, len(spots), "Classifying")
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with _FeatureTable(config.output, ANSWER_LAYER, answers) as table:
         tally = Tally(answers)
         with opened.at_work(NEIGHBOURHOOD + size, doing, "Halve BATCH_SIZE."):
             run(
-                _batches(spots, config.batch_size), reader.read, answering(predictor.values, answers), [tally, table],
+                _batches(spots, config.batch_size), reader.read, answering(predict, answers), [tally, table],
                 stage,
             )  # fmt: skip
         tell_unanswered(reporter, "feature", tally.unanswered, tally.answered)

@@ -10,12 +10,12 @@ from ..config import SegmentRasterConfig
 from ..device import working_memory
 from ..events import Reporter
 from ..models.cost import bytes_per_pixel
-from ..models.header import ModelHeader
-from ..models.networks import STRIDE
+from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
 from ..models.reach import SEEN, seam_costs
 from ..windows import Window
 from .inference import Inference
+from .loading import Model
 from .opening import Opened
 from .reading import Images, TileReader
 from .sources import normalised
@@ -27,14 +27,14 @@ PLACES, SMALL = 2, 5000**2
 
 
 def lay_out(
-    network: Inference, header: ModelHeader, normalise: Normaliser, opened: Opened, reader: TileReader,
+    network: Inference, model: Model[Segmenter], normalise: Normaliser, opened: Opened, reader: TileReader,
     config: SegmentRasterConfig, reporter: Reporter,
 ) -> Layout:  # fmt: skip
     """Return tile size and halo for a network with a limited receptive field.
 
     Args:
         network: The network.
-        header: Header of its model file.
+        model: Its header, and its bands of the raster.
         normalise: Normalises its bands.
         opened: The raster.
         reader: Reads it.
@@ -45,7 +45,7 @@ def lay_out(
         InputError: The raster cannot be read.
         ResourceError: Memory is insufficient.
     """
-    bands, window = len(header.band_names), opened.window
+    header, bands, window = model.header, len(model.header.band_names), opened.window
     # Beside what the network needs: the image as read and normalised, and the logits, calibrated and for the sinks.
     pixel = bytes_per_pixel(network.network, bands) + 8 * bands + 12 * header.outputs
     largest_scale = max(1.0, *map(float, config.averaging.scales))
@@ -53,7 +53,7 @@ def lay_out(
     seams, given = header.seams, (config.tile_size, config.halo)
     if config.halo is None and not seams and choose_layout((), most, *given).tile_size < max(window[2:]):
         with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
-            seams = seam_costs(network.logits, _samples(window, normalise, reader))
+            seams = seam_costs(network.logits, _samples(window, model, normalise, reader))
         if seams:
             reporter.log("How far the network looks is measured, because its model file does not say.")
     layout = choose_layout(seams, most, *given)
@@ -61,7 +61,9 @@ def lay_out(
     return layout
 
 
-def _samples(window: Window, normalise: Normaliser, reader: TileReader) -> Iterator[torch.Tensor]:
+def _samples(
+    window: Window, model: Model[Segmenter], normalise: Normaliser, reader: TileReader
+) -> Iterator[torch.Tensor]:
     """Yield (B, `SEEN`, `SEEN`) normalised images from a part of the raster, if most of their pixels have data."""
     places = PLACES if window.width * window.height > SMALL else 1
     for number in range(places**2):
@@ -71,4 +73,5 @@ def _samples(window: Window, normalise: Normaliser, reader: TileReader) -> Itera
         place = Window(left // STRIDE * STRIDE, top // STRIDE * STRIDE, SEEN, SEEN)
         data, missing = reader.read_mirrored(place)
         if missing is None or missing.mean() < 0.5:
-            yield normalised(Images(data[None], None if missing is None else missing[None]), normalise)[0]
+            images = Images(data[None], None if missing is None else missing[None])
+            yield normalised(model.part(images), normalise)[0]

@@ -1,37 +1,39 @@
-"""A source that averages what other sources say: a network that sees images in several sizes, or several networks."""
+"""Sources on top of others: a model of an ensemble, and means of what several sources say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ..windows import Window
 from .averaging import Kind, mean
+from .loading import Model
 from .pipeline import Advance
 from .reading import Batch
 from .sources import Source
 from .tiling import Tile
 
+# Turns the logits (N, C, rows, cols) of one of several sources into (N, 1, rows, cols) to be averaged beside them.
+Beside = Callable[[torch.Tensor], torch.Tensor]
+
 
 @dataclass(frozen=True)
-class Aligned:
-    """A `Source` whose windows begin and end at multiples of `step` pixels, counted from the raster's corner."""
+class MemberSource:
+    """A `Source` of a model of an ensemble: it sees its own bands, and answers in the classes of all."""
 
     source: Source
-    step: int
+    model: Model[Any]
 
     def outer(self, core: Window) -> Window:
         """As `Source.outer`."""
-        found = self.source.outer(core)
-        left, top = (start // self.step * self.step for start in (found.col_off, found.row_off))
-        right, bottom = (-(-end // self.step) * self.step for end in (found.col_end, found.row_end))
-        return Window(left, top, right - left, bottom - top)
+        return self.source.outer(core)
 
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`."""
-        return self.source.values(batch, advance)
+        return self.model.in_common(self.source.values(self.model.part(batch), advance))
 
 
 class MeanSource:
@@ -40,10 +42,11 @@ class MeanSource:
     Args:
         sources: Their values have the same shape.
         kind: What is averaged.
+        beside: Computes one more channel from each source's values; its mean follows the logits.
     """
 
-    def __init__(self, sources: Sequence[Source], kind: Kind) -> None:
-        self.sources, self.kind = sources, kind
+    def __init__(self, sources: Sequence[Source], kind: Kind, beside: Beside | None = None) -> None:
+        self.sources, self.kind, self.beside = sources, kind, beside
 
     def outer(self, core: Window) -> Window:
         """As `Source.outer`."""
@@ -54,11 +57,26 @@ class MeanSource:
 
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`, of one tile."""
-        return mean(self._values(batch, advance), self.kind)
+        if self.beside is None:
+            return mean(self._values(batch, advance), self.kind)
+        more: list[torch.Tensor] = []
+        found = mean(self._watched(self._values(batch, advance), more, self.beside), self.kind)
+        return torch.cat([found, torch.stack(more).mean(0)], 1)
 
     def _values(self, batch: Batch, advance: Advance) -> Iterator[torch.Tensor]:
         for source in self.sources:
             yield source.values(_part(batch, source), lambda share: advance(share / len(self.sources)))
+
+    @staticmethod
+    def _watched(values: Iterator[torch.Tensor], more: list[torch.Tensor], beside: Beside) -> Iterator[torch.Tensor]:
+        for one in values:
+            more.append(beside(one))
+            yield one
+
+
+def mean_of(sources: Sequence[Source], kind: Kind, beside: Beside | None = None) -> Source:
+    """Return a `MeanSource`, or the only source there is."""
+    return sources[0] if len(sources) == 1 else MeanSource(sources, kind, beside)
 
 
 def _part(batch: Batch, source: Source) -> Batch:

@@ -13,15 +13,21 @@ import numpy as np
 import torch
 
 from ..classes import IGNORE_INDEX
+from ..errors import not_none
 from ..models.networks import likeliest
 from .result_settings import BYTE_NODATA, BYTE_STEPS
 
 
 class Scores:
-    """The logits (N, C, H, W) of a batch, and the probabilities, which are computed once for all that need them."""
+    """The logits (N, C, H, W) of a batch, and the probabilities, which are computed once for all that need them.
 
-    def __init__(self, logits: torch.Tensor) -> None:
-        self.logits = logits
+    Args:
+        logits: Of the network, or of the mean of an ensemble.
+        entropies: (N, 1, H, W) mean of the entropies of the models of an ensemble, if their disagreement is wanted.
+    """
+
+    def __init__(self, logits: torch.Tensor, entropies: torch.Tensor | None = None) -> None:
+        self.logits, self.entropies = logits, entropies
 
     @cached_property
     def probabilities(self) -> torch.Tensor:
@@ -65,9 +71,21 @@ def margin(probabilities: torch.Tensor) -> torch.Tensor:
     return highest[:, :1] - highest[:, 1:]
 
 
-MEASURES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "confidence": confidence, "entropy": entropy, "margin": margin,
-}  # fmt: skip
+def disagreement(scores: Scores) -> torch.Tensor:
+    """Return (N, 1, H, W): how much of the entropy is there because the models of an ensemble contradict each other.
+
+    This is the mutual information of class and model (Depeweg et al. 2018, "Decomposition of uncertainty in Bayesian
+    deep learning"): the entropy of the mean less the mean of the entropies. 0 where all models say the same.
+    """
+    return (entropy(scores.probabilities) - not_none(scores.entropies)).clamp_(0, 1)
+
+
+MEASURES: dict[str, Callable[[Scores], torch.Tensor]] = {
+    "confidence": lambda scores: confidence(scores.probabilities),
+    "entropy": lambda scores: entropy(scores.probabilities),
+    "margin": lambda scores: margin(scores.probabilities),
+    "disagreement": disagreement,
+}
 
 
 def stored(shares: torch.Tensor, kind: str) -> np.ndarray:

@@ -77,7 +77,7 @@ def open_for_mapping(
     """
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
     raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter)
-    check_not_input(outputs, raster, config.model)
+    check_not_input(outputs, raster, config.models)
     window = raster.info.grid.window
     if not isinstance(config, ClassifyFeaturesConfig):
         window = _part(raster.info, config.extent, config.area)

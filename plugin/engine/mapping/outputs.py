@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -40,8 +40,8 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
             )
 
 
-def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, model: str) -> None:
-    """Refuse to overwrite the raster, a file that it consists of, or the model."""
+def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, models: Sequence[str]) -> None:
+    """Refuse to overwrite the raster, a file that it consists of, or a model."""
     # A virtual raster may not list the raster below, or list a text that is not a file.
     files = [raster.info.path, *(raster.dataset.GetFileList() or [])]
-    check_kept(outputs, {"the raster to be mapped": files, "the model file": [model]})
+    check_kept(outputs, {"the raster to be mapped": files, "the model file": models})

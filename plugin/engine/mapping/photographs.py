@@ -24,10 +24,11 @@ from ..rasters.likeness import far_off
 from ..strangers.paths import inside
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers, Tally, known_answers
-from .averaging import SYMMETRIES
 from .checks import bands_text
+from .classifier_source import predict_chips
 from .early_checks import check_answers, check_table
-from .evaluation import ChipPredictor, answering
+from .evaluation import answering
+from .loading import load_all
 from .outcome import tell_tally, tell_unanswered
 from .photograph_files import photographs_in
 from .pipeline import finish, run
@@ -196,7 +197,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     begun = time.monotonic()
     folder = not_none(config.input_folder)
     output = check_table(config)
-    network, header = load_classifier(config.model)
+    models, header = load_all(load_classifier, config.models, reporter)
     check_answers(config, header)
     answers = Answers.of(header, config.threshold)
     paths = photographs_in(folder)
@@ -209,16 +210,14 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "
         f"{known_answers(header, config.threshold)}"
     )
-    predictor = ChipPredictor(
-        network, header, device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
-    )
+    predict = predict_chips(models, device, config.averaging, config.batch_size)
     stage = Stage(reporter, len(paths), "Classifying")
     doing = f"{config.batch_size} chips of {header.chip_size} × {header.chip_size} pixels"
     with _PhotographTable(output, PHOTOGRAPH_LAYER, answers, [FILE_FIELD]) as table:
         tally = Tally(answers)
         with explain_memory(device, doing, "Halve BATCH_SIZE."):
             run(
-                chunks(paths, config.batch_size), reader.read, answering(predictor.values, answers), [tally, table],
+                chunks(paths, config.batch_size), reader.read, answering(predict, answers), [tally, table],
                 stage,
             )  # fmt: skip
         reader.remarks.tell(reporter)

@@ -59,10 +59,12 @@ class MeasureSettings(Settings):
     confidence: str | None = written(None)
     entropy: str | None = written(None)
     margin: str | None = written(None)
+    disagreement: str | None = written(None)  # of the models of an ensemble
 
     def wanted(self) -> dict[str, str]:
         """The path of each measure to write, by its name."""
-        found = {"confidence": self.confidence, "entropy": self.entropy, "margin": self.margin}
+        found = {"confidence": self.confidence, "entropy": self.entropy, "margin": self.margin,
+                 "disagreement": self.disagreement}  # fmt: skip
         return {name: path for name, path in found.items() if path}
 
 

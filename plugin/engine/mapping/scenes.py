@@ -18,11 +18,12 @@ from ..rasters.raster_io import RasterInfo
 from ..vector_files import keeps_style
 from ..windows import Window
 from .answers import Answered, Answers, Numbers, Tally, known_answers
-from .averaging import SYMMETRIES
 from .checks import bands_text
+from .classifier_source import choose_step_source
 from .early_checks import check_answers, check_scene_outputs, check_source
-from .evaluation import ChipPredictor, StepSource, answering, choose_evaluation
+from .evaluation import answering
 from .layer_style import grid_style, marked, why_not_beside
+from .loading import load_all
 from .opening import open_for_mapping
 from .outcome import class_areas, number_of, tell_tally, tell_unanswered
 from .photographs import classify_photographs
@@ -68,7 +69,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         return classify_photographs(config, reporter)
     begun = time.monotonic()
     outputs = check_scene_outputs(config)
-    network, header = load_classifier(config.model)
+    models, header = load_all(load_classifier, config.models, reporter)
     check_answers(config, header)
     answers = Answers.of(header, config.threshold)
     opened = open_for_mapping(config, header, outputs, reporter)
@@ -86,11 +87,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
             f"ground is not seen. To see all of it, give {size} or less."
         )
     reporter.log(known_answers(header, config.threshold))
-    predictor = ChipPredictor(
-        network, header, opened.device, config.batch_size, SYMMETRIES[config.averaging.test_time_augmentation]
-    )
-    side, shared = choose_evaluation(network, header, stride, over, reporter)
-    source = StepSource(predictor, steps, shared)
+    source, side = choose_step_source(models, opened.device, config.averaging, config.batch_size, steps, over, reporter)
     mirrored = config.edges == "mirror"
     reader = TileReader(opened.raster, opened.nodata, steps, config.area, mirrored, config.min_valid_share)
     planned = plan_tiles(steps.blocks(over, side), source.outer)

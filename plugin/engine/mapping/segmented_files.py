@@ -119,15 +119,19 @@ class SegmentedFiles:
             publish(*(file.draft for file in (*self._made, *self.sinks)))
 
 
-def scored(values: Callable[[Batch, Advance], torch.Tensor]) -> Callable[[Batch, Advance], Scores]:
-    """Turn a source's logits into what the sinks of this module take."""
-    return lambda batch, advance: Scores(values(batch, advance))
+def scored(values: Callable[[Batch, Advance], torch.Tensor], outputs: int) -> Callable[[Batch, Advance], Scores]:
+    """Turn a source's values, of which the first `outputs` are logits, into what the sinks of this module take."""
+
+    def found(batch: Batch, advance: Advance) -> Scores:
+        both = values(batch, advance)
+        return Scores(both[:, :outputs], both[:, outputs:] if both.shape[1] > outputs else None)
+
+    return found
 
 
-def _shares(measure: Callable[[torch.Tensor], torch.Tensor] | None, kind: str, scores: Scores) -> np.ndarray:
+def _shares(measure: Callable[[Scores], torch.Tensor] | None, kind: str, scores: Scores) -> np.ndarray:
     """Return (N, K, H, W) as stored: probabilities, or a measure of them."""
-    found = scores.probabilities
-    return stored(found if measure is None else measure(found), kind)
+    return stored(scores.probabilities if measure is None else measure(scores), kind)
 
 
 def _check_space(

@@ -50,17 +50,20 @@ class TileSource:
         halo: In pixels.
         unit: Pixels per value, a divisor of the network's stride.
         tell: Called with a sentence when the memory is not enough.
+        step: Windows begin and end at multiples of it.
     """
 
     def __init__(
-        self, maps: Maps, normalise: Normaliser, halo: int, unit: int = 1, tell: Callable[[str], object] | None = None
-    ) -> None:
+        self, maps: Maps, normalise: Normaliser, halo: int, unit: int = 1, tell: Callable[[str], object] | None = None,
+        step: int = STRIDE,
+    ) -> None:  # fmt: skip
         self.maps, self.normalise, self.halo, self.unit, self.tell = maps, normalise, halo, unit, tell
+        self.step = step
         self.parts = 1  # of a tile, along each side
 
     def outer(self, core: Window) -> Window:
         """As `Source.outer`."""
-        return with_halo(Window(*(side * self.unit for side in core)), self.halo)
+        return with_halo(Window(*(side * self.unit for side in core)), self.halo, self.step)
 
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:

@@ -87,30 +87,31 @@ def block_size(tile_size: int) -> int:
     return BLOCK_SIZE if tile_size % BLOCK_SIZE == 0 else BLOCK_SIZE // 2
 
 
-def with_halo(core: Window, halo: int) -> Window:
+def with_halo(core: Window, halo: int, step: int = STRIDE) -> Window:
     """Return a window extended by at least `halo` pixels.
 
-    It begins and ends at multiples of the network's stride, counted from the raster's corner, so that a pixel has the
-    same position in the network's coarse grids whatever the tile size or extent.
+    It begins and ends at multiples of `step`, the network's stride, counted from the raster's corner, so that a pixel
+    has the same position in the network's coarse grids whatever the tile size or extent.
     """
     wanted = core.expanded(halo)
-    left, top = wanted.col_off // STRIDE * STRIDE, wanted.row_off // STRIDE * STRIDE
-    right, bottom = -(-wanted.col_end // STRIDE) * STRIDE, -(-wanted.row_end // STRIDE) * STRIDE
+    left, top = wanted.col_off // step * step, wanted.row_off // step * step
+    right, bottom = -(-wanted.col_end // step) * step, -(-wanted.row_end // step) * step
     return Window(left, top, right - left, bottom - top)
 
 
 def plan_tiles(cores: Iterable[Window], outer: Callable[[Window], Window], at_once: int = 1) -> Iterator[Tiles]:
-    """Yield the parts of a map with the windows read for them, grouped by size.
+    """Yield the parts of a map with the windows read for them, in groups whose parts lie in their windows alike.
 
     Args:
-        cores: The parts of the map; those at its edges wait for others of their size.
+        cores: The parts of the map; those at its edges wait for others of their kind.
         outer: Returns the window read for a part.
         at_once: Tiles per group.
     """
     waiting: dict[tuple[int, ...], list[Tile]] = {}
     for core in cores:
         tile = Tile(core, outer(core))
-        alike = waiting.setdefault((*tile.core[2:], *tile.outer[2:]), [])
+        place = core.col_off - tile.outer.col_off, core.row_off - tile.outer.row_off
+        alike = waiting.setdefault((*tile.core[2:], *tile.outer[2:], *place), [])
         alike.append(tile)
         if len(alike) == at_once:
             yield Tiles(alike.copy())
