@@ -22,7 +22,7 @@ from plugin.engine.errors import InputError
 from plugin.engine.mapping import averaging, scenes, segment
 from plugin.engine.mapping.averaging import NUMBERS, ONE_CLASS, SEVERAL_CLASSES, SYMMETRIES, kind_of, mean
 from plugin.engine.mapping.averaging_settings import SYMMETRIES as CHOICES
-from plugin.engine.mapping.averaging_settings import AveragingSettings
+from plugin.engine.mapping.averaging_settings import SegmentationAveragingSettings
 from plugin.engine.mapping.dense import SharedEvaluator, layers_of
 from plugin.engine.mapping.evaluation import ChipPredictor, StepSource
 from plugin.engine.mapping.reading import Batch
@@ -89,7 +89,7 @@ def test_each_choice_has_its_symmetries_and_says_how_often_the_network_looks() -
     assert set(SYMMETRIES) == set(CHOICES)
     for name, symmetries in SYMMETRIES.items():
         assert len(set(symmetries)) == len(symmetries)
-        settings = AveragingSettings(test_time_augmentation=name, test_time_scales=(0.5, 1))
+        settings = SegmentationAveragingSettings(test_time_augmentation=name, test_time_scales=(0.5, 1))
         assert settings.times == 2 * len(symmetries)
 
 
@@ -122,12 +122,16 @@ def test_what_is_averaged_follows_the_task() -> None:
 
 
 def test_scales_are_fractions_of_small_numbers_within_bounds() -> None:
-    assert AveragingSettings(test_time_scales=(0.75, 1, 1.25, 1.0)).scales == (Fraction(3, 4), 1, Fraction(5, 4))
-    assert AveragingSettings(test_time_scales=(1.3333,)).scales == (Fraction(4, 3),)
-    assert AveragingSettings().scales == (1,)
+    assert SegmentationAveragingSettings(test_time_scales=(0.75, 1, 1.25, 1.0)).scales == (
+        Fraction(3, 4),
+        1,
+        Fraction(5, 4),
+    )
+    assert SegmentationAveragingSettings(test_time_scales=(1.3333,)).scales == (Fraction(4, 3),)
+    assert SegmentationAveragingSettings().scales == (1,)
     for wrong in (0.1, 5.0, float("nan")):
         with pytest.raises(InputError, match=r"TEST_TIME_SCALES has .* Give numbers from 0\.25 to 4"):
-            AveragingSettings(test_time_scales=(wrong,))
+            SegmentationAveragingSettings(test_time_scales=(wrong,))
 
 
 # --- maps

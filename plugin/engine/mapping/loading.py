@@ -12,7 +12,7 @@ from torch import nn
 
 from ..events import Reporter
 from ..models.header import ModelHeader
-from ..rasters.likeness import PIXEL_SIZE_TOLERANCE, far_off
+from ..rasters.likeness import far_off, sizes_differ
 from .averaging import Kind, mean
 from .ensembles import Member, combine
 from .pipeline import Advance
@@ -87,8 +87,7 @@ def _compare(path: str, model: Model[Network], joined: ModelHeader, reporter: Re
                 f"others of the ensemble on {joined.mean[place]:.4g} ± {joined.std[place]:.3g}. Check that they use "
                 "the same units."
             )
-    sizes = own.pixel_size, joined.pixel_size
-    if own.crs == joined.crs and max(sizes) > PIXEL_SIZE_TOLERANCE * min(sizes):
+    if own.crs == joined.crs and sizes_differ(own.pixel_size, joined.pixel_size):
         reporter.warning(
             f"The model {path} was trained on pixels of {own.pixel_size:.3g} units, but the first one on "
             f"{joined.pixel_size:.3g}: one of them sees objects in another size than it knows."
