@@ -201,7 +201,8 @@ def test_scales_are_seen_in_their_size_and_come_back_to_their_place(
         batch_size=3,
     )  # fmt: skip
     sides = {side for shape in shapes for side in shape}
-    assert sides == {32} if whole_window else all(side % 32 == 0 for side in sides)
+    # With 64, it is seen whether batch norms can be folded.
+    assert sides == {32, 64} if whole_window else all(side % 32 == 0 for side in sides)
     expected = softmax((data.astype(np.float64) - 100) / 50)
     assert np.abs(found - expected).max() < 0.03 and np.abs(found - expected).mean() < 0.003
 
