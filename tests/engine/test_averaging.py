@@ -73,7 +73,9 @@ def mapped(
     classes, shares = folder / "classes.tif", folder / "shares.tif"
     wanted = {"probabilities": str(shares)} if made.target is None else {}
     given = {"input": write_raster(folder / "i.tif", data), "model": "m", "output": str(classes), **wanted, **settings}
-    segment.segment_raster(SegmentRasterConfig.from_json({"device": "cpu", "tile_size": 64, **given}), Heard())
+    segment.segment_raster(
+        SegmentRasterConfig.from_json({"device": "cpu", "tile_size": 64, "halo": 32, **given}), Heard()
+    )
     read = [gdal.Open(str(path)).ReadAsArray() for path in (classes, *wanted.values())]
     return read[0], read[-1]
 

@@ -74,7 +74,16 @@ def mapped(
     if next(iter(models.values()))[1].target is not None:
         files = {"output": "o.tif"}
     paths = {name: str(folder / file) for name, file in files.items()}
-    given = {"input": raster, "model": first, "ensemble": more, "device": "cpu", "tile_size": 64, **paths, **settings}
+    given = {
+        "input": raster,
+        "model": first,
+        "ensemble": more,
+        "device": "cpu",
+        "tile_size": 64,
+        "halo": 32,
+        **paths,
+        **settings,
+    }
     segment.segment_raster(SegmentRasterConfig.from_json(given), reporter or Heard())
     return {name: gdal.Open(path).ReadAsArray() for name, path in paths.items()}
 
