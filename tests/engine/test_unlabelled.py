@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,14 @@ class Shown(nn.Module):
         return nn.functional.one_hot(classes, 3).movedim(-1, 1).float() * self.surety
 
 
-def lesson(folder: Path, **values: Any) -> PseudoLabels:
+def lesson(folder: Path, device: torch.device = CPU, **values: Any) -> PseudoLabels:
     """With chips whose bands have the mean 30 and the standard deviation 30."""
     dataset = open_dataset(folder / "labelled")
     info = dataset.info
     object.__setattr__(info, "mean", (30.0,) * 3)
     object.__setattr__(info, "std", (30.0,) * 3)
     config = TrainSegmenterConfig(chips="", output="").replace(augmentation="none", class_weights="none", **values)
-    task = SegmentationTask(info, Sampling(config.sampling, info, dataset.pixels), config, CPU)
+    task = SegmentationTask(info, Sampling(config.sampling, info, dataset.pixels), config, device)
     return PseudoLabels(task, config.unlabelled, True, info, NODATA)
 
 
@@ -110,8 +111,11 @@ def test_pseudo_labels_lie_where_the_augmented_image_shows_them(folder, augmenta
     learned = lesson(folder, unlabelled_augmentation=augmentation)
     masks = classes_of(6)
     images = (30 + 10 * masks.float())[:, None].repeat(1, 3, 1, 1).round().to(torch.uint8)
-    masks[:, 10:14, 10:20] = IGNORE_INDEX
-    images[:, :, 10:14, 10:20] = NODATA
+    hole = torch.zeros(32, 32, dtype=torch.bool)
+    hole[8:24, 8:24] = True
+    hole[10:22:4, 10:22:4] = False  # of what is around a corner that is seen, little is
+    masks[:, hole] = IGNORE_INDEX
+    images[:, :, hole] = NODATA
     for seed in range(4):
         found = learned.example(Shown(), images, torch.Generator().manual_seed(seed))
         # The same steps on masks that are known.
@@ -155,6 +159,16 @@ def test_pixels_without_data_never_count(folder):
     others[:] = NODATA
     answers = learned.learn(nn.Conv2d(3, 3, 1), (images, targets, others), moment(Shown()))
     assert answers.aside.counts.tolist() == [0, 0, 0, 0] and answers.aside.cost == 0
+
+
+def test_no_step_waits_for_a_number_from_the_device(folder, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows nothing of this device
+    meta = torch.device("meta")  # which has none
+    learned = lesson(folder, meta, unlabelled_augmentation="strong")
+    network = nn.Conv2d(3, 3, 1, device=meta)
+    images, targets = (torch.zeros(shape, dtype=torch.uint8, device=meta) for shape in ((2, 3, 32, 32), (2, 32, 32)))
+    answers = learned.learn(network, (images, targets, images), moment(network))
+    assert answers.cost.device == answers.aside.counts.device == meta and answers.aside.counts.shape == (4,)
 
 
 def test_the_weight_rises_from_nothing():

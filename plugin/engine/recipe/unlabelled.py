@@ -12,25 +12,20 @@ from ..settings import Settings, setting
 from .augmentation import PRESETS, AugmentationSettings, Preset
 
 TASKS = ("segmentation", "classification")  # whose answers are one class, with a probability
+COLORS = {
+    "brightness": 0.5, "contrast": 0.5, "gamma_jitter": 0.5, "radiometric_jitter": 0.1, "hue": 20, "saturation": 0.5,
+    "blur": 1.5, "noise": 0.1, "cutout": 0.2,
+}  # fmt: skip
 STRONG = {
-    "colors": Preset(
-        "Other colours, blurred, noisy and partly covered; nothing moves.",
-        strengths={
-            "brightness": 0.5, "contrast": 0.5, "gamma_jitter": 0.5, "radiometric_jitter": 0.1, "hue": 20,
-            "saturation": 0.5, "blur": 1.5, "noise": 0.1, "cutout": 0.2,
-        },
-    ),
+    "colors": Preset("Other colours, blurred, noisy and partly covered; nothing moves.", strengths=COLORS),
     "cutmix": Preset(
         "The same, and every second batch with squares of other chips.",
         "French et al. 2020",
-        strengths={
-            "brightness": 0.5, "contrast": 0.5, "gamma_jitter": 0.5, "radiometric_jitter": 0.1, "hue": 20,
-            "saturation": 0.5, "blur": 1.5, "noise": 0.1, "cutout": 0.2, "cutmix": 0.5,
-        },
+        strengths={**COLORS, "cutmix": 0.5},
     ),
     "standard": PRESETS["standard"],
     "strong": PRESETS["strong"],
-}  # fmt: skip
+}
 
 
 class UnlabelledSettings(Settings):
