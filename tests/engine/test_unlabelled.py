@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -18,7 +19,6 @@ from chip_folder import write_chip_folder
 from heard import Heard
 from made_chips import Chip, textured, write_chips
 from optimizing import optimization
-from safetensors.torch import load_file
 from scene_folder import write_scene_folder
 from test_checkpoints import KILLED, ROOT, SMALL, Cut, history, same
 from torch import nn
@@ -371,15 +371,13 @@ def test_tasks_without_pseudo_labels_are_refused(tmp_path, folder):
         train_classifier(TrainClassifierConfig.from_json(values), Heard())
 
 
-def test_other_chips_are_not_resumed_with(folder, tmp_path):
+def test_only_the_same_chips_are_resumed_with_wherever_they_lie(folder, tmp_path):
     with pytest.raises(Cancelled):
         segmenter(folder, tmp_path / "m.safetensors", Cut(), resume=True)
-    info = json.loads((folder / "rest/dataset.json").read_text())
-    (tmp_path / "rest").mkdir()
-    for path in (folder / "rest").iterdir():
-        (tmp_path / "rest" / path.name).symlink_to(path)
-    (tmp_path / "rest/dataset.json").unlink()
-    (tmp_path / "rest/dataset.json").write_text(json.dumps({**info, "created": "later"}))
-    assert load_file(tmp_path / "m.checkpoint.safetensors")
-    with pytest.raises(InputError, match="other"):
-        segmenter(folder, tmp_path / "m.safetensors", resume=True, unlabelled_chips=str(tmp_path / "rest"))
+    moved = shutil.copytree(folder / "rest", tmp_path / "moved")
+    other = shutil.copytree(folder / "rest", tmp_path / "other")
+    info = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**info, "created": "later"}))
+    with pytest.raises(InputError, match="is of a training on other chips"):
+        segmenter(folder, tmp_path / "m.safetensors", resume=True, unlabelled_chips=str(other))
+    assert segmenter(folder, tmp_path / "m.safetensors", resume=True, unlabelled_chips=str(moved))["epochs"] == 2

@@ -32,7 +32,7 @@ FORMAT_VERSION = 1
 # Settings that may differ when a training is resumed: where things lie, and where it runs.
 FREE = (
     "chips", "output", "report", "history", "tensorboard", "device", "resume", "checkpoint_minutes",
-    "download_weights", "recipe", "cache_folder", "compile", "calibrate",
+    "download_weights", "recipe", "cache_folder", "compile", "calibrate", "unlabelled_chips", "baseline",
 )  # fmt: skip
 
 # Between two checkpoints lies so many times the time that it took to write the last one.
