@@ -31,13 +31,14 @@ from plugin.engine.models.header import read_header
 from plugin.engine.recipe.unlabelled import UnlabelledSettings
 from plugin.engine.training import train
 from plugin.engine.training.augmentation.example import Example
+from plugin.engine.training.chips import ResidentChips
 from plugin.engine.training.pseudo_labels import PseudoLabels, sure_answers
 from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.task import Moment
 from plugin.engine.training.train_classifier import train_classifier
 from plugin.engine.training.train_segmenter import train_segmenter
-from plugin.engine.training.unlabelled import PairedDraws
+from plugin.engine.training.unlabelled import PairedChips, PairedDraws
 
 CPU = torch.device("cpu")
 NODATA = 0
@@ -147,6 +148,25 @@ def test_what_is_not_sure_enough_is_no_label_and_costs_nothing(folder):
         assert answers.cost == answers.loss + answers.aside.cost
 
 
+def test_the_cost_is_a_mean_over_all_pixels_of_which_those_without_a_label_cost_nothing(folder):
+    learned = lesson(folder, unlabelled_weight=3.0)
+    learned.weak.steps = learned.strong.steps = []
+    images, targets = torch.full((2, 3, 32, 32), 30, dtype=torch.uint8), torch.zeros(2, 32, 32, dtype=torch.uint8)
+    images[:, :, 8:] = 40  # of class 1; the teacher is not sure where class 0 is
+    teacher = nn.Sequential(Shown(), nn.Conv2d(3, 3, 1, bias=False))
+    teacher[1].weight.data = torch.diag(torch.tensor([0.0, 1.0, 1.0]))[..., None, None]
+    network = nn.Conv2d(3, 3, 1)
+    answers = learned.learn(network, (images, targets, images), moment(teacher))
+    logits = network(learned.task.prepare((images, targets)).images)
+    expected = -logits.log_softmax(1)[:, 1, 8:].sum() / (2 * 32 * 32)
+    assert torch.allclose(answers.aside.cost, 3 * expected, rtol=1e-5)
+    tally = learned.tally()
+    tally.add(*answers)
+    figures = tally.figures()
+    assert figures["pseudo_label_share"] == 0.75
+    assert figures["pseudo_label_loss"] == pytest.approx(expected.item() / 0.75, rel=1e-5)
+
+
 def test_pixels_without_data_never_count(folder):
     learned = lesson(folder, unlabelled_augmentation="colors", cutout=0)
     learned.strong.steps = []
@@ -211,6 +231,14 @@ def test_all_unlabelled_chips_are_shown_equally_often_in_an_order_that_follows_f
     assert not (shown[:5] == shown[5:10]).all()
     assert (PairedDraws(Rows(6), 5, 2).order(3, 4) == orders[3]).all()
     assert not (draws.order(4, 4) == orders[3]).all()
+
+
+def test_a_batch_has_the_labelled_and_the_unlabelled_chips_of_its_rows():
+    images, others = (torch.arange(count)[:, None, None, None] for count in (4, 9))
+    chips = PairedChips(ResidentChips(images, -torch.arange(4)), ResidentChips(others, torch.empty(9, 0)))
+    rows = np.array([[2, 8, 5], [0, 1, 3], [3, 0, 7]])
+    first, second = ([part.flatten().tolist() for part in batch] for batch in chips.batches([rows[:2], rows[2:]]))
+    assert first == [[2, 0], [-2, 0], [8, 5, 1, 3]] and second == [[3], [-3], [0, 7]] and len(chips) == 4
 
 
 def test_without_weight_the_training_is_that_of_the_labelled_chips(folder, tmp_path):
