@@ -42,18 +42,13 @@ class Borders:
             ring: (n, 2) int64 columns and rows of corners of pixels, the first point again as the last.
         """
         points = _unit_steps(ring)
+        steps = (points - np.concatenate([points[-1:], points[:-1]])) @ (1, 2)  # a number for each direction
         nodes = self._nodes(points)
-        before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-        kept = nodes | (before != after).any(axis=1)
-        points, nodes = points[kept], nodes[kept]
-        if nodes.any():
-            first = int(np.flatnonzero(nodes)[0])
-        else:
-            first = int(np.lexsort(points.T)[0])
-            nodes[first] = True
-        points, nodes = np.roll(points, -first, axis=0), np.roll(nodes, -first)
-        ends = [*np.flatnonzero(nodes).tolist(), len(points)]
-        points = np.concatenate([points, points[:1]])
+        kept = np.flatnonzero(nodes | (steps != np.concatenate([steps[1:], steps[:1]])))
+        points, places = points[kept], np.flatnonzero(nodes[kept]).tolist()
+        first = places[0] if places else int(np.lexsort(points.T)[0])
+        points = np.concatenate([points[first:], points[: first + 1]])
+        ends = [place - first for place in places or [first]] + [len(points) - 1]
         lines = [self._line(points[begin : end + 1]) for begin, end in zip(ends, ends[1:])]
         found = np.concatenate([*(line[:-1] for line in lines), points[:1]])
         return found if len(found) > 3 and planar_area(found) else None
@@ -69,11 +64,13 @@ class Borders:
 
     def _nodes(self, points: np.ndarray) -> np.ndarray:
         """Return (n,) bool, true where three regions meet, or two of them cross."""
+        if np.ptp(points, axis=0).max() <= SIDE:
+            return self._nodes_near(points)
         found = np.zeros(len(points), bool)
         places = points // SIDE
         keys = places[:, 0] + places[:, 1] * (self._whole.width // SIDE + 1)
         for key in np.unique(keys):
-            here = keys == key
+            here = np.flatnonzero(keys == key)
             found[here] = self._nodes_near(points[here])
         return found
 
@@ -82,19 +79,22 @@ class Borders:
         right, bottom = points.max(axis=0).tolist()
         outer = Window(left - 1, top - 1, right - left + 2, bottom - top + 2)
         inner = outer.intersection(self._whole)
-        labels = np.full((outer.height, outer.width), OUTSIDE, np.int32)
-        labels[inner.slices_in(outer)] = self._labels(inner)
-        cols, rows = (points - (left, top)).T
-        one, two, three, four = (labels[rows + down, cols + right] for down in (0, 1) for right in (0, 1))
-        ordered = np.sort(np.stack([one, two, three, four]), axis=0)
-        several = np.count_nonzero(np.diff(ordered, axis=0), axis=0) > 1
-        return several | ((one == four) & (two == three) & (one != two))
+        labels = self._labels(inner)
+        if inner != outer:
+            labels, there = np.full((outer.height, outer.width), OUTSIDE, np.int32), labels
+            labels[inner.slices_in(outer)] = there
+        flat, place = labels.ravel(), (points[:, 1] - top) * outer.width + (points[:, 0] - left)
+        around = [flat[place + step] for step in (0, 1, outer.width + 1, outer.width)]
+        # Around the corner, two regions that only touch have two borders.
+        borders = sum((one != other).astype(np.uint8) for one, other in zip(around, [*around[1:], around[0]]))
+        found: np.ndarray = borders > 2
+        return found
 
 
 def _unit_steps(ring: np.ndarray) -> np.ndarray:
     """Return all corners of pixels on an outline, the first one once."""
-    steps = np.diff(ring, axis=0)
-    lengths = np.abs(steps).sum(axis=1)
+    steps = ring[1:] - ring[:-1]
+    lengths = np.abs(steps[:, 0]) + np.abs(steps[:, 1])
     line = np.repeat(np.arange(len(lengths)), lengths)
     part = np.arange(len(line)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     found: np.ndarray = ring[line] + np.sign(steps)[line] * part[:, None]

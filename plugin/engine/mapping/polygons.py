@@ -118,12 +118,15 @@ class PolygonsFile(Table):
         if not self._settings.simplify:
             return None
 
+        classes, band = self._raster.classes, image.GetRasterBand(1)
+        label = np.full(256, len(classes), np.int32)  # of each class index; one for all that are not outlined
+        label[self._indices] = self._indices
+
         def labels(window: Window) -> np.ndarray:
-            values, mask = (image.GetRasterBand(number).ReadAsArray(*window) for number in (1, 2))
-            found: np.ndarray = self._raster.classes.to_indices(values).astype(np.int32)
-            found[mask == 0] = len(self._raster.classes)
+            found: np.ndarray = label[classes.to_indices(band.ReadAsArray(*window).astype(dtype, copy=False))]
             return found
 
+        dtype = classes.mask_dtype(int(self._raster.nodata))
         size = self._raster.window
         return Borders(labels, (size.height, size.width), self._settings.simplify)
 
