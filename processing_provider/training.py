@@ -333,6 +333,11 @@ def weights_rows(file: str) -> list[Row]:
             "resnet50, aerial_naip for the classifier swin_v2_b. Bands are matched by their names or wavelengths.")),
         InputFile("ENCODER_WEIGHTS", tr("Pretrained weights: file"), file, optional=True, advanced=True,
             filter=tr("Weights") + " (*.safetensors *.pth *.pt)"),
+        InputFile("START_FROM", tr("Pretrained weights: whole model"), tr(
+            "A model file of an earlier training, to learn on with new chips, also with other classes or bands: all "
+            "its weights that fit are taken, and of the output layer those of classes with the same names. The network "
+            "is the model's. The log says what is taken."), optional=True, advanced=True,
+            filter=tr("Model files") + " (*.safetensors)"),
         Setting("DOWNLOAD_WEIGHTS", tr("Pretrained weights: download"), tr(
             "Lets training fetch pretrained weights that are not on this computer. The log says from where, how "
             "large they are and under which licence. Nothing is downloaded without this."), advanced=True),

@@ -172,6 +172,7 @@ class TrainingConfig(JobConfig):
     recipe: str | None = None  # a model file or JSON file whose settings hold where these have their defaults
     pretrained: str = setting("auto", choices=PRETRAINED)  # weights by name, see models/pretrained.py
     encoder_weights: str | None = None  # a .safetensors or .pth file instead
+    start_from: str | None = None  # a model file instead, of which all that fits is taken, see models/starting.py
     download_weights: bool = False  # weights that are not here may be downloaded, only at the user's word
     loss: LossSettings = group(LossSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)

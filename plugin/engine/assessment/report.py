@@ -180,6 +180,8 @@ def _unlabelled(report: TrainingReport) -> list[tuple[str, str]]:
 
 
 def _start(settings: dict[str, Any]) -> str:
+    if settings.get("start_from"):
+        return f"all of {Path(settings['start_from']).name}"
     if settings.get("encoder_weights"):
         return Path(settings["encoder_weights"]).name
     known = {"imagenet": "ImageNet", **{name: entry.title for name, entry in PUBLISHED.items()}}

@@ -230,6 +230,14 @@ def create_classifier(
     return classifier
 
 
+def lay_out_classifier(
+    name: str, bands: int, classes: int, chip_size: int, arguments: TeachingArguments | None
+) -> Classifier:
+    """Create a classifier as `create_classifier` does, but without memory."""
+    with torch.device("meta"):
+        return create_classifier(name, bands, classes, chip_size, arguments)
+
+
 def _start_small(output: nn.Module) -> None:
     """Initialise an output layer for almost even first predictions; some networks start with logits above ten."""
     if not isinstance(output, (nn.Linear, nn.Conv2d)):

@@ -82,7 +82,7 @@ def load_classifier_weights(classifier: Classifier, name: str, weights: Weights,
         )
     found = dict(match.found)
     text = f"{source}: {len(found)} tensors of {name} loaded, all except the output layer"
-    key = _first_layer(classifier)
+    key = first_layer(classifier)
     if key is not None:
         filters, bands = found[key].to(torch.float32), len(band_names)
         is_mlp = filters.ndim == 2
@@ -131,13 +131,13 @@ def _match(
     classifier: Classifier, names: Mapping[str, str], stripped: Mapping[str, torch.Tensor], divided_by: float
 ) -> _Match:
     state = classifier.state_dict()
-    first = _first_layer(classifier)
+    first = first_layer(classifier)
     output = f"network.{classifier.output_name}."
     found, missing, resized = {}, [], 0
     for key, name in names.items():
         if key.startswith(output):
             continue
-        value = _fitted(stripped.get(name), state[key], key, key == first)
+        value = fitted(stripped.get(name), state[key], key, key == first)
         if value is None:
             missing.append(name)
         else:
@@ -148,7 +148,7 @@ def _match(
     return _Match(found, resized, missing, unexpected, divided_by)
 
 
-def _fitted(value: torch.Tensor | None, want: torch.Tensor, key: str, is_first: bool) -> torch.Tensor | None:
+def fitted(value: torch.Tensor | None, want: torch.Tensor, key: str, is_first: bool) -> torch.Tensor | None:
     """Return a tensor in the wanted shape, or None if it cannot have that shape."""
     if value is None or value.is_complex() or value.shape == want.shape:
         return None if value is None or value.is_complex() else value
@@ -185,7 +185,7 @@ def _resized(table: torch.Tensor, want: torch.Tensor) -> torch.Tensor | None:
     return resized.reshape(want.shape)
 
 
-def _first_layer(classifier: Classifier) -> str | None:
+def first_layer(classifier: Classifier) -> str | None:
     """Return the key of the first convolution's or MLP layer's weights; None if that is the output layer."""
     layers = [name for name, module in classifier.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     return None if classifier.get_submodule(layers[0]) is classifier.output else f"{layers[0]}.weight"

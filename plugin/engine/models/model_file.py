@@ -15,7 +15,7 @@ from ..errors import InputError, ResourceError
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from . import classifier_arguments
 from .architectures import ARCHITECTURES
-from .classifier_network import Classifier, create_classifier
+from .classifier_network import Classifier, lay_out_classifier
 from .classifiers import CLASSIFIERS
 from .decoder_settings import read_arguments
 from .encoders import TIMM
@@ -102,14 +102,26 @@ def load_classifier(path: str) -> tuple[Classifier, ModelHeader]:
         raise _unknown(path, header.architecture)
     try:
         arguments = classifier_arguments.read_arguments(header.architecture, header.arguments)
-        with torch.device("meta"):
-            network = create_classifier(
-                header.architecture, len(header.band_names), header.outputs, header.chip_size, arguments
-            )
+        network = lay_out_classifier(
+            header.architecture, len(header.band_names), header.outputs, header.chip_size, arguments
+        )
     except InputError as error:
         raise _damaged(path, error.problem.rstrip(".")) from error
     _fill(network, content, path, f"{header.architecture} with {_size(header)}")
     return network, header
+
+
+def load_tensors(path: str, tasks: tuple[str, ...]) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
+    """Read header and weights of a model file for one of the given tasks, for a network that may have another shape.
+
+    Raises:
+        InputError: As `load_model`, but for weights that do not fit the header.
+        ResourceError: Memory is insufficient.
+    """
+    header, content = _read(path, tasks)
+    tensors = _tensors(content, path)
+    _check_numbers(tensors, path)
+    return header, tensors
 
 
 def _read(path: str, tasks: tuple[str, ...]) -> tuple[ModelHeader, bytes]:
@@ -127,10 +139,7 @@ def _read(path: str, tasks: tuple[str, ...]) -> tuple[ModelHeader, bytes]:
 def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
     """Load weights from a file's content into a network on the meta device, and set it to evaluation mode."""
     expected = network.state_dict()
-    try:
-        tensors = {key: value for key, value in load(content).items() if not key.startswith(STATE_PREFIX)}
-    except Exception as error:  # the reader raises various errors on garbage
-        raise _damaged(path, str(error)) from error
+    tensors = _tensors(content, path)
     wrong = sorted(set(tensors) ^ set(expected))
     wrong = wrong or [key for key, value in tensors.items() if value.shape != expected[key].shape]
     if wrong:
@@ -138,13 +147,26 @@ def _fill(network: nn.Module, content: bytes, path: str, what: str) -> None:
     strange = [key for key, value in tensors.items() if value.dtype != expected[key].dtype]
     if strange:
         raise _damaged(path, f"the tensor {strange[0]} is of type {tensors[strange[0]].dtype}")
+    _check_numbers(tensors, path)
+    expected.update(tensors)  # keeps entries that some networks expect in addition to the tensors
+    network.load_state_dict(expected, assign=True)
+    network.eval().requires_grad_(False)
+
+
+def _tensors(content: bytes, path: str) -> dict[str, torch.Tensor]:
+    """The weights in a file's content."""
+    try:
+        return {key: value for key, value in load(content).items() if not key.startswith(STATE_PREFIX)}
+    except Exception as error:  # the reader raises various errors on garbage
+        raise _damaged(path, str(error)) from error
+
+
+def _check_numbers(tensors: Mapping[str, torch.Tensor], path: str) -> None:
+    """Refuse numbers that no network can calculate with."""
     faults = (find_fault(key, value) for key, value in tensors.items())
     fault = next((fault for fault in faults if fault is not None), None)
     if fault is not None:
         raise _damaged(path, fault)
-    expected.update(tensors)  # keeps entries that some networks expect in addition to the tensors
-    network.load_state_dict(expected, assign=True)
-    network.eval().requires_grad_(False)
 
 
 def _size(header: ModelHeader) -> str:

@@ -18,7 +18,9 @@ from ..errors import InputError
 from ..files import check_kept, check_names
 from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
 from ..models.encoders import check_pair
+from ..models.header import read_header
 from ..models.pretrained import choose_source
+from ..models.tasks import check_task
 from ..models.weights_path import check_weights_path
 from ..rasters.likeness import named_otherwise, sizes_differ
 from ..rasters.raster_io import AS_MEASURED, scale_text, spatial_reference
@@ -163,6 +165,7 @@ def _read(config: TrainingConfig) -> dict[str, Sequence[str | os.PathLike[str]]]
     weights = config.encoder_weights
     return {
         "the file of ENCODER_WEIGHTS": [weights] if weights else [],
+        "the model file of START_FROM": [config.start_from] if config.start_from else [],
         "the file of RECIPE": [config.recipe] if config.recipe else [],
         DATASET: [*own_files(config.chips), *(own_files(config.unlabelled_chips) if config.unlabelled_chips else [])],
     }
@@ -182,10 +185,10 @@ def check_segmenter(config: TrainSegmenterConfig, folder: str, info: DatasetInfo
             f"{SMALLEST_CHIP} × {SMALLEST_CHIP}.",
             f"Export the chips again with CHIP_SIZE {SMALLEST_CHIP} or more (128 to 512 is usual).",
         )
+    _check_start(config, config.encoder_name, SEGMENTER_TASKS)
     check_pair(config.architecture, config.encoder_name)
     config.decoder.check(config.architecture)
     check_training(config, folder, info)
-    choose_source(config.encoder_name, config.pretrained, config.encoder_weights, config.download_weights)
 
 
 def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetInfo) -> Optional[TeachingArguments]:
@@ -215,5 +218,40 @@ def check_classifier(config: TrainClassifierConfig, folder: str, info: DatasetIn
     arguments = read_arguments(config.architecture, {name: getattr(config, name) for name in ARGUMENTS})
     check_arguments(config.architecture, arguments, len(info.band_names), info.chip_size)
     check_training(config, folder, info)
-    choose_source(config.architecture, config.pretrained, config.encoder_weights, config.download_weights)
+    _check_start(config, config.architecture, CLASSIFIER_TASKS)
     return arguments
+
+
+def _check_start(config: TrainSegmenterConfig | TrainClassifierConfig, network: str, tasks: tuple[str, ...]) -> None:
+    """Whether there are the weights to start with.
+
+    Args:
+        config: The settings.
+        network: What has pretrained weights: the encoder, or the classifier.
+        tasks: Of the models that a training can start from.
+
+    Raises:
+        InputError: They are given twice, do not exist, or are those of another network.
+    """
+    path = config.start_from
+    if not path:
+        choose_source(network, config.pretrained, config.encoder_weights, config.download_weights)
+        return
+    if config.encoder_weights or config.pretrained != "auto":
+        other = "ENCODER_WEIGHTS" if config.encoder_weights else f"PRETRAINED {config.pretrained}"
+        raise InputError(
+            f"{other} is given, and START_FROM {path}, which has all weights.", "Leave one of them as it was."
+        )
+    header = read_header(path)
+    check_task(header, path, tasks)
+    encoder = getattr(config, "encoder_name", "")
+    if (header.architecture, header.encoder) != (config.architecture, encoder):
+        theirs, ours = (
+            " with ".join(filter(None, pair))
+            for pair in ((header.architecture, header.encoder), (config.architecture, encoder))
+        )
+        raise InputError(
+            f"START_FROM {path} is a model of {theirs}, and the network is to be {ours}.",
+            "Leave ARCHITECTURE and ENCODER as they were, or give the file as ENCODER_WEIGHTS, of which only the "
+            "encoder is taken.",
+        )

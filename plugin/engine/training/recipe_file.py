@@ -1,4 +1,4 @@
-"""Settings of an earlier training: from its model file, or from a JSON file. Needs no torch."""
+"""Settings of an earlier training: from its model file, or from a JSON file; its network. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from ..config import TrainingConfig
 from ..errors import InputError
+from ..models.encoders import TIMM
 from ..models.header import read_header
 from ..recipe.augmentation import AugmentationSettings
 from ..strangers.paths import read_bytes
@@ -18,27 +19,49 @@ MOST_BYTES = 2**20
 # Settings that are no part of a recipe: what is trained on, what is written, and where the training runs.
 OWN = frozenset(
     (
-        "chips", "output", "report", "history", "tensorboard", "fold", "encoder_weights", "download_weights",
-        "device", "resume", "checkpoint_minutes", "recipe", "cache_folder", "compile", "unlabelled_chips", "baseline",
+        "chips", "output", "report", "history", "tensorboard", "fold", "encoder_weights", "start_from",
+        "download_weights", "device", "resume", "checkpoint_minutes", "recipe", "cache_folder", "compile",
+        "unlabelled_chips", "baseline",
     )
 )  # fmt: skip
 LENGTHS = frozenset(("epochs", "steps", "minutes"))
 
 
 def with_recipe(config: Config) -> Config:
-    """The settings with those of their recipe wherever they have the default value.
+    """The settings with those of their recipe, and the network of START_FROM, wherever they have the default value.
 
     Raises:
-        InputError: The recipe cannot be read, or has a setting that this training does not have.
+        InputError: The recipe or the model cannot be read, or has a setting that this training does not have.
     """
-    if not config.recipe:
-        return config
-    found = read_recipe(config.recipe)
+    if config.recipe:
+        config = _with_settings(config, config.recipe)
+    return _with_network(config, config.start_from) if config.start_from else config
+
+
+def _with_network(config: Config, path: str) -> Config:
+    """The settings with those that shape the network of a model file."""
+    header = read_header(path)
+    name = header.encoder
+    encoder = {"timm_encoder": name.removeprefix(TIMM)} if name.startswith(TIMM) else {"encoder": name}
+    found = {"architecture": header.architecture, **(encoder if name else {}), **header.arguments}
+    declared, given = config.declared(), config.to_json()
+    return config.replace(
+        **{
+            name: value
+            for name, value in found.items()
+            if name in declared and given[name] == declared[name].default and value != given[name]
+        }
+    )
+
+
+def _with_settings(config: Config, recipe: str) -> Config:
+    """The settings with those of a recipe."""
+    found = read_recipe(recipe)
     declared = config.declared()
     unknown = sorted(set(found) - set(declared))
     if unknown:
         raise InputError(
-            f"The recipe {config.recipe} has {', '.join(name.upper() for name in unknown)}, which this training does "
+            f"The recipe {recipe} has {', '.join(name.upper() for name in unknown)}, which this training does "
             "not have.",
             "Choose the recipe of a training of this kind.",
         )
@@ -51,7 +74,7 @@ def with_recipe(config: Config) -> Config:
     try:
         return config.replace(**{**found, **given})
     except InputError as error:
-        raise InputError(f"The recipe {config.recipe} does not fit: {error.problem}", error.remedy) from error
+        raise InputError(f"The recipe {recipe} does not fit: {error.problem}", error.remedy) from error
 
 
 def read_recipe(path: str) -> dict[str, Any]:

@@ -17,16 +17,19 @@ from ..errors import InputError
 from ..events import Reporter
 from ..models.classifier_arguments import TeachingArguments
 from ..models.classifier_hub import describe_download, download_classifier
-from ..models.classifier_network import Classifier, create_classifier
-from ..models.classifier_weights import load_classifier_weights
+from ..models.classifier_network import Classifier, create_classifier, lay_out_classifier
+from ..models.classifier_weights import first_layer, load_classifier_weights
 from ..models.cost import work_per_chip
 from ..models.decision import USUAL_THRESHOLD
 from ..models.fine_tuning import freeze_encoder
 from ..models.header import ModelHeader
+from ..models.model_file import load_tensors
 from ..models.pretrained_weights import get_weights
+from ..models.starting import start_from
 from ..models.summary import Summary, summarise
 from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_classifier_epochs
+from ..tasks import CLASSIFIER_TASKS
 from ..torchrun import own_rank
 from .chips import SceneReader, steps_an_epoch
 from .classification import ClassificationTask, MultilabelTask
@@ -101,11 +104,14 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
         reporter.log(describe_download(name))
         return download_classifier(name)
 
-    weights, pretrained = get_weights(
-        name, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
-    )
-    config = config.replace(pretrained=pretrained)
-    config = _settled(config, arguments, dataset, len(sampling), device, weights is not None, reporter)
+    weights = None
+    if not config.start_from:
+        weights, pretrained = get_weights(
+            name, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
+        )
+        config = config.replace(pretrained=pretrained)
+    begins = weights is not None or bool(config.start_from)  # with weights that are worth keeping
+    config = _settled(config, arguments, dataset, len(sampling), device, begins, reporter)
     torch.manual_seed(config.seed)
     network = _make_network(config, arguments, dataset, weights, reporter)
     if config.fine_tuning.freeze == "encoder":
@@ -209,7 +215,14 @@ def _make_network(
 ) -> Classifier:
     info, name = dataset.info, config.architecture
     network = create_classifier(name, len(info.band_names), info.outputs, info.chip_size, arguments)
-    if weights is None:
+    if config.start_from:
+        earlier, tensors = load_tensors(config.start_from, CLASSIFIER_TASKS)
+        found = start_from(
+            network, earlier, tensors, info.classes, info.band_names, first_layer(network),
+            lambda outputs: lay_out_classifier(name, len(info.band_names), outputs, info.chip_size, arguments),
+        )  # fmt: skip
+        reporter.log(f"The network starts from {config.start_from}: {found}")
+    elif weights is None:
         reporter.log("The network starts from random weights.")
     else:
         reporter.log(load_classifier_weights(network, name, weights, info.band_names))

@@ -15,13 +15,17 @@ from ..config import TrainSegmenterConfig
 from ..device import choose_device, describe_device, explain_memory
 from ..events import Reporter
 from ..models.encoder_weights import describe_download, download_weights, load_encoder_weights
-from ..models.factory import count_parameters, create_model, try_model
+from ..models.factory import count_parameters, create_model, lay_out_model, try_model
 from ..models.header import ModelHeader
+from ..models.input_bands import first_convolution
+from ..models.model_file import load_tensors
 from ..models.networks import Segmenter
 from ..models.pretrained_weights import get_weights
 from ..models.reach import sees_whole_window
+from ..models.starting import start_from
 from ..models.weights_file import Weights
 from ..recipe.schedule import automatic_epochs
+from ..tasks import SEGMENTER_TASKS
 from ..torchrun import own_rank
 from .chips import ChipReader, steps_an_epoch
 from .early_checks import check_results, check_segmenter
@@ -155,6 +159,16 @@ def _make_network(
         reporter.log(describe_download(encoder))
         return download_weights(encoder)
 
+    if config.start_from:
+        earlier, tensors = load_tensors(config.start_from, SEGMENTER_TASKS)
+        network = create_model(*shape)
+        first = f"encoder.{first_convolution(network.encoder)[0]}.weight"
+        found = start_from(
+            network, earlier, tensors, info.classes, info.band_names, first,
+            lambda outputs: lay_out_model(*shape[:3], outputs, config.decoder),
+        )  # fmt: skip
+        reporter.log(f"The network starts from {config.start_from}: {found}")
+        return config, network, True
     weights, pretrained = get_weights(
         encoder, config.pretrained, config.encoder_weights, config.download_weights, download, reporter
     )
