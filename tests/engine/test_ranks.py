@@ -46,6 +46,11 @@ CLASSIFIER: dict[str, Any] = {
     "device": "cpu", "augmentation": "none", "dropout": 0.0, "block_dropout": 0.0,
     "mixed_precision": False,
 }  # fmt: skip
+# Losses that are no mean over pixels: ranks share the sums that they are made of.
+SUMMED: dict[str, dict[str, Any]] = {
+    "areas": {"loss": "focal_tversky", "second_loss": "lovasz", "epochs": 1},
+    "both": {"loss": "cross_entropy", "second_loss": "unified_focal", "epochs": 1},
+}
 
 
 def labels(number: int) -> Any:
@@ -70,6 +75,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cut": ("trainsegmenter", {**settings, "output": str(folder / "resumed.safetensors"), "resume": True}),
         "kept/cut": ("trainsegmenter", {**settings, "output": str(folder / "kept.safetensors"), "resume": True}),
         "resumed": ("trainsegmenter", {**settings, "resume": True}),
+        **{name: ("trainsegmenter", {**settings, **values}) for name, values in SUMMED.items()},
         "scenes": ("trainclassifier", {**CLASSIFIER, "chips": scenes}),
         "more": ("trainsegmenter", more),
         "more/cut": ("trainsegmenter", {**more, "output": str(folder / "more_resumed.safetensors"), "resume": True}),
@@ -113,6 +119,18 @@ def assert_alike(one: Path, other: Path) -> None:
 def test_two_ranks_are_equal_to_one_process_with_the_doubled_batch(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmenter, "create_model", without_batch_norm(segmenter.create_model))
     assert_alike(jobs / "two.safetensors", alone(jobs / "two.json", TrainSegmenterConfig, segmenter.train_segmenter))
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_losses_of_areas_are_those_of_the_chips_of_all_ranks(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:  # fmt: skip
+    monkeypatch.setattr(segmenter, "create_model", without_batch_norm(segmenter.create_model))
+    one = alone(jobs / f"{name}.json", TrainSegmenterConfig, segmenter.train_segmenter)
+    first, second = load_file(jobs / f"{name}.safetensors"), load_file(one)
+    assert all(torch.allclose(value.double(), second[key].double(), rtol=0, atol=1e-5) for key, value in first.items())
+    losses = [read_header(str(path)).history[0]["training"]["loss"] for path in (jobs / f"{name}.safetensors", one)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_ranks_count_the_chips_of_all(jobs: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..device import lacks_memory
-from ..errors import not_none
+from ..errors import ResourceError, not_none
 from ..events import Reporter
 from ..precision import WORTHWHILE, autocast, precision
 from ..recipe.optimizer import OPTIMIZERS, OptimizerSettings
@@ -107,11 +107,16 @@ class Optimization:
         generator = torch.Generator().manual_seed(int(seeds[1]))
         moment = Moment(generator, self.result, self.pace.position / self.pace.end)
         pieces = -(-len(batch[0]) // self.piece)
+        shared = False
+        if rank.count > 1 and lesson.shares_sums:  # piece by piece, so all ranks need as many, of a chip at least
+            pieces = ranks.highest(pieces)
+            shared = ranks.highest(int(len(batch[0]) < pieces)) == 0
+            pieces = min(pieces, len(batch[0]))
         single = pieces == 1 and rank.count == 1
         answered, total = lesson.tally(), torch.zeros((), device=self.device)
         try:
             for piece in zip(*(part.tensor_split(pieces) for part in batch)):
-                with autocast(self.device, not_none(self.precision)):
+                with autocast(self.device, not_none(self.precision)), ranks.sharing_sums(shared):
                     found = lesson.learn(self.network, piece, moment)
                 cost = found.cost if single else found.cost * found.weight
                 self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
@@ -119,8 +124,14 @@ class Optimization:
                 total = total + found.weight
                 del found, cost
         except (RuntimeError, MemoryError) as error:
-            if self.piece == 1 or not lacks_memory(error):
+            if not lacks_memory(error) or self.piece == 1:
                 raise
+            if shared:  # the others would wait for sums of pieces that they do not have
+                raise ResourceError(
+                    f"The memory of rank {rank.number} is not enough for {self.piece} chips at once.",
+                    "Halve BATCH_SIZE and double ACCUMULATION: ranks that share sums of a loss take no smaller pieces "
+                    "by themselves.",
+                ) from error
             return None
         gradients = [value.grad for value in self.weights if value.grad is not None]
         ranks.add_up([total, *gradients])  # before infinite ones are looked for, so that all ranks find them

@@ -37,6 +37,8 @@ class PseudoLabels:
         nodata: Of the unlabelled chips.
     """
 
+    shares_sums = False  # ranks draw mixtures for themselves, and judge some batches once, others twice
+
     def __init__(
         self, task: Task, settings: UnlabelledSettings, flips: bool, info: DatasetInfo, nodata: float | None
     ) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import nn
 from ..errors import InputError, ResourceError
 from ..torchrun import own_rank
 
+_sharing = ContextVar("sharing", default=False)
 # The longest wait for another rank, which may be writing a file of many chips. A rank that ends is noticed at once.
 LONGEST_WAIT = timedelta(days=1)
 
@@ -73,6 +75,29 @@ def average(tensors: Sequence[torch.Tensor]) -> None:
     add_up(tensors)
     if tensors:
         torch._foreach_div_(list(tensors), own_rank().count)
+
+
+@contextmanager
+def sharing_sums(active: bool) -> Iterator[None]:
+    """A block in which `whole` adds up, if `active`; all ranks must then call it as often as each other."""
+    before = _sharing.set(active)
+    try:
+        yield
+    finally:
+        _sharing.reset(before)
+
+
+def sums_are_shared() -> bool:
+    """Whether `whole` adds up."""
+    return _sharing.get()
+
+
+def whole(values: torch.Tensor) -> torch.Tensor:
+    """Sums over all ranks in a block of `sharing_sums`, else the values; the gradient is that of this rank's values."""
+    if not _sharing.get():
+        return values
+    own = values.detach()
+    return values + (total(own) - own)
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,12 @@ from ..chips.dataset import DatasetInfo
 from ..models.networks import likeliest
 from ..models.normalisation import Normaliser, missing_values
 from ..recipe.augmentation import AugmentationSettings
+from ..tasks import SEGMENTER_TASKS
 from .augmentation.augment import Augmentation
 from .augmentation.example import Example
 from .calibration import Sample
 from .chips import Batch
-from .losses.table import Loss
+from .losses.table import ChosenLoss, Loss
 from .tally import Tally
 
 
@@ -52,6 +53,8 @@ class Moment(NamedTuple):
 class Lesson(Protocol):
     """What a step learns."""
 
+    shares_sums: bool  # whether its losses are made of sums over the chips of all ranks, see `ranks.whole`
+
     def learn(self, network: nn.Module, batch: Batch, moment: Moment) -> Answers:
         """Return what a network answers to training chips; its cost has gradients."""
 
@@ -71,6 +74,9 @@ class Task:
 
     def __init__(self, info: DatasetInfo, loss: Loss, augmentation: AugmentationSettings, device: torch.device) -> None:
         self.loss, self.device, self.nodata = loss, device, info.nodata
+        # Not with mixtures: ranks draw them for themselves, and judge some batches once, others twice.
+        mixes = augmentation.mixup or (augmentation.cutmix and info.task not in SEGMENTER_TASKS)
+        self.shares_sums = isinstance(loss, ChosenLoss) and loss.needs_sums and not mixes
         self.augment = Augmentation(augmentation, info, device)
         self.normalise = Normaliser(info.mean, info.std, device)
 

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from ...classes import IGNORE_INDEX
+from .. import ranks
 
 LEAST_WEIGHT = 1e-12  # what has no label costs nothing, and 0 / this is 0
 
 
 def mean(total: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A loss: the mean cost, and its weight."""
-    return total / weight.clamp(min=LEAST_WEIGHT), weight
+    """A loss: the mean cost, of all ranks where they share sums, and the weight of this one."""
+    return ranks.whole(total) / ranks.whole(weight).clamp(min=LEAST_WEIGHT), weight
 
 
 def of_several(logits: torch.Tensor, targets: torch.Tensor) -> bool:

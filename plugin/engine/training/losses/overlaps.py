@@ -1,6 +1,7 @@
 """Losses that compare areas: how far what is found and what is labelled overlap, class by class.
 
-TP, FP and FN of a class are sums of probabilities over all labelled pixels (or chips) of the batch. Nothing is added to
+TP, FP and FN of a class are sums of probabilities over all labelled pixels (or chips) of the batch, also of other
+ranks (`ranks.whole`). Nothing is added to
 them to smooth. A class that no label of the batch shows is left out of the mean over the classes: what is wrongly
 found of it costs through the classes that are there. The class weights are those of this mean. Each batch weighs its
 labels.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from ...recipe.loss import LossSettings
+from .. import ranks
 from .cross_entropies import LEAST_ERROR, costs, wrong
 from .labels import LEAST_WEIGHT, compared, each_weight, mean
 
@@ -76,8 +78,9 @@ def _missed(
     """The mean over the classes of (1 − TP / (TP + alpha FP + beta FN))^power."""
     found, truth, labels = compared(logits, targets)
     axes = (0, *range(2, logits.ndim))
-    both, shown = (found * truth).sum(axes), truth.sum(axes)  # (C,)
-    wrong = alpha * (found.sum(axes) - both) + beta * (shown - both)
+    sums = torch.stack([(found * truth).sum(axes), truth.sum(axes), found.sum(axes)])
+    both, shown, all_found = ranks.whole(sums)  # (C,)
+    wrong = alpha * (all_found - both) + beta * (shown - both)
     error = (wrong / (both + wrong).clamp(min=LEAST_WEIGHT)).clamp(min=LEAST_ERROR) ** power
     return _mean_over_classes(error, shown, weights), labels
 
@@ -97,7 +100,8 @@ def lovasz(
     with torch.no_grad():
         of_class = truth.movedim(1, 0).flatten(1)
         shares = _jaccard_shares(errors, of_class > 0, (truth.sum(1) > 0).flatten())
-    return _mean_over_classes((errors * shares).sum(1), of_class.sum(1), weights), labels
+    each, shown = ranks.whole(torch.stack([(errors * shares).sum(1), of_class.sum(1)]))
+    return _mean_over_classes(each, shown, weights), labels
 
 
 def _jaccard_shares(errors: torch.Tensor, of_class: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
@@ -120,6 +124,8 @@ def _jaccard_shares(errors: torch.Tensor, of_class: torch.Tensor, counted: torch
     place = level + LEVELS * (of_class + 2 * torch.arange(classes, device=errors.device)[:, None])
     counts = torch.zeros(classes * 2 * LEVELS, dtype=torch.int64, device=errors.device)
     counts.scatter_add_(0, place.flatten(), counted.long().expand(classes, -1).flatten())
+    if ranks.sums_are_shared():
+        counts = ranks.total(counts)
     others, own = counts.double().view(classes, 2, LEVELS).unbind(1)  # b and f
     after, own_after = others.cumsum(1), own.cumsum(1)
     union = own_after[:, -1:] + after - others  # G + B
@@ -134,4 +140,4 @@ def _jaccard_shares(errors: torch.Tensor, of_class: torch.Tensor, counted: torch
 def _mean_over_classes(each: torch.Tensor, shown: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The weighted mean of (C,) numbers over the classes of which there is something."""
     counted = (shown > 0) * weights
-    return mean((each * counted).sum(), counted.sum())[0]
+    return (each * counted).sum() / counted.sum().clamp(min=LEAST_WEIGHT)

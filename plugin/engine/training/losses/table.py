@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 
 from ...chips.dataset import DatasetInfo
-from ...recipe.loss import LossSettings
+from ...recipe.loss import LOSSES, LossSettings
+from .. import ranks
 from ..sampling import Sampling
 from .cross_entropies import binary_cross_entropy, cross_entropy, focal, ohem
+from .labels import LEAST_WEIGHT
 from .overlaps import dice, focal_tversky, jaccard, lovasz, tversky, unified_focal
 from .regression import huber, mae, mse
 from .robust import generalized_cross_entropy, symmetric_cross_entropy
@@ -52,6 +54,9 @@ class ChosenLoss:
 
     def __init__(self, settings: LossSettings, info: DatasetInfo, sampling: Sampling, device: torch.device) -> None:
         self.settings = settings
+        names = [name for name, _ in settings.terms(info.task)]
+        # Whether ranks have to share sums to be equal to one process: what is a single mean adds up by its weight.
+        self.needs_sums = len(names) > 1 or LOSSES[names[0]].balanced
         self.terms = []  # name, share, and the weights of the classes
         for name, share in settings.terms(info.task):
             weights = loss_weights(settings, name, info, sampling)
@@ -63,4 +68,10 @@ class ChosenLoss:
             (share, *LOSS_FUNCTIONS[name](logits.float(), targets, weights, self.settings))
             for name, share, weights in self.terms
         ]
-        return torch.stack([share * cost for share, cost, _ in found]).sum(), found[0][2]
+        loss, weight = torch.stack([share * cost for share, cost, _ in found]).sum(), found[0][2]
+        if ranks.sums_are_shared():
+            # The loss is that of all ranks, and its gradient this rank's part. Both are weighed, and divided by all
+            # weights: so the gradient is multiplied by what will be taken from it.
+            rest = ranks.total(weight.float()) / weight.clamp(min=LEAST_WEIGHT)
+            loss = loss.detach() + (loss - loss.detach()) * rest
+        return loss, weight
