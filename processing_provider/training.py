@@ -233,6 +233,11 @@ def machine_rows() -> list[Row]:
         Setting("COMPILE", tr("Compile the network"), tr(
             "Lets torch.compile translate the network before the first step, which takes a minute or more and makes "
             "each step faster. It needs a C++ compiler, or Triton on a GPU."), optional=True, advanced=True),
+        Setting("DETERMINISTIC", tr("Deterministic"), tr(
+            "Lets two trainings with one seed on the same kind of GPU end with the same weights, to the last bit, if "
+            "their length is given in epochs or steps. Slower, and it may need more memory. The log names what cannot "
+            "be calculated so. On a processor trainings are equal without it, unless they choose 16 bits by the time "
+            "that a step takes; with it they take 32."), optional=True, advanced=True),
         Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
             "Where to calculate. auto takes an NVIDIA GPU where there is one."), advanced=True),
         InputFolder("CACHE_FOLDER", tr("Folder for decoded chips"), tr(

@@ -186,6 +186,7 @@ class TrainingConfig(JobConfig):
     calibrate: bool = True  # fit a temperature to the validation chips at the end, see training/calibration.py
     mixed_precision: bool = True  # on a GPU, and on a processor with bfloat16 where that is faster
     compile: bool = False  # with torch.compile
+    deterministic: bool = False  # the same bits each time, also on a GPU, see training/determinism.py
     device: str = "auto"  # auto, cpu, cuda, cuda:n
     cache_folder: str | None = None  # of decoded chips that do not fit into memory; None = the user's folder for such
     seed: int = setting(0, low=0, high=2**31 - 1)
@@ -309,7 +310,7 @@ class FindLearningRateConfig(JobConfig):
 # Settings of trainings that make no difference to a single step at a given rate.
 NO_MATTER = {
     "chips", "learning_rate", "ema_decay", "freeze_epochs", "threshold", "calibrate", "resume", "checkpoint_minutes",
-    "cache_folder", "tensorboard", *ScheduleSettings.declared(), *StoppingSettings.declared(),
+    "cache_folder", "tensorboard", "deterministic", *ScheduleSettings.declared(), *StoppingSettings.declared(),
     "unlabelled_chips", *UnlabelledSettings.declared(),
 }  # fmt: skip
 

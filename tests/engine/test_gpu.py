@@ -13,6 +13,7 @@ from heard import Heard
 from optimizing import Costs, optimization
 from osgeo import gdal
 from synthetic import write_raster
+from safetensors.torch import load_file
 
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
@@ -105,6 +106,17 @@ def test_a_training_in_16_bits_is_as_good_as_one_in_32(chips, tmp_path):
     scores = [header.metrics["validation"]["mean_iou"] for header in (half, whole)]
     print(f"mean IoU in {half.metrics['precision']} {scores[0]:.3f}, in float32 {scores[1]:.3f}")
     assert min(scores) > 0.8 and abs(scores[0] - scores[1]) < 0.1
+
+
+@pytest.mark.parametrize(("architecture", "encoder"), [("unet", "resnet18"), ("fcn8s", "efficientnet_lite0")])
+def test_two_deterministic_trainings_are_equal(chips, tmp_path, architecture, encoder):
+    values = {"device": "cuda", "epochs": 3, "deterministic": True, "augmentation": "strong"}
+    values |= {"architecture": architecture, "encoder": encoder}
+    found = [train(chips, tmp_path / f"{number}.safetensors", **values) for number in range(2)]
+    print([text for _, heard in found for text in heard.warnings if "DETERMINISTIC" in text])
+    first, second = (load_file(tmp_path / f"{number}.safetensors") for number in range(2))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_compiled_network_learns_as_well(chips, tmp_path):

@@ -72,7 +72,8 @@ LOSSES = {
         balanced=True,
     ),
     "ohem": LossChoice(
-        "Cross-entropy of the costliest share of the pixels or chips alone (hard example mining, top-k).",
+        "Cross-entropy of the costliest share of the pixels or chips alone (hard example mining, top-k). Each of "
+        "several ranks looks for its own.",
         "Shrivastava et al. 2016",
         tasks=CLASS_TASKS,
     ),

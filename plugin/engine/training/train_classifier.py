@@ -33,6 +33,7 @@ from ..tasks import CLASSIFIER_TASKS
 from ..torchrun import own_rank
 from .chips import SceneReader, steps_an_epoch
 from .classification import ClassificationTask, MultilabelTask
+from .determinism import deterministic, without_choices
 from .early_checks import check_classifier, check_results
 from .examples import choose_examples, vary_examples
 from .mistakes import find_misses, find_mistakes
@@ -72,7 +73,13 @@ def train_classifier(config: TrainClassifierConfig, reporter: Reporter) -> dict[
         Cancelled: The user asked for the end.
     """
     check_results(config)
-    training, summary = prepare(with_recipe(config), reporter)
+    config = with_recipe(config)
+    with deterministic(config.deterministic, reporter):
+        return _train(config, reporter)
+
+
+def _train(config: TrainClassifierConfig, reporter: Reporter) -> dict[str, Any]:
+    training, summary = prepare(config, reporter)
     check_outputs(training)
     trained = train_compared(training, lambda *again: prepare(*again)[0], reporter)
     if own_rank().number:  # the first rank writes the results
@@ -91,6 +98,7 @@ def prepare(config: TrainClassifierConfig, reporter: Reporter) -> tuple[Training
     """Check all that can fail early, before the first chip is read."""
     begun = time.monotonic()
     device = choose_device(config.device, reporter)
+    config = without_choices(config, device)
     dataset = open_dataset(config.chips)
     info = dataset.info
     arguments = check_classifier(config, str(dataset.folder), info)

@@ -28,6 +28,7 @@ from ..recipe.schedule import automatic_epochs
 from ..tasks import SEGMENTER_TASKS
 from ..torchrun import own_rank
 from .chips import ChipReader, steps_an_epoch
+from .determinism import deterministic, without_choices
 from .early_checks import check_results, check_segmenter
 from .examples import choose_examples, predict_examples, vary_examples
 from .plan import FineTuning, settle
@@ -70,7 +71,13 @@ def train_segmenter(config: TrainSegmenterConfig, reporter: Reporter) -> dict[st
         Cancelled: The user asked for the end.
     """
     check_results(config)
-    training = prepare(with_recipe(config), reporter)
+    config = with_recipe(config)
+    with deterministic(config.deterministic, reporter):
+        return _train(config, reporter)
+
+
+def _train(config: TrainSegmenterConfig, reporter: Reporter) -> dict[str, Any]:
+    training = prepare(config, reporter)
     check_outputs(training)
     trained = train_compared(training, prepare, reporter)
     if own_rank().number:  # the first rank writes the results
@@ -89,6 +96,7 @@ def prepare(config: TrainSegmenterConfig, reporter: Reporter) -> Training:
     """Check all that can fail early, before the first chip is read."""
     begun = time.monotonic()
     device = choose_device(config.device, reporter)
+    config = without_choices(config, device)
     dataset = open_dataset(config.chips)
     info = dataset.info
     check_segmenter(config, str(dataset.folder), info)
