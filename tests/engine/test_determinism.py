@@ -38,7 +38,7 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
 def test_the_switches_hold_for_the_job_only(
     usual: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    during, train = [], classifier.train
+    during, train = [], classifier.train_compared
 
     def watched(*arguments: Any) -> Any:
         during.append(switches()[:4])
@@ -46,7 +46,7 @@ def test_the_switches_hold_for_the_job_only(
             raise InputError("It fails.", "Let it.")
         return train(*arguments)
 
-    monkeypatch.setattr(classifier, "train", watched)
+    monkeypatch.setattr(classifier, "train_compared", watched)
     chips = str(write_scene_folder(tmp_path / "chips", {"training": 6, "validation": 2}))
     values = {"chips": chips, "architecture": "lecture_cnn", "filters": [4], "epochs": 1, "device": "cpu"}
     for name in ("one", "two"):

@@ -12,8 +12,8 @@ from chip_folder import write_chip_folder
 from heard import Heard
 from optimizing import Costs, optimization
 from osgeo import gdal
-from synthetic import write_raster
 from safetensors.torch import load_file
+from synthetic import write_raster
 
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
