@@ -15,6 +15,7 @@ from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import Look, SavedStyle
+from .mapped_raster import pixel_rows
 from .parameters import InputFolder, Parameters, Row, Setting
 
 
@@ -67,6 +68,7 @@ class ActivationMaps(WorkerAlgorithm):
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
+            *pixel_rows(),
             Setting("STRIDE", tr("Stride (empty: half a chip)"), tr(
                 "For classifiers: the distance of the chips in pixels. Overlapping chips are blended, each weighted "
                 "most at its centre. Smaller values are smoother and slower."), advanced=True),
@@ -97,7 +99,7 @@ class ActivationMaps(WorkerAlgorithm):
         for name in ("layer", "target_class"):
             settings[name] = settings[name] or ""
         if settings["kind"] != "filters":
-            settings.update(image_settings(self, parameters, context, settings["input_folder"]))
+            settings.update(image_settings(self, parameters, context, settings["input_folder"], self._header))
             self._name = map_name(self, parameters, context)
         return settings
 

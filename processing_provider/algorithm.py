@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from osgeo import gdal, ogr, osr
 from qgis.core import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from qgis.PyQt.QtWidgets import QWidget
 
     from .features import FeatureSource
+    from .web_layers import WebInput
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 # The ids of the groups, in the order in which the algorithms are used.
@@ -105,8 +106,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         return []
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """Read the job's settings, without its destinations; a `FeatureSource` stands for a file that is still to be
-        written.
+        """Read the job's settings, without its destinations; a `FeatureSource` or `WebInput` stands for files that are
+        still to be written.
 
         Raises:
             EngineError: Something given cannot be used.
@@ -237,7 +238,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         self._given = parameters
         try:
             with self.in_words(), gdal_errors(), scratch_folder() as folder:
-                settings = write_features(self._settings, folder, reporter)
+                settings = write_files(self._settings, folder, reporter)
                 # Not earlier: when run as a task, QGIS forgets layers to load that were registered during preparation.
                 wished = self.destinations(parameters, context)
                 self._results = self.work({**settings, **wished}, context, reporter)
@@ -318,7 +319,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         self, settings: dict[str, Any], parameters: Parameters, context: QgsProcessingContext
     ) -> dict[str, Any]:
         """Check the settings with the config, the project's layers and the engine, and return them."""
-        plain = {**settings, **dict.fromkeys(feature_sources(settings), "")}
+        plain = {**settings, **{name: value.stand_in for name, value in unwritten(settings).items()}}
         rows = [row for row in self.rows() if isinstance(row, Destination)]
         wishes = {row.name.lower(): row.wished(self, parameters, context) for row in rows}
         config = self.CONFIG.from_json({**plain, **wishes})
@@ -396,17 +397,19 @@ class WorkerAlgorithm(ApartAlgorithm):
         return require_python(python_setting()).path
 
 
-def feature_sources(settings: dict[str, Any]) -> dict[str, FeatureSource]:
-    """Return the settings that are features still to be written to a file."""
+def unwritten(settings: dict[str, Any]) -> dict[str, Union[FeatureSource, WebInput]]:
+    """Return the settings that are files still to be written: features first, because tiles take long."""
     from .features import FeatureSource
+    from .web_layers import WebInput
 
-    return {name: value for name, value in settings.items() if isinstance(value, FeatureSource)}
+    kinds = (FeatureSource, WebInput)
+    return {name: value for kind in kinds for name, value in settings.items() if isinstance(value, kind)}
 
 
-def write_features(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write a file for each `FeatureSource`, and return the settings with the files and what the features define."""
+def write_files(settings: dict[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Write the files of `unwritten` settings, and return the settings with them and with what they define."""
     written: dict[str, Any] = {}
-    for source in feature_sources(settings).values():
+    for source in unwritten(settings).values():
         written.update(source.write(folder, reporter))
     return {**settings, **written}
 

@@ -149,9 +149,13 @@ def check_bands(bands: Any, header: Any) -> None:
 
 
 def image_settings(
-    algorithm: WorkerAlgorithm, parameters: Parameters, context: QgsProcessingContext, folder: Optional[str]
+    algorithm: WorkerAlgorithm,
+    parameters: Parameters,
+    context: QgsProcessingContext,
+    folder: Optional[str],
+    header: Any,
 ) -> dict[str, Any]:
-    """Return the settings `input`, `extent` and `area` of an algorithm that takes a raster or a folder of photographs.
+    """Return the settings of `mapped_raster` of an algorithm that takes a raster or a folder of photographs.
 
     Raises:
         InputError: Both or neither are given, or EXTENT or AREA is given without a raster.
@@ -168,4 +172,4 @@ def image_settings(
                     "Extents and areas apply to rasters only: leave it empty.",
                 )
         return {"input": None, "extent": None, "area": None}
-    return mapped_raster(algorithm, parameters, context)
+    return mapped_raster(algorithm, parameters, context, header)

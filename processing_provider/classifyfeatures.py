@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from osgeo import gdal
 from qgis.core import (
@@ -15,6 +15,8 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSource,
+    QgsRasterLayer,
+    QgsRectangle,
 )
 
 from ..plugin.engine.config import ClassifyFeaturesConfig
@@ -28,8 +30,9 @@ from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_names import answer_name
 from .layer_parameters import Features, Raster
-from .layers import gdal_path, given_crs, layer_crs, raster_layer
+from .layers import is_web, layer_crs, raster_layer
 from .list_parameters import Bands
+from .mapped_raster import pixel_rows, raster_settings
 from .parameters import Parameters, Row, Setting
 from .places import place_wished
 
@@ -57,6 +60,18 @@ class Count:
                 f"{'it lies' if one else 'they lie'} outside the image or where it has no data, or "
                 f"{'has' if one else 'have'} no geometry."
             )
+
+
+def _reach(source: Any, image: QgsRasterLayer, place: Optional[QgsRectangle]) -> float:
+    """Return how far beyond all features the square around one may reach, in units of the image's CRS; only of web
+    layers, of which no more than needed is fetched.
+    """
+    if place is None or not is_web(image):
+        return 0.0
+    boxes = (feature.geometry().boundingBox() for feature in source.source.getFeatures(QgsFeatureRequest()))
+    largest = max((max(box.width(), box.height()) for box in boxes if not box.isNull()), default=0.0)
+    whole = max(source.own_extent.width(), source.own_extent.height())
+    return largest / 2 * (max(place.width(), place.height()) / whole if whole else 1.0)
 
 
 class ClassifyFeatures(WorkerAlgorithm):
@@ -100,6 +115,7 @@ class ClassifyFeatures(WorkerAlgorithm):
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
+            *pixel_rows(),
             threshold_row(),
             Text("PREFIX", tr("Prefix of the new fields"), tr(
                 "Put before the names of the new fields value, class, confidence and probability_…."),
@@ -115,16 +131,18 @@ class ClassifyFeatures(WorkerAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings, with the features as a source, and check that the model is a classifier."""
         from .features import ANY_KIND, feature_source
+        from .web_layers import place_of
 
         settings = super().read(parameters, context)
         self._prefix = self.values(parameters, context)["prefix"]
         self._header = classifier_header(settings["model"], settings["ensemble"])
         check_bands(settings["bands"], self._header)
         image = raster_layer(self, parameters, "INPUT", context)
-        settings["input"], settings["input_crs"] = gdal_path(image), given_crs(image)
         source = feature_source(self, parameters, "FEATURES", context, layer_crs(image), image.extent(), ANY_KIND)
         if source is None:
             raise InputError("No FEATURES are given.", "Choose a vector layer.")
+        place = place_of(source, layer_crs(image), context)
+        settings.update(raster_settings(self, parameters, context, self._header, place, _reach(source, image, place)))
         self._source: QgsProcessingFeatureSource = source.source
         self._own_crs = source.own_crs
         self._name = answer_name(source.title, settings["model"])

@@ -26,6 +26,7 @@ from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
+from .mapped_raster import pixel_rows
 from .parameters import InputFolder, OutputRaster, Parameters, Row, Setting
 
 
@@ -71,6 +72,7 @@ class ClassifyScenes(WorkerAlgorithm):
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
+            *pixel_rows(),
             threshold_row(),
             Setting("EDGES", tr("At the edges of the raster"), tr(
                 "mirror: outside the raster, chips see its mirror image. leave_out: steps whose chips reach outside "
@@ -103,7 +105,7 @@ class ClassifyScenes(WorkerAlgorithm):
         settings = super().read(parameters, context)
         self._header = classifier_header(settings["model"], settings["ensemble"])
         check_bands(settings["bands"], self._header)
-        settings.update(image_settings(self, parameters, context, settings["input_folder"]))
+        settings.update(image_settings(self, parameters, context, settings["input_folder"], self._header))
         self._name = map_name(self, parameters, context)
         return settings
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional, Union
 
-from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
+from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsRectangle
 
 from ..plugin.engine.config import ExportChipsConfig
 from ..plugin.engine.errors import InputError
@@ -14,8 +14,12 @@ from .class_table import COLUMNS
 from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
 from .layers import Images, bounds, chosen_extent, raster_layers
 from .list_parameters import Bands, Numbers, Table
+from .mapped_raster import max_tiles_row
 from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
 from .splitting import split_areas, split_outputs, split_results, split_rows
+
+if TYPE_CHECKING:
+    from .web_layers import Part
 
 
 class ExportChips(TerrazzoAlgorithm):
@@ -47,7 +51,8 @@ class ExportChips(TerrazzoAlgorithm):
         return [
             NeededRasters("INPUT", tr("Images"), tr(
                 "The rasters to cut chips from, in any format of GDAL and with any number of bands. Required, unless "
-                "a folder of images is given.")),
+                "a folder of images is given. Layers from the web (XYZ, WMS, WMTS) need a pixel size, and an extent "
+                "or area: its tiles are fetched from the server, whose terms of use apply.")),
             InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
                 "A folder used instead: all rasters in it, in the order of their "
                 "names."), optional=True, advanced=True),
@@ -91,7 +96,9 @@ class ExportChips(TerrazzoAlgorithm):
                 "an orthophoto and a surface model, resampled to the pixels of the first."), optional=True),
             Setting("PIXEL_SIZE", tr("Pixel size (empty: first image)"), tr(
                 "In map units. Images of another pixel size are resampled to this one. Empty: that of the first "
-                "image."), advanced=True, decimals=10),
+                "image. Of a layer from the web, the zoom level of this size is fetched, or the next finer "
+                "one."), advanced=True, decimals=10),
+            max_tiles_row(),
             Bands("BANDS", tr("Bands (empty: all)"), tr(
                 "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty: all except an alpha "
                 "band.")),
@@ -205,6 +212,7 @@ class ExportChips(TerrazzoAlgorithm):
         """Read the settings, with the layers of features as sources."""
         from .features import feature_source
         from .labels import LabelRasters, check_labels, class_mapping, label_features
+        from .web_layers import place_of
 
         values = self.values(parameters, context)
         settings = self.settings(parameters, context)
@@ -212,14 +220,16 @@ class ExportChips(TerrazzoAlgorithm):
         check_labels(values, [name for name in ("LABELS", "LABEL_RASTERS", "LABEL_FOLDER") if name in given])
         mapping = class_mapping(values)
         images = self._images(parameters, context, values["input_folder"])
-        settings["input"], settings["input_crs"] = images.paths, images.given
+        settings["input_crs"] = images.given
         extent = chosen_extent(self, parameters, "EXTENT", context, images.crs)
         settings["extent"] = None if extent is None else bounds(extent)
         near = images.extent if extent is None else extent
         settings["labels"] = label_features(self, parameters, context, values, images, near, mapping)
         rasters = LabelRasters.of(self, parameters, context, values, images)
         settings.update(rasters.settings(context, mapping, values["task"]))
-        settings["area"] = feature_source(self, parameters, "AREA", context, images.crs, near)
+        area = settings["area"] = feature_source(self, parameters, "AREA", context, images.crs, near)
+        place = place_of(area, images.crs, context) if extent is None else extent
+        settings.update(_located(images, place, values, context))
         method = values["split_method"]
         settings["split_areas"] = split_areas(self, parameters, context, method, images.crs, near)
         return settings
@@ -242,3 +252,24 @@ class ExportChips(TerrazzoAlgorithm):
 
         found = export_chips(ExportChipsConfig.from_json(settings), reporter)
         return {"OUTPUT": found["dataset"], **split_results(self.show_footprints(found["dataset"], context), found)}
+
+
+def _located(
+    images: Images, place: Optional[QgsRectangle], values: dict[str, Any], context: QgsProcessingContext
+) -> dict[str, Any]:
+    """Return the settings `input` and `pixel_size`; of web layers, only the tiles at the place are wanted."""
+    from .web_layers import WebInput, part_of
+
+    sources: list[Union[str, Part]] = []
+    sizes: list[float] = []
+    wanted = values["pixel_size"] or images.pixel_size
+    for source in images.paths:
+        if isinstance(source, str):
+            sources.append(source)
+            continue
+        part, size = part_of(source, place, images.crs, wanted, 0, values["max_tiles"], context)
+        sources.append(part)
+        sizes.append(size)
+    if not sizes:
+        return {"input": sources}
+    return {"input": WebInput(sources, alone=False), "pixel_size": sizes[0]}

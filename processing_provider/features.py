@@ -159,6 +159,11 @@ class FeatureSource:
     layer: str = ""
 
     @property
+    def stand_in(self) -> str:
+        """The setting for checks before the file is written."""
+        return ""
+
+    @property
     def title(self) -> str:
         """Name of the layer."""
         return self.source.sourceName()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
@@ -20,13 +20,17 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
+from ..plugin.engine.config import WebLayer
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
 
 # Appended by QGIS to a GDAL source if the user set open options.
 OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
+SAVE_IT = 'Save it as a GeoTIFF at the pixel size that you want ("Export", "Save As…") and use that.'
 WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT2_2019
-MAP_SERVICES = ("wms", "arcgismapserver")
+
+# What a job reads: a path for GDAL, or a web layer, whose tiles must be fetched.
+Source = Union[str, WebLayer]
 
 
 def raster_layer(
@@ -35,14 +39,14 @@ def raster_layer(
     """Return the raster layer of a parameter.
 
     Raises:
-        InputError: There is none, or it is not read by GDAL.
+        InputError: There is none, or its pixels cannot be read.
     """
     layer = algorithm.parameterAsRasterLayer(parameters, name, context)
     if layer is None or not layer.isValid():
         raise InputError(
             f"{name} ({_shown(parameters.get(name))}) is not a raster that QGIS can open.", "Check the path."
         )
-    gdal_path(layer)
+    source_of(layer)
     return layer
 
 
@@ -78,12 +82,30 @@ def raster_layers(
             )
         found.extend(rasters)
     for layer in found:
-        gdal_path(layer)
+        source_of(layer)
     return found
 
 
 def _shown(entry: Any) -> str:
     return entry.name() if isinstance(entry, QgsMapLayer) else str(entry)
+
+
+def is_web(layer: QgsRasterLayer) -> bool:
+    """Return whether a layer comes from a server of tiles or maps."""
+    return layer.providerType() == "wms"
+
+
+def source_of(layer: QgsRasterLayer) -> Source:
+    """Return what is read of a layer: the path for GDAL, or a web layer, whose tiles must be fetched.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if not is_web(layer):
+        return gdal_path(layer)
+    from .web_layers import web_layer
+
+    return web_layer(layer)
 
 
 def gdal_path(layer: QgsRasterLayer) -> str:
@@ -92,15 +114,10 @@ def gdal_path(layer: QgsRasterLayer) -> str:
     Raises:
         InputError: The layer is not read by GDAL.
     """
-    if layer.providerType() in MAP_SERVICES:
-        raise InputError(
-            f'The raster layer "{layer.name()}" is a map service: its pixels change with the zoom level.',
-            'Save it as a GeoTIFF at the pixel size that you want ("Export", "Save As…") and use that.',
-        )
     if layer.providerType() != "gdal":
         raise InputError(
             f'The raster layer "{layer.name()}" comes from the provider {layer.providerType()}, not from a file.',
-            'Save it as a GeoTIFF ("Export", "Save As…") and use that.',
+            SAVE_IT,
         )
     source = OPEN_OPTIONS.sub("", layer.source())
     path = Path(source)
@@ -160,23 +177,28 @@ class Images(Record):
     """The rasters of an export.
 
     Attributes:
-        paths: Sources that GDAL opens.
+        paths: What is read of each.
         given: CRS of each as the user set it in QGIS, as WKT; "" for the file's own.
         crs: CRS of the first.
-        extent: Extent of all, in that CRS.
+        extent: Extent of all, in that CRS; web layers, which may cover the world, count only if there is nothing else.
+        pixel_size: Pixel size of the first, in units of that CRS; None for a web layer.
     """
 
-    paths: list[str]
+    paths: list[Source]
     given: list[str]
     crs: QgsCoordinateReferenceSystem
     extent: QgsRectangle
+    pixel_size: Optional[float] = None
 
     @classmethod
     def of_layers(cls, layers: list[QgsRasterLayer], context: QgsProcessingContext) -> Images:
         """Create from raster layers of QGIS."""
-        grounds = [(layer_crs(layer), layer.extent()) for layer in layers]
-        paths, given = [gdal_path(layer) for layer in layers], [given_crs(layer) for layer in layers]
-        return cls(paths, given, grounds[0][0], _around(paths, grounds, context))
+        paths, given, first = [source_of(layer) for layer in layers], list(map(given_crs, layers)), layers[0]
+        files = [layer for layer in layers if not is_web(layer)] or layers
+        grounds = [(layer_crs(layer), layer.extent()) for layer in files]
+        extent = _around(list(map(_shown, files)), layer_crs(first), grounds, context)
+        size = None if is_web(first) else first.rasterUnitsPerPixelX()
+        return cls(paths, given, layer_crs(first), extent, size)
 
     @classmethod
     def of_files(cls, paths: list[str], context: QgsProcessingContext) -> Images:
@@ -193,15 +215,20 @@ class Images(Record):
                     f"The raster {path} cannot be opened.", "Check that the file is complete, or remove it."
                 )
             grounds.append((ground_crs(provider.crs()), provider.extent()))
-        return cls(paths, [""] * len(paths), grounds[0][0], _around(paths, grounds, context))
+        extent = _around(paths, grounds[0][0], grounds, context)
+        return cls(list(paths), [""] * len(paths), grounds[0][0], extent)
 
 
 def _around(
-    paths: list[str], grounds: list[tuple[QgsCoordinateReferenceSystem, QgsRectangle]], context: QgsProcessingContext
+    names: list[str],
+    crs: QgsCoordinateReferenceSystem,
+    grounds: list[tuple[QgsCoordinateReferenceSystem, QgsRectangle]],
+    context: QgsProcessingContext,
 ) -> QgsRectangle:
-    """Return the extent of all rasters in the CRS of the first."""
-    crs, extent = grounds[0][0], QgsRectangle(grounds[0][1])
-    for path, (own, rectangle) in zip(paths, grounds):
+    """Return the extent of all rasters in a CRS."""
+    extent = QgsRectangle()
+    extent.setMinimal()
+    for name, (own, rectangle) in zip(names, grounds):
         if own.isValid() and crs.isValid() and not same_ground(own, crs):
             try:
                 transform = QgsCoordinateTransform(own, crs, context.transformContext())
@@ -211,7 +238,7 @@ def _around(
                 reason = str(error)
             if reason:
                 raise InputError(
-                    f"The raster {path} is in {crs_text(own)}, which cannot be transformed to {crs_text(crs)} "
+                    f"The raster {name} is in {crs_text(own)}, which cannot be transformed to {crs_text(crs)} "
                     f"({reason}).",
                     "Choose rasters of the same part of the world.",
                 )
@@ -219,7 +246,7 @@ def _around(
     return extent
 
 
-def label_partners(images: list[str], labels: list[str], folder: str) -> list[str]:
+def label_partners(images: list[Source], labels: list[str], folder: str) -> list[str]:
     """Return, for each image, the label raster with the same name and any extension.
 
     Raises:
@@ -229,7 +256,8 @@ def label_partners(images: list[str], labels: list[str], folder: str) -> list[st
     for path in labels:
         found.setdefault(Path(path).stem, []).append(path)
     partners = []
-    for path in images:
+    for image in images:
+        path = image if isinstance(image, str) else image.title
         named = found.get(Path(path).stem, [])
         if len(named) != 1:
             raise InputError(

@@ -2,31 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Optional
 
-from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext
+from qgis.core import QgsProcessingContext, QgsRectangle
 
-from .layers import bounds, chosen_extent, gdal_path, given_crs, layer_crs, raster_layer
-from .parameters import Parameters
+from ..plugin.engine.config import MAX_TILES
+from ..plugin.engine.errors import not_none
+from .algorithm import tr
+from .layers import bounds, chosen_extent, given_crs, layer_crs, raster_layer, source_of
+from .parameters import Number, Parameters, Row, Setting
+
+# Pixels around a part of a web layer that are fetched if the job itself chooses how many it looks at.
+AUTOMATIC_HALO = 256
 
 
-def mapped_raster(
-    algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext
-) -> dict[str, Any]:
-    """Return the settings `input`, `input_crs`, `extent` and `area`, from INPUT, EXTENT and AREA.
+def max_tiles_row() -> Number:
+    """Return the row for the most tiles to fetch."""
+    return Number("MAX_TILES", tr("Web layers: most tiles"), tr(
+        "For layers from the web (XYZ, WMS, WMTS): how many tiles may be fetched from the server. Raise it only as far "
+        "as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, advanced=True)  # fmt: skip
+
+
+def pixel_rows() -> list[Row]:
+    """Return the rows for the pixel size to map at, and for web layers."""
+    return [
+        Setting("PIXEL_SIZE", tr("Pixel size (empty: image)"), tr(
+            "In map units. An image with other pixels is resampled while it is read, and the result has this pixel "
+            "size. Empty: that of the image. 0: that of the model. Of a layer from the web, the zoom level of this "
+            "size is fetched, or the next finer one; empty: that of the model."), advanced=True, decimals=10),
+        max_tiles_row(),
+    ]  # fmt: skip
+
+
+def mapped_raster(algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any) -> dict[str, Any]:
+    """Return the settings `input`, `input_crs`, `extent`, `area` and `pixel_size`, from the parameters of these names.
 
     Raises:
         InputError: The raster, the extent or the polygons cannot be used.
     """
     from .features import feature_source
+    from .web_layers import place_of
 
     image = raster_layer(algorithm, parameters, "INPUT", context)
     crs = layer_crs(image)
     extent = chosen_extent(algorithm, parameters, "EXTENT", context, crs)
     near = image.extent() if extent is None else extent
+    area = feature_source(algorithm, parameters, "AREA", context, crs, near)
+    place = place_of(area, crs, context) if extent is None else extent
     return {
-        "input": gdal_path(image),
-        "input_crs": given_crs(image),
+        **raster_settings(algorithm, parameters, context, header, place),
         "extent": None if extent is None else bounds(extent),
-        "area": feature_source(algorithm, parameters, "AREA", context, crs, near),
+        "area": area,
     }
+
+
+def raster_settings(
+    algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any, place: Optional[QgsRectangle],
+    reach: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the settings `input`, `input_crs` and `pixel_size`.
+
+    Args:
+        algorithm: The algorithm.
+        parameters: Its parameters.
+        context: The processing context.
+        header: Header of the model.
+        place: The part of the raster that is needed, in its CRS; None for all of it.
+        reach: How far beyond it pixels are needed, in units of the CRS; those that the network sees come on top.
+
+    Raises:
+        InputError: The raster cannot be used.
+    """
+    from .web_layers import WebInput, part_of, size_of_model
+
+    image = raster_layer(algorithm, parameters, "INPUT", context)
+    values, source = algorithm.values(parameters, context), source_of(image)
+    settings = {"input": source, "input_crs": given_crs(image), "pixel_size": values["pixel_size"]}
+    if isinstance(source, str):
+        return settings
+    size = values["pixel_size"] or None
+    if size is None and place is not None:
+        size = size_of_model(source, header, place)
+    halo = values.get("halo", 0)
+    seen = max(AUTOMATIC_HALO if halo is None else halo, header.chip_size)
+    stride = values.get("stride") or header.chip_size  # steps begin at the extent's corner
+    margin = stride * math.ceil((seen + reach / (size or 1.0)) / stride)
+    part, size = part_of(source, place, layer_crs(image), size, margin, values["max_tiles"], context)
+    return {**settings, "input": WebInput([part], alone=True), "pixel_size": not_none(size)}

@@ -16,7 +16,7 @@ from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
 from .map_results import class_rows, measure_rows, raster_rows, region_rows, show_results
-from .mapped_raster import mapped_raster
+from .mapped_raster import mapped_raster, pixel_rows
 from .parameters import Destination, OutputRaster, Parameters, Row, Setting
 
 
@@ -51,6 +51,7 @@ class SegmentRaster(WorkerAlgorithm):
             Bands("BANDS", tr("Bands (empty: by name or order)"), tr(
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
+            *pixel_rows(),
             Setting("TILE_SIZE", tr("Tile size (empty: automatic)"), tr(
                 "Side of the squares that are mapped at a time, in pixels. Empty: as large as is useful and as the "
                 "free memory allows. The result is practically the same."), advanced=True),
@@ -82,7 +83,7 @@ class SegmentRaster(WorkerAlgorithm):
 
         settings = super().read(parameters, context)
         self._header = ensemble_header([settings["model"] or "", *settings["ensemble"]])
-        settings.update(mapped_raster(self, parameters, context))
+        settings.update(mapped_raster(self, parameters, context, self._header))
         self._name = map_name(self, parameters, context)
         return settings
 

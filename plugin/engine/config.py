@@ -44,6 +44,9 @@ SCENE_EDGES = ("mirror", "leave_out")
 FEATURE_PLACEMENTS = ("auto", "features", "bounding_boxes")
 SURROUNDINGS = ("auto", "keep", "blacken")
 ACTIVATION_KINDS = ("class_activation", "feature_maps", "filters")
+WEB_SERVICES = ("xyz", "wms", "wmts")
+# Tiles that a job may fetch unless the user allows more.
+MAX_TILES = 2000
 
 
 class JobConfig(Settings):
@@ -340,6 +343,7 @@ class SegmentRasterConfig(MappingConfig):
     areas: str | None = written(None)  # a CSV file with a row per class
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
+    pixel_size: float | None = setting(None, low=0)  # to map at, in CRS units; 0 = the model's, None = the raster's
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS
     area: str | None = None  # polygons, a GeoPackage in the raster's CRS
     # What the project calls the classes is in the model; nothing here changes it.
@@ -370,6 +374,7 @@ class ClassifyScenesConfig(MappingConfig):
     threshold: float | None = setting(None, low=0, high=1)
     input_crs: str = ""  # as in SegmentRasterConfig
     bands: tuple[int, ...] = ()  # the same
+    pixel_size: float | None = setting(None, low=0)  # the same
     extent: tuple[float, ...] | None = None
     area: str | None = None
     averaging: AveragingSettings = group(AveragingSettings)
@@ -387,6 +392,7 @@ class ClassifyFeaturesConfig(MappingConfig):
     surroundings: str = setting("auto", choices=SURROUNDINGS)
     input_crs: str = ""
     bands: tuple[int, ...] = ()
+    pixel_size: float | None = setting(None, low=0)
     threshold: float | None = setting(None, low=0, high=1)
     averaging: AveragingSettings = group(AveragingSettings)
     batch_size: int = setting(32, low=1, high=4096)
@@ -408,12 +414,41 @@ class ActivationMapsConfig(MappingConfig):
     stride: int | None = setting(None, low=1, high=8192)  # of the chips; None = half a chip
     input_crs: str = ""
     bands: tuple[int, ...] = ()
+    pixel_size: float | None = setting(None, low=0)
     extent: tuple[float, ...] | None = None
     area: str | None = None
     tile_size: int = setting(512, low=32, high=16384)
     halo: int = setting(192, low=0, high=2048)
     batch_size: int = setting(16, low=1, high=4096)
     device: str = "auto"
+
+
+class WebLayer(Settings):
+    """Where the tiles of a layer are, and in which pixel sizes."""
+
+    title: str = ""
+    service: str = setting("xyz", choices=WEB_SERVICES)
+    url: str = ""  # xyz: with {x}, {y} or {-y}, {z}, or {q}; wms: of GetMap; wmts: of the capabilities
+    crs_code: str = "EPSG:3857"
+    crs_wkt: str = ""  # the same as WKT
+    resolutions: tuple[float, ...] = ()  # pixel sizes that the server has, in units of the CRS; empty = any
+    tile_side: int = setting(256, low=64, high=4096)  # pixels
+    layers: str = ""  # wms: separated by commas
+    styles: str = ""
+    image_format: str = "image/png"
+    matrix_set: str = ""  # wmts
+    referer: str = ""  # header of the requests
+
+
+class FetchTilesConfig(JobConfig):
+    """A part of a web layer → GeoTIFF."""
+
+    output: str = written()
+    layer: WebLayer = group(WebLayer)
+    fetched_size: float = setting(1.0, low=1e-12)  # pixel size in units of the layer's CRS, one of its `resolutions`
+    extent: tuple[float, ...] = ()  # bounds in its CRS
+    max_tiles: int = setting(MAX_TILES, low=1, high=10_000_000)
+    agent: str = "Terrazzo"  # header of the requests
 
 
 class StatusConfig(JobConfig):

@@ -11,6 +11,7 @@ from .config import (
     ClassifyFeaturesConfig,
     ClassifyScenesConfig,
     ConvertChipsConfig,
+    FetchTilesConfig,
     FindLearningRateConfig,
     ImportChipsConfig,
     InspectChipsConfig,
@@ -51,5 +52,6 @@ JOBS = {
     "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes"),
     "classifyfeatures": Job(ClassifyFeaturesConfig, "mapping.features", "classify_features"),
     "activationmaps": Job(ActivationMapsConfig, "mapping.activation", "activation_maps"),
+    "fetchtiles": Job(FetchTilesConfig, "rasters.fetch_tiles", "fetch_tiles"),  # part of other algorithms
     "status": Job(StatusConfig, "status", "report_status"),
 }

@@ -87,6 +87,11 @@ class Grid(NamedTuple):
         top = self.top + window.row_off * self.step_y
         return left, self.step_x, 0.0, top, 0.0, self.step_y
 
+    def part(self, window: Window) -> Grid:
+        """The grid of a window."""
+        left, step_x, _, top, _, step_y = self.geotransform(window)
+        return Grid(left, top, step_x, step_y, window.width, window.height)
+
     def bounds_of(self, window: Window) -> tuple[float, float, float, float]:
         """The bounds of a window in CRS units."""
         x = self.left + window.col_off * self.step_x, self.left + window.col_end * self.step_x

@@ -11,7 +11,7 @@ import pytest
 import torch
 from heard import Heard
 from osgeo import gdal
-from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
+from synthetic import LEFT, TOP, UTM, rectangle, reference, write_polygons, write_raster
 from torch import nn
 
 from plugin.engine.classes import ClassTable
@@ -346,3 +346,53 @@ def test_a_lack_of_memory_is_said_with_what_to_do(tmp_path: Path, monkeypatch: p
     with pytest.raises(ResourceError, match="tiles of 128 × 128 pixels in 1 band, 1 at a time") as caught:
         map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise()))
     assert caught.value.remedy == "Halve TILE_SIZE or BATCH_SIZE."
+
+
+def test_a_raster_is_mapped_at_another_pixel_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = header(1, pixel_size=2.0, crs=reference(UTM).ExportToWkt())
+    monkeypatch.setattr(segment, "load_model", lambda path: (Threshold(), trained))
+    data = noise(150, 200)
+    image = write_raster(tmp_path / "image.tif", data)
+    heard = Heard()
+    map_raster(tmp_path, image, heard)
+    assert any("set PIXEL_SIZE to 0" in text for text in heard.warnings)
+    means = np.rint(data.reshape(75, 2, 100, 2).mean(axis=(1, 3))).astype(np.uint8)
+    for size in (0, 2):
+        heard = Heard()
+        map_raster(tmp_path, image, heard, pixel_size=size, output=str(tmp_path / f"{size}.tif"))
+        assert np.array_equal(pixels(tmp_path / f"{size}.tif"), expected(means))
+        assert gdal.Open(str(tmp_path / f"{size}.tif")).GetGeoTransform() == (LEFT, 2, 0, TOP, 0, -2)
+        assert any("resampled to pixels of 2 by averaging" in text for text in heard.logs) and not heard.warnings
+    with pytest.raises(InputError, match=r"PIXEL_SIZE is 500, but .* covers only"):
+        map_raster(tmp_path, image, pixel_size=500)
+
+
+@pytest.mark.parametrize(
+    "transform", [(LEFT, 0, 1, TOP, 1, 0), (LEFT, 0.8, 0.6, TOP, 0.6, -0.8)], ids=["quarter", "37°"]
+)
+def test_a_rotated_raster_is_mapped_north_up(tmp_path: Path, threshold: Threshold, transform: Any) -> None:
+    data = np.repeat(np.repeat(noise(15, 20), 10, 0), 10, 1)
+    image = write_raster(tmp_path / "image.tif", data)
+    gdal.Open(image, gdal.GA_Update).SetGeoTransform(transform)
+    heard = Heard()
+    map_raster(tmp_path, image, heard)
+    assert any("rotated against its CRS, and warped to north-up" in text for text in heard.logs)
+    found = gdal.Open(str(tmp_path / "map.tif"))
+    left, step, _, top, _, down = found.GetGeoTransform()
+    values = found.ReadAsArray()
+    rows, cols = np.mgrid[5:150:10, 5:200:10] + 0.5  # middles of the squares
+    x = transform[0] + cols * transform[1] + rows * transform[2]
+    y = transform[3] + cols * transform[4] + rows * transform[5]
+    there = values[((y - top) / down).astype(int), ((x - left) / step).astype(int)]
+    assert np.array_equal(there, expected(data[5::10, 5::10]))
+    outside = values.size - data.size
+    assert abs((values == NODATA).sum() - outside) < 0.02 * values.size
+
+
+def test_a_south_up_raster_is_mapped_on_its_own_grid(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise()
+    image = write_raster(tmp_path / "image.tif", data)
+    gdal.Open(image, gdal.GA_Update).SetGeoTransform((LEFT, 1, 0, TOP, 0, 1))
+    map_raster(tmp_path, image)
+    assert np.array_equal(pixels(tmp_path / "map.tif"), expected(data))
+    assert gdal.Open(str(tmp_path / "map.tif")).GetGeoTransform() == (LEFT, 1, 0, TOP, 0, 1)

@@ -15,7 +15,6 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
-    QgsRasterLayer,
     QgsVectorLayer,
 )
 
@@ -280,9 +279,3 @@ def test_what_does_not_go_together_is_said_before_anything_runs(provider, scene,
     assert not algorithm.prepare(given, context, feedback)
     assert said(provider, "exportchips", words) in feedback.textLog()
     assert leftovers(tmp_path) == ["table.csv"]
-
-
-def test_a_map_service_is_refused_with_the_reason(run, land, tmp_path):
-    layer = QgsRasterLayer("type=xyz&url=https://tiles.example/{z}/{x}/{y}.png&zmax=3&zmin=0", "tiles", "wms")
-    with pytest.raises(QgsProcessingException, match="is a map service: its pixels change with the zoom level"):
-        run("exportchips", INPUT=[layer], LABELS=land, CLASS_FIELD="class", OUTPUT=str(tmp_path / "chips"))

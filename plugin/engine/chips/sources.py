@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 from osgeo import gdal
@@ -16,11 +15,11 @@ from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter
 from ..rasters.images import Image, in_units, open_image
-from ..rasters.raster_io import AS_MEASURED, RasterInfo, RasterReader, crs_text, same_crs, scale_text, spatial_reference
-from ..rasters.resampled import ResampledReader
+from ..rasters.raster_io import AS_MEASURED, RasterInfo, RasterReader, same_crs, scale_text, spatial_reference
+from ..rasters.regridded import note_crs, noted_resampling, read_on, with_pixel_size
 from ..rasters.stack import StackReader, stack_names
-from ..rasters.stored import Stored, look_at, same_step
-from ..rasters.virtual import best_resampling, grid_in, on_grid, piece_on_grid
+from ..rasters.stored import Stored, look_at
+from ..rasters.virtual import grid_in, piece_on_grid
 from ..rasters.virtual_mosaic import Piece, mosaic
 from ..windows import TOLERANCE, Grid, Window, overlap
 
@@ -28,7 +27,6 @@ from ..windows import TOLERANCE, Grid, Window, overlap
 MOSAIC_SLACK = 0.5
 # Warn of a mosaic if its rasters cover less than this share of it.
 SPARSE_MOSAIC = 0.1
-RESAMPLED = {"near": "the nearest pixel", "bilinear": "interpolation", "average": "averaging"}
 
 
 def open_sources(config: ExportChipsConfig, reporter: Reporter) -> list[RasterReader]:
@@ -143,77 +141,13 @@ def _open_separate(rasters: list[Stored], config: ExportChipsConfig, notes: _Not
     crs, lattice = "", None
     for stored in rasters:
         if lattice is None:
-            crs, lattice = stored.info.crs, _coarsened(stored.info, config.pixel_size)
+            crs, lattice = stored.info.crs, with_pixel_size(stored.info, config.pixel_size)
         if same_crs(stored.info.crs, crs):
-            grid = _coarsened(stored.info, config.pixel_size)
+            grid = with_pixel_size(stored.info, config.pixel_size)
         else:
             grid = _snapped(grid_in(stored, crs), lattice)
-        readers.append(_reader(stored, grid, crs, notes))
+        readers.append(read_on(stored, grid, crs, notes))
     return readers
-
-
-def _reader(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> RasterReader:
-    """Open the raster on a grid, and note it if that needs resampling."""
-    name, numbers = stored.info.path, stored.info.bands
-    _note_crs(stored, crs, notes)
-    resampling = _noted_resampling(stored, grid, crs, notes)
-    own = stored.info.grid
-    reader: RasterReader
-    along = stored.upright and own.step_x * grid.step_x > 0 and own.step_y * grid.step_y > 0
-    crs = crs or stored.info.crs
-    if along and same_crs(stored.info.crs, crs) and stored.shift_on(grid) is None:
-        reader = ResampledReader(RasterReader(stored.source, numbers, name, crs=crs), grid, resampling)
-    else:
-        view = on_grid(stored, grid, crs, resampling)
-        reader = RasterReader(view.source, view.bands, name, numbers, view.mask, crs)
-    reader.info = dataclasses.replace(reader.info, scales=stored.info.scales)
-    return reader
-
-
-def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: _Notes) -> str:
-    """Choose the resampling for a grid, and note why it is needed."""
-    name, resampling = stored.info.path, best_resampling(stored, grid_in(stored, crs), grid)
-    how = f"pixels of {_size(grid)} by {RESAMPLED[resampling]}"
-    if stored.by_points:
-        notes.add(name, f"georeferenced by ground control points, and warped to north-up {how}")
-    elif not stored.upright:
-        notes.add(name, f"rotated against its CRS, and warped to north-up {how}")
-    elif not same_crs(stored.info.crs, crs):
-        notes.add(name, f"warped from {crs_text(stored.info.crs)} to {crs_text(crs)}, {how}")
-    elif stored.shift_on(grid) is None:
-        notes.add(name, f"resampled to {how}")
-    return resampling
-
-
-def _note_crs(stored: Stored, crs: str, notes: _Notes) -> None:
-    if crs and not stored.info.crs:
-        notes.add(stored.info.path, f"it has no CRS, and is assumed to be in {crs_text(crs)}")
-
-
-def _size(grid: Grid) -> str:
-    step_x, step_y = abs(grid.step_x), abs(grid.step_y)
-    return f"{step_x:.6g}" if math.isclose(step_x, step_y, rel_tol=1e-6) else f"{step_x:.6g} × {step_y:.6g}"
-
-
-def _coarsened(info: RasterInfo, pixel_size: Optional[float]) -> Grid:
-    """The grid with another pixel size and the same origin, without pixels that extend beyond the raster."""
-    grid = info.grid
-    if pixel_size is None:
-        return grid
-    if same_step(grid.step_x, math.copysign(pixel_size, grid.step_x), grid.width) and same_step(
-        grid.step_y, math.copysign(pixel_size, grid.step_y), grid.height
-    ):
-        return grid
-    width = math.floor(grid.width * abs(grid.step_x) / pixel_size + TOLERANCE)
-    height = math.floor(grid.height * abs(grid.step_y) / pixel_size + TOLERANCE)
-    if min(width, height) < 1:
-        raise InputError(
-            f"PIXEL_SIZE is {pixel_size:g}, but {info.path} covers only {grid.width * abs(grid.step_x):.6g} × "
-            f"{grid.height * abs(grid.step_y):.6g} units.",
-            "Give the pixel size in units of the raster's CRS.",
-        )
-    steps = math.copysign(pixel_size, grid.step_x), math.copysign(pixel_size, grid.step_y)
-    return Grid(grid.left, grid.top, *steps, width, height)
 
 
 def _snapped(grid: Grid, lattice: Grid) -> Grid:
@@ -223,12 +157,7 @@ def _snapped(grid: Grid, lattice: Grid) -> Grid:
     rows = sorted(((bottom - lattice.top) / lattice.step_y, (top - lattice.top) / lattice.step_y))
     col, end_col = math.floor(cols[0] + TOLERANCE), math.ceil(cols[1] - TOLERANCE)
     row, end_row = math.floor(rows[0] + TOLERANCE), math.ceil(rows[1] - TOLERANCE)
-    return _part(lattice, Window(col, row, max(1, end_col - col), max(1, end_row - row)))
-
-
-def _part(grid: Grid, window: Window) -> Grid:
-    left, step_x, _, top, _, step_y = grid.geotransform(window)
-    return Grid(left, top, step_x, step_y, window.width, window.height)
+    return lattice.part(Window(col, row, max(1, end_col - col), max(1, end_row - row)))
 
 
 # --- a mosaic
@@ -249,17 +178,17 @@ def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes
     placed = [(stored, *_place(stored, lattice, crs)) for stored in rasters]
     col, row = min(window.col_off for _, window, _ in placed), min(window.row_off for _, window, _ in placed)
     end_col, end_row = max(window.col_end for _, window, _ in placed), max(window.row_end for _, window, _ in placed)
-    grid = _part(lattice, Window(col, row, end_col - col, end_row - row))
+    grid = lattice.part(Window(col, row, end_col - col, end_row - row))
     pieces = []
     for stored, window, fits in placed:
-        _note_crs(stored, crs, notes)
+        note_crs(stored, crs, notes)
         if fits and stored.shift_on(lattice) is None:
             notes.add(stored.info.path, "shifted by less than half a pixel to the grid of the first")
         inside = window._replace(col_off=window.col_off - col, row_off=window.row_off - row)
         if fits and not stored.signed:
             pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
             continue
-        resampling = _noted_resampling(stored, _part(grid, inside), crs, notes)
+        resampling = noted_resampling(stored, grid.part(inside), crs, notes)
         pieces.append(piece_on_grid(stored, inside, grid, crs, resampling))
     dtype = np.result_type(*{stored.info.dtype for stored in rasters})
     like = dataclasses.replace(first.info, dtype=dtype)
@@ -272,7 +201,7 @@ def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes
             f"The rasters of the mosaic cover only {share:.2g} of its {grid.width} × {grid.height} pixels; with "
             'COMBINE "separate" the gaps are not searched for chips.'
         )
-    reader = _reader(whole, _coarsened(whole.info, config.pixel_size), crs, notes)
+    reader = read_on(whole, with_pixel_size(whole.info, config.pixel_size), crs, notes)
     reader.info = dataclasses.replace(reader.info, bands=first.info.bands, scales=first.info.scales)
     return reader
 
@@ -313,14 +242,14 @@ def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -
             f"Choose bands from 1 to {len(places)}.",
         )
     names = stack_names([stored.info for stored in every])
-    crs, grid = every[0].info.crs, _coarsened(every[0].info, config.pixel_size)
+    crs, grid = every[0].info.crs, with_pixel_size(every[0].info, config.pixel_size)
     # The mask of the first raster applies even if none of its bands is used, since the stack has its grid.
-    base = _reader(every[0], grid, crs, _Notes())
+    base = read_on(every[0], grid, crs, _Notes())
     runs: list[RasterReader] = []
     for raster, chosen in _runs([places[band - 1] for band in bands]):
         stored = images[raster].look_at(chosen)
         _check_ground(stored, grid, crs, every[0].info.path, notes)
-        runs.append(_reader(stored, grid, crs, notes))
+        runs.append(read_on(stored, grid, crs, notes))
     notes.add(name, f"a stack of {len(bands)} bands: " + ", ".join(names[band - 1] for band in bands))
     return StackReader(base, runs, name, bands, tuple(names[band - 1] for band in bands))
 

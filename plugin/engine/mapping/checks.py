@@ -22,6 +22,7 @@ from ..rasters.raster_io import (
     scale_text,
     spatial_reference,
 )
+from ..rasters.regridded import read_on, with_pixel_size
 from ..windows import Window
 from .reading import explain_reading
 
@@ -80,8 +81,23 @@ def match_bands(
     return taken
 
 
-def open_for(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter) -> RasterReader:
+class _Notes:
+    """Writes notes on the raster to the log."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+
+    def add(self, name: str, text: str) -> None:
+        self.reporter.log(f"{name}: {text}.")
+
+
+def open_for(
+    header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter,
+    pixel_size: float | None = None,
+) -> RasterReader:  # fmt: skip
     """Open the raster to map, with its bands in the order of the model's and its values in the units of training.
+
+    A raster that is rotated, or whose pixels have another size than wanted, is resampled while it is read.
 
     Args:
         header: Header of the model file.
@@ -89,24 +105,40 @@ def open_for(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], 
         crs: CRS that the user set in QGIS, as WKT; "" for the raster's own.
         chosen: Band numbers from 1; empty to search.
         reporter: Receives log lines and warnings.
+        pixel_size: Pixel size to map at, in CRS units; 0 for the model's, None for the raster's own.
 
     Raises:
         InputError: It cannot be opened, or does not have the bands of the model.
     """
     one = len(header.band_names) == 1 and header.band_names[0] not in TABLE_BANDS
     image = open_image(path, crs, keep_numbers=one)  # such a model was trained on these values
-    for text in (image.note and f"{path}: {image.note}.", image.warning):
+    for text in (image.note and f"{image.path}: {image.note}.", image.warning):
         if text:
             reporter.log(text)
-    bands = match_bands(header.band_names, RasterReader(image.source, name=path).info, chosen, reporter)
-    reader = RasterReader(image.source, bands, path, crs=crs)
-    scales = _scales_to_training(reader.info, header, reporter)
-    if not scales:
-        return reader
-    converted = in_units(image, dict(zip(bands, scales)), header.nodata)
-    reader = RasterReader(converted.source, bands, path, crs=crs)
-    reader.info = dataclasses.replace(reader.info, scales=header.scales)
-    return reader
+    bands = match_bands(header.band_names, image.look_at().info, chosen, reporter)
+    stored = image.look_at(bands)
+    scales = _scales_to_training(stored.info, header, reporter)
+    if scales:
+        stored = in_units(image, dict(zip(bands, scales)), header.nodata).look_at(bands)
+        stored = dataclasses.replace(stored, info=dataclasses.replace(stored.info, scales=header.scales))
+    size = size_of_model(stored.info, header) if pixel_size == 0 else pixel_size
+    return read_on(stored, with_pixel_size(stored.info, size), "", _Notes(reporter))
+
+
+def size_of_model(info: RasterInfo, header: ModelHeader) -> float:
+    """Return the pixel size of training in units of the raster's CRS.
+
+    Raises:
+        InputError: It cannot be compared, because only one of them has a CRS.
+    """
+    sizes = pixel_sizes(info, header)
+    if sizes is None:
+        raise InputError(
+            f"The pixel size of the model has no meaning for {info.path}, because only one of them has a CRS.",
+            "Give PIXEL_SIZE in units of the raster's coordinates.",
+        )
+    here, there = sizes
+    return info.pixel_size * there / here
 
 
 def _scales_to_training(info: RasterInfo, header: ModelHeader, reporter: Reporter) -> list[Scale]:
@@ -156,7 +188,8 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
         here, there, unit = *sizes, "m" if info.crs else "units"
         reporter.warning(
             f"The pixels are {here:.3g} {unit} wide, but the model was trained on {there:.3g} {unit}, so objects look "
-            f"{there / here:.2g} times as large to it. For a better map, resample the raster to {there:.3g} {unit}."
+            f"{there / here:.2g} times as large to it. For a better map, set PIXEL_SIZE to 0: the raster is then read "
+            "at the pixel size of the model."
         )
     mean, std = sample_statistics(reader, area, nodata_values(info, header))
     for number, name in enumerate(header.band_names):

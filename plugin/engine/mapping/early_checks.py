@@ -41,7 +41,8 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_task(header, config.model, SEGMENTER_TASKS)
     check_answers(config, header)
     check_device_name(config.device)
-    check_raster(config.input, config.bands, header, config.models, check_segmentation_outputs(config, header))
+    outputs = check_segmentation_outputs(config, header)
+    check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs)
 
 
 def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
@@ -114,7 +115,7 @@ def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
     elif config.input:
         # TABLE may have been filled in by a dialog, and is ignored.
         outputs = check_scene_outputs(dataclasses.replace(config, table=None))
-        check_raster(config.input, config.bands, header, config.models, outputs)
+        check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs)
 
 
 def check_features(config: ClassifyFeaturesConfig, header: ModelHeader) -> None:
@@ -122,7 +123,7 @@ def check_features(config: ClassifyFeaturesConfig, header: ModelHeader) -> None:
     check_task(header, config.model, CLASSIFIER_TASKS)
     check_answers(config, header)
     check_device_name(config.device)
-    check_raster(config.input, config.bands, header, config.models, {})
+    check_raster(config.input, config.bands, config.pixel_size, header, config.models, {})
 
 
 def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
@@ -140,7 +141,7 @@ def check_activation(config: ActivationMapsConfig, header: ModelHeader) -> None:
         if not config.output:
             raise InputError("INPUT is a raster, but no OUTPUT is given.", "Give the name of a .tif file.")
         check_rasters(outputs)
-        check_raster(config.input, config.bands, header, config.models, outputs)
+        check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs)
     elif config.input_folder:
         _check_pictures(config, header)
         check_folder(config.input_folder)
@@ -213,15 +214,16 @@ def check_table(config: ClassifyScenesConfig) -> str:
 
 
 def check_raster(
-    path: str, bands: tuple[int, ...], header: ModelHeader, models: Sequence[str], outputs: Mapping[str, str | None]
-) -> None:
+    path: str, bands: tuple[int, ...], pixel_size: float | None, header: ModelHeader, models: Sequence[str],
+    outputs: Mapping[str, str | None],
+) -> None:  # fmt: skip
     """Check that a raster has the bands of a model, and that outputs overwrite neither.
 
     Raises:
         InputError: A band is missing, an output would overwrite an input, or the raster cannot be opened.
     """
     # Its warnings are reported when the job runs.
-    reader = open_for(header, path, "", bands, Reporter())
+    reader = open_for(header, path, "", bands, Reporter(), pixel_size)
     check_not_input(outputs, reader, models)
 
 

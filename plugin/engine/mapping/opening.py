@@ -76,7 +76,7 @@ def open_for_mapping(
         ResourceError: The device does not exist.
     """
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
-    raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter)
+    raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter, config.pixel_size)
     check_not_input(outputs, raster, config.models)
     window = raster.info.grid.window
     if not isinstance(config, ClassifyFeaturesConfig):

@@ -72,7 +72,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         tell_unanswered(reporter, "pixel", target.unanswered, target.mapped)
         if not target.mapped:
             raise InputError(
-                f"{config.input} has no data in the area to map: all of its {window.width} × {window.height} pixels "
+                f"{info.path} has no data in the area to map: all of its {window.width} × {window.height} pixels "
                 "are nodata or masked.",
                 "Choose another raster, extent or area; check the raster's nodata value.",
             )

@@ -17,7 +17,7 @@ from osgeo import gdal
 from ..errors import InputError
 from ..strangers.texts import parse_xml
 from ..xml_elements import Element, SubElement, tostring
-from .opening import open_any_raster, virtual_text, with_nodata
+from .opening import name_of, open_any_raster, virtual_text, with_nodata
 from .raster_io import Scale, band_dtype, gdal_type, is_alpha, is_signed_byte
 from .stored import Stored, look_at
 
@@ -59,14 +59,15 @@ def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Opt
     Raises:
         InputError: As `open_any_raster`, or `nodata` is given for signed bytes as stored by GDAL before 3.7.
     """
-    source, note = path, ""
+    dataset, source, note = open_any_raster(path), path, ""
+    name = name_of(dataset, path)
     if nodata is not None:
-        source, note = with_nodata(path, nodata), _nodata_note(open_any_raster(path), nodata)
-    dataset = open_any_raster(source, path)
+        source, note = with_nodata(path, nodata), _nodata_note(dataset, nodata)
+        dataset = open_any_raster(source, path)
     numbers = [band for band in range(1, dataset.RasterCount + 1) if not is_alpha(dataset, band)]
     tables = [band for band in numbers if dataset.GetRasterBand(band).GetColorTable() is not None]
     if not tables:
-        return Image(path, source, crs, note)
+        return Image(name, source, crs, note)
     classes = _class_names(dataset.GetRasterBand(tables[0]))
     if classes:
         shown = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
@@ -75,8 +76,8 @@ def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Opt
         what = f"has a colour table in band {tables[0]}, whose indices the network treats as measurements"
     else:
         text = _colors_text(dataset, tables[0])
-        return Image(path, text, crs, note="its colour table is expanded to red, green and blue bands")
-    return Image(path, source, crs, note, warning=f"{path} {what}.")
+        return Image(name, text, crs, note="its colour table is expanded to red, green and blue bands")
+    return Image(name, source, crs, note, warning=f"{name} {what}.")
 
 
 def _nodata_note(dataset: gdal.Dataset, nodata: float) -> str:

@@ -13,6 +13,9 @@ gdal.UseExceptions()
 UNKNOWN_FORMAT = "not recognized as"  # part of GDAL's message
 # Layers from web map services hold rendered images for one zoom level, not measured values.
 WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
+# The metadata item of rasters made for a job, with the name shown to the user.
+NAME_ITEM = "TERRAZZO_NAME"
+LONGEST_NAME = 200  # letters
 # QGIS shows a raster without a geotransform with its top left corner at the origin and pixels of one unit.
 NO_GEOTRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
@@ -64,6 +67,11 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
     if dataset.GetGeoTransform(can_return_null=True) is None and not dataset.GetGCPCount():
         return _placed_by_pixels(dataset)
     return dataset
+
+
+def name_of(dataset: gdal.Dataset, source: str) -> str:
+    """The name of a raster that is shown to the user: its path, unless it was made for a job."""
+    return (dataset.GetMetadataItem(NAME_ITEM) or "")[:LONGEST_NAME] or source
 
 
 def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:

@@ -1,0 +1,265 @@
+"""Layers of web map services: what QGIS knows of them, and the part that is fetched for a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional, Union
+from urllib.parse import parse_qsl
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsProcessingContext,
+    QgsRasterLayer,
+    QgsRectangle,
+)
+
+from ..plugin.engine.config import FetchTilesConfig, WebLayer
+from ..plugin.engine.errors import InputError
+from ..plugin.engine.events import Reporter
+from ..plugin.engine.records import Record
+from ..plugin.metadata import said
+from .layers import SAVE_IT, bounds, same_ground
+
+# Pixels around a part that is shown in another CRS.
+SPARE = 2
+
+
+def web_layer(layer: QgsRasterLayer) -> WebLayer:
+    """Return where the tiles of a layer are.
+
+    Raises:
+        InputError: They cannot be fetched.
+    """
+    from ..plugin.engine.rasters.web_layer import check_url, zoom_sizes
+
+    pairs = parse_qsl(layer.source().replace("+", "%2B"), keep_blank_values=True)
+    given = dict(pairs)
+    why = _why_not(given)
+    if why:
+        raise InputError(f'The web layer "{layer.name()}" {why}.', SAVE_IT)
+    crs = layer.dataProvider().crs()
+    known: dict[str, Any] = {
+        "title": layer.name(), "url": given.get("url", ""), "crs_code": crs.authid(),
+        "crs_wkt": crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019),
+        "referer": given.get("http-header:referer") or given.get("referer") or "",
+        "image_format": given.get("format") or "image/png",
+        "layers": ",".join(value for name, value in pairs if name == "layers"),
+        "styles": ",".join(value for name, value in pairs if name == "styles"),
+    }  # fmt: skip
+    if given.get("type") == "xyz":
+        side = 512 if given.get("tilePixelRatio") == "2" else 256
+        known["tile_side"] = side
+        known["resolutions"] = zoom_sizes(_zoom(given, "zmin", 0), _zoom(given, "zmax", 18), side)
+    elif "tileMatrixSet" in given:
+        known.update(service="wmts", matrix_set=given["tileMatrixSet"])
+        known["resolutions"] = tuple(sorted(layer.dataProvider().nativeResolutions(), reverse=True))
+    else:
+        known["service"] = "wms"
+    found = WebLayer(**known)
+    check_url(found)
+    return found
+
+
+def _why_not(given: dict[str, str]) -> str:
+    """Return why a layer cannot be fetched; "" if it can."""
+    if any(given.get(name) for name in ("authcfg", "username", "password")):
+        return "needs a login, which is not passed on"
+    headers = [name for name in given if name.startswith("http-header:") and name != "http-header:referer"]
+    if any(given[name] for name in headers):
+        return f"needs the header {headers[0].partition(':')[2]}, which is not passed on"
+    if given.get("type", "") not in ("", "xyz"):
+        return f"is of the type {given['type'][:20]}, which cannot be fetched"
+    if given.get("interpretation"):
+        return "shows values that QGIS calculates from colours"
+    return ""
+
+
+def _zoom(given: dict[str, str], name: str, otherwise: int) -> int:
+    text = given.get(name, "")
+    return int(text) if text.isdigit() else otherwise
+
+
+class Part(Record):
+    """The part of a web layer that is fetched for a job.
+
+    Attributes:
+        layer: The layer.
+        size: Pixel size to fetch, in units of the layer's CRS.
+        extent: Bounds in its CRS.
+        most: Number of tiles that may be fetched.
+    """
+
+    layer: WebLayer
+    size: float
+    extent: tuple[float, ...]
+    most: int
+
+    @property
+    def stand_in(self) -> str:
+        """A raster without data that has the same pixels, for checks before the tiles are fetched."""
+        from ..plugin.engine.rasters.web_layer import grid_around, stand_in
+
+        return stand_in(self.layer, grid_around(self.layer, self.size, self.extent))
+
+    def check(self) -> None:
+        """Refuse a part with too many tiles.
+
+        Raises:
+            InputError: There are too many, or none.
+        """
+        from ..plugin.engine.rasters.web_layer import check_amount, grid_around, tiles_in
+
+        check_amount(self.layer, tiles_in(self.layer, grid_around(self.layer, self.size, self.extent)), self.most)
+
+    def fetch(self, path: Path, reporter: Reporter) -> str:
+        """Fetch the tiles into a GeoTIFF, in a process that ends at once when the job is cancelled; return its path."""
+        from ..plugin.environment import qgis_python, require_python
+        from ..plugin.worker_process import run_job
+        from .algorithm import python_setting
+
+        own = qgis_python()
+        settings = {
+            **self.layer.to_json(), "output": str(path), "fetched_size": self.size, "extent": self.extent,
+            "max_tiles": self.most, "agent": f"Terrazzo/{said('version')} (QGIS plugin; {said('homepage')})",
+        }  # fmt: skip
+        config = FetchTilesConfig.from_json(settings)
+        python = own or require_python(python_setting()).path
+        return str(run_job(python, "fetchtiles", config.to_json(), reporter, inherit=own is not None)["output"])
+
+
+class WebInput(Record):
+    """Rasters of a job of which some are still to be fetched.
+
+    Attributes:
+        sources: Paths for GDAL, and parts of web layers.
+        alone: Whether the setting is a single path.
+        setting: Setting of the job that names the files.
+    """
+
+    sources: list[Union[str, Part]]
+    alone: bool
+    setting: str = "input"
+
+    @property
+    def stand_in(self) -> Any:
+        """The setting for checks before anything is fetched."""
+        return self._shaped([source if isinstance(source, str) else source.stand_in for source in self.sources])
+
+    def write(self, folder: Path, reporter: Reporter) -> dict[str, Any]:
+        """Fetch what is to be fetched.
+
+        Args:
+            folder: Folder for the files.
+            reporter: Receives progress and warnings.
+
+        Returns:
+            The setting, now with paths only.
+        """
+        found = []
+        for number, source in enumerate(self.sources, start=1):
+            path = folder / f"web_layer_{number}.tif"
+            found.append(source if isinstance(source, str) else source.fetch(path, reporter))
+        return {self.setting: self._shaped(found)}
+
+    def _shaped(self, found: list[str]) -> Any:
+        return found[0] if self.alone else found
+
+
+def part_of(
+    layer: WebLayer,
+    place: Optional[QgsRectangle],
+    crs: QgsCoordinateReferenceSystem,
+    wanted: Optional[float],
+    margin: float,
+    most: float,
+    context: QgsProcessingContext,
+) -> tuple[Part, float]:
+    """Return the part of a web layer to fetch, and the pixel size for the job in units of `crs`.
+
+    Args:
+        layer: The layer.
+        place: The part that the job is about, in `crs`; None if the user gave none.
+        crs: CRS of the job's first raster.
+        wanted: Pixel size in units of `crs`; None if unknown.
+        margin: Pixels around the place that are needed as well.
+        most: Number of tiles that may be fetched.
+        context: Holds the user's choice of coordinate transformations.
+
+    Raises:
+        InputError: The place or the pixel size is not given, or there are too many tiles.
+    """
+    from ..plugin.engine.rasters.web_layer import LIKE_WANTED, fitting_size
+
+    if place is None:
+        raise InputError(
+            f'"{layer.title}" is a web layer, which may cover the whole world, but neither EXTENT nor AREA is given.',
+            "Give one of them: only its tiles are fetched.",
+        )
+    if wanted is None:
+        known = f" It has pixels of {_few(layer.resolutions)}." if layer.resolutions else ""
+        raise InputError(
+            f'"{layer.title}" is a web layer, whose pixels change with the zoom level, but no PIXEL_SIZE is given.',
+            f"Give it in units of {crs.authid()}.{known}",
+        )
+    own = QgsCoordinateReferenceSystem.fromWkt(layer.crs_wkt)
+    ratio = 1.0  # units of the layer's CRS in a unit of the job's
+    around = QgsRectangle(place)
+    if not same_ground(own, crs):
+        try:
+            around = QgsCoordinateTransform(crs, own, context.transformContext()).transformBoundingBox(around)
+        except QgsCsException as error:
+            raise InputError(
+                f'The place to fetch is outside the area of the web layer "{layer.title}" ({error}).',
+                "Choose another EXTENT.",
+            ) from error
+        ratio = (around.width() * around.height() / (place.width() * place.height())) ** 0.5
+        margin = max(margin, SPARE)
+    size = fitting_size(layer, wanted * ratio)
+    like = ratio == 1 and max(size, wanted) <= LIKE_WANTED * min(size, wanted)
+    around.grow(margin * (size if like else max(size, wanted * ratio)))
+    found = Part(layer, size, bounds(around), int(most))
+    found.check()
+    return found, size if like else wanted
+
+
+def place_of(source: Any, crs: QgsCoordinateReferenceSystem, context: QgsProcessingContext) -> Optional[QgsRectangle]:
+    """Return the rectangle around the features of a `FeatureSource`, in `crs`; None if there are none.
+
+    Raises:
+        InputError: They are outside the area of the CRS.
+    """
+    if source is None or source.own_extent.isNull():
+        return None
+    if not source.own_crs.isValid() or source.own_crs == crs:
+        return QgsRectangle(source.own_extent)
+    try:
+        return QgsCoordinateTransform(source.own_crs, crs, context.transformContext()).transformBoundingBox(
+            source.own_extent
+        )
+    except QgsCsException as error:
+        raise InputError(
+            f'The features of "{source.title}" are outside the area of {crs.authid()} ({error}).',
+            "Check the CRS of the layer.",
+        ) from error
+
+
+def size_of_model(layer: WebLayer, header: Any, place: QgsRectangle) -> float:
+    """Return the pixel size that a model was trained on, in units of a web layer's CRS.
+
+    Raises:
+        InputError: The model has no CRS.
+    """
+    from ..plugin.engine.mapping.checks import size_of_model
+    from ..plugin.engine.rasters.raster_io import RasterReader
+    from ..plugin.engine.rasters.web_layer import grid_around, stand_in
+
+    about = grid_around(layer, max(place.width(), place.height()) / 100, bounds(place))
+    return size_of_model(RasterReader(stand_in(layer, about), name=layer.title).info, header)
+
+
+def _few(sizes: tuple[float, ...]) -> str:
+    """Return some pixel sizes: "0.3, 0.6, 1.2, …"."""
+    smallest = sorted(sizes)[:6]
+    return ", ".join(f"{size:.4g}" for size in smallest) + (", …" if len(sizes) > len(smallest) else "")

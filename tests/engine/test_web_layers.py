@@ -1,0 +1,230 @@
+"""Web layers: which tiles are fetched, from a server on this machine, and what is said where that fails."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tile_server
+from heard import Heard
+from osgeo import gdal
+from synthetic import reference
+from tile_server import COLS, FIRST_COL, FIRST_ROW, KEY, LEFT, ROWS, SIDE, SIZE, TOP, TileServer
+
+from plugin.engine.config import FetchTilesConfig, WebLayer
+from plugin.engine.errors import Cancelled, EngineError, InputError, ResourceError
+from plugin.engine.rasters import fetch_tiles as fetching
+from plugin.engine.rasters import web_layer
+from plugin.engine.rasters.web_layer import fitting_size, grid_around, tiles_in, zoom_sizes
+
+# The image without some pixels on each side.
+MARGINS = 30, 50, 20, 70  # left, top, right, bottom
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TileServer]:
+    monkeypatch.setattr(fetching, "WAITS", (0.02, 0.02, 0.02))
+    with tile_server.serving() as found:
+        yield found
+
+
+def bounds() -> tuple[float, float, float, float]:
+    left, top, right, bottom = MARGINS
+    return (
+        LEFT + left * SIZE,
+        TOP - (ROWS * SIDE - bottom) * SIZE,
+        LEFT + (COLS * SIDE - right) * SIZE,
+        TOP - top * SIZE,
+    )
+
+
+def part() -> np.ndarray:
+    left, top, right, bottom = MARGINS
+    return tile_server.image()[:, top:-bottom, left:-right]
+
+
+def config(server: TileServer, path: Path, **values: Any) -> FetchTilesConfig:
+    usual = {
+        "output": str(path / "tiles.tif"), "title": "ground", "service": "xyz", "extent": bounds(),
+        "url": f"{server.address}/{{z}}/{{x}}/{{y}}.png?key={KEY}", "resolutions": zoom_sizes(0, 19, 256),
+        "fetched_size": SIZE, "agent": "T/1", "crs_wkt": reference(3857).ExportToWkt(),
+    }  # fmt: skip
+    return FetchTilesConfig.from_json({**usual, **values})
+
+
+SERVICES = {
+    "xyz": {},
+    "wms": {"service": "wms", "url": "ADDRESS/wms?key=geheim-7", "layers": "ground", "resolutions": ()},
+    "wmts": {"service": "wmts", "url": "ADDRESS/wmts.xml", "layers": "ground", "matrix_set": "world"},
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_fetched_is_the_image_behind_the_tiles(server: TileServer, tmp_path: Path, service: str) -> None:
+    values = {
+        name: value.replace("ADDRESS", server.address) if name == "url" else value
+        for name, value in SERVICES[service].items()
+    }
+    if service == "wms":  # the server counts from the image's corner, this layer from the origin of its CRS
+        shift = (LEFT / SIZE) % 1, (-TOP / SIZE) % 1
+        assert max(abs(np.round(shift) - shift)) < 1e-3
+    heard = Heard()
+    found = fetching.fetch_tiles(config(server, tmp_path, **values), heard)
+    raster = gdal.Open(found["output"])
+    data = raster.ReadAsArray()
+    assert (data[:3] == part()).all() and (data[3] == 255).all()
+    left, step, _, top, _, down = raster.GetGeoTransform()
+    assert (left, top) == pytest.approx((bounds()[0], bounds()[3]), abs=SIZE * 1e-4) and (step, down) == pytest.approx(
+        (SIZE, -SIZE)
+    )
+    assert raster.GetSpatialRef().GetAuthorityCode(None) == "3857"
+    assert found["missing"] == 0 and "127.0.0.1" in heard.logs[0]
+    assert {headers["User-Agent"] for _, headers in server.asked} == {"T/1"}
+    told = json.dumps([heard.logs, heard.warnings, raster.GetMetadata_Dict()])
+    assert KEY not in told and "/wms" not in told
+
+
+def test_a_level_is_chosen_by_the_pixel_size(server: TileServer, tmp_path: Path) -> None:
+    layer = WebLayer(title="ground", url="http://a.example/", resolutions=zoom_sizes(3, 18, 256))
+    at_17, at_18 = zoom_sizes(17, 18, 256)
+    assert [fitting_size(layer, size) for size in (at_17, 1.2, 0.6, 1.0, 1.5)] == [at_17, at_17, at_18, at_18, at_17]
+    assert fitting_size(layer, 0.59) == at_18
+    with pytest.raises(
+        InputError, match=r"PIXEL_SIZE is 0.3, but the smallest pixels .* are 0.597164 units of EPSG:3857"
+    ):
+        fitting_size(layer, 0.3)
+    assert fitting_size(WebLayer(service="wms"), 0.123) == 0.123, "such a server draws any size"
+
+
+def test_tiles_are_counted_before_any_is_fetched(server: TileServer, tmp_path: Path) -> None:
+    layer = WebLayer(title="ground", url=f"{server.address}/{{z}}/{{x}}/{{y}}.png", resolutions=zoom_sizes(0, 19, 256))
+    grid = grid_around(layer, SIZE, bounds())
+    assert tiles_in(layer, grid) == COLS * ROWS and (grid.width, grid.height) == part().shape[:0:-1]
+    with pytest.raises(InputError, match=r"12 tiles \(about 1 MB\) from 127.* would be fetched, but MAX_TILES is 11"):
+        fetching.fetch_tiles(config(server, tmp_path, max_tiles=11), Heard())
+    assert server.asked == [] and list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="has nothing at x 30000000 to"):
+        grid_around(layer, SIZE, (3e7, 0, 4e7, 1))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd", "/vsicurl/http://a.example/{z}/{x}/{y}.png", "http:///a/{z}", "ftp://a.example/{z}",
+        "http://a.example/{z}\n/{x}", "http://a.example/${version}/{x}", "http://a.example/{file}", "http://[", "",
+        "<GDAL_WMS/>", "http://a.example/{z} {x}",
+    ],
+)  # fmt: skip
+def test_only_addresses_of_servers_are_asked(server: TileServer, tmp_path: Path, url: str) -> None:
+    for service in SERVICES:
+        with pytest.raises(InputError, match='The address of the web layer "ground" cannot be used'):
+            fetching.fetch_tiles(config(server, tmp_path, service=service, url=url), Heard())
+
+
+def test_texts_of_a_layer_cannot_add_to_the_description() -> None:
+    layer = WebLayer(title="a", url='http://a.example/{x}?<a>&b="]]>', layers="</Layers><ServerUrl>", crs_code="EPSG:1")
+    for text in (
+        web_layer.xyz_text(layer, SIZE, "a"),
+        web_layer.wms_text(layer, grid_around(layer, 1, (0, 0, 9, 9)), "a"),
+    ):
+        assert text.count("<ServerUrl>") == 1 and "?&lt;a&gt;&amp;b=" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words", "tries"),
+    [
+        ((403, "text/html", b"no"), ResourceError, "answers with HTTP status 403 .*Check the key", 1),
+        ((400, "text/html", b"no"), ResourceError, "answers with HTTP status 400", 1),
+        ((429, "text/html", b"slowly"), ResourceError, "limits the number of requests", 4),
+        ((503, "text/html", b"busy"), ResourceError, "answers with HTTP status 503", 4),
+        ((200, "text/html", b"<html>Limit of the day</html>"), ResourceError, "no image of a tile's size", 3),
+        ((200, "image/png", tile_server.png(np.zeros((3, 128, 128), np.uint8))), ResourceError, "no image of a", 3),
+        ((200, "image/png", tile_server.png(np.zeros((3, 256, 256), np.uint8))[:900]), ResourceError, "no image", 3),
+        ((200, "text/xml", b"<VRTDataset rasterXSize='256' rasterYSize='256'><VRTRasterBand dataType='Byte' band='1'>"
+          b"<SimpleSource><SourceFilename>SECRET.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"),
+         ResourceError, "no image", 3),
+        ((404, "text/plain", b""), InputError, "has no tile of the web layer", 1),
+    ],
+)  # fmt: skip
+def test_a_server_that_does_not_answer_with_tiles_is_explained(
+    server: TileServer, tmp_path: Path, answer: Any, error: type[EngineError], words: str, tries: int
+) -> None:
+    server.answer = lambda path: answer
+    inside = (LEFT + 9 * SIZE, TOP - 20 * SIZE, LEFT + 20 * SIZE, TOP - 9 * SIZE)  # of one tile
+    with pytest.raises(error, match=words) as raised:
+        fetching.fetch_tiles(config(server, tmp_path, extent=inside), Heard())
+    assert len(server.asked) == tries and KEY not in str(raised.value) and "127.0.0.1" in str(raised.value)
+    assert list(tmp_path.iterdir()) == [], "nothing half-written remains"
+    assert gdal.GetDriverByName("VRT") is not None, "GDAL has all its drivers again"
+
+
+def test_a_server_that_limits_requests_for_a_while_is_waited_for(server: TileServer, tmp_path: Path) -> None:
+    left = [3]
+
+    def answer(path: str) -> tile_server.Answer:
+        left[0] -= 1
+        return (429, "text/plain", b"slowly") if left[0] >= 0 else None
+
+    server.answer, heard = answer, Heard()
+    found = fetching.fetch_tiles(config(server, tmp_path), heard)
+    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == part()).all()
+    assert len([text for text in heard.logs if "limits the number of requests" in text]) == 1
+
+
+def test_tiles_that_the_server_lacks_have_no_data(server: TileServer, tmp_path: Path) -> None:
+    lacking = f"/14/{FIRST_COL + 1}/{FIRST_ROW + 1}.png"
+    server.answer, heard = lambda path: (404, "text/plain", b"") if path.startswith(lacking) else None, Heard()
+    found = fetching.fetch_tiles(config(server, tmp_path), heard)
+    *_, alpha = gdal.Open(found["output"]).ReadAsArray()
+    hidden = slice(SIDE - MARGINS[1], 2 * SIDE - MARGINS[1]), slice(SIDE - MARGINS[0], 2 * SIDE - MARGINS[0])
+    assert (alpha[hidden] == 0).all() and (alpha == 0).sum() == SIDE**2
+    assert found["missing"] == 1 and "has no tile for 1 of 12 places" in heard.warnings[0]
+
+
+def test_a_cancelled_job_leaves_nothing(server: TileServer, tmp_path: Path) -> None:
+    server.answer = tile_server.slow(0.05)
+    with pytest.raises(Cancelled):
+        fetching.fetch_tiles(config(server, tmp_path), Heard(cancel_after=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_than_two_tiles_are_asked_for_at_once(server: TileServer, tmp_path: Path) -> None:
+    lock, open_now, most = threading.Lock(), [0], [0]
+
+    def answer(path: str) -> tile_server.Answer:
+        with lock:
+            open_now[0] += 1
+            most[0] = max(most[0], open_now[0])
+        time.sleep(0.03)
+        with lock:
+            open_now[0] -= 1
+        return None
+
+    server.answer = answer
+    fetching.fetch_tiles(config(server, tmp_path), Heard())
+    assert most[0] == 2 and len(server.asked) == len({path for path, _ in server.asked}) == COLS * ROWS
+
+
+@pytest.mark.parametrize(("place", "of_tile"), [("{-y}", lambda y: 2**14 - 1 - y), ("{q}", None)])
+def test_other_ways_to_number_tiles(server: TileServer, tmp_path: Path, place: str, of_tile: Any) -> None:
+    asked: list[str] = []
+
+    def answer(path: str) -> tile_server.Answer:
+        asked.append(path)
+        if of_tile is not None:
+            x, y = map(int, path.strip("/").split("/"))
+            return server.usual(f"/14/{x}/{of_tile(y)}.png")
+        digits = path.strip("/")
+        x, y = (int("".join(str(int(digit) >> bit & 1) for digit in digits), 2) for bit in (0, 1))
+        return server.usual(f"/{len(digits)}/{x}/{y}.png")
+
+    server.answer = answer
+    url = f"{server.address}/{place}" if of_tile is None else f"{server.address}/{{x}}/{place}"
+    found = fetching.fetch_tiles(config(server, tmp_path, url=url), Heard())
+    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == part()).all()

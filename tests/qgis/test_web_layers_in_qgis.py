@@ -1,0 +1,235 @@
+"""Layers of tile and map servers as QGIS has them, from a server on this machine."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tile_server
+from conftest import Listener, leftovers
+from osgeo import gdal
+from qgis.core import (
+    QgsFeature,
+    QgsGeometry,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorLayer,
+)
+from tile_server import KEY, LEFT, SIZE, TOP
+
+
+@pytest.fixture
+def server():
+    with tile_server.serving() as found:
+        yield found
+
+
+@pytest.fixture
+def behind(tmp_path):
+    """The path of the GeoTIFF that the server shows."""
+    (tmp_path / "behind").mkdir()
+    return tile_server.write_image(tmp_path / "behind" / "ground.tif")
+
+
+def xyz(server, more=""):
+    url = f"{server.address}/{{z}}/{{x}}/{{y}}.png?key={KEY}".replace("?", "%3F").replace("=", "%3D")
+    return QgsRasterLayer(f"type=xyz&url={url}&zmin=0&zmax=19{more}", "ground", "wms")
+
+
+def rectangle(left, top, right, bottom):
+    """A rectangle in pixels of the image."""
+    return QgsRectangle(LEFT + left * SIZE, TOP - bottom * SIZE, LEFT + right * SIZE, TOP - top * SIZE)
+
+
+def extent(*pixels):
+    """EXTENT, from pixels of the image."""
+    found = rectangle(*pixels)
+    return f"{found.xMinimum()!r},{found.xMaximum()!r},{found.yMinimum()!r},{found.yMaximum()!r} [EPSG:3857]"
+
+
+def fields(*squares, epsg=3857):
+    """A polygon layer of squares in pixels of the image."""
+    layer = QgsVectorLayer(f"Polygon?crs=EPSG:{epsg}&field=class:string", "fields", "memory")
+    features = []
+    for place, square in enumerate(squares):
+        feature = QgsFeature(layer.fields())
+        feature.setAttributes([f"class {place % 2}"])
+        feature.setGeometry(QgsGeometry.fromRect(rectangle(*square)))
+        features.append(feature)
+    layer.dataProvider().addFeatures(features)
+    layer.updateExtents()
+    return layer
+
+
+def chips(folder):
+    """The pixels and the georeference of all chips."""
+    found = [gdal.Open(str(path)) for path in sorted(Path(folder, "images").glob("*.tif"))]
+    assert len(found) > 1
+    return [(chip.ReadAsArray(), chip.GetGeoTransform()) for chip in found]
+
+
+def same_chips(one, other):
+    one, other = chips(one), chips(other)
+    assert len(one) == len(other)
+    for (data, place), (there, place_there) in zip(one, other):
+        assert (data == there).all() and place == pytest.approx(place_there, abs=SIZE * 1e-4)
+
+
+WHOLE = (128, 128, 768, 640)
+
+
+def test_chips_of_a_web_layer_are_those_of_the_raster_behind_it(run, server, behind, tmp_path):
+    labels = fields((150, 150, 400, 400), (420, 200, 700, 600))
+    usual = {"LABELS": labels, "CLASS_FIELD": "class", "CHIP_SIZE": 64, "PIXEL_SIZE": 9.6}
+    heard = Listener()
+    found = run("exportchips", heard, INPUT=[xyz(server)], EXTENT=extent(*WHOLE), OUTPUT=str(tmp_path / "a"), **usual)
+    assert {path.split("?")[0].split("/")[1] for path, _ in server.asked} == {"14"} and len(server.asked) == 9
+    left, top, right, bottom = WHOLE
+    gdal.Translate(str(tmp_path / "cut.tif"), behind, srcWin=[left, top, right - left, bottom - top])
+    run("exportchips", INPUT=[str(tmp_path / "cut.tif")], OUTPUT=str(tmp_path / "b"), **{**usual, "PIXEL_SIZE": None})
+    same_chips(found["OUTPUT"], tmp_path / "b")
+    info = json.loads((tmp_path / "a" / "dataset.json").read_text())
+    assert info["pixel_size"] == pytest.approx(SIZE)
+    assert info["sources"][0]["raster"].startswith("ground (127.0.0.1:")
+    told = json.dumps([heard.infos, heard.warnings, heard.texts])
+    assert "Fetching 9 tiles (about 1 MB) from 127.0.0.1" in told
+    for text in (
+        told,
+        *(path.read_bytes().decode("latin-1") for path in (tmp_path / "a").rglob("*") if path.is_file()),
+    ):
+        assert KEY not in text
+    assert all("Terrazzo/" in headers["User-Agent"] for _, headers in server.asked)
+
+
+def test_other_pixel_sizes_are_resampled_from_the_next_finer_level(run, server, behind, tmp_path):
+    usual = {"TASK": "unlabelled", "CHIP_SIZE": 64, "PIXEL_SIZE": 2.5 * SIZE}
+    run("exportchips", INPUT=[xyz(server, "&zmin=14")], AREA=fields(WHOLE), OUTPUT=str(tmp_path / "a"), **usual)
+    assert {path.split("/")[1] for path, _ in server.asked} == {"14"}, "the server has no level of 2 pixels"
+    left, top, right, bottom = WHOLE
+    gdal.Translate(str(tmp_path / "cut.tif"), behind, srcWin=[left, top, right - left, bottom - top])
+    run("exportchips", INPUT=[str(tmp_path / "cut.tif")], OUTPUT=str(tmp_path / "b"), **usual)
+    same_chips(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_web_layer_on_the_pixels_of_a_raster_in_another_crs(run, server, behind, tmp_path):
+    gdal.Warp(str(tmp_path / "utm.tif"), behind, dstSRS="EPSG:32633", xRes=6, yRes=6, outputBounds=_middle(behind))
+    usual = {"TASK": "unlabelled", "CHIP_SIZE": 64, "COMBINE": "stack"}
+    for name, second in (("a", xyz(server)), ("b", behind)):
+        place = f"{','.join(map(repr, np.array(_middle(behind))[[0, 2, 1, 3]].tolist()))} [EPSG:32633]"
+        run(
+            "exportchips", INPUT=[str(tmp_path / "utm.tif"), second], EXTENT=place, OUTPUT=str(tmp_path / name), **usual
+        )
+    for (data, _), (there, _) in zip(chips(tmp_path / "a"), chips(tmp_path / "b")):
+        assert data.shape[0] == 6 and np.abs(data[3:].astype(int) - there[3:]).max() <= 1
+    assert {path.split("/")[1] for path, _ in server.asked} == {"14"}
+
+
+def _middle(path):
+    """Bounds of the middle of the image in EPSG:32633."""
+    warped = gdal.AutoCreateWarpedVRT(
+        gdal.Open(path), None, gdal.Warp("", path, format="VRT", dstSRS="EPSG:32633").GetProjection()
+    )
+    left, step, _, top, _, down = warped.GetGeoTransform()
+    x, y = left + step * warped.RasterXSize / 2, top + down * warped.RasterYSize / 2
+    return (round(x) - 1500, round(y) - 1500, round(x) + 1500, round(y) + 1500)
+
+
+def test_a_map_of_a_web_layer_is_that_of_the_raster_behind_it(run, server, behind, classifier, tmp_path):
+    usual = {"MODEL": classifier, "DEVICE": "cpu", "EXTENT": extent(*WHOLE), "STRIDE": 8}
+    run("classifyscenes", INPUT=behind, OUTPUT=str(tmp_path / "b.tif"), **usual)
+    heard = Listener()
+    run("classifyscenes", heard, INPUT=xyz(server), PIXEL_SIZE=9.6, OUTPUT=str(tmp_path / "a.tif"), **usual)
+    one, other = gdal.Open(str(tmp_path / "a.tif")), gdal.Open(str(tmp_path / "b.tif"))
+    assert (one.ReadAsArray() == other.ReadAsArray()).all() and len(np.unique(one.ReadAsArray())) > 1
+    assert one.GetGeoTransform() == pytest.approx(other.GetGeoTransform(), abs=SIZE * 1e-4)
+    assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+
+
+def test_features_get_the_pixels_around_them(provider, server, classifier, tmp_path):
+    given = {"INPUT": xyz(server), "MODEL": classifier, "PIXEL_SIZE": SIZE, "OUTPUT": str(tmp_path / "a.gpkg"),
+             "FEATURES": fields((150, 150, 200, 200), (300, 300, 330, 400))}  # fmt: skip
+    part = provider.algorithm("classifyfeatures").create().read(given, QgsProcessingContext())["input"].sources[0]
+    left, bottom, right, top = part.extent
+    margin = 80  # half of the largest square and a chip of 16 pixels, in whole chips
+    pixels = [(left - LEFT) / SIZE, (TOP - top) / SIZE, (right - LEFT) / SIZE, (TOP - bottom) / SIZE]
+    assert pixels == pytest.approx([150 - margin, 150 - margin, 330 + margin, 400 + margin])
+
+
+def test_mapping_takes_the_pixel_size_of_the_model_if_none_is_given(provider, server, classifier):
+    given = {"INPUT": xyz(server), "MODEL": classifier, "EXTENT": extent(0, 0, 9, 9), "OUTPUT": "/tmp/none.tif"}
+    algorithm = provider.algorithm("classifyscenes").create()
+    settings = algorithm.read({**given}, QgsProcessingContext())
+    part = settings["input"].sources[0]
+    assert part.size == pytest.approx(SIZE / 16) and settings["pixel_size"] == pytest.approx(1.0)
+
+
+def refused(provider, name, **given):
+    """What the dialog says."""
+    algorithm = provider.algorithm(name).create()
+    fine, message = algorithm.checkParameterValues(given, QgsProcessingContext())
+    assert not fine
+    return message
+
+
+def test_what_is_needed_is_said_before_anything_is_fetched(provider, server, tmp_path):
+    given = {"INPUT": [xyz(server)], "TASK": "unlabelled", "OUTPUT": str(tmp_path / "chips")}
+    assert "neither Extent (EXTENT) nor" in refused(provider, "exportchips", PIXEL_SIZE=9.6, **given)
+    assert "no Pixel size (PIXEL_SIZE) is given" in refused(provider, "exportchips", EXTENT=extent(*WHOLE), **given)
+    fine = {**given, "EXTENT": extent(0, 0, 768, 640)}
+    assert "the smallest pixels" in refused(provider, "exportchips", PIXEL_SIZE=0.01, **fine)
+    few = refused(provider, "exportchips", PIXEL_SIZE=9.6, MAX_TILES=8, **fine)
+    assert "9 tiles (about 1 MB) from 127.0.0.1" in few and "(MAX_TILES) is 8" in few
+    wide = {**given, "EXTENT": "-2000000,2000000,-1000000,1000000 [EPSG:3857]"}
+    text = refused(provider, "exportchips", PIXEL_SIZE=19.1, **wide)
+    assert "335,380 tiles" in text, text
+    assert server.asked == [] and leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&authcfg=abc1234", "needs a login"),
+        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&username=a&password=b", "needs a login"),
+        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&http-header:x-key=b", "needs the header x-key"),
+        ("type=xyz&url=file:///etc/%7Bz%7D/%7Bx%7D/%7By%7D", "cannot be used"),
+    ],
+)
+def test_layers_that_cannot_be_fetched_are_refused(provider, server, tmp_path, source, words):
+    layer = QgsRasterLayer(source.replace("ADDRESS", server.address), "ground", "wms")
+    assert layer.isValid()
+    given = {"INPUT": [layer], "TASK": "unlabelled", "PIXEL_SIZE": 9.6, "EXTENT": extent(*WHOLE)}
+    assert words in refused(provider, "exportchips", OUTPUT=str(tmp_path / "chips"), **given)
+    assert server.asked == []
+
+
+def test_labels_are_not_taken_from_the_web(provider, server, scene, tmp_path):
+    given = {"INPUT": [scene[0]], "LABEL_RASTERS": [xyz(server)], "OUTPUT": str(tmp_path / "chips")}
+    assert "comes from the provider wms, not from a file" in refused(provider, "exportchips", **given)
+
+
+def test_a_server_that_fails_ends_the_job_without_telling_the_key(run, server, tmp_path):
+    server.answer = lambda path: (403, "text/html", b"<html>no</html>")
+    heard = Listener()
+    with pytest.raises(QgsProcessingException, match="HTTP status 403") as raised:
+        run("exportchips", heard, INPUT=[xyz(server)], TASK="unlabelled", PIXEL_SIZE=9.6, EXTENT=extent(*WHOLE),
+            OUTPUT=str(tmp_path / "chips"))  # fmt: skip
+    assert KEY not in json.dumps([str(raised.value), heard.infos, heard.warnings, heard.texts])
+    assert leftovers(tmp_path) == []
+
+
+def test_a_job_that_waits_for_the_server_is_cancelled_at_once(run, server, tmp_path):
+    server.answer, began = tile_server.slow(20), []
+
+    def cancel(text):
+        if "Fetching" in text and not began:
+            began.append(time.monotonic())
+            heard.cancel()
+
+    heard = Listener(cancel)
+    run("exportchips", heard, INPUT=[xyz(server)], TASK="unlabelled", PIXEL_SIZE=9.6, EXTENT=extent(*WHOLE),
+        OUTPUT=str(tmp_path / "chips"))  # fmt: skip
+    assert began and time.monotonic() - began[0] < 2
+    assert leftovers(tmp_path) == []
