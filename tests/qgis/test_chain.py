@@ -254,3 +254,14 @@ def test_status_succeeds_where_there_is_no_python_at_all(run, monkeypatch):
 
 def test_torch_was_never_imported_into_qgis(chain):
     assert "torch" not in sys.modules
+
+
+def test_an_ensemble_and_test_time_augmentation_run_headless(chain, qgis_process, worker_python, scene, tmp_path):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(Path(chain["model"]["OUTPUT"]).read_bytes())
+    found = qgis_process("terrazzo:segmentraster", INPUT=scene[0], MODEL=chain["model"]["OUTPUT"], ENSEMBLE=other,
+                         TEST_TIME_AUGMENTATION="mirror", TEST_TIME_SCALES="1,0.75", DEVICE="cpu",
+                         OUTPUT=tmp_path / "map.tif", DISAGREEMENT=tmp_path / "disagreement.tif")  # fmt: skip
+    # The same weights twice agree with each other.
+    assert gdal.Open(found["DISAGREEMENT"]).ReadAsArray().max() < 1e-5
+    assert gdal.Open(found["OUTPUT"]).RasterXSize == 320
