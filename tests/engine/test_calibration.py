@@ -25,7 +25,7 @@ from plugin.engine.mapping.evaluation import ChipPredictor
 from plugin.engine.mapping.reading import Images
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.training import calibration
-from plugin.engine.training.calibration import DecisionSample, Sample, calibrate, fit_temperature, reliability
+from plugin.engine.training.calibration import DecisionSample, Sample, calibrate, fit_temperature, improves, reliability
 from plugin.engine.training.tally import ClassTally, LabelsTally
 from plugin.engine.training.train_classifier import train_classifier
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -96,11 +96,26 @@ def test_a_temperature_that_does_not_lower_the_error_is_not_used() -> None:
         [torch.tensor([[np.log(9.0), 0.0]]).repeat(10_000, 1), torch.tensor([[30.0, 0.0]]).repeat(50, 1)]
     )
     labels = torch.cat([(torch.arange(10_000) >= 9_000).long(), torch.ones(50, dtype=torch.int64)])
-    assert fit_temperature(logits.float(), labels) > 1.3
-    found = calibrate({"validation": (logits.float(), labels)})
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    logits, labels = logits[order].float(), labels[order]
+    assert fit_temperature(logits, labels) > 1.3
+    found = calibrate({"validation": (logits, labels)})
     assert found is not None and found.temperature == 1
     before, after = found.splits["validation"]
     assert before.error == after.error == pytest.approx(50 / 10_050, rel=0.01)
+
+
+def test_a_temperature_that_only_suits_some_chips_is_not_used() -> None:
+    # The network is too sure of the first half of the chips and not sure enough of the second.
+    honest = many(20_000)
+    logits = torch.cat([honest[:15_000] * 2, honest[15_000:] / 2])
+    halves = torch.cat([logits[:10_000], logits[15_000:]])
+    labels = drawn(honest)
+    picked = torch.cat([labels[:10_000], labels[15_000:]])
+    assert fit_temperature(halves, picked) > 1.2
+    assert improves(halves[:10_000], picked[:10_000])
+    assert not improves(torch.cat([halves[:5000], halves[10_000:]]), torch.cat([picked[:5000], picked[10_000:]]))
+    assert not improves(logits[:1], labels[:1])
 
 
 def test_the_test_chips_are_only_measured() -> None:
@@ -171,7 +186,8 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_chip_folder(folder, {"training": 6, "validation": 3, "test": 2}, size=32)
 
 
-def test_a_training_calibrates_and_tells(chips: str, tmp_path: Path) -> None:
+def test_a_training_calibrates_and_tells(chips: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "improves", lambda logits, labels: True)  # of three chips, chance decides
     reporter, model, report = Heard(), tmp_path / "m.safetensors", tmp_path / "r.html"
     config = {**SEGMENTER, "chips": chips, "output": str(model), "report": str(report)}
     result = train_segmenter(TrainSegmenterConfig.from_json(config), reporter)

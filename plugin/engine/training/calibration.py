@@ -76,17 +76,31 @@ def calibrate(samples: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Calib
         samples: Logits and labels by split, see `Sample.merged`.
 
     Returns:
-        The calibration, with a temperature of 1 if another one would not make the error on the validation chips
-        smaller; None without labelled validation chips.
+        The calibration, with a temperature of 1 if another one does no good, see `improves`; None without labelled
+        validation chips.
     """
     labelled = {split: sample for split, sample in samples.items() if len(sample[0])}
     if "validation" not in labelled:
         return None
-    temperature, one = fit_temperature(*labelled["validation"]), labelled["validation"]
-    if reliability(*one, temperature).error >= reliability(*one, 1.0).error:
-        temperature = 1.0  # the network is calibrated as it is
+    one = labelled["validation"]
+    temperature = fit_temperature(*one) if improves(*one) else 1.0
     effects = {split: (reliability(*one, 1.0), reliability(*one, temperature)) for split, one in labelled.items()}
     return Calibration(temperature, effects)
+
+
+def improves(logits: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Return whether a temperature makes the calibration error smaller on chips that it was not fitted to.
+
+    It is fitted to each half of the (n, K) logits and (n,) labels, which are those of other chips, and tried on the
+    other half. A network that is calibrated as it is, or too few chips, would only be made worse.
+    """
+    middle = len(logits) // 2
+    halves = (logits[:middle], labels[:middle]), (logits[middle:], labels[middle:])
+    if not middle:
+        return False
+    before = sum(reliability(*half, 1.0).error for half in halves)
+    after = sum(reliability(*tried, fit_temperature(*fitted)).error for fitted, tried in (halves, halves[::-1]))
+    return after < before
 
 
 @torch.no_grad()
