@@ -16,7 +16,7 @@ from test_segment_raster import header, map_raster, noise, pixels
 from torch import nn
 
 from plugin.engine import device, precision
-from plugin.engine.mapping import inference, segment
+from plugin.engine.mapping import inference, layout, segment
 from plugin.engine.mapping.inference import Inference
 from plugin.engine.mapping.sources import TileSource
 from plugin.engine.mapping.tiling import SEAM_SHARE, choose_layout
@@ -26,7 +26,7 @@ from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.reach import HALOS, SEEN, seam_costs
 
 CPU = torch.device("cpu")
-SEAMS = (1.0, 0.5, 0.02, 0.0, 0.0, 0.0, 0.0)
+SEAMS = (1.0, 0.1, 0.002, 0.0, 0.0, 0.0, 0.0)
 
 
 class Blur(nn.Module):
@@ -94,6 +94,7 @@ def test_the_grid_of_tiles_does_not_show(tmp_path: Path, monkeypatch: pytest.Mon
     """With the costs of seams from the model file, or measured in the raster."""
     seams = SEAMS if known else ()
     monkeypatch.setattr(segment, "load_model", lambda path: (Blur(40), header(1, seams=seams, whole_window=False)))
+    monkeypatch.setattr(layout, "SMALL", 0)
     image = write_raster(tmp_path / "image.tif", noise(600, 700))
     maps, logs = [], []
     for tile_size in (1024, 128):
@@ -112,19 +113,24 @@ def test_the_grid_of_tiles_does_not_show(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_network_without_surroundings_gets_no_halo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment, "load_model", lambda path: (nn.Conv2d(1, 3, 1), header(1)))
+    monkeypatch.setattr(layout, "SMALL", 0)
     heard = Heard()
     map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise(300, 300)), heard, halo=None, tile_size=128)
     assert any("with a halo of 0." in text for text in heard.logs)
 
 
-def test_a_raster_without_data_in_the_samples_gets_the_largest_halo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("empty", [False, True])
+def test_where_the_reach_is_unknown_the_halo_is_the_largest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
+    """In a small raster, and where the samples have no data."""
     monkeypatch.setattr(segment, "load_model", lambda path: (nn.Conv2d(1, 3, 1), header(1)))
-    data, heard = noise(2000, 2000), Heard()
-    data[500:1500, 500:1500] = 0
+    data, heard = noise(300, 300), Heard()
+    if empty:
+        monkeypatch.setattr(layout, "SMALL", 0)
+        data[:250] = 0
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
-    map_raster(tmp_path, image, heard, halo=None, tile_size=512)
+    map_raster(tmp_path, image, heard, halo=None, tile_size=128)
     assert any("with a halo of 192." in text for text in heard.logs)
 
 

@@ -21,9 +21,9 @@ from .reading import Images, TileReader
 from .sources import normalised
 from .tiling import Layout, choose_layout
 
-# The network's reach is measured in a window in the middle of each of so many parts along each side of the raster; in
-# a small one only once, since that takes the time of `SEEN`² pixels and a quarter more.
-PLACES, SMALL = 2, 5000**2
+# The network's reach is measured in a window in the middle of each of so many parts along each side of the raster. That
+# takes the time of 3 megapixels, which a raster of fewer pixels than `SMALL` does not repay.
+PLACES, SMALL = 2, 3000**2
 
 
 def lay_out(
@@ -51,7 +51,7 @@ def lay_out(
     largest_scale = max(1.0, *map(float, config.averaging.scales))
     most = working_memory(opened.device) / pixel / config.batch_size / largest_scale**2
     seams, given = header.seams, (config.tile_size, config.halo)
-    if config.halo is None and not seams and choose_layout((), most, *given).tile_size < max(window[2:]):
+    if config.halo is None and not seams and window.width * window.height >= SMALL:
         with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
             seams = seam_costs(network.logits, _samples(window, model, normalise, reader))
         if seams:
@@ -65,11 +65,10 @@ def _samples(
     window: Window, model: Model[Segmenter], normalise: Normaliser, reader: TileReader
 ) -> Iterator[torch.Tensor]:
     """Yield (B, `SEEN`, `SEEN`) normalised images from a part of the raster, if most of their pixels have data."""
-    places = PLACES if window.width * window.height > SMALL else 1
-    for number in range(places**2):
-        row, col = divmod(number, places)
-        top = window.row_off + (2 * row + 1) * window.height // (2 * places) - SEEN // 2
-        left = window.col_off + (2 * col + 1) * window.width // (2 * places) - SEEN // 2
+    for number in range(PLACES**2):
+        row, col = divmod(number, PLACES)
+        top = window.row_off + (2 * row + 1) * window.height // (2 * PLACES) - SEEN // 2
+        left = window.col_off + (2 * col + 1) * window.width // (2 * PLACES) - SEEN // 2
         place = Window(left // STRIDE * STRIDE, top // STRIDE * STRIDE, SEEN, SEEN)
         data, missing = reader.read_mirrored(place)
         if missing is None or missing.mean() < 0.5:

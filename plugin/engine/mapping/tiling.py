@@ -14,9 +14,9 @@ from ..windows import Window
 # GeoTIFF blocks; larger tiles are a multiple of half a block, so that each block is written once.
 BLOCK_SIZE = 512
 BLOCK_STEP = 16  # TIFF 6.0: sides of blocks are multiples of it
-# Of the pixels of a map, so many may have another class than in a map that is made in one piece: half of what is
-# promised, because the costs of seams are measured in a few places.
-SEAM_SHARE = 0.001
+# Of the pixels of a map, so many may have another class than in a map that is made in one piece. That is a tenth of
+# what is promised, because seams are measured in a few places, and in others they cost up to 5 times as much.
+SEAM_SHARE = 0.0002
 # Tiles are not larger than necessary for this much work per pixel of the map.
 LITTLE_WORK = 1.06
 SMALLEST_TILE, USUAL_TILE, LARGEST_TILE = 64, 1024, 8192
