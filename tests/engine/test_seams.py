@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from chip_folder import write_chip_folder
 from heard import Heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,14 +17,20 @@ from test_segment_raster import header, map_raster, noise, pixels
 from torch import nn
 
 from plugin.engine import device, precision
+from plugin.engine.chips.dataset import open_dataset
+from plugin.engine.config import TrainSegmenterConfig
 from plugin.engine.mapping import inference, layout, segment
 from plugin.engine.mapping.inference import Inference
 from plugin.engine.mapping.sources import TileSource
 from plugin.engine.mapping.tiling import SEAM_SHARE, choose_layout
 from plugin.engine.models.cost import USUAL_BYTES, bytes_per_pixel
 from plugin.engine.models.factory import create_model
-from plugin.engine.models.header import ModelHeader
+from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.reach import HALOS, SEEN, seam_costs
+from plugin.engine.training import train_segmenter
+from plugin.engine.training.augmentation.example import Example
+from plugin.engine.training.chips import ChipReader
+from plugin.engine.training.seams import measure_seams
 
 CPU = torch.device("cpu")
 SEAMS = (1.0, 0.1, 0.002, 0.0, 0.0, 0.0, 0.0)
@@ -258,3 +265,32 @@ def test_parts_of_a_coarser_map_fit_together() -> None:
     whole = source.values(batch, lambda share: None)
     source.parts = 3
     assert torch.equal(source.values(batch, lambda share: None), whole) and whole.shape == (2, 1, 50, 70)
+
+
+# The training
+
+
+def test_a_long_training_measures_seams_and_its_model_file_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chips = write_chip_folder(tmp_path / "chips", {"training": 4, "validation": 3})
+    info = open_dataset(chips)
+    reader = ChipReader(info)
+
+    class Prepared:
+        device = CPU
+
+        def prepare(self, batch: Any) -> Any:
+            return Example(batch[0].float() - batch[0].float().mean(), None, batch[1])
+
+    costs = measure_seams(Blur(40, 0), Prepared(), reader, np.arange(5))  # type: ignore[arg-type]
+    assert costs[0] >= 1 and not any(costs[2:])
+    settings = {"architecture": "fcn8s", "encoder": "resnet18", "pretrained": "none", "epochs": 1, "device": "cpu"}
+    for long in (False, True):
+        if long:
+            monkeypatch.setattr(train_segmenter, "LONG", 0)
+            monkeypatch.setattr("plugin.engine.training.seams.CHIPS", 1)
+        output = str(tmp_path / "m.safetensors")
+        config = TrainSegmenterConfig.from_json({"chips": str(chips), "output": output, **settings})
+        train_segmenter.train_segmenter(config, Heard())
+        assert len(read_header(output).seams) == long * len(HALOS)

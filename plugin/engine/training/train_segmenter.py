@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -35,6 +36,7 @@ from .plan import FineTuning, settle
 from .recipe_file import with_recipe
 from .regression import RegressionTask, TargetReader
 from .sampling import settle_sampling
+from .seams import measure_seams
 from .segmentation import SegmentationTask
 from .train import (
     Trained,
@@ -52,6 +54,8 @@ from .train import (
 from .unlabelled import open_unlabelled
 
 EXAMPLES = 6
+# Seconds of a training that is worth it to measure seams at its end, which takes as long as a map of 4 megapixels.
+LONG = 120.0
 LACK = "no labelled pixel"
 
 
@@ -82,6 +86,11 @@ def _train(config: TrainSegmenterConfig, reporter: Reporter) -> dict[str, Any]:
     trained = train_compared(training, prepare, reporter)
     if own_rank().number:  # the first rank writes the results
         return {}
+    if trained.fitted.seconds >= LONG and not training.kind["whole_window"]:
+        places = training.splits[shown_split(training.splits)]
+        with explain_memory(training.device, training.work):
+            seams = measure_seams(training.network, training.task, training.reader, places)
+        training = dataclasses.replace(training, kind={**training.kind, "seams": seams})
     header = save(training, trained, reporter)
     if config.report:
         report = _report(training, trained, header)
