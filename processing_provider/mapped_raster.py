@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Optional
 
-from qgis.core import QgsProcessingContext, QgsRectangle
+from qgis.core import QgsProcessingContext, QgsRasterLayer, QgsRectangle
 
 from ..plugin.engine.config import MAX_TILES
 from ..plugin.engine.errors import not_none
 from .algorithm import tr
-from .layers import bounds, chosen_extent, given_crs, layer_crs, raster_layer, source_of
+from .layers import Images, bounds, chosen_extent, given_crs, layer_crs, raster_layer, source_of
 from .parameters import Number, Parameters, Row, Setting
 
 # Pixels around a part of a web layer that are fetched if the job itself chooses how many it looks at.
@@ -35,8 +36,18 @@ def pixel_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def mapped_raster(algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any) -> dict[str, Any]:
+def mapped_raster(
+    algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any,
+    more: Sequence[QgsRasterLayer] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Return the settings `input`, `input_crs`, `extent`, `area` and `pixel_size`, from the parameters of these names.
+
+    Args:
+        algorithm: The algorithm.
+        parameters: Its parameters.
+        context: The processing context.
+        header: Header of the model.
+        more: Rasters that form a mosaic with the first one.
 
     Raises:
         InputError: The raster, the extent or the polygons cannot be used.
@@ -47,7 +58,7 @@ def mapped_raster(algorithm: Any, parameters: Parameters, context: QgsProcessing
     image = raster_layer(algorithm, parameters, "INPUT", context)
     crs = layer_crs(image)
     extent = chosen_extent(algorithm, parameters, "EXTENT", context, crs)
-    near = image.extent() if extent is None else extent
+    near = Images.of_layers([image, *more], context).extent if extent is None else extent
     area = feature_source(algorithm, parameters, "AREA", context, crs, near)
     place = place_of(area, crs, context) if extent is None else extent
     return {

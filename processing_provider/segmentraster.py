@@ -12,7 +12,8 @@ from .algorithm import WorkerAlgorithm, tr
 from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_names import map_name
-from .layer_parameters import Extent, Polygons, Raster
+from .layer_parameters import Extent, Polygons, Raster, Rasters
+from .layers import gdal_path, given_crs, raster_layers
 from .list_parameters import Bands
 from .looks import SavedStyle
 from .map_results import class_rows, measure_rows, raster_rows, region_rows, show_results
@@ -45,6 +46,10 @@ class SegmentRaster(WorkerAlgorithm):
             Raster("INPUT", tr("Image"), tr(
                 "The raster to map. It needs the bands that the model was trained on, and about the same pixel size.")),
             model_row("trainsegmenter"),
+            Rasters("MORE_IMAGES", tr("More images of a mosaic"), tr(
+                "Rasters beside the first one, with the same bands: all become one map, without seams at their "
+                "borders. Where they overlap, later ones are on top; those with other pixels or in another CRS are "
+                "resampled to the pixels of the first."), optional=True, advanced=True),
             Extent("EXTENT", tr("Extent"), tr("Map only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Map only inside these polygons; the rest is nodata."), optional=True),
@@ -83,7 +88,10 @@ class SegmentRaster(WorkerAlgorithm):
 
         settings = super().read(parameters, context)
         self._header = ensemble_header([settings["model"] or "", *settings["ensemble"]])
-        settings.update(mapped_raster(self, parameters, context, self._header))
+        more = raster_layers(self, parameters, "MORE_IMAGES", context)
+        settings["more_images"] = [gdal_path(layer) for layer in more]
+        settings["more_crs"] = [given_crs(layer) for layer in more]
+        settings.update(mapped_raster(self, parameters, context, self._header, more))
         self._name = map_name(self, parameters, context)
         return settings
 

@@ -342,6 +342,9 @@ class SegmentRasterConfig(MappingConfig):
     regions: PolygonSettings = group(PolygonSettings)
     areas: str | None = written(None)  # a CSV file with a row per class
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
+    # Rasters that form a mosaic with `input`, on its pixels, later ones on top; their CRSs as `input_crs`.
+    more_images: tuple[str, ...] = ()
+    more_crs: tuple[str, ...] = ()
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     pixel_size: float | None = setting(None, low=0)  # to map at, in CRS units; 0 = the model's, None = the raster's
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS
@@ -354,6 +357,11 @@ class SegmentRasterConfig(MappingConfig):
     batch_size: int = setting(1, low=1, high=4096)
     mixed_precision: bool = True  # 16 bits on a GPU, and on a processor with bfloat16, where the map stays the same
     device: str = "auto"
+
+    @property
+    def more(self) -> list[tuple[str, str]]:
+        """Each of `more_images` with its CRS."""
+        return list(zip(self.more_images, self.more_crs or ("",) * len(self.more_images)))
 
 
 class ClassifyScenesConfig(MappingConfig):

@@ -396,3 +396,41 @@ def test_a_south_up_raster_is_mapped_on_its_own_grid(tmp_path: Path, threshold: 
     map_raster(tmp_path, image)
     assert np.array_equal(pixels(tmp_path / "map.tif"), expected(data))
     assert gdal.Open(str(tmp_path / "map.tif")).GetGeoTransform() == (LEFT, 1, 0, TOP, 0, 1)
+
+
+def test_neighbouring_rasters_become_one_map_without_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Coarse(), header(1)))
+    tones = np.random.default_rng(1).integers(20, 230, (12, 14)).repeat(32, 0).repeat(32, 1)[:350, :420]
+    data = tones.astype(np.uint8)
+    whole = write_raster(tmp_path / "whole.tif", data)
+    parts = [
+        write_raster(tmp_path / f"{row}_{col}.tif", data[row : row + 200, col : col + 250], LEFT + col, TOP - row)
+        for row in (150, 0)
+        for col in (0, 170)
+    ]
+    heard = Heard()
+    usual: dict[str, Any] = {"tile_size": 160, "halo": 64}
+    map_raster(tmp_path, whole, **usual)
+    map_raster(tmp_path, parts[0], heard, more_images=tuple(parts[1:]), output=str(tmp_path / "mosaic.tif"), **usual)
+    assert np.array_equal(pixels(tmp_path / "mosaic.tif"), pixels(tmp_path / "map.tif"))
+    assert gdal.Open(str(tmp_path / "mosaic.tif")).GetGeoTransform() == (LEFT, 1, 0, TOP, 0, -1)
+    assert any("a mosaic of 4 rasters, 420 × 350 pixels" in text for text in heard.logs)
+    with pytest.raises(InputError, match="the raster to be mapped"):
+        map_raster(tmp_path, parts[0], more_images=tuple(parts[1:]), output=parts[2], **usual)
+    lone = gdal.Open(parts[1]).ReadAsArray()
+    assert np.array_equal(lone, data[150:350, 170:420]), "the input is as it was"
+
+
+def test_a_mosaic_has_no_data_between_its_rasters(tmp_path: Path, threshold: Threshold) -> None:
+    data = noise(40, 100)
+    data[:, :30][data[:, :30] == 11] = 12  # one nodata value holds for the whole mosaic
+    left = write_raster(tmp_path / "left.tif", data[:, :30])
+    right = write_raster(tmp_path / "right.tif", data[:, 60:], LEFT + 60, nodata=11)
+    map_raster(tmp_path, left, more_images=(right,))
+    wanted = expected(data)
+    wanted[:, 30:60] = NODATA
+    wanted[:, 60:][data[:, 60:] == 11] = NODATA
+    assert np.array_equal(pixels(tmp_path / "map.tif"), wanted)
+    wide = write_raster(tmp_path / "wide.tif", np.stack([data, data]))
+    with pytest.raises(InputError, match=r"Band 2 does not exist: .*left.tif has 1"):
+        map_raster(tmp_path, wide, more_images=(left,), bands=(2,))

@@ -8,23 +8,20 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 from osgeo import gdal
 
 from ..config import ExportChipsConfig
 from ..errors import InputError
 from ..events import Reporter
 from ..rasters.images import Image, in_units, open_image
+from ..rasters.mosaics import joined_name, read_mosaic, snapped
 from ..rasters.raster_io import AS_MEASURED, RasterInfo, RasterReader, same_crs, scale_text, spatial_reference
-from ..rasters.regridded import note_crs, noted_resampling, read_on, with_pixel_size
+from ..rasters.regridded import read_on, with_pixel_size
 from ..rasters.stack import StackReader, stack_names
-from ..rasters.stored import Stored, look_at
-from ..rasters.virtual import grid_in, piece_on_grid
-from ..rasters.virtual_mosaic import Piece, mosaic
-from ..windows import TOLERANCE, Grid, Window, overlap
+from ..rasters.stored import Stored
+from ..rasters.virtual import grid_in
+from ..windows import Grid, overlap
 
-# Rasters of a mosaic that are off the first one's grid by no more than this share of a pixel are moved, not resampled.
-MOSAIC_SLACK = 0.5
 # Warn of a mosaic if its rasters cover less than this share of it.
 SPARSE_MOSAIC = 0.1
 
@@ -145,19 +142,9 @@ def _open_separate(rasters: list[Stored], config: ExportChipsConfig, notes: _Not
         if same_crs(stored.info.crs, crs):
             grid = with_pixel_size(stored.info, config.pixel_size)
         else:
-            grid = _snapped(grid_in(stored, crs), lattice)
+            grid = snapped(grid_in(stored, crs), lattice)
         readers.append(read_on(stored, grid, crs, notes))
     return readers
-
-
-def _snapped(grid: Grid, lattice: Grid) -> Grid:
-    """The pixels of an unlimited lattice that a grid touches."""
-    left, bottom, right, top = grid.bounds
-    cols = sorted(((left - lattice.left) / lattice.step_x, (right - lattice.left) / lattice.step_x))
-    rows = sorted(((bottom - lattice.top) / lattice.step_y, (top - lattice.top) / lattice.step_y))
-    col, end_col = math.floor(cols[0] + TOLERANCE), math.ceil(cols[1] - TOLERANCE)
-    row, end_row = math.floor(rows[0] + TOLERANCE), math.ceil(rows[1] - TOLERANCE)
-    return lattice.part(Window(col, row, max(1, end_col - col), max(1, end_row - row)))
 
 
 # --- a mosaic
@@ -165,65 +152,13 @@ def _snapped(grid: Grid, lattice: Grid) -> Grid:
 
 def _open_mosaic(rasters: list[Stored], config: ExportChipsConfig, notes: _Notes) -> RasterReader:
     """Open all rasters as a mosaic on the grid of the first; later rasters are on top."""
-    first = rasters[0]
-    for stored in rasters[1:]:
-        if len(stored.info.bands) != len(first.info.bands):
-            raise InputError(
-                f"{first.info.path} has {len(first.info.bands)} bands, but {stored.info.path} has "
-                f"{len(stored.info.bands)}.",
-                "Choose bands that both have with BANDS.",
-            )
-    name = _joined([stored.info.path for stored in rasters])
-    crs, lattice = first.info.crs, first.info.grid
-    placed = [(stored, *_place(stored, lattice, crs)) for stored in rasters]
-    col, row = min(window.col_off for _, window, _ in placed), min(window.row_off for _, window, _ in placed)
-    end_col, end_row = max(window.col_end for _, window, _ in placed), max(window.row_end for _, window, _ in placed)
-    grid = lattice.part(Window(col, row, end_col - col, end_row - row))
-    pieces = []
-    for stored, window, fits in placed:
-        note_crs(stored, crs, notes)
-        if fits and stored.shift_on(lattice) is None:
-            notes.add(stored.info.path, "shifted by less than half a pixel to the grid of the first")
-        inside = window._replace(col_off=window.col_off - col, row_off=window.row_off - row)
-        if fits and not stored.signed:
-            pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
-            continue
-        resampling = noted_resampling(stored, grid.part(inside), crs, notes)
-        pieces.append(piece_on_grid(stored, inside, grid, crs, resampling))
-    dtype = np.result_type(*{stored.info.dtype for stored in rasters})
-    like = dataclasses.replace(first.info, dtype=dtype)
-    whole = look_at(mosaic(pieces, grid, crs, like), (), name)
-    whole = dataclasses.replace(whole, categorical=any(stored.categorical for stored in rasters))
-    notes.add(name, f"a mosaic of {len(rasters)} rasters, {grid.width} × {grid.height} pixels")
-    share = sum(window.width * window.height for _, window, _ in placed) / (grid.width * grid.height)
+    reader, share = read_mosaic(rasters, config.pixel_size, notes)
     if share < SPARSE_MOSAIC:
         notes.warnings.append(
-            f"The rasters of the mosaic cover only {share:.2g} of its {grid.width} × {grid.height} pixels; with "
+            f"The rasters of the mosaic cover only {share:.2g} of its {reader.info.size_text}; with "
             'COMBINE "separate" the gaps are not searched for chips.'
         )
-    reader = read_on(whole, with_pixel_size(whole.info, config.pixel_size), crs, notes)
-    reader.info = dataclasses.replace(reader.info, bands=first.info.bands, scales=first.info.scales)
     return reader
-
-
-def _place(stored: Stored, lattice: Grid, crs: str) -> tuple[Window, bool]:
-    """The window of a raster on a lattice, and whether its pixels match without resampling."""
-    shift = stored.shift_on(lattice, MOSAIC_SLACK) if same_crs(stored.info.crs, crs) else None
-    if shift is not None:
-        return Window(*shift, stored.info.grid.width, stored.info.grid.height), True
-    grid = _snapped(grid_in(stored, crs), lattice)
-    col, row = round((grid.left - lattice.left) / lattice.step_x), round((grid.top - lattice.top) / lattice.step_y)
-    return Window(col, row, grid.width, grid.height), False
-
-
-def _joined(paths: list[str]) -> str:
-    """A name for several rasters together."""
-    if len(paths) == 1:
-        return paths[0]
-    names = [Path(path).name or path for path in paths]
-    if len(names) <= 4:
-        return " + ".join(names)
-    return f"{names[0]} + {len(names) - 1} more"
 
 
 # --- a stack
@@ -235,7 +170,7 @@ def _open_stack(images: list[Image], config: ExportChipsConfig, notes: _Notes) -
     places = [(raster, band) for raster, stored in enumerate(every) for band in stored.info.bands]
     bands = config.bands or tuple(range(1, len(places) + 1))
     wrong = [band for band in bands if not 1 <= band <= len(places)]
-    name = _joined([image.path for image in images])
+    name = joined_name([image.path for image in images])
     if wrong:
         raise InputError(
             f"Band {wrong[0]} does not exist: {name} has {len(places)} bands.",

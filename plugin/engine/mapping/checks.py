@@ -13,6 +13,7 @@ from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.images import in_units, open_image
 from ..rasters.likeness import far_off, named_otherwise, sizes_differ
+from ..rasters.mosaics import read_mosaic
 from ..rasters.raster_io import (
     AS_MEASURED,
     RasterInfo,
@@ -23,6 +24,7 @@ from ..rasters.raster_io import (
     spatial_reference,
 )
 from ..rasters.regridded import read_on, with_pixel_size
+from ..rasters.stored import Stored
 from ..windows import Window
 from .reading import explain_reading
 
@@ -93,7 +95,7 @@ class _Notes:
 
 def open_for(
     header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter,
-    pixel_size: float | None = None,
+    pixel_size: float | None = None, more: Sequence[tuple[str, str]] = (),
 ) -> RasterReader:  # fmt: skip
     """Open the raster to map, with its bands in the order of the model's and its values in the units of training.
 
@@ -106,10 +108,22 @@ def open_for(
         chosen: Band numbers from 1; empty to search.
         reporter: Receives log lines and warnings.
         pixel_size: Pixel size to map at, in CRS units; 0 for the model's, None for the raster's own.
+        more: Rasters, and the CRS that the user set for each, that form a mosaic with the first one.
 
     Raises:
-        InputError: It cannot be opened, or does not have the bands of the model.
+        InputError: One cannot be opened, or does not have the bands of the model.
     """
+    notes = _Notes(reporter)
+    rasters = [_as_in_training(header, *raster, chosen, reporter) for raster in ((path, crs), *more)]
+    first = rasters[0]
+    size = size_of_model(first.info, header) if pixel_size == 0 else pixel_size
+    if more:
+        return read_mosaic(rasters, size, notes)[0]
+    return read_on(first, with_pixel_size(first.info, size), "", notes)
+
+
+def _as_in_training(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter) -> Stored:
+    """Return a raster with its bands in the order of the model's and its values in the units of training."""
     one = len(header.band_names) == 1 and header.band_names[0] not in TABLE_BANDS
     image = open_image(path, crs, keep_numbers=one)  # such a model was trained on these values
     for text in (image.note and f"{image.path}: {image.note}.", image.warning):
@@ -121,8 +135,7 @@ def open_for(
     if scales:
         stored = in_units(image, dict(zip(bands, scales)), header.nodata).look_at(bands)
         stored = dataclasses.replace(stored, info=dataclasses.replace(stored.info, scales=header.scales))
-    size = size_of_model(stored.info, header) if pixel_size == 0 else pixel_size
-    return read_on(stored, with_pixel_size(stored.info, size), "", _Notes(reporter))
+    return stored
 
 
 def size_of_model(info: RasterInfo, header: ModelHeader) -> float:

@@ -42,7 +42,7 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_answers(config, header)
     check_device_name(config.device)
     outputs = check_segmentation_outputs(config, header)
-    check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs)
+    check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs, config.more)
 
 
 def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
@@ -215,7 +215,7 @@ def check_table(config: ClassifyScenesConfig) -> str:
 
 def check_raster(
     path: str, bands: tuple[int, ...], pixel_size: float | None, header: ModelHeader, models: Sequence[str],
-    outputs: Mapping[str, str | None],
+    outputs: Mapping[str, str | None], more: Sequence[tuple[str, str]] = (),
 ) -> None:  # fmt: skip
     """Check that a raster has the bands of a model, and that outputs overwrite neither.
 
@@ -223,8 +223,8 @@ def check_raster(
         InputError: A band is missing, an output would overwrite an input, or the raster cannot be opened.
     """
     # Its warnings are reported when the job runs.
-    reader = open_for(header, path, "", bands, Reporter(), pixel_size)
-    check_not_input(outputs, reader, models)
+    reader = open_for(header, path, "", bands, Reporter(), pixel_size, more)
+    check_not_input(outputs, reader, models, [path for path, _ in more])
 
 
 def find_class(header: ModelHeader, text: str) -> int:

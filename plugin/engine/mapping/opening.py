@@ -76,8 +76,9 @@ def open_for_mapping(
         ResourceError: The device does not exist.
     """
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
-    raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter, config.pixel_size)
-    check_not_input(outputs, raster, config.models)
+    more = config.more if isinstance(config, SegmentRasterConfig) else ()
+    raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter, config.pixel_size, more)
+    check_not_input(outputs, raster, config.models, [path for path, _ in more])
     window = raster.info.grid.window
     if not isinstance(config, ClassifyFeaturesConfig):
         window = _part(raster.info, config.extent, config.area)

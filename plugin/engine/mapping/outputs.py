@@ -40,8 +40,10 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
             )
 
 
-def check_not_input(outputs: Mapping[str, str | None], raster: RasterReader, models: Sequence[str]) -> None:
-    """Refuse to overwrite the raster, a file that it consists of, or a model."""
+def check_not_input(
+    outputs: Mapping[str, str | None], raster: RasterReader, models: Sequence[str], more: Sequence[str] = ()
+) -> None:
+    """Refuse to overwrite the raster, a file that it consists of, more rasters of a mosaic, or a model."""
     # A virtual raster may not list the raster below, or list a text that is not a file.
-    files = [raster.info.path, *(raster.dataset.GetFileList() or [])]
+    files = [*more, raster.info.path, *(raster.dataset.GetFileList() or [])]
     check_kept(outputs, {"the raster to be mapped": files, "the model file": models})
