@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsRectangle
 
 from ..plugin.engine.config import ExportChipsConfig
-from ..plugin.engine.errors import InputError
+from ..plugin.engine.errors import InputError, not_none
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
 from .class_table import COLUMNS
@@ -272,4 +272,5 @@ def _located(
         sizes.append(size)
     if not sizes:
         return {"input": sources}
-    return {"input": WebInput(sources, alone=False), "pixel_size": sizes[0]}
+    # The tiles reach beyond the place, but chips are wanted only there.
+    return {"input": WebInput(sources, alone=False), "pixel_size": sizes[0], "extent": bounds(not_none(place))}

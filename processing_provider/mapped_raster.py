@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -97,7 +96,6 @@ def raster_settings(
         size = size_of_model(source, header, place)
     halo = values.get("halo", 0)
     seen = max(AUTOMATIC_HALO if halo is None else halo, header.chip_size)
-    stride = values.get("stride") or header.chip_size  # steps begin at the extent's corner
-    margin = stride * math.ceil((seen + reach / (size or 1.0)) / stride)
+    margin = seen + reach / (size or 1.0)
     part, size = part_of(source, place, layer_crs(image), size, margin, values["max_tiles"], context)
     return {**settings, "input": WebInput([part], alone=True), "pixel_size": not_none(size)}

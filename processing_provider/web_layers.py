@@ -22,7 +22,7 @@ from ..plugin.engine.records import Record
 from ..plugin.metadata import said
 from .layers import SAVE_IT, bounds, same_ground
 
-# Pixels around a part that is shown in another CRS.
+# Pixels around a part that is resampled.
 SPARE = 2
 
 
@@ -215,10 +215,9 @@ def part_of(
                 "Choose another EXTENT.",
             ) from error
         ratio = (around.width() * around.height() / (place.width() * place.height())) ** 0.5
-        margin = max(margin, SPARE)
     size = fitting_size(layer, wanted * ratio)
     like = ratio == 1 and max(size, wanted) <= LIKE_WANTED * min(size, wanted)
-    around.grow(margin * (size if like else max(size, wanted * ratio)))
+    around.grow(margin * size if like else max(margin, SPARE) * max(size, wanted * ratio))
     found = Part(layer, size, bounds(around), int(most))
     found.check()
     return found, size if like else wanted

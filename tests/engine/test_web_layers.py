@@ -44,11 +44,6 @@ def bounds() -> tuple[float, float, float, float]:
     )
 
 
-def part() -> np.ndarray:
-    left, top, right, bottom = MARGINS
-    return tile_server.image()[:, top:-bottom, left:-right]
-
-
 def config(server: TileServer, path: Path, **values: Any) -> FetchTilesConfig:
     usual = {
         "output": str(path / "tiles.tif"), "title": "ground", "service": "xyz", "extent": bounds(),
@@ -78,11 +73,9 @@ def test_what_is_fetched_is_the_image_behind_the_tiles(server: TileServer, tmp_p
     found = fetching.fetch_tiles(config(server, tmp_path, **values), heard)
     raster = gdal.Open(found["output"])
     data = raster.ReadAsArray()
-    assert (data[:3] == part()).all() and (data[3] == 255).all()
+    assert (data[:3] == tile_server.image()).all() and (data[3] == 255).all()
     left, step, _, top, _, down = raster.GetGeoTransform()
-    assert (left, top) == pytest.approx((bounds()[0], bounds()[3]), abs=SIZE * 1e-4) and (step, down) == pytest.approx(
-        (SIZE, -SIZE)
-    )
+    assert (left, top) == pytest.approx((LEFT, TOP), abs=SIZE * 1e-4) and (step, down) == pytest.approx((SIZE, -SIZE))
     assert raster.GetSpatialRef().GetAuthorityCode(None) == "3857"
     assert found["missing"] == 0 and "127.0.0.1" in heard.logs[0]
     assert {headers["User-Agent"] for _, headers in server.asked} == {"T/1"}
@@ -105,7 +98,7 @@ def test_a_level_is_chosen_by_the_pixel_size(server: TileServer, tmp_path: Path)
 def test_tiles_are_counted_before_any_is_fetched(server: TileServer, tmp_path: Path) -> None:
     layer = WebLayer(title="ground", url=f"{server.address}/{{z}}/{{x}}/{{y}}.png", resolutions=zoom_sizes(0, 19, 256))
     grid = grid_around(layer, SIZE, bounds())
-    assert tiles_in(layer, grid) == COLS * ROWS and (grid.width, grid.height) == part().shape[:0:-1]
+    assert tiles_in(layer, grid) == COLS * ROWS and (grid.width, grid.height) == (COLS * SIDE, ROWS * SIDE)
     with pytest.raises(InputError, match=r"12 tiles \(about 1 MB\) from 127.* would be fetched, but MAX_TILES is 11"):
         fetching.fetch_tiles(config(server, tmp_path, max_tiles=11), Heard())
     assert server.asked == [] and list(tmp_path.iterdir()) == []
@@ -173,7 +166,7 @@ def test_a_server_that_limits_requests_for_a_while_is_waited_for(server: TileSer
 
     server.answer, heard = answer, Heard()
     found = fetching.fetch_tiles(config(server, tmp_path), heard)
-    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == part()).all()
+    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == tile_server.image()).all()
     assert len([text for text in heard.logs if "limits the number of requests" in text]) == 1
 
 
@@ -182,7 +175,7 @@ def test_tiles_that_the_server_lacks_have_no_data(server: TileServer, tmp_path: 
     server.answer, heard = lambda path: (404, "text/plain", b"") if path.startswith(lacking) else None, Heard()
     found = fetching.fetch_tiles(config(server, tmp_path), heard)
     *_, alpha = gdal.Open(found["output"]).ReadAsArray()
-    hidden = slice(SIDE - MARGINS[1], 2 * SIDE - MARGINS[1]), slice(SIDE - MARGINS[0], 2 * SIDE - MARGINS[0])
+    hidden = slice(SIDE, 2 * SIDE), slice(SIDE, 2 * SIDE)
     assert (alpha[hidden] == 0).all() and (alpha == 0).sum() == SIDE**2
     assert found["missing"] == 1 and "has no tile for 1 of 12 places" in heard.warnings[0]
 
@@ -227,4 +220,4 @@ def test_other_ways_to_number_tiles(server: TileServer, tmp_path: Path, place: s
     server.answer = answer
     url = f"{server.address}/{place}" if of_tile is None else f"{server.address}/{{x}}/{place}"
     found = fetching.fetch_tiles(config(server, tmp_path, url=url), Heard())
-    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == part()).all()
+    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == tile_server.image()).all()

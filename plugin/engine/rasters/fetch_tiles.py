@@ -65,7 +65,7 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
         dataset = _opened(text, layer.title, host)
         grid, side = grid_of(dataset), dataset.GetRasterBand(1).GetBlockSize()[0]
         left, bottom, right, top = config.extent
-        window = grid.window_of((left, bottom, right, top))
+        window = _whole_tiles(grid.window_of((left, bottom, right, top)), side).intersection(grid.window)
         if window.empty:
             raise InputError(f'The web layer "{layer.title}" has nothing at that place.', "Choose another EXTENT.")
         tiles = list(_tiles(window, side))
@@ -162,6 +162,13 @@ def _few_drivers(*more: str) -> Iterator[None]:
     finally:
         for driver in unwanted:
             driver.Register()
+
+
+def _whole_tiles(window: Window, side: int) -> Window:
+    """The tiles that a window touches, as a window."""
+    col, row = window.col_off // side * side, window.row_off // side * side
+    width, height = (-(-(end - begin) // side) * side for begin, end in ((col, window.col_end), (row, window.row_end)))
+    return Window(col, row, width if window.width else 0, height if window.height else 0)
 
 
 def _tiles(window: Window, side: int) -> Iterator[Window]:

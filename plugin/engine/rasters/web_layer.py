@@ -20,6 +20,8 @@ FINEST_ZOOM = 22  # GDAL counts no more pixels across the world
 # What is fetched for 256 × 256 pixels, about.
 TILE_BYTES = 30_000
 PLACES = re.compile(r"\{(?:x|-?y|z|q)\}")
+# Rounding errors, in tiles.
+SLACK = 1e-6
 TIMEOUT = 30  # seconds for a tile
 BANDS = 4  # red, green, blue, alpha
 
@@ -78,17 +80,20 @@ def fitting_size(layer: WebLayer, wanted: float) -> float:
 
 
 def grid_around(layer: WebLayer, size: float, bounds: Bounds) -> Grid:
-    """The pixels around a place: of the tiles' own grid, or counted from the origin if the server draws any place.
+    """The pixels of the tiles around a place, counted from the corner of the world or the origin of the CRS.
+
+    Whole tiles, so that steps and tiles of a map lie in the same places whatever the extent.
 
     Raises:
         InputError: There is nothing at that place.
     """
     left, bottom, right, top = bounds
     begin_x, begin_y = (-HALF, HALF) if layer.service == "xyz" else (0.0, 0.0)
-    col, end_col = math.floor((left - begin_x) / size + 1e-4), math.ceil((right - begin_x) / size - 1e-4)
-    row, end_row = math.floor((begin_y - top) / size + 1e-4), math.ceil((begin_y - bottom) / size - 1e-4)
+    step = size * layer.tile_side
+    col, end_col = math.floor((left - begin_x) / step + SLACK), math.ceil((right - begin_x) / step - SLACK)
+    row, end_row = math.floor((begin_y - top) / step + SLACK), math.ceil((begin_y - bottom) / step - SLACK)
     if layer.service == "xyz":
-        across = round(2 * HALF / size)
+        across = round(2 * HALF / step)
         col, row = max(0, col), max(0, row)
         end_col, end_row = min(across, end_col), min(across, end_row)
     if end_col <= col or end_row <= row:
@@ -96,17 +101,13 @@ def grid_around(layer: WebLayer, size: float, bounds: Bounds) -> Grid:
             f'The web layer "{layer.title}" has nothing at x {left:.9g} to {right:.9g}, y {bottom:.9g} to {top:.9g}.',
             "Choose another EXTENT.",
         )
-    return Grid(begin_x + col * size, begin_y - row * size, size, -size, end_col - col, end_row - row)
+    width, height = (end_col - col) * layer.tile_side, (end_row - row) * layer.tile_side
+    return Grid(begin_x + col * step, begin_y - row * step, size, -size, width, height)
 
 
 def tiles_in(layer: WebLayer, grid: Grid) -> int:
-    """About how many tiles show the pixels of a grid; exact for XYZ tiles."""
-    side = layer.tile_side
-    if layer.service == "wms":
-        return count_tiles(grid.window, side)
-    origin = (-HALF, HALF) if layer.service == "xyz" else (0.0, 0.0)
-    col, row = round((grid.left - origin[0]) / grid.step_x), round((grid.top - origin[1]) / grid.step_y)
-    return (math.ceil((col + grid.width) / side) - col // side) * (math.ceil((row + grid.height) / side) - row // side)
+    """How many tiles show the pixels of a grid; about as many for WMTS, whose tiles the server defines."""
+    return count_tiles(grid.window, layer.tile_side)
 
 
 def amount_text(layer: WebLayer, tiles: int) -> str:
