@@ -91,8 +91,18 @@ def _shown(entry: Any) -> str:
 
 
 def is_web(layer: QgsRasterLayer) -> bool:
-    """Return whether a layer comes from a server of tiles or maps."""
-    return layer.providerType() == "wms"
+    """Return whether a layer comes from a server of tiles or maps, also if a file for GDAL describes it."""
+    return layer.providerType() == "wms" or description_of(layer) is not None
+
+
+def description_of(layer: QgsRasterLayer) -> Optional[Path]:
+    """Return the file that describes a web layer for GDAL's driver WMS; None for any other layer."""
+    path = Path(OPEN_OPTIONS.sub("", layer.source()))
+    try:
+        with open(path, "rb") as file:
+            return path if layer.providerType() == "gdal" and b"<GDAL_WMS" in file.read(1000) else None
+    except (OSError, ValueError):
+        return None
 
 
 def source_of(layer: QgsRasterLayer) -> Source:

@@ -20,10 +20,12 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from ..plugin.engine.records import Record
 from ..plugin.metadata import said
-from .layers import SAVE_IT, bounds, same_ground
+from .layers import SAVE_IT, bounds, description_of, same_ground
 
 # Pixels around a part that is resampled.
 SPARE = 2
+# Of a description for GDAL.
+MOST_BYTES = 100_000
 
 
 def web_layer(layer: QgsRasterLayer) -> WebLayer:
@@ -32,17 +34,21 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
     Raises:
         InputError: They cannot be fetched.
     """
-    from ..plugin.engine.rasters.web_layer import check_url, zoom_sizes
+    from ..plugin.engine.rasters.web_layer import check_url, described, zoom_sizes
 
+    crs = layer.dataProvider().crs()
+    wkt = crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019)
+    path = description_of(layer)
+    if path is not None:
+        return described(path.read_bytes()[:MOST_BYTES], layer.name()).replace(crs_wkt=wkt)
     pairs = parse_qsl(layer.source().replace("+", "%2B"), keep_blank_values=True)
     given = dict(pairs)
     why = _why_not(given)
     if why:
         raise InputError(f'The web layer "{layer.name()}" {why}.', SAVE_IT)
-    crs = layer.dataProvider().crs()
     known: dict[str, Any] = {
         "title": layer.name(), "url": given.get("url", ""), "crs_code": crs.authid(),
-        "crs_wkt": crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019),
+        "crs_wkt": wkt,
         "referer": given.get("http-header:referer") or given.get("referer") or "",
         "image_format": given.get("format") or "image/png",
         "layers": ",".join(value for name, value in pairs if name == "layers"),

@@ -230,3 +230,27 @@ def test_a_job_that_waits_for_the_server_is_cancelled_at_once(run, server, tmp_p
         OUTPUT=str(tmp_path / "chips"))  # fmt: skip
     assert began and time.monotonic() - began[0] < 2
     assert leftovers(tmp_path) == []
+
+
+DESCRIPTION = """<GDAL_WMS><Service name="TMS"><ServerUrl>ADDRESS/${z}/${x}/${y}.png</ServerUrl></Service><DataWindow>
+<UpperLeftX>-20037508.34</UpperLeftX><UpperLeftY>20037508.34</UpperLeftY><LowerRightX>20037508.34</LowerRightX>
+<LowerRightY>-20037508.34</LowerRightY><TileLevel>19</TileLevel><TileCountX>1</TileCountX><TileCountY>1</TileCountY>
+<YOrigin>top</YOrigin></DataWindow><Projection>EPSG:3857</Projection><BlockSizeX>256</BlockSizeX>
+<BlockSizeY>256</BlockSizeY><BandsCount>3</BandsCount></GDAL_WMS>"""
+
+
+def test_a_description_of_tiles_for_gdal_is_a_web_layer(run, provider, server, behind, tmp_path):
+    path = tmp_path / "tiles.xml"
+    path.write_text(DESCRIPTION.replace("ADDRESS", server.address))
+    usual = {"TASK": "unlabelled", "CHIP_SIZE": 64, "EXTENT": extent(*WHOLE)}
+    run("exportchips", INPUT=[str(path)], PIXEL_SIZE=9.6, OUTPUT=str(tmp_path / "a"), **usual)
+    run("exportchips", INPUT=[behind], OUTPUT=str(tmp_path / "b"), **usual)
+    same_chips(tmp_path / "a", tmp_path / "b")
+    given = {**usual, "INPUT": [str(path)], "PIXEL_SIZE": 9.6, "OUTPUT": str(tmp_path / "c")}
+    for old, new, words in (
+        (server.address, "/vsicurl/http://a.example", "cannot be used"),
+        (">EPSG:3857<", ">EPSG:4326<", "other than XYZ tiles of the world"),
+        ('name="TMS"', 'name="IIP"', "other than XYZ tiles of the world"),
+    ):
+        path.write_text(DESCRIPTION.replace("ADDRESS", server.address).replace(old, new))
+        assert words in refused(provider, "exportchips", **given)

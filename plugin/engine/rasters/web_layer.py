@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ..config import WebLayer
 from ..errors import InputError
+from ..strangers.texts import parse_xml
 from ..windows import Bounds, Grid, count_tiles
 from ..xml_elements import Element, SubElement, tostring
 from .opening import NAME_ITEM
@@ -16,6 +17,7 @@ from .opening import NAME_ITEM
 HALF = 20037508.342789244
 # Pixels of a level that differ from the wanted size by no more than this factor are used as they are.
 LIKE_WANTED = 1.05
+WORLD_CODES = ("EPSG:3857", "EPSG:900913")
 FINEST_ZOOM = 22  # GDAL counts no more pixels across the world
 # What is fetched for 256 × 256 pixels, about.
 TILE_BYTES = 30_000
@@ -148,6 +150,44 @@ def stand_in(layer: WebLayer, grid: Grid) -> str:
         band = SubElement(root, "VRTRasterBand", dataType="Byte", band=str(number))
         SubElement(band, "ColorInterp").text = color
     return tostring(root, encoding="unicode")
+
+
+def described(text: bytes, title: str) -> WebLayer:
+    """The layer of a description for GDAL's driver WMS, as far as it has XYZ tiles of the world in EPSG:3857.
+
+    Nothing else of such a file is used, because it may name files of this computer.
+
+    Raises:
+        InputError: It is another one.
+    """
+    try:
+        root = parse_xml(text)
+
+        def said(path: str) -> str:
+            return (root.findtext(path) or "").strip()
+
+        service = root.find("Service")
+        edges = [
+            float(said(f"DataWindow/{name}")) for name in ("UpperLeftX", "UpperLeftY", "LowerRightX", "LowerRightY")
+        ]
+        whole = all(abs(edge - world) < 1 for edge, world in zip(edges, (-HALF, HALF, HALF, -HALF)))
+        fine = service is not None and service.get("name") == "TMS" and whole and said("Projection") in WORLD_CODES
+        fine = fine and {said("DataWindow/TileCountX"), said("DataWindow/TileCountY")} == {"1"}
+        last, side = int(said("DataWindow/TileLevel")), int(said("BlockSizeX") or 1024)
+    except ValueError:
+        fine, last, side = False, 0, 256
+    if not fine:
+        raise InputError(
+            f"{title} is a description of a web layer other than XYZ tiles of the world in EPSG:3857.",
+            "Add the layer to the project as XYZ tiles, WMS or WMTS, and use that.",
+        )
+    url = said("Service/ServerUrl").replace("${y}", "{y}" if said("DataWindow/YOrigin") == "top" else "{-y}")
+    for place in ("x", "z"):
+        url = url.replace(f"${{{place}}}", f"{{{place}}}")
+    sizes = zoom_sizes(0, last, side)
+    known = WebLayer(title=title, url=url, tile_side=side, resolutions=sizes, referer=said("Referer"))
+    check_url(known)
+    return known
 
 
 # --- GDAL's descriptions
