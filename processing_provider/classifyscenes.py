@@ -26,8 +26,9 @@ from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
 from .looks import SavedStyle
+from .map_results import raster_rows, show_results, sure_rows
 from .mapped_raster import pixel_rows
-from .parameters import InputFolder, OutputRaster, Parameters, Row, Setting
+from .parameters import Destination, InputFolder, OutputRaster, Parameters, Row, Setting
 
 
 class ClassifyScenes(WorkerAlgorithm):
@@ -90,6 +91,7 @@ class ClassifyScenes(WorkerAlgorithm):
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(
                 "A GeoTIFF with one band per class: the probability that the network gives it. A model of numbers has "
                 "none."), optional=True),
+            *sure_rows(),
             WishedPolygons("GRID", tr("Grid"), tr(
                 "A polygon layer with one square per step: value and name of its class, and the probability of each "
                 "class; or its number."),
@@ -98,6 +100,7 @@ class ClassifyScenes(WorkerAlgorithm):
                 "One row per photograph: file, value and name of its class, and the probability of each class; or its "
                 "number."),
                 optional=True),
+            *raster_rows(),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
@@ -128,4 +131,5 @@ class ClassifyScenes(WorkerAlgorithm):
         self.show_probabilities(found["probabilities"], self._name, found["output"], context)
         self.show(found["grid"], tr("{}, grid").format(self._name), GivenStyle(grid_style(answers)), context)
         self.show(found["table"], self._name, Titles(field_titles(answers.fields())), context)
-        return {name.upper(): found[name] for name in ("output", "probabilities", "grid", "table")}
+        show_results(self, found, self._name, context)
+        return {row.name: found.get(row.name.lower()) for row in self.rows() if isinstance(row, Destination)}

@@ -14,7 +14,7 @@ from .parameters import OutputRaster, Row, Setting
 from .showing import keep_below
 
 
-def measure_rows() -> list[Row]:
+def sure_rows() -> list[Row]:
     """Return the rows of rasters that tell how sure the network is."""
     return [
         OutputRaster("CONFIDENCE", tr("Output: confidence"), tr(
@@ -26,6 +26,13 @@ def measure_rows() -> list[Row]:
         OutputRaster("MARGIN", tr("Output: margin"), tr(
             "A GeoTIFF with the probability of the likeliest class less that of the second: 0 where two classes are "
             "equally likely."), optional=True),
+    ]  # fmt: skip
+
+
+def measure_rows() -> list[Row]:
+    """Return the rows of rasters that tell how sure a network, or an ensemble, is."""
+    return [
+        *sure_rows(),
         OutputRaster("DISAGREEMENT", tr("Output: disagreement"), tr(
             "Of an ensemble, a GeoTIFF with the part of the entropy that is there because the models contradict each "
             "other: 0 where they all say the same. High values show ground that the training did not have."),
@@ -101,11 +108,11 @@ def show_results(
         name: Name of the class raster.
         context: The processing context.
     """
-    algorithm.show(found["polygons"], tr("{}, polygons").format(name), SavedStyle(), context)
+    algorithm.show(found.get("polygons"), tr("{}, polygons").format(name), SavedStyle(), context)
     titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin"),
               "disagreement": tr("{}, disagreement")}  # fmt: skip
     for measure, title in titles.items():
-        source = found[measure]
+        source, classes = found.get(measure), found["output"]
         algorithm.show(source, title.format(name), SavedStyle(), context)
-        if source and context.willLoadLayerOnCompletion(found["output"]):
-            keep_below(source, found["output"], context)
+        if source and classes and context.willLoadLayerOnCompletion(classes):
+            keep_below(source, classes, context)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import InputError
 from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
-from .mapping.result_settings import ClassSettings, MeasureSettings, PolygonSettings, RasterSettings
+from .mapping.result_settings import ClassSettings, MeasureSettings, PolygonSettings, RasterSettings, SureSettings
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
 from .models.decoder_settings import DecoderSettings
@@ -371,6 +371,8 @@ class ClassifyScenesConfig(MappingConfig):
     input_folder: str | None = None  # photographs, also in folders in it
     output: str | None = written(None)  # class raster, a pixel a step
     probabilities: str | None = written(None)  # raster of the same pixels
+    measures: SureSettings = group(SureSettings)
+    rasters: RasterSettings = group(RasterSettings)
     grid: str | None = written(None)  # polygons, one a step: .gpkg, .geojson or .csv
     table: str | None = written(None)  # a row a photograph, the same kinds of files
     stride: int | None = setting(None, low=1, high=8192)  # pixels from chip to chip; None = the model's chip size

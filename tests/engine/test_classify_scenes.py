@@ -71,6 +71,33 @@ def rows_of(path: Path | str) -> list[dict[str, Any]]:
     return [feature.items() for feature in source.GetLayer(0)]
 
 
+def test_how_sure_the_network_is_of_each_step(tmp_path: Path, by_mean: nn.Module) -> None:
+    tone = tones(6, 8)
+    names = {name: str(tmp_path / f"{name}.tif") for name in ("confidence", "entropy", "margin")}
+    settings = {**names, "probabilities": str(tmp_path / "p.tif"), "raster_format": "COG"}
+    image = write_raster(tmp_path / "i.tif", tone.repeat(SIZE, 0).repeat(SIZE, 1))
+    config = {"input": image, "model": "m", "output": str(tmp_path / "map.tif"), "device": "cpu", **settings}
+    result = scenes.classify_scenes(ClassifyScenesConfig.from_json(config), Heard())
+    shares = pixels(tmp_path / "p.tif").astype(float)
+    ordered = np.sort(shares, 0)
+    parts = shares * np.log(np.where(shares > 0, shares, 1))
+    expected = {
+        "confidence": ordered[-1], "entropy": -parts.sum(0) / np.log(len(shares)), "margin": ordered[-1] - ordered[-2],
+    }  # fmt: skip
+    for name, path in names.items():
+        assert result[name] == path and np.allclose(pixels(path), expected[name], atol=1e-5)
+    stored = {**config, "confidence": str(tmp_path / "b.tif"), "probability_type": "uint8"}
+    scenes.classify_scenes(ClassifyScenesConfig.from_json(stored), Heard())
+    assert np.array_equal(pixels(tmp_path / "b.tif"), np.rint(pixels(names["confidence"]) * 200))
+
+
+def test_several_classes_per_chip_have_no_confidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Known(mean), task="multilabel")
+    config = {"input": "i.tif", "model": "m", "device": "cpu", "confidence": str(tmp_path / "c.tif")}
+    with pytest.raises(InputError, match="CONFIDENCE is given, but the model m gives several classes per chip"):
+        scenes.classify_scenes(ClassifyScenesConfig.from_json(config), Heard())
+
+
 # --- a class raster
 
 

@@ -79,7 +79,8 @@ def check_segmentation_outputs(config: SegmentRasterConfig, header: ModelHeader)
 def check_answers(
     config: SegmentRasterConfig | ClassifyScenesConfig | ClassifyFeaturesConfig, header: ModelHeader
 ) -> None:
-    """Refuse settings that need classes with a model that predicts numbers, or an ensemble with a single model.
+    """Refuse settings that do not fit the model: classes of one that predicts numbers, an ensemble of a single one, or
+    one class per chip of one that gives several.
 
     Raises:
         InputError: There are some.
@@ -89,12 +90,21 @@ def check_answers(
             "DISAGREEMENT is given, but there is only one model.", "Choose more models as ENSEMBLE, or leave it empty."
         )
     if header.target is None:
+        measures = list(config.measures.wanted()) if isinstance(config, ClassifyScenesConfig) else []
+        if measures and header.task == "multilabel":
+            raise InputError(
+                f"{measures[0].upper()} is given, but the model {config.model} gives several classes per chip, whose "
+                "probabilities do not exclude each other.",
+                f"Leave {' and '.join(measures).upper()} empty; PROBABILITIES has the probability of each class.",
+            )
         return
     if isinstance(config, SegmentRasterConfig):
         outputs = [name for name, path in segmentation_outputs(config).items() if path and name != "OUTPUT"]
         wanted = [*outputs, *config.refining.given()]
     else:
         wanted = [name.upper() for name in ("probabilities", "threshold") if getattr(config, name, None) is not None]
+        if isinstance(config, ClassifyScenesConfig):
+            wanted += [name.upper() for name in config.measures.wanted()]
     if wanted:
         raise InputError(
             f"{wanted[0]} is given, but the model {config.model} predicts numbers, which have neither classes nor "
@@ -183,14 +193,15 @@ def check_scene_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
     Raises:
         InputError: An extension is wrong, two have the same name, there are none, or GRID would replace other layers.
     """
-    rasters = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities}
+    measures = {name.upper(): path for name, path in config.measures.wanted().items()}
+    rasters = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities, **measures}
     outputs = {**rasters, "GRID": config.grid}
     if config.table:
         raise InputError(
             "TABLE is for photographs, but INPUT is a raster.", "Give a name for GRID instead: it contains the answers."
         )
     if not any(outputs.values()):
-        raise InputError("No output is given.", "Give a name for OUTPUT, PROBABILITIES or GRID.")
+        raise InputError("No output is given.", "Give a name for OUTPUT, PROBABILITIES, GRID or another raster.")
     check_rasters(rasters)
     check_names({"GRID": config.grid}, VECTOR_ENDINGS)
     check_replaceable({"GRID": config.grid}, SCENE_LAYER)

@@ -12,7 +12,7 @@ from ..rasters.raster_io import RasterReader
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
 POLYGON_ENDINGS, AREA_ENDINGS = {".gpkg": "a GeoPackage"}, {".csv": "CSV"}
 # Outputs beside which a style is written.
-WITH_STYLE = ("OUTPUT", "CONFIDENCE", "ENTROPY", "MARGIN")
+WITH_STYLE = ("OUTPUT", "CONFIDENCE", "ENTROPY", "MARGIN", "DISAGREEMENT")
 # Layers that QGIS draws in the style file beside them.
 STYLED = (".shp", ".gpkg", ".geojson", ".csv", ".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".jpg")
 

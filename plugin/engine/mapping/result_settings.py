@@ -53,19 +53,23 @@ class ClassSettings(Settings):
         return [name for name, value in found.items() if value]
 
 
-class MeasureSettings(Settings):
+class SureSettings(Settings):
     """Rasters that tell how sure the network is."""
 
     confidence: str | None = written(None)
     entropy: str | None = written(None)
     margin: str | None = written(None)
-    disagreement: str | None = written(None)  # of the models of an ensemble
 
     def wanted(self) -> dict[str, str]:
         """The path of each measure to write, by its name."""
-        found = {"confidence": self.confidence, "entropy": self.entropy, "margin": self.margin,
-                 "disagreement": self.disagreement}  # fmt: skip
+        found = {name: getattr(self, name) for name in self.declared()}
         return {name: path for name, path in found.items() if path}
+
+
+class MeasureSettings(SureSettings):
+    """Rasters that tell how sure a network, or an ensemble, is."""
+
+    disagreement: str | None = written(None)  # of the models of an ensemble
 
 
 class PolygonSettings(Settings):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
@@ -24,8 +26,10 @@ from .early_checks import check_answers, check_scene_outputs, check_source
 from .evaluation import answering
 from .layer_style import grid_style, marked, why_not_beside
 from .loading import load_all
+from .measures import MEASURES, Scores, stored
 from .opening import open_for_mapping
 from .outcome import class_areas, number_of, tell_tally, tell_unanswered
+from .phases import Phases
 from .photographs import classify_photographs
 from .pipeline import FileSink, finish, run
 from .reading import Batch, TileReader
@@ -37,6 +41,7 @@ from .writer import (
     PROBABILITY_SHARE,
     SMALLEST_BLOCK,
     ClassRaster,
+    Form,
     MembersRaster,
     NumberRaster,
     ShareRaster,
@@ -55,9 +60,10 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         reporter: Receives progress and log lines.
 
     Returns:
-        output, probabilities, grid, table (paths; None if not written), several (whether a chip may have several
-        classes), classes (value, name, pixels = steps or photographs, and area of each; none for a model of numbers),
-        area_unit, statistics (of the numbers: minimum, maximum, mean, std; only for such a model), answered, seconds.
+        output, probabilities, confidence, entropy, margin, grid, table (paths; None if not written), several (whether a
+        chip may have several classes), classes (value, name, pixels = steps or photographs, and area of each; none for
+        a model of numbers), area_unit, statistics (of the numbers: minimum, maximum, mean, std; only for such a model),
+        answered, seconds.
 
     Raises:
         InputError: The raster, the folder, the model or a setting cannot be used, or there is nothing to classify.
@@ -91,10 +97,11 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     mirrored = config.edges == "mirror"
     reader = TileReader(opened.raster, opened.nodata, steps, config.area, mirrored, config.min_valid_share)
     planned = plan_tiles(steps.blocks(over, side), source.outer)
-    stage = Stage(reporter, over.width * over.height, "Classifying")
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with ExitStack() as stack:
-        files = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), stack)
+        form = Form(config.rasters.raster_format == "COG", config.rasters.overviews, Phases(reporter))
+        files = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
+        stage = Stage(reporter, over.width * over.height, "Classifying", end=form.phases.begin)
         tally = Tally(answers)
         with opened.at_work(source.outer(Window(0, 0, side, side)).height, doing, "Halve BATCH_SIZE."):
             run(planned, reader.read, answering(source.values, answers), [tally, *files], stage)
@@ -107,6 +114,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     return {
         "output": config.output,
         "probabilities": config.probabilities,
+        **{name: getattr(config.measures, name) for name in config.measures.declared()},
         "grid": config.grid,
         "table": None,
         "several": answers.several,
@@ -118,7 +126,13 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
 
 
 def _files(
-    config: ClassifyScenesConfig, like: RasterInfo, over: Window, answers: Answers, tile_size: int, stack: ExitStack
+    config: ClassifyScenesConfig,
+    like: RasterInfo,
+    over: Window,
+    answers: Answers,
+    tile_size: int,
+    form: Form,
+    stack: ExitStack,
 ) -> list[FileSink[Batch, Answered]]:
     """Open the sinks that write the answers."""
 
@@ -131,19 +145,29 @@ def _files(
     def members(found: Answered) -> np.ndarray:
         return found.laid_out(answers.members(found.shares).astype(np.uint8), MembersRaster.NODATA)
 
+    def measured(name: str, found: Answered) -> np.ndarray:
+        values = torch.from_numpy(found.shares)
+        if name in MEASURES:
+            values = MEASURES[name](Scores(values.log()))
+        return stored(torch.from_numpy(found.laid_out(values.numpy(), np.nan)), kind)
+
     common = like, over, answers.classes, tile_size
     files: list[FileSink[Batch, Answered]] = []
-    if config.probabilities:
-        names = answers.classes.names
-        files.append(stack.enter_context(ShareRaster(config.probabilities, like, over, names, tile_size, shares)))
+    kind = config.rasters.probability_type
+    for name, path in {"probabilities": config.probabilities, **config.measures.wanted()}.items():
+        if path:
+            take = partial(measured, name)
+            names = answers.classes.names if name == "probabilities" else [name]
+            raster = ShareRaster(path, like, over, names, tile_size, take, kind, form, name in MEASURES)
+            files.append(stack.enter_context(raster))
     if config.grid:
         files.append(stack.enter_context(_Grid(config, answers, like)))
     if config.output and isinstance(answers, Numbers):
-        files.append(stack.enter_context(NumberRaster(config.output, like, over, tile_size, shares)))
+        files.append(stack.enter_context(NumberRaster(config.output, like, over, tile_size, shares, form)))
     elif config.output and answers.several:
-        files.append(stack.enter_context(MembersRaster(config.output, *common, members)))
+        files.append(stack.enter_context(MembersRaster(config.output, *common, members, form)))
     elif config.output:
-        files.append(stack.enter_context(ClassRaster(config.output, *common, classes)))
+        files.append(stack.enter_context(ClassRaster(config.output, *common, classes, form)))
     return files
 
 
@@ -175,11 +199,12 @@ def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, r
         ResourceError: They do not fit, or a folder is not writable.
     """
     size, classes = over.width * over.height, len(answers.classes)
-    needed = {
+    needed: dict[str | None, float] = {
         config.output: size * (classes if answers.several else 1) * CLASS_SHARE
         if not isinstance(answers, Numbers)
         else size * 4 * PROBABILITY_SHARE,
         config.probabilities: size * classes * 4 * PROBABILITY_SHARE,
+        **dict.fromkeys(config.measures.wanted().values(), size * 4 * PROBABILITY_SHARE),
         config.grid: size * (GRID_BYTES + 10 * classes),
     }
     total = sum(count for path, count in needed.items() if path)
@@ -200,7 +225,7 @@ def _why_no_sidecar(config: ClassifyScenesConfig) -> str | None:
     """Return why the grid gets no style beside it; None if it does, or needs none."""
     if not config.grid or keeps_style(config.grid):
         return None
-    return why_not_beside(config.grid, (config.output, config.probabilities))
+    return why_not_beside(config.grid, (config.output, config.probabilities, *config.measures.wanted().values()))
 
 
 def _nothing(config: ClassifyScenesConfig, over: Window, steps: Steps) -> InputError:

@@ -444,11 +444,14 @@ class MembersRaster(MapRaster):
 
     NODATA = 255
 
+    RESAMPLING = "MODE"
+
     def __init__(
-        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take
-    ) -> None:
+        self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take,
+        form: Form | None = None,
+    ) -> None:  # fmt: skip
         dtype = np.dtype(np.uint8)
-        super().__init__(path, like, window, dtype, self.NODATA, classes.names, tile_size, take, BAND_BY_BAND)
+        super().__init__(path, like, window, dtype, self.NODATA, classes.names, tile_size, take, BAND_BY_BAND, form)
         self.classes = classes
         for band in self.bands:
             band.SetCategoryNames(["absent", "present"])
