@@ -141,6 +141,17 @@ def test_where_the_reach_is_unknown_the_halo_is_the_largest(
     assert any("with a halo of 192." in text for text in heard.logs)
 
 
+def test_the_edge_of_a_tile_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.Conv2d(4, 3, 3, padding=(1, 0)))
+    used = Inference(network, header(1), CPU, False, Heard())  # type: ignore[arg-type]
+    images = torch.full((1, 1, 40, 30), 3.0)
+    assert not torch.allclose(used(images)[..., 0, 0], used(images)[..., 20, 15])
+    used.continue_edges()
+    found = used(images)
+    assert found.shape == (1, 3, 40, 28) and torch.allclose(found, found[..., 20:21, 15:16].expand_as(found), atol=1e-5)
+
+
 # The memory
 
 
