@@ -19,7 +19,7 @@ AUTOMATIC_HALO = 256
 
 def max_tiles_row() -> Number:
     """Return the row for the most tiles to fetch."""
-    return Number("MAX_TILES", tr("Web layers: most tiles"), tr(
+    return Number("MAX_TILES", tr("Most tiles from the web"), tr(
         "For layers from the web (XYZ, WMS, WMTS): how many tiles may be fetched from the server. Raise it only as far "
         "as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, advanced=True)  # fmt: skip
 

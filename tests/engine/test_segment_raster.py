@@ -434,3 +434,42 @@ def test_a_mosaic_has_no_data_between_its_rasters(tmp_path: Path, threshold: Thr
     wide = write_raster(tmp_path / "wide.tif", np.stack([data, data]))
     with pytest.raises(InputError, match=r"Band 2 does not exist: .*left.tif has 1"):
         map_raster(tmp_path, wide, more_images=(left,), bands=(2,))
+
+
+@pytest.mark.parametrize("size", [None, 2.0])
+@pytest.mark.parametrize("how", ["alpha", "mask", "nodata of each band"])
+def test_what_a_raster_hides_gets_no_class_at_any_pixel_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, size: float | None
+) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Threshold(), header(2)))
+    data = np.stack([noise(40, 60), np.full((40, 60), 100, np.uint8)]).repeat(2, 1).repeat(2, 2)
+    data[data == 11] = 13
+    hidden = np.zeros((80, 120), bool)
+    hidden[10:30, 40:90] = True
+    image = str(tmp_path / "image.tif")
+    if how == "alpha":
+        write_raster(image, np.concatenate([data, np.where(hidden, 0, 255)[None].astype(np.uint8)]))
+        source = gdal.Open(image, gdal.GA_Update)
+        source.GetRasterBand(3).SetColorInterpretation(gdal.GCI_AlphaBand)
+        del source
+    elif how == "mask":
+        write_raster(image, data)
+        source = gdal.Open(image, gdal.GA_Update)
+        source.CreateMaskBand(gdal.GMF_PER_DATASET)
+        source.GetRasterBand(1).GetMaskBand().WriteArray(np.where(hidden, 0, 255).astype(np.uint8))
+        del source
+    else:
+        data[:, hidden] = np.array([[11], [12]])
+        data[0, 60:70, 60:70] = 11  # the other band has data, so there is a class
+        text = gdal.Translate("", write_raster(image, data), format="VRT")
+        text.GetRasterBand(1).SetNoDataValue(11)
+        text.GetRasterBand(2).SetNoDataValue(12)
+        image = str(tmp_path / "image.vrt")
+        Path(image).write_text(text.GetMetadata("xml:VRT")[0])
+    map_raster(tmp_path, image, pixel_size=size)
+    found = pixels(tmp_path / "map.tif")
+    found = found if size is None else found.repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(found == NODATA, hidden)
+    known = ~hidden
+    known[60:70, 60:70] = False
+    assert np.array_equal(found[known], expected(data[0])[known])

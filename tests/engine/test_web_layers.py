@@ -14,7 +14,7 @@ import pytest
 import tile_server
 from heard import Heard
 from osgeo import gdal
-from synthetic import reference
+from synthetic import reference, write_raster
 from tile_server import COLS, FIRST_COL, FIRST_ROW, KEY, LEFT, ROWS, SIDE, SIZE, TOP, TileServer
 
 from plugin.engine.config import FetchTilesConfig, WebLayer
@@ -139,9 +139,6 @@ def test_texts_of_a_layer_cannot_add_to_the_description() -> None:
         ((200, "text/html", b"<html>Limit of the day</html>"), ResourceError, "no image of a tile's size", 3),
         ((200, "image/png", tile_server.png(np.zeros((3, 128, 128), np.uint8))), ResourceError, "no image of a", 3),
         ((200, "image/png", tile_server.png(np.zeros((3, 256, 256), np.uint8))[:900]), ResourceError, "no image", 3),
-        ((200, "text/xml", b"<VRTDataset rasterXSize='256' rasterYSize='256'><VRTRasterBand dataType='Byte' band='1'>"
-          b"<SimpleSource><SourceFilename>SECRET.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"),
-         ResourceError, "no image", 3),
         ((404, "text/plain", b""), InputError, "has no tile of the web layer", 1),
     ],
 )  # fmt: skip
@@ -221,3 +218,17 @@ def test_other_ways_to_number_tiles(server: TileServer, tmp_path: Path, place: s
     url = f"{server.address}/{place}" if of_tile is None else f"{server.address}/{{x}}/{place}"
     found = fetching.fetch_tiles(config(server, tmp_path, url=url), Heard())
     assert (gdal.Open(found["output"]).ReadAsArray()[:3] == tile_server.image()).all()
+
+
+def test_no_answer_of_a_server_can_name_files_of_this_computer(server: TileServer, tmp_path: Path) -> None:
+    secret = write_raster(tmp_path / "secret.tif", np.full((3, SIDE, SIDE), 77, np.uint8))
+    text = gdal.Translate("", secret, format="VRT").GetMetadata("xml:VRT")[0].replace("secret.tif", secret)
+    text = text.replace('relativeToVRT="1"', 'relativeToVRT="0"').replace(f"{tmp_path}/{tmp_path}", str(tmp_path))
+    server.answer = lambda path: (200, "text/xml", text.encode())
+    with pytest.raises(ResourceError, match="no image"):
+        fetching.fetch_tiles(config(server, tmp_path), Heard())
+
+
+def test_a_server_that_is_not_there_is_named(server: TileServer, tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"127.0.0.1:9 cannot be reached"):
+        fetching.fetch_tiles(config(server, tmp_path, url="http://127.0.0.1:9/{z}/{x}/{y}.png"), Heard())

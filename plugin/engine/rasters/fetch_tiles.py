@@ -260,7 +260,7 @@ def _words(status: Optional[int]) -> str:
     if status is None:
         return "answers with something that is no image of a tile's size"
     if status == 0:
-        return f"does not answer within {web_layer.TIMEOUT} seconds"
+        return f"cannot be reached, or does not answer within {web_layer.TIMEOUT} seconds"
     if status == 429:
         return "limits the number of requests (HTTP status 429)"
     return f"answers with HTTP status {status}"
