@@ -11,10 +11,8 @@ from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_bands, device_row, image_settings
 from .earlier_results import model_row
-from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .looks import Look, SavedStyle
 from .mapped_raster import pixel_rows
 from .parameters import InputFolder, Parameters, Row, Setting
 
@@ -92,6 +90,7 @@ class ActivationMaps(WorkerAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and the header of the model file."""
         from ..plugin.engine.models.header import read_header
+        from .layer_names import map_name
 
         settings = super().read(parameters, context)
         self._header = read_header(settings["model"] or "")
@@ -111,6 +110,8 @@ class ActivationMaps(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Run the job in the worker and style its results."""
+        from .looks import Look, SavedStyle
+
         found = self.run_worker(settings, reporter)
         if settings["kind"] == "class_activation":
             title = tr("{}, activation of {}").format(self._name, settings["target_class"])

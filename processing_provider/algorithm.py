@@ -32,19 +32,15 @@ from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
 from ..plugin.metadata import guide
-from .feedback import FeedbackReporter
-from .layer_names import dataset_name
 from .layer_parameters import Polygons, Raster, Rasters
-from .layers import hidden_in_qgis, raster_layers
-from .looks import FootprintStyle, GreyStyle, Look
 from .parameters import Destination, Parameters, Row, ValueRow
 from .places import check_closed, check_kept, place_wished, places_read
-from .showing import dress, entitle, forget, keep_below, show_again
 
 if TYPE_CHECKING:
     from qgis.PyQt.QtWidgets import QWidget
 
     from .features import FeatureSource
+    from .looks import Look
     from .web_layers import WebInput
 
 ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
@@ -233,6 +229,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         """Run the job; a cancelled job has no results."""
         from ..plugin.engine.drafts import scratch_folder
+        from .feedback import FeedbackReporter
+        from .showing import forget
 
         reporter = FeedbackReporter(feedback, self.worded)
         self._given = parameters
@@ -249,11 +247,15 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
 
     def postProcessAlgorithm(self, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> dict[str, Any]:
         """Reload the layers of the project whose files the job has written."""
+        from .showing import show_again
+
         show_again(self._results.values(), self._looks)
         return {}
 
     def show(self, source: Optional[str], name: str, look: Look, context: QgsProcessingContext) -> None:
         """Name and style a layer of the results, and restyle it where the project already shows its file."""
+        from .showing import dress, entitle
+
         if source:
             self._looks[source] = look
             entitle(source, name, self._given, context)
@@ -272,12 +274,18 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
             classes: Source of the raster of classes; None if it was not written.
             context: The processing context.
         """
+        from .looks import GreyStyle
+        from .showing import keep_below
+
         self.show(source, tr("{}, probabilities").format(name), GreyStyle(), context)
         if source and classes and context.willLoadLayerOnCompletion(classes):
             keep_below(source, classes, context)
 
     def show_footprints(self, dataset: str, context: QgsProcessingContext) -> str:
         """Ask QGIS to add the footprints of a dataset to the project, and return their source."""
+        from .layer_names import dataset_name
+        from .looks import FootprintStyle
+
         source = f"{Path(dataset) / 'chips.gpkg'}|layername=chips"
         name = dataset_name(dataset)
         title = tr("{}: chips").format(name) if name else tr("Chip footprints")
@@ -291,6 +299,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> None:
         """Warn of raster layers that QGIS shows differently from what their files contain."""
+        from .layers import hidden_in_qgis, raster_layers
+
         names = [row.name for row in self.rows() if isinstance(row, (Raster, Rasters))]
         for layer in (layer for name in names for layer in raster_layers(self, parameters, name, context)):
             text = hidden_in_qgis(layer)

@@ -22,7 +22,6 @@ from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.tasks import CLASSIFIER_TASKS
 from .algorithm import WorkerAlgorithm, tr
-from .mapped_raster import mapped_raster
 from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Parameters, Row, Setting, ValueRow
 
 
@@ -160,6 +159,8 @@ def image_settings(
     Raises:
         InputError: Both or neither are given, or EXTENT or AREA is given without a raster.
     """
+    from .mapped_raster import mapped_raster
+
     has_raster = parameters.get("INPUT") not in (None, "")
     if has_raster == bool(folder):
         what = "INPUT and INPUT_FOLDER are both given." if has_raster else "Neither INPUT nor INPUT_FOLDER is given."

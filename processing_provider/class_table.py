@@ -14,11 +14,11 @@ from qgis.PyQt.QtGui import QColor
 from ..plugin.engine.class_names import HIGHEST, LOWEST, class_text, whole_number
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
+from .list_parameters import CLASS_COLUMNS
 
 # A colour of a label picture, used as its value.
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 LARGEST_TABLE = 2**24  # bytes
-COLUMNS = ("value", "class", "name", "color")
 
 
 class ClassRow(Record):
@@ -160,7 +160,7 @@ def _csv_lines(text: str) -> list[list[Any]]:
     rows = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True, strict=True)
     names = {(name or "").strip().lower(): name for name in rows.fieldnames or []}
     _check_names(names, "column")
-    return [[row.get(names.get(column)) for column in COLUMNS] for row in rows]
+    return [[row.get(names.get(column)) for column in CLASS_COLUMNS] for row in rows]
 
 
 def _json_lines(rows: Any) -> list[list[Any]]:
@@ -168,11 +168,11 @@ def _json_lines(rows: Any) -> list[list[Any]]:
         raise ValueError("it is not a list of objects")
     for row in rows:
         _check_names(row, "key")
-    return [[row.get(column) for column in COLUMNS] for row in rows]
+    return [[row.get(column) for column in CLASS_COLUMNS] for row in rows]
 
 
 def _check_names(names: Iterable[str], noun: str) -> None:
-    lacking = [column for column in COLUMNS[:2] if column not in names]
+    lacking = [column for column in CLASS_COLUMNS[:2] if column not in names]
     if lacking:
         raise ValueError(f'the {noun} "{lacking[0]}" is missing')
 

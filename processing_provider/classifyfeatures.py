@@ -25,10 +25,8 @@ from ..plugin.engine.events import Reporter
 from . import field_types
 from .algorithm import WorkerAlgorithm, tr
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
-from .answer_styles import ClassStyle, NumberStyle, Titles, set_titles
 from .averaging import averaging_rows
 from .earlier_results import model_row
-from .layer_names import answer_name
 from .layer_parameters import Features, Raster
 from .layers import is_web, layer_crs, raster_layer
 from .list_parameters import Bands
@@ -131,6 +129,7 @@ class ClassifyFeatures(WorkerAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings, with the features as a source, and check that the model is a classifier."""
         from .features import ANY_KIND, feature_source
+        from .layer_names import answer_name
         from .web_layers import place_of
 
         settings = super().read(parameters, context)
@@ -177,6 +176,7 @@ class ClassifyFeatures(WorkerAlgorithm):
     ) -> dict[str, Any]:
         from ..plugin.engine.mapping.answers import Answers, Numbers, field_titles
         from ..plugin.engine.mapping.numbers import number_ranges
+        from .answer_styles import ClassStyle, NumberStyle, Titles, set_titles
         from .field_names import unlike, warn_of_cut_names
 
         answers = Answers.of(self._header, settings["threshold"])

@@ -19,13 +19,10 @@ from .answer_parameters import (
     image_settings,
     threshold_row,
 )
-from .answer_styles import GivenStyle, Titles
 from .averaging import averaging_rows
 from .earlier_results import model_row
-from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .looks import SavedStyle
 from .map_results import raster_rows, show_results, sure_rows
 from .mapped_raster import pixel_rows
 from .parameters import Destination, InputFolder, OutputRaster, Parameters, Row, Setting
@@ -105,6 +102,8 @@ class ClassifyScenes(WorkerAlgorithm):
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and check that the model is a classifier."""
+        from .layer_names import map_name
+
         settings = super().read(parameters, context)
         self._header = classifier_header(settings["model"], settings["ensemble"])
         check_bands(settings["bands"], self._header)
@@ -122,6 +121,8 @@ class ClassifyScenes(WorkerAlgorithm):
         """Classify in the worker and style the results."""
         from ..plugin.engine.mapping.answers import Answers, field_titles
         from ..plugin.engine.mapping.layer_style import grid_style
+        from .answer_styles import GivenStyle, Titles
+        from .looks import SavedStyle
 
         if settings["input"]:
             settings["table"] = None  # the dialog may have filled it in

@@ -10,10 +10,9 @@ from ..plugin.engine.config import ExportChipsConfig
 from ..plugin.engine.errors import InputError, not_none
 from ..plugin.engine.events import Reporter
 from .algorithm import TerrazzoAlgorithm, tr
-from .class_table import COLUMNS
 from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
 from .layers import Images, bounds, chosen_extent, raster_layers
-from .list_parameters import Bands, Numbers, Table
+from .list_parameters import CLASS_COLUMNS, Bands, Numbers, Table
 from .mapped_raster import max_tiles_row
 from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
 from .splitting import split_areas, split_outputs, split_results, split_rows
@@ -132,7 +131,7 @@ class ExportChips(TerrazzoAlgorithm):
                 advanced=True),
             InputFile("CLASS_FILE", tr("Class table as a file"), tr(
                 "The same as a .csv file with the header {}, or as a .json list of objects with these keys.").format(
-                ",".join(COLUMNS)), filter=tr("Class tables") + " (*.csv *.json)", optional=True, advanced=True),
+                ",".join(CLASS_COLUMNS)), filter=tr("Class tables") + " (*.csv *.json)", optional=True, advanced=True),
             Number("BUFFER", tr("Buffer around points and lines"), tr(
                 "How far labels reach around points and lines, in units of the first image's CRS, which may be "
                 "degrees. 0 labels only the pixels that they touch."), optional=True, advanced=True),

@@ -10,8 +10,6 @@ from ..plugin.engine.config import InspectChipsConfig
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .earlier_results import chips_row
-from .layer_names import dataset_name
-from .looks import OutlineStyle
 from .parameters import OutputFile, OutputVector, Parameters, Row, Setting
 
 # Output → its name in the result of the job.
@@ -96,6 +94,9 @@ class InspectChips(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Inspect the chips in the worker, which has matplotlib."""
+        from .layer_names import dataset_name
+        from .looks import OutlineStyle
+
         found = self.run_worker(settings, reporter)
         name = dataset_name(settings["chips"])
         title = tr("{}: chips to look at").format(name) if name else tr("Chips to look at")

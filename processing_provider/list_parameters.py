@@ -17,6 +17,8 @@ from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
 from .parameters import Parameters, ValueRow
 
+CLASS_COLUMNS = ("value", "class", "name", "color")  # of a class table
+
 
 class Bands(ValueRow):
     """Band numbers written as "1-3,5"."""

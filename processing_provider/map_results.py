@@ -9,9 +9,7 @@ from qgis.core import QgsProcessingContext
 
 from .algorithm import TerrazzoAlgorithm, tr
 from .answer_parameters import WishedFile, WishedPolygons
-from .looks import SavedStyle
 from .parameters import OutputRaster, Row, Setting
-from .showing import keep_below
 
 
 def sure_rows() -> list[Row]:
@@ -108,6 +106,9 @@ def show_results(
         name: Name of the class raster.
         context: The processing context.
     """
+    from .looks import SavedStyle
+    from .showing import keep_below
+
     algorithm.show(found.get("polygons"), tr("{}, polygons").format(name), SavedStyle(), context)
     titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin"),
               "disagreement": tr("{}, disagreement")}  # fmt: skip

@@ -11,11 +11,9 @@ from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .averaging import averaging_rows
 from .earlier_results import model_row
-from .layer_names import map_name
 from .layer_parameters import Extent, Polygons, Raster, Rasters
 from .layers import gdal_path, given_crs, raster_layers
 from .list_parameters import Bands
-from .looks import SavedStyle
 from .map_results import class_rows, measure_rows, raster_rows, region_rows, show_results
 from .mapped_raster import mapped_raster, pixel_rows
 from .parameters import Destination, OutputRaster, Parameters, Row, Setting
@@ -85,6 +83,7 @@ class SegmentRaster(WorkerAlgorithm):
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and the header of the model file."""
         from ..plugin.engine.mapping.ensembles import ensemble_header
+        from .layer_names import map_name
 
         settings = super().read(parameters, context)
         self._header = ensemble_header([settings["model"] or "", *settings["ensemble"]])
@@ -103,6 +102,8 @@ class SegmentRaster(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Map in the worker and style the results."""
+        from .looks import SavedStyle
+
         found = self.run_worker(settings, reporter)
         self.show(found["output"], self._name, SavedStyle(), context)
         self.show_probabilities(found["probabilities"], self._name, found["output"], context)

@@ -223,9 +223,12 @@ SLOW = {"torch", "torchvision", "numpy", "osgeo", "timm", "matplotlib", "segment
 ONLY_FOR_RUNS = tuple(f"anyname.{name}" for name in (
     "plugin.environment", "plugin.worker_process", "plugin.setup.", "plugin.gui.setup_panel",
     "plugin.engine.rasters.raster_io", "plugin.engine.drafts", "plugin.engine.chips",
-    "processing_provider.features", "processing_provider.classes", "processing_provider.dialog",
+    "processing_provider.features", "processing_provider.classes", "processing_provider.class_",
+    "processing_provider.dialog",
+    "processing_provider.looks", "processing_provider.showing",
+    "processing_provider.feedback", "processing_provider.answer_styles",
 ))  # fmt: skip
-MOST_MODULES = 72
+MOST_MODULES = 63
 QGIS_PLUGINS = Path(QgsApplication.pkgDataPath()) / "python" / "plugins"
 
 
