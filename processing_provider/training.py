@@ -132,6 +132,8 @@ def loss_rows() -> list[Row]:
         row("GENERALIZED_Q", tr("Loss: q of generalized"), tr(
             "Of generalized_cross_entropy: near 0 it is the cross-entropy; with 1 it is misled least, and learns most "
             "slowly.")),
+        row("HUBER_DELTA", tr("Loss: delta of huber"), tr(
+            "Of huber, for numbers: larger errors, in standard deviations of the target, are not squared.")),
     ]  # fmt: skip
 
 

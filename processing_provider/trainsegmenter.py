@@ -68,9 +68,6 @@ class TrainSegmenter(WorkerAlgorithm):
                 "layer is adapted to the bands.")),
             *fine_tuning_rows(tr("1: the same rate as the decoder.")),
             *run_rows(),
-            Setting("HUBER_DELTA", tr("Loss: delta of huber"), tr(
-                "Of huber, for regression: larger errors, in standard deviations of the target, are not squared."),
-                optional=True, advanced=True, decimals=3),
             *machine_rows(),
             *result_rows(),
         ]  # fmt: skip
