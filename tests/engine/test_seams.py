@@ -152,6 +152,15 @@ def test_the_edge_of_a_tile_is_continued(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.shape == (1, 3, 40, 28) and torch.allclose(found, found[..., 20:21, 15:16].expand_as(found), atol=1e-5)
 
 
+def test_the_tiles_of_a_map_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 3, 25, padding=12)
+    monkeypatch.setattr(segment, "load_model", lambda path: (network, header(1)))
+    image = write_raster(tmp_path / "image.tif", np.full((128, 128), 90, np.uint8))
+    map_raster(tmp_path, image, tile_size=64, halo=0)
+    assert len(np.unique(pixels(tmp_path / "map.tif"))) == 1
+
+
 # The memory
 
 

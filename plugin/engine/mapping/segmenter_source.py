@@ -94,6 +94,7 @@ def _of_model(
             return blended(steps, normalise, seen, header.outputs, batch)
     else:
         tile_size, halo = lay_out(logits, model, normalise, opened, reader, config, reporter)
+        logits.continue_edges()
 
         def at_scale(scale: Fraction) -> Source:
             seen = maps if scale == 1 else rescaled(maps, lambda side: int(side * scale), kind)
