@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from plugin.engine.windows import Grid
 
 CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
 NODATA = 0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Soft(nn.Module):
@@ -292,6 +295,32 @@ def test_overviews_and_all_that_belongs_to_a_class_raster(
     map_raster(tmp_path, image, **settings, overviews=False)
     source = gdal.Open(str(tmp_path / "map.tif"))
     assert source.GetRasterBand(1).GetOverviewCount() == 0
+
+
+LARGE = """
+import sys
+import numpy as np
+from osgeo import gdal
+from plugin.engine.mapping.writer import Form, ShareRaster
+from plugin.engine.rasters.raster_io import RasterReader
+from plugin.engine.windows import Window
+
+gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
+like, window = RasterReader(sys.argv[1]), Window(0, 0, 1500, 1500)
+with ShareRaster(sys.argv[2], like.info, window, ["a", "b", "c"], 512, np.asarray, form=Form(overviews=True)) as found:
+    found.write_tile(window, None, np.random.default_rng(0).random((3, 1500, 1500), np.float32))
+    gdal.SetCacheMax(2**23)
+    found.finish()
+    written = gdal.Open(str(found.draft.path))
+    assert written.GetRasterBand(3).GetOverviewCount() == 2
+"""
+
+
+def test_overviews_are_written_where_the_cache_is_smaller_than_the_raster(tmp_path: Path) -> None:
+    """In a process of its own, because GDAL would wait for itself forever."""
+    image = write_raster(tmp_path / "image.tif", np.zeros((1500, 1500), np.uint8))
+    command = [sys.executable, "-c", LARGE, image, str(tmp_path / "map.tif")]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
 
 
 def features(path: Path | str) -> list[tuple[int, str, float, float, ogr.Geometry]]:

@@ -182,8 +182,7 @@ class MapRaster:
             if self.form.cog:
                 self._copy_to_cog()
             elif self._levels():
-                with self.form.phases.one("Writing overviews") as phase:
-                    self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
+                self._add_overviews()
             self.dataset.FlushCache()
         except RuntimeError as error:
             raise self._failure(error) from error
@@ -195,6 +194,15 @@ class MapRaster:
 
     def _complete(self) -> None:
         """Write what is known of the whole raster only when all pixels are there."""
+
+    def _add_overviews(self) -> None:
+        """Write overviews, to the file as it was closed: GDAL 3.6 can wait for itself forever if blocks of the raster
+        are still in its cache, and its threads need room there.
+        """
+        self._release()
+        self.dataset = gdal.OpenEx(str(self.draft.path), gdal.OF_RASTER | gdal.OF_UPDATE)
+        with self.form.phases.one("Writing overviews") as phase, one_thread():
+            self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
 
     def _copy_to_cog(self) -> None:
         self.dataset.FlushCache()
@@ -229,6 +237,16 @@ class MapRaster:
         return ResourceError(
             f"The raster {self.path} could not be written ({error}).", "Free some disk space, or choose another folder."
         )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let GDAL's calls of this thread start no others."""
+    gdal.SetThreadLocalConfigOption("GDAL_NUM_THREADS", "1")
+    try:
+        yield
+    finally:
+        gdal.SetThreadLocalConfigOption("GDAL_NUM_THREADS", None)
 
 
 class ClassRaster(MapRaster):
