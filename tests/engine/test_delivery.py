@@ -75,7 +75,7 @@ def test_a_zip_without_its_parts_is_refused_by_name(check_zip, tmp_path):
 )
 def test_the_guide_names_every_parameter(job):
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    read_from_layers = {"CLASSES", "CLASS_MAP", "SPLIT_NAMES", "INPUT_CRS", "LABEL_CRS"}
+    read_from_layers = {"CLASSES", "CLASS_MAP", "SPLIT_NAMES", "INPUT_CRS", "LABEL_CRS", "MORE_CRS"}
     fields = {name.upper() for name in job.declared()} - read_from_layers
     assert sorted(name for name in fields if f"`{name}`" not in guide) == []
 

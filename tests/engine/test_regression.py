@@ -25,6 +25,7 @@ from plugin.engine.config import (
 )
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.early_checks import check_activation, check_segmentation
+from plugin.engine.mapping.inference import Inference
 from plugin.engine.mapping.segment import segment_raster
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
@@ -169,9 +170,10 @@ def test_a_map_has_the_units_of_the_target(scene, trained, tmp_path):
         Heard(),
     )
     network, header = load_model(trained.result["model"])
-    with torch.no_grad():
-        normalise = Normaliser(header.mean, header.std, CPU)
-        expected = network(normalise(torch.from_numpy(scene.data[None]), None))[0, 0].numpy()
+    network = Inference(network, header, CPU, False, Heard())
+    network.continue_edges()
+    normalise = Normaliser(header.mean, header.std, CPU)
+    expected = network(normalise(torch.from_numpy(scene.data[None]), None))[0, 0].numpy()
     expected = expected * header.target["std"] + header.target["mean"]
     source = gdal.Open(output)
     found = source.ReadAsArray()

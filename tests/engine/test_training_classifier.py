@@ -357,7 +357,7 @@ def nothing_read(monkeypatch):
     ("task", "words"),
     [
         ("segmentation", "for segmentation.*TASK classification or multilabel.*segmentation network"),
-        ("regression", "for regression.*numbers.*classes such as low"),
+        ("regression", "for regression.*segmentation network.*chip_regression"),
         ("unlabelled", "for unlabelled.*no labels"),
     ],
 )

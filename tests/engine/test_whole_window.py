@@ -203,7 +203,9 @@ def test_windows_are_of_the_chips_size_whatever_the_tile(
         monkeypatch.setattr(
             segment, "load_model", lambda path, used=network: (used, header(chip_size=size, whole_window=True))
         )
-        monkeypatch.setattr("plugin.engine.mapping.segment.WINDOWS_ACROSS", 1)  # so that there are several tiles
+        monkeypatch.setattr(
+            "plugin.engine.mapping.segmenter_source.WINDOWS_ACROSS", 1
+        )  # so that there are several tiles
         values, shares, _ = map_raster(tmp_path, image, **settings)
         assert network.sizes == {(size, size)}
         assert np.abs(shares - wanted).max() < 1e-5
