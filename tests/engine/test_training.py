@@ -23,8 +23,7 @@ from plugin.engine.models.weights_file import Weights
 from plugin.engine.recipe.augmentation import PRESETS
 from plugin.engine.training import train
 from plugin.engine.training import train_segmenter as job
-from plugin.engine.training.augmentation.augment import STEPS
-from plugin.engine.training.augmentation.geometry import flip_and_turn
+from plugin.engine.training.augmentation import augment
 from plugin.engine.training.chips import ChipReader
 from plugin.engine.training.losses.cross_entropies import cross_entropy
 from plugin.engine.training.losses.table import LOSS_FUNCTIONS
@@ -340,8 +339,8 @@ def test_an_encoder_stays_as_it_is_for_as_long_as_is_said(chips, tmp_path, train
 
 def test_augmentation_is_only_for_training(chips, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.delitem(STEPS, flip_and_turn)
-    monkeypatch.setitem(STEPS, lambda example, *_: (seen.append(len(example.images)), example)[1], ("augment",))
+    steps = {lambda example, *_: (seen.append(len(example.images)), example)[1]: ("augment",)}
+    monkeypatch.setattr(augment, "STEPS", steps)
     train_quickly(chips, tmp_path, epochs=1)
     assert seen == [4, 4]
     train_quickly(chips, tmp_path, epochs=1, augment=False)
