@@ -60,7 +60,8 @@ class SegmentRaster(WorkerAlgorithm):
                 "free memory allows. The result is practically the same."), advanced=True),
             Setting("HALO", tr("Halo (empty: automatic)"), tr(
                 "How many pixels around each tile are read as context for the network. Empty: so many that the edges "
-                "of tiles change at most 0.2 % of the pixels, as measured for this network."), advanced=True),
+                "of tiles should change no more than about 0.2 % of the pixels, as estimated for this network."),
+                advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
                 "time."), advanced=True),
             *averaging_rows(scales=True),
