@@ -31,7 +31,7 @@ class Job:
     config: type[JobConfig]
     module: str  # imported after the settings are checked, since it may import torch
     function: str
-    ranks: bool = False  # whether several processes can do it together, see `training/ranks.py`
+    ranks: bool = False  # whether several processes can do it together, see `ranks.py`
 
     def __call__(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Check the settings and run the job; returns and raises what the function does."""

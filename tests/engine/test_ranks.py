@@ -175,7 +175,7 @@ os._exit(worker.main(sys.argv[1:]))
 JOIN = """
     import torch
     from plugin.engine.torchrun import own_rank
-    from plugin.engine.training import ranks
+    from plugin.engine import ranks
     ranks.join(torch.device("cpu"))
 """
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import torch
 
+from .. import ranks
 from ..assessment.calibration import BINS, Calibration, Reliability
-from . import ranks
 
 # Maximum number of logits that are kept of a split; of each chip, the same number of places is drawn at random.
 VALUES = 4_000_000

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
+from .. import ranks
 from ..drafts import recover
 from ..errors import EngineError, InputError, ResourceError
 from ..events import Reporter
@@ -24,7 +25,6 @@ from ..models.whole_file import read_whole
 from ..strangers.rules import DAMAGES
 from ..strangers.texts import parse_json
 from ..torchrun import own_rank
-from . import ranks
 from .loop import Fit, Fitted, copy_state
 
 KEY = "terrazzo_training"

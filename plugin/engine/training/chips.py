@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from .. import ranks
 from ..chips.dataset import ChipDataset
 from ..classes import IGNORE_INDEX
 from ..device import free_memory, pinned, to_device
@@ -21,7 +22,6 @@ from ..events import Reporter, Stage
 from ..files import readable_size
 from ..threads import READERS, work_ahead
 from ..torchrun import own_rank
-from . import ranks
 
 # Images and targets; more of them where a lesson has more than the chips of its dataset.
 Batch = tuple[torch.Tensor, ...]

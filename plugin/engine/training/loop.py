@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from .. import ranks
 from ..config import TrainingConfig
 from ..device import Later, peak_memory
 from ..errors import InputError
 from ..events import Reporter, Stage
 from ..torchrun import own_rank
-from . import ranks
 from .calibration import Sample
 from .chips import Batches, Chips, Draws, in_order, shuffled, steps_an_epoch
 from .optimization import Optimization, check_same_tensors

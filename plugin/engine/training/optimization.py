@@ -11,13 +11,13 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .. import ranks
 from ..device import lacks_memory
 from ..errors import ResourceError, not_none
 from ..events import Reporter
 from ..precision import WORTHWHILE, autocast, precision
 from ..recipe.optimizer import OPTIMIZERS, OptimizerSettings
 from ..torchrun import own_rank
-from . import ranks
 from .chips import Batch
 from .losses.labels import LEAST_WEIGHT
 from .pace import Pace

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import ranks
 from ..assessment import confusion, scores
 from ..models.networks import likeliest
-from . import ranks
 
 
 def or_worst(figure: float | None, sign: int = 1) -> float:

@@ -17,6 +17,7 @@ import torch
 import torchvision
 from torch import nn
 
+from .. import ranks
 from ..assessment.calibration import Calibration
 from ..assessment.confusion import doubt, never_answered
 from ..assessment.regression import figures_text, regression_doubt
@@ -30,7 +31,6 @@ from ..models.factory import count_parameters
 from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from ..torchrun import own_rank
-from . import ranks
 from .augmentation.example import find_colors
 from .baseline import SHARE, BaselineReporter, baseline_path, without_unlabelled
 from .calibration import Sample, calibrate

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ... import ranks
 from ...classes import IGNORE_INDEX
-from .. import ranks
 
 LEAST_WEIGHT = 1e-12  # what has no label costs nothing, and 0 / this is 0
 

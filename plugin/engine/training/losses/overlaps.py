@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
+from ... import ranks
 from ...recipe.loss import LossSettings
-from .. import ranks
 from .cross_entropies import LEAST_ERROR, costs, wrong
 from .labels import LEAST_WEIGHT, compared, each_weight, mean
 

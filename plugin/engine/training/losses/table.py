@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from ... import ranks
 from ...chips.dataset import DatasetInfo
 from ...recipe.loss import LOSSES, LossSettings
-from .. import ranks
 from ..sampling import Sampling
 from .cross_entropies import binary_cross_entropy, cross_entropy, focal, ohem
 from .labels import LEAST_WEIGHT

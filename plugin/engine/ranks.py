@@ -1,4 +1,4 @@
-"""What the ranks of a training exchange: sums, and what the first one decides (see `docs/cluster.md`).
+"""What the ranks of a job exchange: sums, and what the first one decides (see `docs/cluster.md`).
 
 With one rank, nothing is exchanged. Otherwise all ranks must call the same functions in the same order, since each
 call waits for the other ranks.
@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ..errors import InputError, ResourceError
-from ..torchrun import own_rank
+from .errors import InputError, ResourceError
+from .torchrun import own_rank
 
 _sharing = ContextVar("sharing", default=False)
 # The longest wait for another rank, which may be writing a file of many chips. A rank that ends is noticed at once.
