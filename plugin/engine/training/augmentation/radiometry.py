@@ -85,9 +85,10 @@ def recolor(example: Example, strength: Mapping[str, float], bands: Bands, gener
 def _toned(example: Example, strength: float, bands: Bands, generator: torch.Generator) -> Example:
     images = example.images
     exponents = to_device(factors((len(images), 1, 1, 1), strength, generator), images.device)
-    inside = ((images - bands.low) / bands.span.clamp(min=1e-6)).clamp_(1e-9, 1)
+    scale = 1 / bands.span.clamp(min=1e-6)
+    inside = torch.addcmul(-bands.low * scale, images, scale).clamp_(1e-9, 1)
     powers = inside.log().mul_(exponents).exp_()  # on the CPU six times as fast as `pow`, where no value is 0
-    return example.showing(images + bands.span * powers.sub_(inside))
+    return example.showing(torch.addcmul(images, bands.span, powers.sub_(inside)))
 
 
 def _tinted(
@@ -122,7 +123,7 @@ def color_matrices(turn: torch.Tensor, stretch: torch.Tensor) -> torch.Tensor:
 def _gained(example: Example, strength: Mapping[str, float], generator: torch.Generator) -> Example:
     """Values times a gain and plus an offset, each for a chip or a band of it."""
     images, missing, count = example.images, example.missing, len(example.images)
-    gain, offset = torch.ones(()), torch.zeros(())
+    gain, offset = torch.ones((), device=images.device), torch.zeros((), device=images.device)
     if strength["contrast"]:
         contrast = to_device(within((count, 1, 1, 1), strength["contrast"], generator), images.device)
         known = images[0, 0].numel() if missing is None else (~missing).sum((2, 3), keepdim=True).clamp(min=1)
@@ -133,7 +134,7 @@ def _gained(example: Example, strength: Mapping[str, float], generator: torch.Ge
         draws = within((2, *images.shape[:2], 1, 1), strength["radiometric_jitter"], generator)
         own, beside = to_device(draws, images.device)
         gain, offset = gain * (1 + own), offset * (1 + own) + beside
-    return example.showing(images * gain + offset)
+    return example.showing(torch.addcmul(offset, images, gain))
 
 
 def add_noise(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
@@ -148,7 +149,7 @@ def add_noise(example: Example, strength: Mapping[str, float], bands: Bands, gen
     starts = torch.randint(SPARE, (count * channels,), generator=generator)
     row = _random_row(rows * cols + SPARE, images.device)
     noise = row.unfold(0, rows * cols, 1)[to_device(starts, images.device)].view(images.shape)
-    return example.showing(images + to_device(amount, images.device) * noise)
+    return example.showing(torch.addcmul(images, to_device(amount, images.device), noise))
 
 
 @lru_cache(maxsize=2)
