@@ -25,7 +25,15 @@ from plugin.engine.mapping.evaluation import ChipPredictor
 from plugin.engine.mapping.reading import Images
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.training import calibration
-from plugin.engine.training.calibration import DecisionSample, Sample, calibrate, fit_temperature, improves, reliability
+from plugin.engine.training.calibration import (
+    PARTS,
+    DecisionSample,
+    Drawn,
+    Sample,
+    calibrate,
+    fit_temperature,
+    reliability,
+)
 from plugin.engine.training.tally import ClassTally, LabelsTally
 from plugin.engine.training.train_classifier import train_classifier
 from plugin.engine.training.train_segmenter import train_segmenter
@@ -36,6 +44,23 @@ CPU = torch.device("cpu")
 def drawn(logits: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """Labels that are as frequent as the probabilities of the logits say."""
     return logits.softmax(1).multinomial(1, generator=torch.Generator().manual_seed(seed))[:, 0]
+
+
+def sampled(logits: torch.Tensor, labels: torch.Tensor, chips: int = PARTS) -> Drawn:
+    """A sample whose rows are those of so many chips, one after the other."""
+    numbers = torch.arange(len(labels)) * chips // max(1, len(labels))
+    return Drawn(logits, labels, numbers * PARTS // max(PARTS, chips))
+
+
+def shuffled(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def confidences(logits: torch.Tensor, temperature: float) -> np.ndarray:
+    """The probability of the likeliest class, by numpy."""
+    odds = np.exp(logits.double().numpy() / temperature)
+    found: np.ndarray = odds.max(1) / odds.sum(1)
+    return found
 
 
 def many(count: int = 50_000, classes: int = 4, spread: float = 2.0) -> torch.Tensor:
@@ -59,18 +84,80 @@ def test_a_temperature_flattens_probabilities_as_computed_by_hand() -> None:
     assert found.confidences.sum() == pytest.approx(1 / (1 + np.exp(-1)))
 
 
-def test_the_temperature_of_two_classes_is_the_one_that_gives_the_share_of_right_answers() -> None:
+def test_reliability_is_that_of_numpy() -> None:
+    logits = many(5_000)
+    labels = drawn(logits / 1.5)
+    found = reliability(logits, labels, 0.8)
+    sure = confidences(logits, 0.8)
+    right = logits.numpy().argmax(1) == labels.numpy()
+    edges = np.linspace(0, 1, len(found.counts) + 1)
+    bins = [(sure >= low) & (sure < high) for low, high in zip(edges, edges[1:])]
+    assert found.counts.tolist() == [one.sum() for one in bins] and found.right.tolist() == [
+        right[one].sum() for one in bins
+    ]
+    gaps = [abs(sure[one].mean() - right[one].mean()) * one.mean() for one in bins if one.any()]
+    assert found.error == pytest.approx(sum(gaps), abs=1e-6) and len(gaps) > 8
+
+
+def test_the_temperature_of_two_classes_is_the_one_that_gives_the_share_of_right_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibration, "SURE", 0.0)
     # Of 1,000 answers, all as sure of the first class, 800 are right: logit 3 should be log(800 / 200).
     logits = torch.tensor([[3.0, 0.0]]).repeat(1000, 1)
-    labels = (torch.arange(1000) >= 800).long()
-    assert fit_temperature(logits, labels) == pytest.approx(3 / np.log(801 / 201), rel=1e-4)  # one more of each
+    labels = (shuffled(1000) >= 800).long()
+    assert fit_temperature(sampled(logits, labels)) == pytest.approx(
+        3 / np.log(801 / 201), rel=1e-4
+    )  # one more of each
+
+
+def test_of_the_excess_of_confidence_only_what_is_no_chance_counts() -> None:
+    logits, chips = many(4_000), 40
+    labels = drawn(logits / 1.6)
+    right = (logits.argmax(1) == labels).numpy()
+    sure = confidences(logits, 1.0)
+    share, excess = (right.sum() + 1) / 4_002, sure.mean() - (right.sum() + 1) / 4_002
+    parts = (sure - right).reshape(20, -1).mean(1)  # of two chips each
+    error = parts.std(ddof=1) / np.sqrt(20)
+    assert excess > 4 * error
+    temperature = fit_temperature(sampled(logits, labels, chips))
+    assert confidences(logits, temperature).mean() == pytest.approx(share + (2 * error) ** 2 / excess, abs=1e-5)
+
+
+def test_chips_that_differ_call_for_no_temperature_where_as_many_that_are_alike_do() -> None:
+    # The network is too sure of three quarters of the chips, and not sure enough of the others.
+    honest = many(20_000)
+    logits = torch.cat([honest[:15_000] * 2, honest[15_000:] / 2])
+    labels, order = drawn(honest), shuffled(20_000)
+    assert fit_temperature(sampled(logits, labels, 8)) == 1
+    assert fit_temperature(sampled(logits[order], labels[order], 8)) > 1.2
+    assert fit_temperature(sampled(logits[:1], labels[:1])) == 1
+
+
+def test_confidence_counts_and_not_what_is_said_of_the_other_classes() -> None:
+    """A network that is right about its first choice, but finds the others too alike, and so is likelier colder."""
+    shares = many(60_000, classes=5).double().softmax(1)
+    labels = drawn(shares.log())
+    first = shares == shares.max(1, keepdim=True).values
+    others = torch.where(first, 0, shares**0.4)
+    others *= (1 - shares.max(1, keepdim=True).values) / others.sum(1, keepdim=True)
+    logits = torch.where(first, shares, others).log().float()
+    found = calibrate({"validation": sampled(logits, labels)})
+    assert found is not None and found.temperature == pytest.approx(1, abs=0.01)
+
+    def loss(temperature: float) -> float:
+        return float(torch.nn.functional.cross_entropy(logits / temperature, labels))
+
+    likeliest = min(np.arange(0.5, 1.5, 0.02), key=loss)
+    assert likeliest < 0.95
+    assert found.splits["validation"][1].error < reliability(logits, labels, likeliest).error / 2
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
 def test_a_known_miscalibration_is_recovered(factor: float) -> None:
     honest = many()
     labels = drawn(honest)
-    found = calibrate({"validation": (honest * factor, labels)})
+    found = calibrate({"validation": sampled(honest * factor, labels)})
     assert found is not None and found.temperature == pytest.approx(factor, rel=0.03)
     before, after = found.splits["validation"]
     assert after.error < 0.01 and (factor == 1.0 or before.error > 5 * after.error)
@@ -79,57 +166,43 @@ def test_a_known_miscalibration_is_recovered(factor: float) -> None:
 def test_classes_never_change() -> None:
     logits = many()
     labels = drawn(logits / 3)
-    temperature = fit_temperature(logits, labels)
+    temperature = fit_temperature(sampled(logits, labels))
     assert torch.equal((logits / temperature).argmax(1), logits.argmax(1))
     before, after = reliability(logits, labels, 1.0), reliability(logits, labels, temperature)
     assert before.right.sum() == after.right.sum()
 
 
-def test_a_few_chips_that_are_all_right_do_not_make_a_network_infinitely_sure() -> None:
-    temperature = fit_temperature(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.5]]), torch.tensor([0, 0, 1]))
-    assert 0.3 < temperature < 3  # the likeliest is infinitely cold
+def test_a_few_chips_that_are_all_right_do_not_make_a_network_infinitely_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = sampled(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.5]]), torch.tensor([0, 0, 1]))
+    monkeypatch.setattr(calibration, "SURE", 0.0)
+    assert 0.3 < fit_temperature(sample) < 3  # the likeliest is infinitely cold
 
 
-def test_a_temperature_that_does_not_lower_the_error_is_not_used() -> None:
-    # Nearly calibrated, but for a few wrong answers that are infinitely sure, for which the likelihood would melt all.
+def test_a_few_wrong_answers_that_are_infinitely_sure_do_not_melt_all() -> None:
     logits = torch.cat(
         [torch.tensor([[np.log(9.0), 0.0]]).repeat(10_000, 1), torch.tensor([[30.0, 0.0]]).repeat(50, 1)]
     )
     labels = torch.cat([(torch.arange(10_000) >= 9_000).long(), torch.ones(50, dtype=torch.int64)])
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    logits, labels = logits[order].float(), labels[order]
-    assert fit_temperature(logits, labels) > 1.3
-    found = calibrate({"validation": (logits, labels)})
-    assert found is not None and found.temperature == 1
-    before, after = found.splits["validation"]
-    assert before.error == after.error == pytest.approx(50 / 10_050, rel=0.01)
-
-
-def test_a_temperature_that_only_suits_some_chips_is_not_used() -> None:
-    # The network is too sure of the first half of the chips and not sure enough of the second.
-    honest = many(20_000)
-    logits = torch.cat([honest[:15_000] * 2, honest[15_000:] / 2])
-    halves = torch.cat([logits[:10_000], logits[15_000:]])
-    labels = drawn(honest)
-    picked = torch.cat([labels[:10_000], labels[15_000:]])
-    assert fit_temperature(halves, picked) > 1.2
-    assert improves(halves[:10_000], picked[:10_000])
-    assert not improves(torch.cat([halves[:5000], halves[10_000:]]), torch.cat([picked[:5000], picked[10_000:]]))
-    assert not improves(logits[:1], labels[:1])
+    order = shuffled(len(labels))
+    found = calibrate({"validation": sampled(logits[order].float(), labels[order])})
+    assert found is not None and 1 <= found.temperature < 1.1
 
 
 def test_the_test_chips_are_only_measured() -> None:
     logits = many()
-    found = calibrate({"validation": (logits * 2, drawn(logits)), "test": (logits * 2, drawn(logits * 2))})
+    found = calibrate(
+        {"validation": sampled(logits * 2, drawn(logits)), "test": sampled(logits * 2, drawn(logits * 2))}
+    )
     assert found is not None and found.temperature == pytest.approx(2, rel=0.03)
     before, after = found.splits["test"]
     assert before.error < 0.015 < 0.05 < after.error
 
 
 def test_without_validation_chips_there_is_no_temperature() -> None:
-    nothing = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
-    assert calibrate({"test": (many(), drawn(many()))}) is None
-    assert calibrate({"validation": nothing, "test": (many(), drawn(many()))}) is None
+    nothing = sampled(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    test = sampled(many(), drawn(many()))
+    assert calibrate({"test": test}) is None
+    assert calibrate({"validation": nothing, "test": test}) is None
 
 
 # --- the sample
@@ -144,15 +217,24 @@ def test_a_sample_draws_labelled_pixels_of_each_chip_and_stays_small(monkeypatch
         targets[1, 0, :4] = 2  # four labels only
         logits[:, 1][targets == 1] = 50.0
         sample.add(logits, targets)
-    logits, labels = sample.merged()
+    logits, labels, parts = sample.merged()
     assert labels.tolist() == ([1] * 10 + [2] * 4) * 3
+    assert parts.tolist() == np.repeat(range(6), [10, 4] * 3).tolist()
     assert (logits[labels == 1][:, 1] == 50).all() and (logits[labels == 2][:, 1] != 50).all()
+
+
+def test_many_chips_are_put_into_parts_of_neighbours() -> None:
+    sample = Sample(2, 50, 0, CPU)
+    for _ in range(5):
+        sample.add(torch.randn(10, 2, 3, 3), torch.zeros(10, 3, 3, dtype=torch.uint8))
+    parts = sample.merged().parts.reshape(50, 9)
+    assert (parts == torch.arange(50)[:, None] * 20 // 50).all()
 
 
 def test_logits_that_are_no_numbers_are_left_out() -> None:
     sample = Sample(2, 2, 0, CPU)
     sample.add(torch.tensor([[1.0, torch.nan], [1.0, 0.0]]), torch.tensor([0, 1]))
-    logits, labels = sample.merged()
+    logits, labels, _ = sample.merged()
     assert logits.tolist() == [[1.0, 0.0]] and labels.tolist() == [1]
 
 
@@ -187,7 +269,7 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_training_calibrates_and_tells(chips: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "improves", lambda logits, labels: True)  # of three chips, chance decides
+    monkeypatch.setattr(calibration, "SURE", 0.0)  # of three chips, chance decides
     reporter, model, report = Heard(), tmp_path / "m.safetensors", tmp_path / "r.html"
     config = {**SEGMENTER, "chips": chips, "output": str(model), "report": str(report)}
     result = train_segmenter(TrainSegmenterConfig.from_json(config), reporter)

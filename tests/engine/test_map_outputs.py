@@ -297,6 +297,23 @@ def test_overviews_and_all_that_belongs_to_a_class_raster(
     assert source.GetRasterBand(1).GetOverviewCount() == 0
 
 
+@pytest.mark.parametrize("form", ["GTiff", "COG"])
+@pytest.mark.parametrize("refined", [{}, {"majority_filter": 3, "min_mapping_unit": 5}])
+def test_gdal_warns_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, refined: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(writer, "SCREEN", 128)
+    image, heard = write_raster(tmp_path / "image.tif", smooth(300, 400), nodata=0), []
+    results = {name: str(tmp_path / f"{name}.tif") for name in ("probabilities", "confidence")}
+    results.update(polygons=str(tmp_path / "p.gpkg"), areas=str(tmp_path / "a.csv"))
+    gdal.PushErrorHandler(lambda kind, _number, text: heard.append((kind, text)) if kind > gdal.CE_Debug else None)
+    try:
+        map_raster(tmp_path, image, raster_format=form, simplify=1, **results, **refined)
+    finally:
+        gdal.PopErrorHandler()
+    assert heard == []
+
+
 LARGE = """
 import sys
 import numpy as np

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -18,9 +19,19 @@ from ..assessment.calibration import BINS, Calibration, Reliability
 
 # Maximum number of logits that are kept of a split; of each chip, the same number of places is drawn at random.
 VALUES = 4_000_000
+# Parts of neighbouring chips, whose differences tell how much may be chance; so many standard errors are.
+PARTS, SURE = 20, 2.0
 COLDEST, HOTTEST = 0.05, 20.0
 HALVINGS = 24  # of the range of temperatures
 AT_ONCE = 1_000_000  # answers whose probabilities are computed at a time
+
+
+class Drawn(NamedTuple):
+    """Answers at places with a label, those of neighbouring chips one after the other."""
+
+    logits: torch.Tensor  # (n, K)
+    labels: torch.Tensor  # (n,) int64
+    parts: torch.Tensor  # (n,) int64, the number of the part that a chip belongs to, of at most `PARTS`
 
 
 class Sample:
@@ -36,6 +47,7 @@ class Sample:
     def __init__(self, classes: int, chips: int, seed: int, device: torch.device) -> None:
         self.classes, self.per_chip = classes, max(1, VALUES // max(1, classes * chips))
         self.generator = torch.Generator().manual_seed(seed)
+        self._places = 0  # drawn from each chip
         self._logits = [torch.zeros(0, classes, device=device)]
         self._labels = [torch.zeros(0, dtype=torch.uint8, device=device)]  # 255 where there is no label
 
@@ -45,17 +57,21 @@ class Sample:
         labels, chips = targets.reshape(len(targets), -1), len(targets)
         order = torch.rand(labels.shape, generator=self.generator).to(labels.device)
         order.masked_fill_(labels >= self.classes, -1)
-        drawn = order.topk(min(self.per_chip, labels.shape[1])).indices  # (N, places per chip)
+        self._places = min(self.per_chip, labels.shape[1])
+        drawn = order.topk(self._places).indices  # (N, places)
         places = logits.detach().float().reshape(chips, self.classes, -1)
         found = places.gather(2, drawn[:, None].expand(-1, self.classes, -1))
         self._logits.append(found.movedim(1, 2).flatten(0, 1))
         self._labels.append(labels.gather(1, drawn).flatten().to(torch.uint8))
 
-    def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, K) logits and (n,) int64 labels of all ranks, without places that have no label or no finite logits."""
+    def merged(self) -> Drawn:
+        """The answers of all ranks, without places that have no label or no finite logits."""
         logits, labels = ranks.gather(torch.cat(self._logits)), ranks.gather(torch.cat(self._labels)).long()
+        places = max(1, ranks.highest(self._places))
+        numbers = torch.arange(len(labels), device=labels.device) // places  # of the chips
+        parts = numbers * PARTS // max(PARTS, len(labels) // places)
         known = (labels < logits.shape[1]) & logits.isfinite().all(1)
-        return logits[known], labels[known]
+        return Drawn(logits[known], labels[known], parts[known])
 
 
 class DecisionSample(Sample):
@@ -69,71 +85,82 @@ class DecisionSample(Sample):
         super().add(torch.stack([torch.zeros_like(logits), logits], 1), targets)
 
 
-def calibrate(samples: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Calibration | None:
+def calibrate(samples: Mapping[str, Drawn]) -> Calibration | None:
     """Fit a temperature to the validation chips, and measure its effect on each split.
 
     Args:
-        samples: Logits and labels by split, see `Sample.merged`.
+        samples: Answers by split, see `Sample.merged`.
 
     Returns:
-        The calibration, with a temperature of 1 if another one does no good, see `improves`; None without labelled
-        validation chips.
+        The calibration, with a temperature of 1 where chance may explain that another one fits better, see
+        `fit_temperature`; None without labelled validation chips.
     """
-    labelled = {split: sample for split, sample in samples.items() if len(sample[0])}
+    labelled = {split: sample for split, sample in samples.items() if len(sample.labels)}
     if "validation" not in labelled:
         return None
-    one = labelled["validation"]
-    temperature = fit_temperature(*one) if improves(*one) else 1.0
-    effects = {split: (reliability(*one, 1.0), reliability(*one, temperature)) for split, one in labelled.items()}
+    temperature = fit_temperature(labelled["validation"])
+    effects = {
+        split: (reliability(one.logits, one.labels, 1.0), reliability(one.logits, one.labels, temperature))
+        for split, one in labelled.items()
+    }
     return Calibration(temperature, effects)
 
 
-def improves(logits: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Return whether a temperature makes the calibration error smaller on chips that it was not fitted to.
-
-    It is fitted to each half of the (n, K) logits and (n,) labels, which are those of other chips, and tried on the
-    other half. A network that is calibrated as it is, or too few chips, would only be made worse.
-    """
-    middle = len(logits) // 2
-    halves = (logits[:middle], labels[:middle]), (logits[middle:], labels[middle:])
-    if not middle:
-        return False
-    before = sum(reliability(*half, 1.0).error for half in halves)
-    after = sum(reliability(*tried, fit_temperature(*fitted)).error for fitted, tried in (halves, halves[::-1]))
-    return after < before
-
-
 @torch.no_grad()
-def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the temperature with the lowest negative log likelihood of (n,) labels for (n, K) logits.
+def fit_temperature(sample: Drawn) -> float:
+    """Return the temperature at which the mean confidence is the share of right answers, as far as that can be known.
 
-    The likelihood is a concave function of the inverse temperature, so its maximum is found by halving the range.
-    Labels are smoothed by Laplace's rule of succession, as in Platt scaling (Platt 1999): otherwise, a few chips that
-    are all answered correctly would call for an infinite confidence.
+    Clarté et al. (2023), "Expectation consistency for calibration of neural networks". The likelihood of all classes,
+    which Guo et al. maximise, is highest at another temperature where probabilities are wrong in other ways than all
+    being too high or too low, for example after weighting the classes.
+
+    Other validation chips would call for another temperature, and chips next to each other are alike. So the excess of
+    the mean confidence is reduced by what may be chance: below `SURE` standard errors nothing of it counts, far above
+    them almost all. Right answers are counted by Laplace's rule of succession: otherwise, a few chips that are all
+    answered correctly would call for an infinite confidence.
     """
-    number, classes = logits.shape
-    own, every = logits.gather(1, labels[:, None])[:, 0].double().sum(), logits.sum(1).double().sum()
-    wanted = float((number * own + every) / (number + classes))
+    logits, labels, parts = sample
+    confidence, found = _confidence(logits, 1.0)
+    distance = confidence - (found == labels).double()
+    share = (float((found == labels).sum()) + 1) / (len(labels) + 2)
+    excess = float(confidence.mean()) - share
+    error = _standard_error(distance, parts)
+    if abs(excess) <= SURE * error:
+        return 1.0
+    wanted = share + (SURE * error) ** 2 / excess
     low, high = math.log(COLDEST), math.log(HOTTEST)
-    for _ in range(HALVINGS):
-        middle, expected = (low + high) / 2, 0.0
-        for part in torch.split(logits, AT_ONCE):
-            expected += float((part.div(math.exp(middle)).softmax(1) * part).sum(1).double().sum())
-        if expected > wanted:  # too confident
+    for _ in range(HALVINGS):  # the mean confidence falls with the temperature
+        middle = (low + high) / 2
+        if float(_confidence(logits, math.exp(middle))[0].mean()) > wanted:
             low = middle
         else:
             high = middle
     return math.exp((low + high) / 2)
 
 
+def _standard_error(values: torch.Tensor, parts: torch.Tensor) -> float:
+    """Return the standard error of the mean of (n,) values in (n,) parts, which are independent of each other."""
+    sums = torch.zeros(int(parts.max()) + 1, dtype=torch.float64, device=values.device)
+    count = len(sums.scatter_add(0, parts, torch.ones_like(values)).nonzero())
+    if count < 2:
+        return math.inf
+    sums.scatter_add_(0, parts, values - values.mean())
+    return math.sqrt(count / (count - 1) * float(sums.square().sum())) / len(values)
+
+
+def _confidence(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (n,) the probability of the likeliest class as float64, and its index."""
+    both = [(some / temperature).softmax(1).max(1) for some in torch.split(logits, AT_ONCE)]
+    return torch.cat([one.values for one in both]).double(), torch.cat([one.indices for one in both])
+
+
 @torch.no_grad()
 def reliability(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> Reliability:
     """Sort the answers (n, K) with labels (n,) into bins by the probability of the likeliest class."""
+    confidence, found = _confidence(logits, temperature)
+    place = (confidence * BINS).long().clamp_(max=BINS - 1)
     sums = torch.zeros(3, BINS, dtype=torch.float64, device=logits.device)
-    for some, own in zip(torch.split(logits, AT_ONCE), torch.split(labels, AT_ONCE)):
-        confidence, found = (some / temperature).softmax(1).max(1)
-        place = (confidence * BINS).long().clamp_(max=BINS - 1)
-        for total, values in zip(sums, (torch.ones_like(confidence), confidence, found == own)):
-            total.scatter_add_(0, place, values.double())
+    for total, values in zip(sums, (torch.ones_like(confidence), confidence, found == labels)):
+        total.scatter_add_(0, place, values.double())
     counts, confidences, right = sums.cpu().numpy()
     return Reliability(counts, confidences, right)
