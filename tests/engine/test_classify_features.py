@@ -178,7 +178,7 @@ def test_a_huge_feature_is_burnt_in_strips_with_the_same_result(
     monkeypatch.setattr(FeatureFile, "burn", watched)
     monkeypatch.setattr(feature_chips, "LARGEST_SIDE", 40)
     part, factor = Window(3, 5, 390, 391), 10
-    chips = FeatureChipReader(reader, (None,), file, SIZE)
+    chips = FeatureChipReader(reader, file, SIZE)
     found = chips._averaged(part, 5, factor)
     assert max(window.width * window.height for window in burnt) <= part.width * factor
     counts = (burn(file, part, 0, only=5) == 1)[None] if shape != "POINT" else np.ones((1, 391, 390), bool)

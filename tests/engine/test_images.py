@@ -114,8 +114,8 @@ def test_what_a_table_hides_is_no_data(tmp_path: Path, hidden: str) -> None:
         dataset.GetRasterBand(1).GetMaskBand().WriteArray(np.where(NUMBERS == 0, 0, 255).astype(np.uint8))
         dataset = None
     (reader,) = opened(path)
-    data = whole(reader)
-    valid = reader.valid(reader.info.grid.window, reader.missing(data))
+    data, missing = reader.read_marked(reader.info.grid.window)
+    valid = reader.valid(reader.info.grid.window, missing)
     assert valid is not None and (valid == (NUMBERS != 0)).all(), "black is a colour and no filling"
     assert (data[:, valid] == PICTURE[:, valid]).all() and len(data) == 3
 
@@ -259,7 +259,7 @@ def test_the_filling_of_training_is_none_in_other_units_either(tmp_path: Path) -
     data[:, 5, 6] = 0
     path = scaled(tmp_path / "a.tif", data, 1e-4, 0.0)
     reader = open_for(header(NAMES, **RAW, nodata=0), path, "", (), Heard())
-    missing = reader.missing(whole(reader))
+    missing = reader.read_marked(reader.info.grid.window)[1]
     assert missing is not None and (missing == (data == 0)).all()
 
 

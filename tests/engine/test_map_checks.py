@@ -12,11 +12,11 @@ from synthetic import reference, write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
-from plugin.engine.mapping.checks import compare_with_training, match_bands
+from plugin.engine.mapping.checks import compare_with_training, match_bands, open_for
 from plugin.engine.mapping.outputs import check_rasters
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.rasters.likeness import far_off
-from plugin.engine.rasters.raster_io import RasterInfo, RasterReader
+from plugin.engine.rasters.raster_io import RasterInfo
 from plugin.engine.windows import Grid
 
 
@@ -67,8 +67,8 @@ def test_other_names_and_more_bands_are_warned_about() -> None:
 
 
 def compare(folder: Path, model: ModelHeader, data: np.ndarray, **place: Any) -> list[str]:
-    reader = RasterReader(write_raster(folder / "r.tif", data, **place))
-    heard = Heard()
+    path, heard = write_raster(folder / "r.tif", data, **place), Heard()
+    reader = open_for(model, path, "", (1,), Heard())
     compare_with_training(reader, reader.info.grid.window, model, heard)
     warnings: list[str] = heard.warnings
     return warnings

@@ -51,7 +51,7 @@ def test_a_pixel_is_valid_while_one_band_has_data(tmp_path: Path) -> None:
     data[0, 0, 1] = data[:, 0, 2] = -99
     reader = RasterReader(write_raster(tmp_path / "a.tif", data, nodata=-99))
     window = Window(0, 0, 3, 1)
-    missing = reader.missing(reader.read(window))
+    missing = reader.read_marked(window)[1]
     assert missing is not None and missing[:, 0].tolist() == [[False, True, True], [False, False, True]]
     valid = reader.valid(window, missing)
     assert valid is not None and valid.tolist() == [[True, True, False]]
@@ -60,7 +60,7 @@ def test_a_pixel_is_valid_while_one_band_has_data(tmp_path: Path) -> None:
 def test_nan_is_missing_without_a_word_on_nodata(tmp_path: Path) -> None:
     data = np.array([[[1.0, np.nan]]], np.float32)
     reader = RasterReader(write_raster(tmp_path / "a.tif", data))
-    missing = reader.missing(reader.read(Window(0, 0, 2, 1)))
+    missing = reader.read_marked(Window(0, 0, 2, 1))[1]
     assert missing is not None and missing.ravel().tolist() == [False, True]
 
 
@@ -119,9 +119,8 @@ def test_every_data_type_is_read_to_its_last_value(
     target.WriteArray(data)
     target = None
     reader = RasterReader(str(tmp_path / "a.tif"))
-    found = reader.read(ALL)
+    found, missing = reader.read_marked(ALL)
     assert found.dtype == dtype == reader.info.dtype and (found == data).all()
-    missing = reader.missing(found)
     assert missing is not None and missing[0].sum() == 1 and missing[0, 0, 1]
 
 
@@ -169,7 +168,7 @@ def test_masks_inside_and_beside_the_file_count(tmp_path: Path, internal: bool) 
         dataset = None
     assert (tmp_path / "a.tif.msk").exists() != internal
     reader = RasterReader(path)
-    valid = reader.valid(ALL, reader.missing(reader.read(ALL)))
+    valid = reader.valid(ALL, reader.read_marked(ALL)[1])
     assert valid is not None and (valid == (shown != 0)).all()
     assert reader.valid(Window(0, 2, 4, 2), None) is None, "a window without a hole costs nothing"
 
@@ -218,7 +217,7 @@ def test_nodata_of_float32_is_found_in_bands_that_are_read_as_float64(tmp_path: 
     target.AddBand(gdal.GDT_Float64)
     reader = RasterReader(virtual_text(target))
     assert reader.info.dtype == np.float64
-    missing = reader.missing(reader.read(ALL))
+    missing = reader.read_marked(ALL)[1]
     assert missing is not None and missing[0].all() and not missing[1].any()
 
 

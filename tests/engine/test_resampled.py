@@ -58,8 +58,7 @@ def test_averages_are_those_of_the_ground_that_has_data(
     base = RasterReader(written(tmp_path, data, 0, hidden if masked else None))
     grid = Grid(LEFT + start[0], TOP - start[1], scale[0], -scale[1], 7, 6)
     reader = ResampledReader(base, grid, AVERAGE)
-    found = reader.read(grid.window)
-    missing = reader.missing(found)
+    found, missing = reader.read_marked(grid.window)
     valid = (data != 0) & ~hidden
     for row in range(6):
         for col in range(7):
@@ -104,13 +103,13 @@ def test_values_at_the_ends_of_a_type_stay(tmp_path: Path, method: str, dtype: s
     assert (found == data[:, ::2, ::2]).all()
 
 
-def test_a_mean_that_looks_like_nodata_is_moved_beside_it(tmp_path: Path) -> None:
+def test_a_mean_that_looks_like_nodata_is_not_missing(tmp_path: Path) -> None:
     data = np.array([[[6, 8], [6, 8]]], np.uint8)
     reader = ResampledReader(RasterReader(written(tmp_path, data, 7)), Grid(LEFT, TOP, 2, -2, 1, 1), AVERAGE)
-    found = reader.read(Window(0, 0, 1, 1))
-    assert found.item() == 8 and reader.missing(found) is None
-    real = reader.read(Window(0, 0, 1, 1), np.empty((1, 1, 1), np.float32))
-    assert real.item() == pytest.approx(7, abs=1e-5) and reader.missing(real) is None
+    found, missing = reader.read_marked(Window(0, 0, 1, 1))
+    assert found.item() == 7 and missing is None
+    real, missing = reader.read_marked(Window(0, 0, 1, 1), np.empty((1, 1, 1), np.float32))
+    assert real.item() == pytest.approx(7, abs=1e-5) and missing is None
 
 
 def test_ground_beyond_the_raster_is_no_data(tmp_path: Path) -> None:
@@ -118,12 +117,12 @@ def test_ground_beyond_the_raster_is_no_data(tmp_path: Path) -> None:
         base = RasterReader(written(tmp_path, np.full((1, 4, 4), 9, dtype), nodata))
         reader = ResampledReader(base, Grid(LEFT - 4, TOP, 2, -2, 6, 2), AVERAGE)
         window = Window(0, 0, 6, 2)
-        data = reader.read(window)
-        valid = reader.valid(window, reader.missing(data))
+        data, missing = reader.read_marked(window)
+        valid = reader.valid(window, missing)
         assert valid is not None and valid[0].tolist() == [False, False, True, True, False, False]
         assert (data[:, valid] == 9).all()
         away = Window(4, 0, 2, 2)
-        assert not np.asarray(reader.valid(away, reader.missing(reader.read(away)))).any()
+        assert not np.asarray(reader.valid(away, reader.read_marked(away)[1])).any()
 
 
 def test_reading_in_small_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

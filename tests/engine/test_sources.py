@@ -73,8 +73,7 @@ def centres(grid: Grid, window: Window) -> tuple[np.ndarray, np.ndarray]:
 def off(reader: RasterReader, window: Optional[Window] = None, channels: tuple[int, int] = (0, 1)) -> np.ndarray:
     """(H, W): how far, in units of the CRS, the values read lie beside the places of their pixels; NaN = no data."""
     window = window or reader.info.grid.window
-    data = reader.read(window)
-    missing = reader.missing(data)
+    data, missing = reader.read_marked(window)
     valid = reader.valid(window, missing)
     x, y = centres(reader.info.grid, window)
     found = np.hypot(data[channels[0]] - x, data[channels[1]] - y)
@@ -306,10 +305,9 @@ def test_averages_leave_nodata_out(tmp_path: Path, dtype: str) -> None:
     data[0, 0, 0] = data[0, 2:, 2:] = 7
     reader = one(write_raster(tmp_path / "a.tif", data, nodata=7), pixel_size=2)
     window = Window(0, 0, 2, 2)
-    found = reader.read(window)
+    found, missing = reader.read_marked(window)
     assert found.dtype == dtype and reader.info.nodata == (7,)
     assert found.tolist() == [[[100, 100], [100, 7]]]
-    missing = reader.missing(found)
     assert missing is not None and missing.tolist() == [[[False, False], [False, True]]]
 
 
@@ -332,9 +330,9 @@ def test_averages_leave_out_what_alpha_or_a_mask_hides(tmp_path: Path, dtype: st
     dataset = None
     reader = one(path, pixel_size=2)
     window = Window(0, 0, 2, 2)
-    found = reader.read(window)
+    found, missing = reader.read_marked(window)
     assert found.dtype == dtype and found.shape == (2, 2, 2)
-    valid = reader.valid(window, reader.missing(found))
+    valid = reader.valid(window, missing)
     assert valid is not None and valid.tolist() == [[True, True], [True, False]]
     assert (found[:, valid] == 100).all()
 
@@ -359,7 +357,7 @@ def test_each_band_keeps_its_own_nodata(tmp_path: Path) -> None:
     for finer, scale in ((None, 1), (0.5, 2)):
         reader = one(tmp_path / "a.vrt", pixel_size=finer)
         assert reader.info.nodata == (9, 8)
-        missing = reader.missing(reader.read(reader.info.grid.window))
+        missing = reader.read_marked(reader.info.grid.window)[1]
         assert missing is not None
         corners = missing[:, :: 2 * scale - 1, :: 2 * scale - 1]
         assert corners.tolist() == [[[False, False], [False, True]], [[True, False], [False, False]]]
@@ -406,9 +404,8 @@ def test_gaps_of_a_mosaic_are_no_data_though_black_is_a_value(tmp_path: Path, pi
     reader = one(first, other, combine="mosaic", pixel_size=pixel_size)
     scale = 1 if pixel_size is None else 2
     window = reader.info.grid.window
-    data = reader.read(window)
-    assert reader.missing(data) is None
-    valid = reader.valid(window, None)
+    data, missing = reader.read_marked(window)
+    valid = reader.valid(window, missing)
     expected = np.zeros((6, 10), bool)
     expected[:4, :4] = expected[2:, 6:] = True
     assert valid is not None and (valid[::scale, ::scale] == expected).all()
@@ -480,9 +477,8 @@ def test_a_stack_holds_every_value_of_every_type_and_nodata(tmp_path: Path) -> N
     reader = one(image, dsm, combine="stack")
     assert reader.info.dtype == np.float32 and reader.info.nodata == (None, None, -9999)
     window = Window(0, 0, 3, 3)
-    data = reader.read(window)
+    data, missing = reader.read_marked(window)
     assert data[:, 1, 1].tolist() == [7, 7, 1.5]
-    missing = reader.missing(data)
     assert missing is not None and missing[:, 0, 0].tolist() == [False, False, True] and missing.sum() == 1
     assert reader.valid(window, missing) is not None and reader.info.path == "image.tif + dsm.tif"
 

@@ -113,11 +113,10 @@ class Cutter:
         if not labelled.any():
             return None
         reader = self.readers[unit.source]
-        image = reader.read(unit.window)
-        missing = reader.missing(image)
+        image, missing = reader.read_marked(unit.window)
         valid = reader.valid(unit.window, missing)
         image = image.astype(self.dtype, copy=False)
-        self._keep_apart(image, reader.info.nodata)
+        self._keep_apart(image, missing)
         if missing is not None and (self.nodata is not None or self.dtype.kind == "f"):
             image[missing] = np.nan if self.nodata is None else self.nodata
         if valid is not None:
@@ -128,13 +127,14 @@ class Cutter:
         ids = file.burn(unit.window, NO_FEATURE, "id", gdal.GDT_Float64) if file is not None else None
         return Pixels(image, missing, valid, self.labelling.mask(found, labelled), ids)
 
-    def _keep_apart(self, image: np.ndarray, own: tuple[Optional[float], ...]) -> None:
-        """Change valid values that equal the chips' nodata value, but not the raster's, to the next value."""
+    def _keep_apart(self, image: np.ndarray, missing: Optional[np.ndarray]) -> None:
+        """Change valid values that equal the chips' nodata value to the next value."""
         if self.nodata is None or not can_hold(self.dtype, self.nodata):
             return
-        for band, value in zip(image, own):
-            if value != self.nodata:
-                band[band == self.nodata] = beside(self.nodata, self.dtype)
+        equal = image == self.nodata
+        if missing is not None:
+            equal &= ~missing
+        image[equal] = beside(self.nodata, self.dtype)
 
     def cut(self, unit: Unit, pixels: Optional[Pixels]) -> Iterator[Optional[Chip]]:
         """Yield each chip of a unit, or None for a chip that is not kept."""
@@ -201,7 +201,7 @@ class Cutter:
         if is_slice(spots, chip.place, size):
             return self._padded(image, chip.window, chip.part, True, self.nodata or 0), image, excluded
         sampled, missing = sample_image(image, excluded, spots, chip.place, chip.part, size)
-        self._keep_apart(sampled, (None,) * len(sampled))  # interpolated values
+        self._keep_apart(sampled, missing)  # interpolated values
         sampled[missing] = self.nodata or 0
         return sampled, sampled, missing
 

@@ -77,7 +77,7 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
     check_target(config.output, config.overwrite or earlier is not None)
     readers = open_sources(config, reporter)
     if earlier is None:
-        read = [file for reader in readers for file in (reader.info.path, *(reader.dataset.GetFileList() or ()))]
+        read = [file for reader in readers for file in (reader.info.path, *reader.files())]
         check_kept({"OUTPUT": config.output}, {"one of the rasters": [*config.input, *config.label_rasters, *read]})
     rasters = tuple(reader.info for reader in readers)
     areas = exported_areas(config, rasters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -10,8 +11,8 @@ from typing import Optional
 from osgeo import gdal
 
 from ..errors import InputError
-from ..rasters.opening import open_any_raster, virtual_text
-from ..rasters.raster_io import crs_of, crs_text, ground_crs, is_alpha, same_crs
+from ..rasters.opening import open_any_raster
+from ..rasters.raster_io import crs_of, ground_crs, is_alpha
 
 RGB = (gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)
 
@@ -26,6 +27,7 @@ class LabelRaster:
         crs: Its CRS as WKT; "" for none.
         bands: The label band, or red, green and blue if colours are the classes.
         unused: The number of other bands with values.
+        more: The rasters that lie on top of this one in a mosaic.
     """
 
     path: str
@@ -33,6 +35,12 @@ class LabelRaster:
     crs: str
     bands: tuple[int, ...] = (1,)
     unused: int = 0
+    more: tuple[LabelRaster, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the raster, or the mosaic, is called in messages."""
+        return f"{self.path} + {len(self.more)} more" if self.more else self.path
 
     @property
     def colored(self) -> bool:
@@ -71,30 +79,13 @@ def label_mosaic(rasters: Sequence[LabelRaster]) -> LabelRaster:
     """Combine label rasters into a mosaic; later ones are on top.
 
     Raises:
-        InputError: They differ in CRS or kind.
+        InputError: Some are colour images and others not.
     """
     first = rasters[0]
     for raster in rasters[1:]:
-        if not same_crs(first.crs, raster.crs):
-            raise InputError(
-                f"The label raster {first.path} is in {crs_text(first.crs)}, but {raster.path} is in "
-                f"{crs_text(raster.crs)}.",
-                "Reproject one of them.",
-            )
         if first.bands != raster.bands:
             raise unlike_labels(first, raster)
-    try:
-        made = gdal.BuildVRT(
-            "", [raster.source for raster in rasters], resolution="highest", resampleAlg="near",
-            bandList=list(first.bands), allowProjectionDifference=True,
-        )  # fmt: skip
-    except RuntimeError as error:
-        raise InputError(
-            f"The {len(rasters)} label rasters cannot form a mosaic ({error}).", "Merge them into one raster first."
-        ) from error
-    names = f"{first.path} + {len(rasters) - 1} more"
-    crs = next((raster.crs for raster in rasters if raster.crs), "")
-    return LabelRaster(names, virtual_text(made), crs, tuple(range(1, len(first.bands) + 1)), first.unused)
+    return dataclasses.replace(first, more=tuple(rasters[1:]))
 
 
 def unlike_labels(one: LabelRaster, other: LabelRaster) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from typing import Optional, Protocol
@@ -11,11 +12,13 @@ from osgeo import osr
 
 from ..classes import MAX_CLASSES, ClassTable
 from ..errors import InputError
+from ..rasters.mosaic_reader import MosaicReader
 from ..rasters.opening import with_nodata
-from ..rasters.raster_io import RasterInfo, RasterReader, crs_text, same_crs, spatial_reference, value_text
+from ..rasters.raster_io import RasterInfo, crs_text, same_crs, spatial_reference, value_text
+from ..rasters.regridded import read_with
 from ..rasters.resampled import NEAREST
 from ..rasters.stored import Stored, look_at
-from ..rasters.virtual import best_resampling, on_grid
+from ..rasters.virtual import best_resampling
 from ..windows import Bounds, Window, overlap
 from .label_rasters import LabelRaster
 
@@ -62,7 +65,7 @@ class MappedLabels:
 
 
 class RasterLabels:
-    """Labels from a class raster; nearest neighbour is used if its grid differs from the image's.
+    """Labels from a class raster, or a mosaic of them; nearest neighbour is used if a grid differs from the image's.
 
     Args:
         raster: The class raster.
@@ -74,14 +77,24 @@ class RasterLabels:
     """
 
     def __init__(self, raster: LabelRaster, image: RasterInfo, nodata: Optional[float]) -> None:
-        self.path = raster.path
-        stored = look_at(self._source(raster, nodata), self._bands(raster), raster.path, raster.crs)
-        self.nodata = stored.info.nodata[0]
-        here = _in_crs(stored.info.grid.bounds, stored.info.crs, image.crs)
-        if not overlap(here, image.grid.bounds):
-            raise no_overlap(raster.path, here, image)
-        view = on_grid(stored, image.grid, image.crs or stored.info.crs, self._resampling(stored, image))
-        self.reader = RasterReader(view.source, view.bands, raster.path, mask=view.mask)
+        self.path = raster.name
+        found = [self._look_at(one, nodata) for one in (raster, *raster.more)]
+        self.nodata = next((value for value in (stored.info.nodata[0] for stored in found) if value is not None), None)
+        places = [_in_crs(stored.info.grid.bounds, stored.info.crs, image.crs) for stored in found]
+        there = [(stored, place) for stored, place in zip(found, places) if overlap(place, image.grid.bounds)]
+        if not there:
+            raise no_overlap(self.path, places[0], image)
+        pieces = []
+        for stored, place in there:
+            # Not all of a large image, of which one label raster of many shows little.
+            window = image.grid.window_of(place).expanded(1).intersection(image.grid.window)
+            part = image.grid.part(window)
+            pieces.append((window, read_with(stored, part, image.crs, self._resampling(stored, image))))
+        like = dataclasses.replace(found[0].info, path=self.path, grid=image.grid, crs=image.crs)
+        self.reader = MosaicReader(pieces, like)
+
+    def _look_at(self, raster: LabelRaster, nodata: Optional[float]) -> Stored:
+        return look_at(self._source(raster, nodata), self._bands(raster), raster.path, raster.crs)
 
     def _bands(self, raster: LabelRaster) -> tuple[int, ...]:
         return raster.bands
@@ -97,8 +110,8 @@ class RasterLabels:
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read (H, W) labels, and (H, W) bool, true where labelled."""
-        data = self.reader.read(window)
-        valid = self.reader.valid(window, self.reader.missing(data))
+        data, missing = self.reader.read_marked(window)
+        valid = self.reader.valid(window, missing)
         known = np.ones(data.shape[1:], bool) if valid is None else valid
         return self._values(data[0], known), known
 
@@ -133,8 +146,8 @@ class ColorLabels(RasterLabels):
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read (H, W) int32 colours, and (H, W) bool, true where labelled."""
-        data = self.reader.read(window)
-        valid = self.reader.valid(window, self.reader.missing(data))
+        data, missing = self.reader.read_marked(window)
+        valid = self.reader.valid(window, missing)
         red, green, blue = data.astype(np.int32)
         colors = (red << 16) + (green << 8) + blue
         known = np.ones(colors.shape, bool) if valid is None else valid
@@ -150,7 +163,7 @@ class RasterTargets(RasterLabels):
     def _resampling(self, stored: Stored, image: RasterInfo) -> str:
         # Pixel sizes can only be compared in the same CRS.
         native = stored.info.grid if same_crs(stored.info.crs, image.crs) else image.grid
-        return best_resampling(stored, native, image.grid)
+        return best_resampling(stored.categorical, native, image.grid)
 
     def _values(self, found: np.ndarray, known: np.ndarray) -> np.ndarray:
         return np.where(known, found, np.nan).astype(np.float32)

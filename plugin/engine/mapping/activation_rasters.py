@@ -73,7 +73,7 @@ def write_activation(
     maps = _Maker(config, tap, header, opened, reporter).make(target)
     source, unit = maps.source, maps.unit
     steps, window = Steps(unit, unit, opened.info.grid), opened.window
-    reader = TileReader(opened.raster, opened.nodata, steps, config.area)
+    reader = TileReader(opened.raster, steps, config.area)
     cells = steps.over(window)
     side = max(1, round_tile_size(min(config.tile_size, max(window.width, window.height))) // unit)
     planned = list(plan_tiles(steps.blocks(cells, side), source.outer))

@@ -19,7 +19,6 @@ from ..rasters.raster_io import (
     RasterInfo,
     RasterReader,
     Scale,
-    missing_values,
     scale_text,
     spatial_reference,
 )
@@ -123,14 +122,17 @@ def open_for(
 
 
 def _as_in_training(header: ModelHeader, path: str, crs: str, chosen: tuple[int, ...], reporter: Reporter) -> Stored:
-    """Return a raster with its bands in the order of the model's and its values in the units of training."""
+    """Return a raster with its bands in the order of the model's and its values in the units of training.
+
+    A band that declares no nodata value has that of the training rasters.
+    """
     one = len(header.band_names) == 1 and header.band_names[0] not in TABLE_BANDS
     image = open_image(path, crs, keep_numbers=one)  # such a model was trained on these values
     for text in (image.note and f"{image.path}: {image.note}.", image.warning):
         if text:
             reporter.log(text)
     bands = match_bands(header.band_names, image.look_at().info, chosen, reporter)
-    stored = image.look_at(bands)
+    stored = image.look_at(bands, header.nodata)
     scales = _scales_to_training(stored.info, header, reporter)
     if scales:
         stored = in_units(image, dict(zip(bands, scales)), header.nodata).look_at(bands)
@@ -204,7 +206,7 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
             f"{there / here:.2g} times as large to it. For a better map, set PIXEL_SIZE to 0: the raster is then read "
             "at the pixel size of the model."
         )
-    mean, std = sample_statistics(reader, area, nodata_values(info, header))
+    mean, std = sample_statistics(reader, area)
     for number, name in enumerate(header.band_names):
         if math.isnan(mean[number]):
             continue
@@ -215,11 +217,6 @@ def compare_with_training(reader: RasterReader, area: Window, header: ModelHeade
                 f"{header.std[number]:.3g} for its band {name}. Check that the bands are in the right order and in "
                 "the units of training."
             )
-
-
-def nodata_values(info: RasterInfo, header: ModelHeader) -> tuple[float | None, ...]:
-    """Return the nodata value of each band: the raster's own, otherwise that of the training rasters."""
-    return tuple(header.nodata if value is None else value for value in info.nodata)
 
 
 def pixel_sizes(info: RasterInfo, header: ModelHeader) -> tuple[float, float] | None:
@@ -265,9 +262,7 @@ def _latitude(info: RasterInfo) -> float:
         return 0.0
 
 
-def sample_statistics(
-    reader: RasterReader, area: Window, nodata: tuple[float | None, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_statistics(reader: RasterReader, area: Window) -> tuple[np.ndarray, np.ndarray]:
     """Return (B,) means and standard deviations of the bands over a few windows of the area; NaN without data."""
     count, total, squares = (np.zeros(len(reader.info.bands)) for _ in range(3))
     for row in range(SAMPLES_A_SIDE):
@@ -280,8 +275,7 @@ def sample_statistics(
                 height,
             )
             with explain_reading(reader.info.path):
-                data = reader.read(window)
-            missing = missing_values(data, nodata)
+                data, missing = reader.read_marked(window)
             valid = reader.valid(window, missing)
             used = np.ones(data.shape, bool) if missing is None else ~missing
             if valid is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from ..chips.features import FeatureFile
 from ..chips.placement import Spots
 from ..chips.sampling import ENOUGH, is_slice, sample_image
-from ..rasters.raster_io import RasterReader, missing_values
+from ..rasters.raster_io import RasterReader
 from ..windows import Window
 from .reading import COMPACT_TYPES, Images, explain_reading
 
@@ -31,15 +31,12 @@ class FeatureChipReader:
 
     Args:
         raster: The raster, with its bands in the order of the model's.
-        nodata: Nodata value of each band.
         file: The features, to blacken their surroundings; None to keep these.
         size: S, the chip size in pixels.
     """
 
-    def __init__(
-        self, raster: RasterReader, nodata: tuple[float | None, ...], file: FeatureFile | None, size: int
-    ) -> None:
-        self.raster, self.nodata, self.file, self.size = raster, nodata, file, size
+    def __init__(self, raster: RasterReader, file: FeatureFile | None, size: int) -> None:
+        self.raster, self.file, self.size = raster, file, size
         self.empty = 0  # features whose chips contain no data
 
     def read(self, spots: Spots) -> FeatureChips | None:
@@ -90,8 +87,7 @@ class FeatureChipReader:
     def _pixels(self, part: Window, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return (B, h, w) values of a window on the raster, and bool where they are missing."""
         with explain_reading(self.raster.info.path):
-            data = self.raster.read(part)
-            missing = missing_values(data, self.nodata)
+            data, missing = self.raster.read_marked(part)
             shown = self.raster.shown(part)
         if missing is None:
             missing = np.zeros(data.shape, bool)

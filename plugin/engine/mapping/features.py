@@ -95,7 +95,7 @@ def classify_features(config: ClassifyFeaturesConfig, reporter: Reporter) -> dic
     )
     reporter.log(known_answers(header, config.threshold))
     blackened = FeatureFile(config.features, FEATURE_LAYER, info.grid) if layout.blacken else None
-    reader = FeatureChipReader(opened.raster, opened.nodata, blackened, size)
+    reader = FeatureChipReader(opened.raster, blackened, size)
     predict = predict_chips(models, opened.device, config.averaging, config.batch_size)
     stage = Stage(reporter, len(spots), "Classifying")
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"

@@ -18,7 +18,7 @@ from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
 from ..rasters.raster_io import RasterInfo, RasterReader, crs_text
 from ..windows import Window
-from .checks import compare_with_training, nodata_values, open_for
+from .checks import compare_with_training, open_for
 from .outputs import check_not_input
 
 
@@ -27,7 +27,6 @@ class Opened:
     """An opened raster, and what is needed to map it."""
 
     raster: RasterReader  # its bands are in the order of the model's, its values in the units of training
-    nodata: tuple[float | None, ...]  # nodata value of each band
     window: Window  # pixels to map
     device: torch.device
 
@@ -83,7 +82,7 @@ def open_for_mapping(
     if not isinstance(config, ClassifyFeaturesConfig):
         window = _part(raster.info, config.extent, config.area)
     compare_with_training(raster, window, header, reporter)
-    return Opened(raster, nodata_values(raster.info, header), window, choose_device(config.device, reporter))
+    return Opened(raster, window, choose_device(config.device, reporter))
 
 
 def _part(info: RasterInfo, extent: tuple[float, ...] | None, area: str | None) -> Window:

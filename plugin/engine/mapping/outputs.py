@@ -45,5 +45,5 @@ def check_not_input(
 ) -> None:
     """Refuse to overwrite the raster, a file that it consists of, more rasters of a mosaic, or a model."""
     # A virtual raster may not list the raster below, or list a text that is not a file.
-    files = [*more, raster.info.path, *(raster.dataset.GetFileList() or [])]
+    files = [*more, raster.info.path, *raster.files()]
     check_kept(outputs, {"the raster to be mapped": files, "the model file": models})

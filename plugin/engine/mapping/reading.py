@@ -11,7 +11,7 @@ import numpy as np
 
 from ..chips.features import Area
 from ..errors import InputError
-from ..rasters.raster_io import RasterReader, missing_values
+from ..rasters.raster_io import RasterReader
 from ..windows import Window, mirror
 from .steps import Steps
 
@@ -55,7 +55,6 @@ class TileReader:
 
     Args:
         raster: The raster, with its bands in the order of the model's.
-        nodata: Nodata value of each band.
         steps: The pixels of the map.
         area: GeoPackage of polygons; nothing outside them is mapped. None = everywhere.
         mirrored: Whether chips that extend beyond the raster see its mirror image; otherwise their steps are left out.
@@ -63,10 +62,9 @@ class TileReader:
     """
 
     def __init__(
-        self, raster: RasterReader, nodata: tuple[float | None, ...], steps: Steps, area: str | None,
-        mirrored: bool = True, least: float = 0.0,
-    ) -> None:  # fmt: skip
-        self.raster, self.nodata, self.steps, self.mirrored, self.least = raster, nodata, steps, mirrored, least
+        self, raster: RasterReader, steps: Steps, area: str | None, mirrored: bool = True, least: float = 0.0
+    ) -> None:
+        self.raster, self.steps, self.mirrored, self.least = raster, steps, mirrored, least
         self.area = Area(area, steps.coarse) if area else None
 
     def read(self, unit: Tiles) -> Batch | None:
@@ -125,8 +123,7 @@ class TileReader:
         top, left = int(rows.min()), int(cols.min())
         source = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
         with explain_reading(self.raster.info.path):
-            data = self.raster.read(source)
-        missing = missing_values(data, self.nodata)
+            data, missing = self.raster.read_marked(source)
         if data.dtype not in COMPACT_TYPES:
             data = data.astype(np.float32)
         if source != window:

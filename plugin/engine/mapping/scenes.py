@@ -95,7 +95,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     reporter.log(known_answers(header, config.threshold))
     source, side = choose_step_source(models, opened.device, config.averaging, config.batch_size, steps, over, reporter)
     mirrored = config.edges == "mirror"
-    reader = TileReader(opened.raster, opened.nodata, steps, config.area, mirrored, config.min_valid_share)
+    reader = TileReader(opened.raster, steps, config.area, mirrored, config.min_valid_share)
     planned = plan_tiles(steps.blocks(over, side), source.outer)
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with ExitStack() as stack:

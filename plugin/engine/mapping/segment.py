@@ -55,7 +55,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     times = config.averaging.times
     if times > 1:
         reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
-    reader = TileReader(opened.raster, opened.nodata, Steps(1, 1, info.grid), config.area)
+    reader = TileReader(opened.raster, Steps(1, 1, info.grid), config.area)
     source, tile_size, at_once = choose_source(models, opened, reader, config, reporter)
     tile_size = min(tile_size, round_tile_size(max(window.width, window.height)))
     side = source.outer(Window(0, 0, tile_size, tile_size)).height

@@ -42,9 +42,9 @@ class Image:
     note: str = ""
     warning: str = ""
 
-    def look_at(self, bands: tuple[int, ...] = ()) -> Stored:
-        """Describe the given bands, or all but an alpha band if none are given; raises as `stored.look_at`."""
-        return look_at(self.source, bands, self.path, self.crs)
+    def look_at(self, bands: tuple[int, ...] = (), filling: Optional[float] = None) -> Stored:
+        """Describe the given bands, or all but an alpha band if none are given; arguments as for `stored.look_at`."""
+        return look_at(self.source, bands, self.path, self.crs, filling)
 
 
 def open_image(path: str, crs: str = "", keep_numbers: bool = False, nodata: Optional[float] = None) -> Image:

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
-
 from ..errors import InputError
 from ..windows import TOLERANCE, Grid, Window
+from .mosaic_reader import MosaicReader
 from .raster_io import RasterReader, same_crs
-from .regridded import Notes, note_crs, noted_resampling, read_on, with_pixel_size
-from .stored import Stored, look_at
-from .virtual import grid_in, piece_on_grid
-from .virtual_mosaic import Piece, mosaic
+from .regridded import Notes, note_crs, pixels_text, read_as_stored, read_on, with_pixel_size
+from .resampled import ResampledReader
+from .stored import Stored
+from .virtual import best_resampling, grid_in
 
 # Rasters of a mosaic that are off the first one's grid by no more than this share of a pixel are moved, not resampled.
 MOSAIC_SLACK = 0.5
@@ -36,40 +35,41 @@ def read_mosaic(rasters: Sequence[Stored], pixel_size: Optional[float], notes: N
     Raises:
         InputError: They have different numbers of bands, or cannot be transformed to the CRS of the first.
     """
-    first = rasters[0]
+    first = rasters[0].info
     for stored in rasters[1:]:
-        if len(stored.info.bands) != len(first.info.bands):
+        if len(stored.info.bands) != len(first.bands):
             raise InputError(
-                f"{first.info.path} has {len(first.info.bands)} bands, but {stored.info.path} has "
-                f"{len(stored.info.bands)}.",
+                f"{first.path} has {len(first.bands)} bands, but {stored.info.path} has {len(stored.info.bands)}.",
                 "Choose bands that both have with BANDS.",
             )
     name = joined_name([stored.info.path for stored in rasters])
-    crs, lattice = first.info.crs, first.info.grid
-    placed = [(stored, *_place(stored, lattice, crs)) for stored in rasters]
+    placed = [(stored, *_place(stored, first.grid, first.crs)) for stored in rasters]
     col, row = min(window.col_off for _, window, _ in placed), min(window.row_off for _, window, _ in placed)
     end_col, end_row = max(window.col_end for _, window, _ in placed), max(window.row_end for _, window, _ in placed)
-    grid = lattice.part(Window(col, row, end_col - col, end_row - row))
+    grid = first.grid.part(Window(col, row, end_col - col, end_row - row))
     pieces = []
     for stored, window, fits in placed:
-        note_crs(stored, crs, notes)
-        if fits and stored.shift_on(lattice) is None:
-            notes.add(stored.info.path, "shifted by less than half a pixel to the grid of the first")
         inside = window._replace(col_off=window.col_off - col, row_off=window.row_off - row)
-        if fits and not stored.signed:
-            pieces.append(Piece.of(stored, (inside.col_off, inside.row_off)))
-            continue
-        resampling = noted_resampling(stored, grid.part(inside), crs, notes)
-        pieces.append(piece_on_grid(stored, inside, grid, crs, resampling))
-    dtype = np.result_type(*{stored.info.dtype for stored in rasters})
-    like = dataclasses.replace(first.info, dtype=dtype)
-    whole = look_at(mosaic(pieces, grid, crs, like), (), name)
-    whole = dataclasses.replace(whole, categorical=any(stored.categorical for stored in rasters))
+        pieces.append((inside, _read_piece(stored, grid.part(inside), fits, first.crs, notes)))
+    reader: RasterReader = MosaicReader(pieces, dataclasses.replace(first, path=name, grid=grid))
     notes.add(name, f"a mosaic of {len(rasters)} rasters, {grid.width} × {grid.height} pixels")
     share = sum(window.width * window.height for _, window, _ in placed) / (grid.width * grid.height)
-    reader = read_on(whole, with_pixel_size(whole.info, pixel_size), crs, notes)
-    reader.info = dataclasses.replace(reader.info, bands=first.info.bands, scales=first.info.scales)
+    wanted = with_pixel_size(reader.info, pixel_size)
+    if wanted != grid:
+        resampling = best_resampling(any(stored.categorical for stored in rasters), grid, wanted)
+        notes.add(name, f"resampled to {pixels_text(wanted, resampling)}")
+        reader = ResampledReader(reader, wanted, resampling)
     return reader, share
+
+
+def _read_piece(stored: Stored, grid: Grid, fits: bool, crs: str, notes: Notes) -> RasterReader:
+    """Open a raster of a mosaic on its part of the grid; if it fits, its own pixels are those of the mosaic."""
+    if not fits:
+        return read_on(stored, grid, crs, notes)
+    note_crs(stored, crs, notes)
+    if stored.shift_on(grid) is None:
+        notes.add(stored.info.path, "shifted by less than half a pixel to the grid of the first")
+    return read_as_stored(stored, crs)
 
 
 def _place(stored: Stored, lattice: Grid, crs: str) -> tuple[Window, bool]:

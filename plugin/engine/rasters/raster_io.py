@@ -45,7 +45,10 @@ AS_MEASURED: Scale = (1.0, 0.0)
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """The properties of a raster. `nodata` has one entry per band, in the order of `bands`."""
+    """The properties of a raster. `nodata` has one entry per band, in the order of `bands`.
+
+    Whether a value is missing is said by `RasterReader.read_marked`: in a mosaic, valid values may equal `nodata`.
+    """
 
     path: str  # the name shown to the user: a path, or "a.tif + b.tif"
     grid: Grid
@@ -249,19 +252,24 @@ class RasterReader:
         """Close the file; the next use opens it again. A read running in another thread is not interrupted."""
         self._dataset = None
 
+    def buffer(self, window: Window) -> np.ndarray:
+        """An array for the values of a window: (C, H, W) in the raster's data type."""
+        return np.empty((len(self.info.bands), window.height, window.width), self.info.dtype)
+
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
         """Read a window that lies inside the raster: (C, H, W) in the raster's data type, or in `out`."""
         col_off, row_off, width, height = window
         if out is None:
-            out = np.empty((len(self._bands), height, width), self.info.dtype)
+            out = self.buffer(window)
         self.dataset.ReadAsArray(col_off, row_off, width, height, buf_obj=out, band_list=self._bands)
         for place in self._signed:
             out[place][out[place] > 127] -= 256
         return out
 
-    def missing(self, data: np.ndarray) -> Optional[np.ndarray]:
-        """(C, H, W) bool, see `missing_values`; None if no value is missing."""
-        return missing_values(data, self.info.nodata)
+    def read_marked(self, window: Window, out: Optional[np.ndarray] = None) -> tuple[np.ndarray, Optional[np.ndarray]]:
+        """Read a window as `read` does, and mark its missing values: bool of that shape, None if none is missing."""
+        data = self.read(window, out)
+        return data, missing_values(data, self.info.nodata)
 
     def valid(self, window: Window, missing: Optional[np.ndarray]) -> Optional[np.ndarray]:
         """(H, W) bool, true where any band has data and the mask, if any, is not 0; None for all pixels."""
@@ -281,6 +289,10 @@ class RasterReader:
         own = self._mask_name == "mask"
         band = dataset.GetRasterBand(self._bands[0] if own else int(self._mask_name))
         return _unless_all((band.GetMaskBand() if own else band).ReadAsArray(*window) != 0)
+
+    def files(self) -> list[str]:
+        """The files that the raster consists of, as far as GDAL knows them."""
+        return list(self.dataset.GetFileList() or ())
 
     def cache_bytes(self, rows: int) -> int:
         """The bytes of cache with which neighbouring windows of `rows` rows read each block only once."""

@@ -9,9 +9,9 @@ from typing import Optional, Protocol
 from ..errors import InputError
 from ..windows import TOLERANCE, Grid
 from .raster_io import RasterInfo, RasterReader, crs_text, same_crs
-from .resampled import ResampledReader
+from .resampled import NEAREST, ResampledReader
 from .stored import Stored, same_step
-from .virtual import best_resampling, grid_in, on_grid
+from .virtual import best_resampling, grid_in, warped
 
 RESAMPLED = {"near": "the nearest pixel", "bilinear": "interpolation", "average": "averaging"}
 
@@ -21,6 +21,38 @@ class Notes(Protocol):
 
     def add(self, name: str, text: str) -> None:
         """Add a note on the raster of a name."""
+
+
+def read_as_stored(stored: Stored, crs: str = "") -> RasterReader:
+    """Open a raster that is not rotated on its own grid; `crs` as for `read_on`."""
+    reader = RasterReader(stored.source, stored.info.bands, stored.info.path, crs=crs)
+    reader.info = dataclasses.replace(reader.info, scales=stored.info.scales, nodata=stored.info.nodata)
+    return reader
+
+
+def read_with(stored: Stored, grid: Grid, crs: str, resampling: str) -> RasterReader:
+    """Open a raster on a grid; resampling is used only if the pixels do not match.
+
+    Args:
+        stored: The raster.
+        grid: The grid to read it on.
+        crs: The CRS of the grid, as WKT; "" for the raster's own.
+        resampling: "near", "bilinear" or "average".
+
+    Raises:
+        InputError: The raster cannot be opened, or not be transformed to the CRS.
+    """
+    own, crs = stored.info.grid, crs or stored.info.crs
+    if stored.upright and same_crs(stored.info.crs, crs):
+        if stored.same_grid(grid):
+            return read_as_stored(stored, crs)
+        if own.step_x * grid.step_x > 0 and own.step_y * grid.step_y > 0:
+            method = resampling if stored.shift_on(grid) is None else NEAREST
+            return ResampledReader(read_as_stored(stored, crs), grid, method)
+    view = warped(stored, grid, crs, resampling)
+    reader = RasterReader(view.source, view.bands, stored.info.path, stored.info.bands, view.mask, crs)
+    reader.info = dataclasses.replace(reader.info, scales=stored.info.scales)
+    return reader
 
 
 def read_on(stored: Stored, grid: Grid, crs: str, notes: Notes) -> RasterReader:
@@ -35,26 +67,14 @@ def read_on(stored: Stored, grid: Grid, crs: str, notes: Notes) -> RasterReader:
     Raises:
         InputError: The raster cannot be opened, or not be transformed to the CRS.
     """
-    name, numbers = stored.info.path, stored.info.bands
     note_crs(stored, crs, notes)
-    resampling = noted_resampling(stored, grid, crs, notes)
-    own = stored.info.grid
-    reader: RasterReader
-    along = stored.upright and own.step_x * grid.step_x > 0 and own.step_y * grid.step_y > 0
-    crs = crs or stored.info.crs
-    if along and same_crs(stored.info.crs, crs) and stored.shift_on(grid) is None:
-        reader = ResampledReader(RasterReader(stored.source, numbers, name, crs=crs), grid, resampling)
-    else:
-        view = on_grid(stored, grid, crs, resampling)
-        reader = RasterReader(view.source, view.bands, name, numbers, view.mask, crs)
-    reader.info = dataclasses.replace(reader.info, scales=stored.info.scales)
-    return reader
+    return read_with(stored, grid, crs, _noted_resampling(stored, grid, crs, notes))
 
 
-def noted_resampling(stored: Stored, grid: Grid, crs: str, notes: Notes) -> str:
+def _noted_resampling(stored: Stored, grid: Grid, crs: str, notes: Notes) -> str:
     """Choose the resampling for a grid, and note why it is needed."""
-    name, resampling = stored.info.path, best_resampling(stored, grid_in(stored, crs), grid)
-    how = f"pixels of {_size(grid)} by {RESAMPLED[resampling]}"
+    name, resampling = stored.info.path, best_resampling(stored.categorical, grid_in(stored, crs), grid)
+    how = pixels_text(grid, resampling)
     if stored.by_points:
         notes.add(name, f"georeferenced by ground control points, and warped to north-up {how}")
     elif not stored.upright:
@@ -72,9 +92,11 @@ def note_crs(stored: Stored, crs: str, notes: Notes) -> None:
         notes.add(stored.info.path, f"it has no CRS, and is assumed to be in {crs_text(crs)}")
 
 
-def _size(grid: Grid) -> str:
+def pixels_text(grid: Grid, resampling: str) -> str:
+    """What a raster is resampled to: "pixels of 0.5 by averaging"."""
     step_x, step_y = abs(grid.step_x), abs(grid.step_y)
-    return f"{step_x:.6g}" if math.isclose(step_x, step_y, rel_tol=1e-6) else f"{step_x:.6g} × {step_y:.6g}"
+    size = f"{step_x:.6g}" if math.isclose(step_x, step_y, rel_tol=1e-6) else f"{step_x:.6g} × {step_y:.6g}"
+    return f"pixels of {size} by {RESAMPLED[resampling]}"
 
 
 def with_pixel_size(info: RasterInfo, pixel_size: Optional[float]) -> Grid:

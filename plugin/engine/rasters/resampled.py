@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 import numpy as np
-from osgeo import gdal
 
 from ..windows import Grid, Window, tiles
-from .raster_io import RasterReader, beside, can_hold
+from .raster_io import RasterReader, can_hold
 
 NEAREST, BILINEAR, AVERAGE = "near", "bilinear", "average"
 # How many source values are processed at once.
@@ -128,10 +128,9 @@ class ResampledReader(RasterReader):
             nodata = [math.nan if value is None else value for value in nodata]
         self.info = dataclasses.replace(base.info, grid=grid, nodata=tuple(nodata))
 
-    @property
-    def dataset(self) -> gdal.Dataset:
-        """The source raster."""
-        return self.base.dataset
+    def files(self) -> list[str]:
+        """The files of the source."""
+        return self.base.files()
 
     def close(self) -> None:
         """Close the source's file."""
@@ -143,15 +142,29 @@ class ResampledReader(RasterReader):
 
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
         """Read a window: (C, H, W) in the raster's data type, or in `out`."""
-        bands = len(self.info.bands)
         if out is None:
-            out = np.empty((bands, window.height, window.width), self.info.dtype)
+            out = self.buffer(window)
+        for _ in self._read_parts(window, out):
+            pass
+        return out
+
+    def read_marked(self, window: Window, out: Optional[np.ndarray] = None) -> tuple[np.ndarray, Optional[np.ndarray]]:
+        """Read a window, and mark its missing values; see `RasterReader`."""
+        if out is None:
+            out = self.buffer(window)
+        missing = np.zeros(out.shape, bool)
+        for rows, cols, known in self._read_parts(window, out):
+            if known is not None:
+                missing[:, rows, cols] = ~known
+        return out, missing if missing.any() else None
+
+    def _read_parts(self, window: Window, out: np.ndarray) -> Iterator[tuple[slice, slice, Optional[np.ndarray]]]:
+        """Read a window into `out`, and yield for each part where it is, and which of its values are known."""
         area = max(1.0, self._scale[0]) * max(1.0, self._scale[1])
-        side = max(1, math.isqrt(int(VALUES_AT_ONCE / bands / area)))
+        side = max(1, math.isqrt(int(VALUES_AT_ONCE / len(out) / area)))
         for part in tiles(window, side):
             rows, cols = part.slices_in(window)
-            self._read_part(part, out[:, rows, cols])
-        return out
+            yield rows, cols, self._read_part(part, out[:, rows, cols])
 
     def shown(self, window: Window) -> Optional[np.ndarray]:
         """(H, W) bool, true inside the source where its mask is not 0; None for all pixels."""
@@ -179,15 +192,15 @@ class ResampledReader(RasterReader):
         known: np.ndarray = valid.take(rows.nearest, axis=1).take(cols.nearest, axis=2)
         return known
 
-    def _read_part(self, window: Window, out: np.ndarray) -> None:
+    def _read_part(self, window: Window, out: np.ndarray) -> Optional[np.ndarray]:
+        """Read a window into `out`; returns (C, h, w) bool, true for known values, or None for all."""
         rows, cols = self._taps(window)
         inside = rows.inside[:, None] & cols.inside
         if not inside.any():
-            self._fill(out, np.zeros(out.shape, bool))
-            return
+            return self._filled(out, np.zeros(out.shape, bool))
         source = _window_of(rows, cols)
-        data = self.base.read(source)
-        missing, shown = self.base.missing(data), self.base.shown(source)
+        data, missing = self.base.read_marked(source)
+        shown = self.base.shown(source)
         rows, cols = rows.from_pixel(source.row_off), cols.from_pixel(source.col_off)
         valid: Optional[np.ndarray] = None if missing is None else ~missing
         if shown is not None:
@@ -197,8 +210,9 @@ class ResampledReader(RasterReader):
             known = None if valid is None else self._known(valid, rows, cols)
         else:
             known = self._mix(data, valid, rows, cols, out)
-        if known is not None or not inside.all():
-            self._fill(out, np.broadcast_to(inside, out.shape) if known is None else known & inside)
+        if known is None and inside.all():
+            return None
+        return self._filled(out, np.broadcast_to(inside, out.shape) if known is None else known & inside)
 
     def _mix(
         self, data: np.ndarray, valid: Optional[np.ndarray], rows: Taps, cols: Taps, out: np.ndarray
@@ -216,16 +230,14 @@ class ResampledReader(RasterReader):
             np.divide(found, share, out=found, where=share > 0)
         if out.dtype.kind in "iu":
             np.rint(found, out=found)
-        for band, value in enumerate(self.info.nodata):
-            if value is not None and not math.isnan(value):  # a mean may equal the nodata value
-                found[band][found[band] == value] = beside(value, out.dtype)
         out[:] = found
         return known
 
-    def _fill(self, out: np.ndarray, known: np.ndarray) -> None:
-        """Set invalid pixels to the band's nodata value, or to 0 if it has none and the mask marks them."""
+    def _filled(self, out: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Set values that are not known to the band's nodata value, or to 0 if it has none; returns `known`."""
         for band, value in enumerate(self.info.nodata):
             out[band][~known[band]] = 0 if value is None else value
+        return known
 
 
 def _window_of(rows: Taps, cols: Taps) -> Window:

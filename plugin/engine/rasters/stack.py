@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from osgeo import gdal
 
 from ..windows import Window
 from .raster_io import AS_MEASURED, RasterInfo, RasterReader, Scale
@@ -48,10 +47,9 @@ class StackReader(RasterReader):
             scales=_joined_scales(parts),
         )
 
-    @property
-    def dataset(self) -> gdal.Dataset:
-        """The raster that defines the grid."""
-        return self.base.dataset
+    def files(self) -> list[str]:
+        """The files of all rasters."""
+        return [file for reader in (self.base, *self.parts) for file in reader.files()]
 
     def close(self) -> None:
         """Close all files."""
@@ -61,13 +59,27 @@ class StackReader(RasterReader):
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
         """Read a window: (C, H, W) in a data type that can hold the values of all bands."""
         if out is None:
-            out = np.empty((len(self.info.bands), window.height, window.width), self.info.dtype)
+            out = self.buffer(window)
         begin = 0
         for part in self.parts:
             end = begin + len(part.info.bands)
             part.read(window, out[begin:end])
             begin = end
         return out
+
+    def read_marked(self, window: Window, out: Optional[np.ndarray] = None) -> tuple[np.ndarray, Optional[np.ndarray]]:
+        """Read a window, and mark its missing values; see `RasterReader`."""
+        if out is None:
+            out = self.buffer(window)
+        missing = np.zeros(out.shape, bool)
+        begin = 0
+        for part in self.parts:
+            end = begin + len(part.info.bands)
+            _, gaps = part.read_marked(window, out[begin:end])
+            if gaps is not None:
+                missing[begin:end] = gaps
+            begin = end
+        return out, missing if missing.any() else None
 
     def shown(self, window: Window) -> Optional[np.ndarray]:
         """(H, W) bool, true where the masks of all rasters are not 0; None for all pixels."""

@@ -12,7 +12,7 @@ from osgeo import gdal
 from ..errors import InputError
 from ..windows import TOLERANCE, Grid
 from .opening import is_upright, open_any_raster, virtual_text
-from .raster_io import RasterInfo, describe, grid_from, is_signed_byte, mask_name
+from .raster_io import RasterInfo, can_hold, describe, grid_from, is_signed_byte, mask_name
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Stored:
     categorical: bool  # class values, such as the indices of a colour table
     signed: bool  # signed bytes as stored by GDAL before 3.7
     whole: bool  # the requested bands are all bands
-    types: tuple[str, ...]  # GDAL's name of each band's data type
-    block: tuple[int, int]  # (width, height)
+    assumed: Optional[float] = None  # nodata value of the bands that declare none
 
     def same_grid(self, grid: Grid) -> bool:
         """Return whether the raster has exactly the pixels of a grid."""
@@ -59,7 +58,9 @@ def same_step(one: float, other: float, pixels: int) -> bool:
     return abs(one / other - 1) * pixels < 0.1
 
 
-def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str = "") -> Stored:
+def look_at(
+    source: str, bands: tuple[int, ...] = (), name: str = "", crs: str = "", filling: Optional[float] = None
+) -> Stored:
     """Open a raster and describe how it is stored.
 
     Args:
@@ -67,6 +68,7 @@ def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str =
         bands: The requested bands, from 1; empty for all but an alpha band.
         name: The name of the raster in messages; empty for the path.
         crs: The CRS that overrides the raster's own; empty for none.
+        filling: The nodata value of bands that declare none; None for no such value.
 
     Raises:
         InputError: As `open_any_raster` and `describe`.
@@ -76,6 +78,8 @@ def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str =
     upright = is_upright(dataset)
     if not upright:
         info = dataclasses.replace(info, grid=_north_up_grid(dataset, info.path))
+    assumed = filling if None in info.nodata and filling is not None and can_hold(info.dtype, filling) else None
+    info = dataclasses.replace(info, nodata=tuple(assumed if value is None else value for value in info.nodata))
     opened = [dataset.GetRasterBand(band) for band in info.bands]
     return Stored(
         source=source,
@@ -86,8 +90,7 @@ def look_at(source: str, bands: tuple[int, ...] = (), name: str = "", crs: str =
         categorical=any(_is_categorical(band) for band in opened),
         signed=any(is_signed_byte(band) for band in opened),
         whole=info.bands == tuple(range(1, dataset.RasterCount + 1)),
-        types=tuple(gdal.GetDataTypeName(band.DataType) for band in opened),
-        block=tuple(opened[0].GetBlockSize()),
+        assumed=assumed,
     )
 
 
@@ -97,7 +100,8 @@ def open_stored(stored: Stored) -> gdal.Dataset:
 
 
 def plain_text(stored: Stored) -> str:
-    """The VRT text of the requested bands and a mask made of an alpha band, which GDAL does not always use as one.
+    """The VRT text of the requested bands, with a mask made of an alpha band, which GDAL does not always use as one,
+    and with the nodata value that is assumed.
 
     Raises:
         InputError: The bands are signed bytes as stored by GDAL before 3.7, whose sign virtual rasters lose.
@@ -106,20 +110,25 @@ def plain_text(stored: Stored) -> str:
         raise InputError(
             f"{stored.info.path} holds signed bytes, which cannot be resampled.", "Save it as Int16 first."
         )
-    if stored.whole and not stored.mask.isdigit():
+    if stored.whole and not stored.mask.isdigit() and stored.assumed is None:
         return stored.source
     options = [text for band in stored.info.bands for text in ("-b", str(band))]
-    return _translated(stored, [*options, "-mask", stored.mask or "none"])
+    made = _translated(stored, [*options, "-mask", stored.mask or "none"])
+    for place, value in enumerate(stored.info.nodata):
+        if stored.assumed is not None and value == stored.assumed:
+            made.GetRasterBand(place + 1).SetNoDataValue(value)
+    return virtual_text(made)
 
 
 def mask_text(stored: Stored, place: int) -> str:
     """The VRT text of a mask: one band that is 0 where the requested band at `place` has no data."""
     band = stored.mask if stored.mask.isdigit() else f"mask,{stored.info.bands[place]}"
-    return _translated(stored, ["-b", band, "-mask", "none", "-a_nodata", "none", "-colorinterp", "undefined"])
+    options = ["-b", band, "-mask", "none", "-a_nodata", "none", "-colorinterp", "undefined"]
+    return virtual_text(_translated(stored, options))
 
 
-def _translated(stored: Stored, options: list[str]) -> str:
-    return virtual_text(gdal.Translate("", open_stored(stored), options=["-of", "VRT", "-q", *options]))
+def _translated(stored: Stored, options: list[str]) -> gdal.Dataset:
+    return gdal.Translate("", open_stored(stored), options=["-of", "VRT", "-q", *options])
 
 
 def _north_up_grid(dataset: gdal.Dataset, name: str) -> Grid:

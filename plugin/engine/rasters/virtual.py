@@ -15,22 +15,17 @@ from osgeo import gdal
 
 from ..errors import InputError
 from ..strangers.texts import parse_xml
-from ..windows import TOLERANCE, Grid, Window
+from ..windows import TOLERANCE, Grid
 from ..xml_elements import SubElement, tostring
 from .opening import virtual_text
 from .raster_io import can_hold, crs_text, gdal_type, grid_from, same_crs
 from .resampled import AVERAGE, BILINEAR, NEAREST
 from .stored import Stored, mask_text, open_stored, plain_text
-from .virtual_mosaic import Piece, mosaic
 
 # Tolerance of GDAL's approximate coordinate transformation, in pixels.
 PLACE_ERROR = 0.02
 # Pixels larger than the source's by more than this factor are averaged.
 COARSER = 1.01
-# (width, height) of the blocks that GDAL warps.
-WARP_BLOCK = (512, 128)
-# For bands without nodata value: a wider data type, and a nodata value that no source pixel can have.
-ROOM = {"uint8": ("int16", -1.0), "uint16": ("int32", -1.0), "int16": ("int32", -(2.0**31))}
 
 
 @dataclass(frozen=True)
@@ -42,65 +37,38 @@ class View:
     mask: str = ""
 
 
-def on_grid(stored: Stored, grid: Grid, crs: str, resampling: str) -> View:
-    """Return a raster on a grid in a CRS; unchanged if it already has the pixels of the grid.
-
-    Pixels without data are nodata or masked. Resampling is used only if the pixels do not match.
+def warped(stored: Stored, grid: Grid, crs: str, resampling: str) -> View:
+    """Warp a raster to a grid in a CRS. Pixels without data are nodata or masked.
 
     Raises:
         InputError: The raster cannot be transformed to the CRS.
     """
-    if same_crs(stored.info.crs, crs):
-        if stored.same_grid(grid):
-            return View(stored.source, stored.info.bands)
-        shift = stored.shift_on(grid)
-        if shift is not None and not stored.signed:
-            return View(mosaic([Piece.of(stored, shift)], grid, crs, stored.info), _count(stored))
     dtype, nodata = stored.info.dtype, own_nodata(stored)
+    bands = tuple(range(1, len(nodata) + 1))
     source = _warp(plain_text(stored), stored, grid, crs, resampling, dtype, nodata)
     lacking = [place for place, value in enumerate(nodata) if value is None]
     covered = same_crs(stored.info.crs, crs) and stored.upright and _inside(grid, stored.info.grid)
     if not stored.mask and (covered or not lacking):
-        return View(source, _count(stored))
+        return View(source, bands)
     place = lacking[0] if lacking else 0
     # Interpolation would extend a mask by half a pixel.
     shown = NEAREST if resampling == BILINEAR else resampling
     mask = _warp(mask_text(stored, place), stored, grid, crs, shown, np.dtype(np.uint8), (None,))
-    return View(source, _count(stored), mask)
+    return View(source, bands, mask)
 
 
-def piece_on_grid(stored: Stored, window: Window, grid: Grid, crs: str, resampling: str) -> Piece:
-    """Warp a part of a mosaic from a raster that does not match its grid; every band gets a nodata value.
-
-    Args:
-        stored: The raster.
-        window: The part of the mosaic's grid to warp to.
-        grid: The mosaic's grid.
-        crs: The mosaic's CRS, as WKT.
-        resampling: "near", "bilinear" or "average".
-    """
-    dtype, nodata = stored.info.dtype, own_nodata(stored)
-    if None in nodata:
-        name, value = ROOM.get(dtype.name, ("float64", math.nan))
-        dtype, nodata = np.dtype(name), (value,) * len(nodata)
-    part = grid_from(grid.geotransform(window), window.width, window.height)
-    source = _warp(plain_text(stored), stored, part, crs, resampling, dtype, nodata)
-    types = (gdal.GetDataTypeName(gdal_type(dtype)),) * len(nodata)
-    return Piece(source, window, _count(stored), dtype, types, nodata, masked=False, block=WARP_BLOCK)
-
-
-def best_resampling(stored: Stored, native: Grid, grid: Grid) -> str:
+def best_resampling(categorical: bool, native: Grid, grid: Grid) -> str:
     """Choose the resampling method for another grid.
 
     Class values use the nearest neighbour. Measurements are averaged if pixels become larger, else interpolated
     bilinearly.
 
     Args:
-        stored: The raster.
+        categorical: Whether the raster holds class values.
         native: The raster's grid in the CRS of `grid`.
         grid: The target grid.
     """
-    if stored.categorical:
+    if categorical:
         return NEAREST
     if abs(grid.step_x * grid.step_y) > COARSER * abs(native.step_x * native.step_y):
         return AVERAGE
@@ -128,10 +96,6 @@ def own_nodata(stored: Stored) -> tuple[Optional[float], ...]:
     dtype = stored.info.dtype
     default = math.nan if dtype.kind == "f" else None
     return tuple(value if value is not None and can_hold(dtype, value) else default for value in stored.info.nodata)
-
-
-def _count(stored: Stored) -> tuple[int, ...]:
-    return tuple(range(1, len(stored.info.bands) + 1))
 
 
 def _inside(grid: Grid, other: Grid) -> bool:
