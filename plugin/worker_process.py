@@ -46,7 +46,8 @@ def run_job(
 ) -> dict[str, Any]:  # fmt: skip
     """Run a job in a new worker and wait for its result.
 
-    After a failure, nothing that the job was writing is left, and earlier files of these names are intact.
+    After a failure, nothing that the job was writing is left but finished pieces, from which it can be resumed, and
+    earlier files of these names are intact.
 
     Args:
         python: The worker's interpreter.
@@ -77,9 +78,10 @@ def run_job(
         finally:
             worker.stop()
             if result is None:
+                unwanted = reporter.cancel_requested() and not config.get("resume")
                 for name in JOBS[job].config.outputs():
                     if config.get(name):
-                        recover(config[name], undecided=True)
+                        recover(config[name], undecided=True, discard=unwanted)
                 if log_path is None and not reporter.cancel_requested():
                     for line in _last_lines(log_file):
                         reporter.log(line)

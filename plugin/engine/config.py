@@ -357,6 +357,7 @@ class SegmentRasterConfig(MappingConfig):
     batch_size: int = setting(1, low=1, high=4096)
     mixed_precision: bool = True  # 16 bits on a GPU, and on a processor with bfloat16, where the map stays the same
     device: str = "auto"
+    resume: bool = False  # from what an interrupted job has kept, see mapping/keeping.py
 
     @property
     def more(self) -> list[tuple[str, str]]:

@@ -24,9 +24,11 @@ from .files import JOURNALS, SHAPEFILE_PARTS, SIDECARS, check_space, rename
 from .locks import Lock, read_words
 
 # Names in the hidden folder: the lock, the number of parent folders created, the mark of a resumable job, the list of
-# files to rename, and the files of an earlier result.
-LOCK, MADE, KEPT, NOTE, EARLIER = (f"terrazzo.{name}" for name in ("lock", "made", "kept", "note", "earlier"))
-RESERVED = (LOCK, MADE, KEPT, NOTE, EARLIER)
+# files to rename, the files of an earlier result, and the folder of finished pieces of an interrupted job.
+LOCK, MADE, KEPT, NOTE, EARLIER, PIECES = (
+    f"terrazzo.{name}" for name in ("lock", "made", "kept", "note", "earlier", "pieces")
+)
+RESERVED = (LOCK, MADE, KEPT, NOTE, EARLIER, PIECES)
 ATTEMPTS = 100  # to create a folder that others create and remove at the same time
 REMOVALS = 3  # attempts to remove a folder that a thread still writes to
 
@@ -49,7 +51,8 @@ def claim(final: str | os.PathLike[str], keep: bool = False) -> Draft:
     """Lock a result for this job, in a `with` block, which removes unpublished files at its end.
 
     The parent folder is created if necessary. Files of an interrupted job are published if that had already begun, and
-    removed otherwise. If the same thread claims a result again, as a writer does within a job, it gets the same draft.
+    removed otherwise, except for finished pieces (`Draft.pieces`). If the same thread claims a result again, as a
+    writer does within a job, it gets the same draft.
 
     Args:
         final: The file or folder to write.
@@ -76,17 +79,19 @@ def check_writable(final: str | os.PathLike[str], needed_bytes: int = 0) -> None
         check_space(final, needed_bytes)
 
 
-def recover(final: str | os.PathLike[str], undecided: bool = False) -> None:
+def recover(final: str | os.PathLike[str], undecided: bool = False, discard: bool = False) -> None:
     """Complete an interrupted publication, unless a job is running.
 
     Args:
         final: A result that will be read.
         undecided: Also remove drafts whose publication has not begun, since their job has ended.
+        discard: Then remove its finished pieces, too.
     """
     hidden = hidden_folder(final)
     if os.path.lexists(hidden if undecided else hidden / NOTE):
-        with suppress(EngineError), claim(final):
-            pass
+        with suppress(EngineError), claim(final) as draft:
+            if discard:
+                draft.clear()
 
 
 def publish(*drafts: Draft, join: bool = False, mark: str = "") -> None:
@@ -154,13 +159,15 @@ class Draft:
     Attributes:
         final: The final path.
         path: The path to write to. Files beside it whose names start alike are sidecar files, and move with it.
+        pieces: A folder that the job may create for finished pieces of its work. It stays until the result is
+            published or `clear` is called, so that another job can continue from it.
         finished: The mark of an interrupted publication that was completed by the claim; "" for none.
     """
 
     def __init__(self, final: str | os.PathLike[str], keep: bool) -> None:
         self.folder = hidden_folder(final)
         self.final = self.folder.parent / Path(final).name
-        self.path = self.folder / self.final.name
+        self.path, self.pieces = self.folder / self.final.name, self.folder / PIECES
         self.keep, self.users, self.thread, self.finished = keep, 0, threading.get_ident(), ""
         self._made = _make_parents(self.folder)
         self._lock = self._take()
@@ -168,8 +175,8 @@ class Draft:
             (self.folder / MADE).write_text(str(self._made))
 
     def fresh(self) -> Path:
-        """Return `path` after removing all earlier contents, also those that could have been continued."""
-        self.clear()
+        """Return `path` after removing all earlier contents but finished pieces."""
+        self.clear(pieces=False)
         if self.keep:
             (self.folder / KEPT).touch()
         return self.path
@@ -254,13 +261,14 @@ class Draft:
                     draft.clear()
                 self.finished = str(words["mark"])
         if words or not (self.folder / KEPT).exists():
-            self.clear()
+            self.clear(pieces=bool(words))
 
-    def clear(self) -> None:
-        """Remove the contents of the hidden folder; links are removed, not followed."""
+    def clear(self, pieces: bool = True) -> None:
+        """Remove the contents of the hidden folder, maybe without finished pieces; links are removed, not followed."""
+        left = {LOCK, MADE} if pieces else {LOCK, MADE, PIECES}
         for _ in range(REMOVALS):
             # The note first, since it refers to the other files.
-            names = sorted(set(_listed(self.folder)) - {LOCK, MADE}, key=lambda name: name != NOTE)
+            names = sorted(set(_listed(self.folder)) - left, key=lambda name: name != NOTE)
             if not names:
                 return
             for entry in (self.folder / name for name in names):
@@ -275,7 +283,7 @@ class Draft:
         with _guard:
             _held.pop(self.folder, None)
         if not any((self.folder / name).exists() for name in (KEPT, NOTE)):
-            self.clear()
+            self.clear(pieces=False)
         made = self._made_before()
         if set(_listed(self.folder)) <= {LOCK, MADE}:
             (self.folder / MADE).unlink(missing_ok=True)

@@ -48,7 +48,7 @@ JOBS = {
     "trainsegmenter": Job(TrainSegmenterConfig, "training.train_segmenter", "train_segmenter", ranks=True),
     "trainclassifier": Job(TrainClassifierConfig, "training.train_classifier", "train_classifier", ranks=True),
     "findlearningrate": Job(FindLearningRateConfig, "training.find_learning_rate", "find_learning_rate"),
-    "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster"),
+    "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster", ranks=True),
     "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes"),
     "classifyfeatures": Job(ClassifyFeaturesConfig, "mapping.features", "classify_features"),
     "activationmaps": Job(ActivationMapsConfig, "mapping.activation", "activation_maps"),

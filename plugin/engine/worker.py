@@ -5,9 +5,10 @@ object per line, {"event": "progress" | "log" | "warning" | "epoch" | "result" |
 Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the process that
 started the worker has ended, and the worker ends as well.
 
-A training may be started as several ranks, `torchrun -m plugin.engine.worker JOB.json` (see `docs/cluster.md`). The
-first rank claims the outputs, reads the commands and sends the events; the others send only the error that ends them. A
-rank ends when its parent does; the end of standard input means nothing if it comes before the start, as on clusters.
+A training or `segmentraster` may be started as several ranks, `torchrun -m plugin.engine.worker JOB.json` (see
+`docs/cluster.md`). The first rank claims the outputs, reads the commands and sends the events; the others send only the
+error that ends them. A rank ends when its parent does; the end of standard input means nothing if it comes before the
+start, as on clusters.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def explain(error: BaseException) -> EngineError:
     if own_rank().count > 1 and ("gloo" in text or "NCCL" in text or type(error).__name__.startswith("Dist")):
         return ResourceError(
             "The connection to another rank was lost.",
-            "Look for the error of that rank, or in the log; then continue from the last checkpoint with RESUME.",
+            "Look for the error of that rank, or in the log; then continue with RESUME.",
         )
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
         return ResourceError(f"The disk is full ({first_line}).", "Free some space, or write to another disk.")
@@ -208,7 +209,7 @@ def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[s
     if rank.count > 1 and not JOBS[name].ranks:
         raise InputError(
             f"The job {name} runs as a single process, and torchrun has started {rank.count}.",
-            "Start it with --nnodes 1 --nproc-per-node 1; only trainings can be shared.",
+            "Start it with --nnodes 1 --nproc-per-node 1; only trainings and segmentraster can be shared.",
         )
     with ExitStack() as stack:
         # Before the job imports torch, so that a second job with the same output fails at once.

@@ -87,6 +87,36 @@ def test_what_is_not_published_goes_and_the_earlier_result_stays(tmp_path: Path)
     assert names(tmp_path) == ["map.tif"]
 
 
+def test_finished_pieces_stay_until_the_result_is_there_or_they_are_discarded(tmp_path: Path) -> None:
+    final = tmp_path / "map.tif"
+    pieces = hidden_folder(final) / drafts.PIECES
+    for discard in (False, True):
+        process = python(
+            """
+            with claim(sys.argv[1]) as draft:
+                draft.fresh().write_text("half")
+                draft.pieces.mkdir()
+                (draft.pieces / "0").write_text("piece")
+                os._exit(9)
+            """,
+            final,
+        )
+        assert process.wait() == 9
+        recover(final, undecided=True)
+        assert tree(hidden_folder(final)) == {f"{drafts.PIECES}/0": "piece"}
+        with claim(final) as draft:  # a job that fails
+            draft.fresh().write_text("half")
+        assert tree(hidden_folder(final)) == {f"{drafts.PIECES}/0": "piece"}
+        if discard:
+            recover(final, undecided=True, discard=True)
+        else:
+            with claim(final) as draft:
+                draft.fresh().write_text("whole")
+                publish(draft)
+        assert not hidden_folder(final).exists() and not pieces.exists()
+    assert tree(tmp_path) == {"map.tif": "whole"}
+
+
 def test_a_rename_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.tif", "a.tif.aux.xml", "b.tif"):
         (tmp_path / name).write_text("old")

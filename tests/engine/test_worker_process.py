@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from heard import Heard
 
-from plugin.engine.drafts import hidden_folder
+from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled
 from plugin.engine.events import Reporter
 from plugin.worker_process import WorkerError, run_job
@@ -184,6 +184,24 @@ def test_a_failure_leaves_no_partial_output_and_earlier_files_whole(tmp_path: Pa
         run_job(fake_worker(tmp_path, "sys.exit(1)"), "segmentraster", settings, Reporter())
     assert {path.name for path in tmp_path.iterdir()} == {"python", "output.tif", "probabilities.tif"}
     assert all(Path(path).read_text() == "earlier" for path in settings.values())
+
+
+@pytest.mark.parametrize("cancelled, resume", [(False, False), (False, True), (True, False), (True, True)])
+def test_finished_pieces_stay_unless_the_user_cancels_a_job_that_does_not_resume(
+    tmp_path: Path, cancelled: bool, resume: bool
+) -> None:
+    class Cancelling(Reporter):
+        def cancel_requested(self) -> bool:
+            return cancelled
+
+    pieces = hidden_folder(tmp_path / "map.tif") / PIECES
+    pieces.mkdir(parents=True)
+    (pieces / "0").write_text("piece")
+    settings = {"output": str(tmp_path / "map.tif"), "resume": resume}
+    with pytest.raises(Cancelled if cancelled else WorkerError):
+        run_job(fake_worker(tmp_path, "sys.exit(1)"), "segmentraster", settings, Cancelling())
+    assert (pieces / "0").exists() == (resume or not cancelled)
+    assert pieces.parent.exists() == (resume or not cancelled)
 
 
 def test_a_reporter_that_fails_ends_the_worker(tmp_path: Path) -> None:

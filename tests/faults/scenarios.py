@@ -75,6 +75,12 @@ SCENARIOS = (
         ("map.tif", "shares.tif"), {"input": SMALL},
     ),
     Scenario(
+        "segment resumed", "segmentraster",
+        {"input": SCENE, "model": SEGMENTING, "output": "{here}/map.tif", "areas": "{here}/areas.csv", "resume": True,
+         **TILES},
+        ("map.tif", "areas.csv"), {"input": SMALL},
+    ),
+    Scenario(
         "scenes", "classifyscenes",
         {"input": SCENE, "output": "{here}/map.tif", "probabilities": "{here}/shares.tif", "grid": "{here}/grid.gpkg",
          **SCENES},

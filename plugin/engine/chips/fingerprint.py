@@ -28,8 +28,8 @@ STATISTICS_OF_VIRTUAL = re.compile(r"<(Metadata|Histograms)\b.*?</\1>\s*|<Source
 def fingerprint_of(config: ExportChipsConfig) -> str:
     """Hash the settings, all features, and the state of the rasters and of the dataset to append to."""
     settings = {name: value for name, value in config.to_json().items() if name not in IRRELEVANT}
-    rasters = [_raster_state(path) for path in (*config.input, *config.label_rasters)]
-    layers = [_features_hash(path) for path in (config.labels, config.area, config.split_areas)]
+    rasters = [raster_state(path) for path in (*config.input, *config.label_rasters)]
+    layers = [features_hash(path) for path in (config.labels, config.area, config.split_areas)]
     earlier = _file_state(str(Path(config.output) / "dataset.json")) if config.append else None
     text = json.dumps([settings, rasters, layers, earlier], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -41,7 +41,7 @@ def without_files(config: ExportChipsConfig) -> list[str]:
     return [path for path in paths if not any(state for _, state in _files_of(open_any_raster(path)))]
 
 
-def _raster_state(path: str) -> list[Any]:
+def raster_state(path: str) -> list[Any]:
     """The files that a raster consists of, and how it is read."""
     dataset = open_any_raster(path)
     bands = [dataset.GetRasterBand(place + 1) for place in range(dataset.RasterCount)]
@@ -85,7 +85,7 @@ def _file_state(path: str) -> Any:
         return None if there is None else [there.size, there.mtime]
 
 
-def _features_hash(path: Optional[str]) -> str:
+def features_hash(path: Optional[str]) -> str:
     """A hash of the contents of a GeoPackage of features, ordered by id; "" for none."""
     if not path:
         return ""

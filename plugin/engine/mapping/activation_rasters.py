@@ -28,7 +28,7 @@ from .class_maps import ClassWeights
 from .grad_cam import chip_activation, enlarged
 from .opening import Opened, open_for_mapping
 from .outcome import number_of
-from .pipeline import Advance, finish, run
+from .pipeline import Advance, FileSink, finish, run
 from .reading import Batch, TileReader
 from .sources import USUAL_OVERLAP, ChipSource, Maps, TileSource
 from .steps import Steps
@@ -90,13 +90,14 @@ def write_activation(
         ) as raster:  # fmt: skip
             raster.heat = target is not None
             stage = Stage(reporter, sum(map(len, planned)), "Mapping", 0 if maps.weights is None else WEIGHT_SHARE, 1)
-            run(planned, reader.read, source.values, [raster], stage)
+            sinks: list[FileSink[Batch, torch.Tensor]] = [raster]
+            run(planned, reader.read, source.values, sinks, stage)
             if not np.isfinite(raster.highest):
                 raise InputError(
                     f"{opened.info.path} has no data in the area to map.",
                     "Choose another raster, extent or area; check the raster's nodata value.",
                 )
-            finish([raster])
+            finish(sinks)
     if target is not None and raster.highest <= 0:
         name = header.classes.names[target]
         reporter.warning(f'The activation of "{name}" is 0 everywhere: nothing in the raster supports this class.')

@@ -13,11 +13,13 @@ from ..models.header import ModelHeader
 from ..models.networks import Segmenter, calibrated
 from ..models.reach import other_answers
 from ..precision import WORTHWHILE, autocast, precision
+from .decisions import Decisions
 
 # So much of the first image is calculated in both types, in pixels a side.
 COMPARED = 1024
 # With 16 bits, so many of its pixels may have another class.
 ALIKE = 0.005
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Inference:
@@ -29,16 +31,19 @@ class Inference:
         device: Device to work on.
         mixed: Whether 16 bits may be used.
         reporter: Receives log lines.
+        decisions: Holds the type if it was chosen before.
     """
 
     def __init__(
-        self, network: Segmenter, header: ModelHeader, device: torch.device, mixed: bool, reporter: Reporter
-    ) -> None:
+        self, network: Segmenter, header: ModelHeader, device: torch.device, mixed: bool, reporter: Reporter,
+        decisions: Decisions | None = None,
+    ) -> None:  # fmt: skip
         network = folded(network, len(header.band_names))
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.header, self.device, self.reporter = header, device, reporter
+        self.decisions = decisions or Decisions()
         self.dtype = precision(device, mixed)
-        self.settled = self.dtype is torch.float32
+        self.settled = not mixed
 
     def continue_edges(self) -> None:
         """Let convolutions repeat the edge of a tile instead of zeros, which would change answers far inside.
@@ -57,7 +62,9 @@ class Inference:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, C, h, w) logits in float32."""
         if not self.settled:
-            self.dtype, self.settled = self._settle(images[:1, :, :COMPARED, :COMPARED]), True
+            sample = images[:1, :, :COMPARED, :COMPARED]
+            name = self.decisions.settle("type", lambda: self._settle(sample), DTYPES.__contains__)
+            self.dtype, self.settled = DTYPES[name], True
         return calibrated(self.logits(images, self.dtype), self.header)
 
     def logits(self, images: torch.Tensor, dtype: torch.dtype | None = torch.float32) -> torch.Tensor:
@@ -66,8 +73,10 @@ class Inference:
             found: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return found.float()
 
-    def _settle(self, images: torch.Tensor) -> torch.dtype:
-        """Return the type for all further images, after a comparison with this one."""
+    def _settle(self, images: torch.Tensor) -> str:
+        """Return the name of the type for all images, after a comparison with this one where it may be another."""
+        if self.dtype is torch.float32:
+            return "float32"
         half = self.dtype or torch.bfloat16
         name = str(half).removeprefix("torch.")
         found, seconds = [], []
@@ -85,4 +94,4 @@ class Inference:
             text += f", and it is {times:.2f} times as fast"
         good = faster and other <= ALIKE
         self.reporter.log(f"{text}: {name if good else 'float32'} is used.")
-        return half if good else torch.float32
+        return name if good else "float32"

@@ -14,12 +14,13 @@ from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
 from ..models.reach import SEEN, seam_costs
 from ..windows import Window
+from .decisions import Decisions
 from .inference import Inference
 from .loading import Model
 from .opening import Opened
 from .reading import Images, TileReader
 from .sources import normalised
-from .tiling import Layout, choose_layout
+from .tiling import Layout, choose_layout, is_layout
 
 # The network's reach is measured in a window in the middle of each of so many parts along each side of the raster. That
 # takes the time of 3 megapixels, which a raster of fewer pixels than `SMALL` does not repay.
@@ -28,7 +29,7 @@ PLACES, SMALL = 2, 3000**2
 
 def lay_out(
     network: Inference, model: Model[Segmenter], normalise: Normaliser, opened: Opened, reader: TileReader,
-    config: SegmentRasterConfig, reporter: Reporter,
+    config: SegmentRasterConfig, reporter: Reporter, decisions: Decisions,
 ) -> Layout:  # fmt: skip
     """Return tile size and halo for a network with a limited receptive field.
 
@@ -40,11 +41,25 @@ def lay_out(
         reader: Reads it.
         config: Settings of the job; what the user gives there is not changed.
         reporter: Receives log lines.
+        decisions: Holds the layout if it was chosen before.
 
     Raises:
         InputError: The raster cannot be read.
         ResourceError: Memory is insufficient.
     """
+
+    def choose() -> list[int]:
+        return list(_chosen(network, model, normalise, opened, reader, config, reporter))
+
+    layout = Layout(*decisions.settle("layout", choose, is_layout))
+    reporter.log(f"Tiles of {layout.tile_size} × {layout.tile_size} pixels with a halo of {layout.halo}.")
+    return layout
+
+
+def _chosen(
+    network: Inference, model: Model[Segmenter], normalise: Normaliser, opened: Opened, reader: TileReader,
+    config: SegmentRasterConfig, reporter: Reporter,
+) -> Layout:  # fmt: skip
     header, bands, window = model.header, len(model.header.band_names), opened.window
     # Beside what the network needs: the image as read and normalised, and the logits, calibrated and for the sinks.
     pixel = bytes_per_pixel(network.network, bands) + 8 * bands + 12 * header.outputs
@@ -56,9 +71,7 @@ def lay_out(
             seams = seam_costs(network.logits, _samples(window, model, normalise, reader))
         if seams:
             reporter.log("How far the network looks is measured, because its model file does not say.")
-    layout = choose_layout(seams, most, *given)
-    reporter.log(f"Tiles of {layout.tile_size} × {layout.tile_size} pixels with a halo of {layout.halo}.")
-    return layout
+    return choose_layout(seams, most, *given)
 
 
 def _samples(

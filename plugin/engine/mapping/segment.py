@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
+import torch
+
+from .. import ranks
 from ..config import SegmentRasterConfig
 from ..errors import InputError
 from ..events import Reporter, Stage, readable_time
 from ..models.model_file import load_model
-from ..windows import Window, tiles
+from ..torchrun import own_rank
+from ..windows import Window
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
+from .fingerprint import facts_of
+from .keeping import SHARED, Keeper, Taker, kept_beside, plan_units, share_out
 from .loading import load_all
-from .measures import MEASURES
+from .measures import MEASURES, Scores
 from .opening import open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
-from .pipeline import run
 from .reading import TileReader
-from .segmented_files import SegmentedFiles, scored
+from .segmented_files import SegmentedFiles, scored, takes_of
 from .segmenter_source import choose_source
 from .sources import pinned_reading
 from .steps import Steps
-from .tiling import plan_tiles, round_tile_size
+from .tiling import round_tile_size
 from .writer import NumberRaster
 
 
@@ -38,7 +44,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         output, probabilities, confidence, entropy, margin, disagreement, polygons, areas (paths; all but the first may
         be None), classes (value, name, pixels, area and hectares of each), area_unit (of the area on the plane of the
         CRS, such as "metre", for square metres; None if it has no units of length), nodata_pixels, seconds; for a model
-        of numbers also statistics (minimum, maximum, mean, std).
+        of numbers also statistics (minimum, maximum, mean, std). {} for all ranks but the first.
 
     Raises:
         InputError: The raster, the model or a setting cannot be used, or there is nothing to map.
@@ -46,6 +52,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         Cancelled: The user cancelled the job, or QGIS has ended.
     """
     begun = time.monotonic()
+    ranks.join(torch.device("cpu"))
     models, header = load_all(load_model, config.models, reporter)
     check_answers(config, header)
     outputs = check_segmentation_outputs(config, header)
@@ -56,18 +63,34 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     if times > 1:
         reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
     reader = TileReader(opened.raster, Steps(1, 1, info.grid), config.area)
-    source, tile_size, at_once = choose_source(models, opened, reader, config, reporter)
-    tile_size = min(tile_size, round_tile_size(max(window.width, window.height)))
-    side = source.outer(Window(0, 0, tile_size, tile_size)).height
-    planned = plan_tiles(tiles(window, tile_size), source.outer, at_once)
-    doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
+    takes, rank = takes_of(config, header), own_rank()
+    single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
+    facts, examples = partial(facts_of, config, opened, [*takes]), [take(single) for take in takes.values()]
+    pixels = window.width * window.height
     with ExitStack() as stack:
+        kept = stack.enter_context(kept_beside(config.output, config.resume, facts, pixels, examples, reporter))
+        source, tile_size, at_once = choose_source(models, opened, reader, config, reporter, kept.decisions)
+        tile_size = min(tile_size, round_tile_size(max(window.width, window.height)))
+        planned = partial(plan_units, window, tile_size, source.outer, at_once)
+        side = source.outer(Window(0, 0, tile_size, tile_size)).height
+        doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
+        at_work = partial(opened.at_work, side, doing, "Halve TILE_SIZE or BATCH_SIZE.")
+        read = pinned_reading(reader.read, opened.device)
+        network = scored(source.values, header.outputs)
+        if rank.count > 1:
+            with at_work():
+                share_out(Keeper(kept, read, network, [Taker(take) for take in takes.values()]), planned, reporter)
+            if rank.number:
+                return {}
         files = SegmentedFiles(config, header, opened, tile_size, reporter, stack)
-        stage = Stage(reporter, window.width * window.height, "Mapping", end=files.phases.begin)
-        with opened.at_work(side, doing, "Halve TILE_SIZE or BATCH_SIZE."):
-            read = pinned_reading(reader.read, opened.device)
-            run(planned, read, scored(source.values, header.outputs), files.sinks, stage)
+        start = SHARED if rank.count > 1 else 0.0
+        with at_work():
+            Keeper(kept, read, network, files.sinks).run(
+                planned(), Stage(reporter, pixels, "Mapping", start, files.phases.begin)
+            )
         target = files.target
+        if not target.mapped:
+            kept.forget()  # resuming would not help
         files.tell_unsure()
         tell_unanswered(reporter, "pixel", target.unanswered, target.mapped)
         if not target.mapped:
@@ -92,6 +115,6 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         "polygons": config.regions.polygons,
         "areas": config.areas,
         **found,
-        "nodata_pixels": window.width * window.height - target.mapped,
+        "nodata_pixels": pixels - target.mapped,
         "seconds": seconds,
     }

@@ -12,7 +12,7 @@ import torch
 
 from ..config import SegmentRasterConfig
 from ..drafts import check_writable, publish
-from ..errors import InputError, ResourceError
+from ..errors import InputError, ResourceError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
@@ -64,23 +64,20 @@ class SegmentedFiles:
         self.sinks: list[MapRaster] = []
         self._made: list[PolygonsFile | AreaTable] = []  # from the raster of classes
         self.target: ClassRaster | NumberRaster
+        takes = takes_of(config, header)
+        decide = takes.pop("output")
         if header.target is not None:
-            take = _in_units(header.target)
-            self.target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, take, form))
+            self.target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, decide, form))
             self.sinks.append(self.target)
             return
-        kind = config.rasters.probability_type
-        wanted = {"probabilities": config.probabilities, **config.measures.wanted()}
-        for name, path in wanted.items():
-            if path:
-                names = classes.names if name == "probabilities" else [name]
-                take = partial(_shares, MEASURES.get(name), kind)
-                styled = name in MEASURES
-                shares = ShareRaster(path, info, window, names, tile_size, take, kind, form, styled)
-                self.sinks.append(stack.enter_context(shares))
+        paths = {"probabilities": config.probabilities, **config.measures.wanted()}
+        for name, take in takes.items():
+            names, kind = classes.names if name == "probabilities" else [name], config.rasters.probability_type
+            shares = ShareRaster(
+                not_none(paths[name]), info, window, names, tile_size, take, kind, form, styled=name in MEASURES
+            )
+            self.sinks.append(stack.enter_context(shares))
         refinement = plan_refinement(config.refining, ground_of(info, window), Window(0, 0, *window[2:]))
-        least = config.refining.min_confidence
-        decide = partial(sure_classes, least=least) if least else all_classes
         raster = ClassRaster(config.output, info, window, classes, tile_size, decide, form, refinement)
         self.target = stack.enter_context(raster)
         self.sinks.append(raster)
@@ -117,6 +114,17 @@ class SegmentedFiles:
             for file in (*self.sinks, *self._made):
                 file.finish()
             publish(*(file.draft for file in (*self._made, *self.sinks)))
+
+
+def takes_of(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, Take]:
+    """Return what each raster takes of the `Scores` of a batch, by its setting, in the order of the sinks."""
+    if header.target is not None:
+        return {"output": _in_units(header.target)}
+    wanted = {"probabilities": config.probabilities, **config.measures.wanted()}
+    kind, least = config.rasters.probability_type, config.refining.min_confidence
+    takes: dict[str, Take] = {name: partial(_shares, MEASURES.get(name), kind) for name, path in wanted.items() if path}
+    takes["output"] = partial(sure_classes, least=least) if least else all_classes
+    return takes
 
 
 def scored(values: Callable[[Batch, Advance], torch.Tensor], outputs: int) -> Callable[[Batch, Advance], Scores]:

@@ -14,6 +14,7 @@ from ..events import Reporter
 from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
+from .decisions import Decisions
 from .inference import Inference
 from .layout import lay_out
 from .loading import Model
@@ -42,7 +43,7 @@ class Chosen(NamedTuple):
 
 def choose_source(
     models: Sequence[Model[Segmenter]], opened: Opened, reader: TileReader, config: SegmentRasterConfig,
-    reporter: Reporter,
+    reporter: Reporter, decisions: Decisions,
 ) -> Chosen:  # fmt: skip
     """Return the source of the mean of the models.
 
@@ -52,6 +53,7 @@ def choose_source(
         reader: Reads it.
         config: Settings of the job.
         reporter: Receives log lines.
+        decisions: What is measured once for the map.
 
     Raises:
         InputError: The raster cannot be read.
@@ -59,7 +61,10 @@ def choose_source(
     """
     kind, scales = kind_of(models[0].header), config.averaging.scales
     beside = _entropy if config.measures.disagreement else None
-    chosen = [_of_model(model, opened, reader, config, reporter) for model in models]
+    chosen = [
+        _of_model(model, opened, reader, config, reporter, decisions.part(str(number)))
+        for number, model in enumerate(models, start=1)
+    ]
     source = mean_of([one.source for one in chosen], kind, beside)
     alone = len(models) == 1 and len(scales) == 1
     # The smallest tiles suit the memory; whole-window networks need a certain size.
@@ -69,11 +74,12 @@ def choose_source(
 
 
 def _of_model(
-    model: Model[Segmenter], opened: Opened, reader: TileReader, config: SegmentRasterConfig, reporter: Reporter
-) -> Chosen:
+    model: Model[Segmenter], opened: Opened, reader: TileReader, config: SegmentRasterConfig, reporter: Reporter,
+    decisions: Decisions,
+) -> Chosen:  # fmt: skip
     """Return the source of one model, which sees the raster in one or several sizes."""
     header, averaging = model.header, config.averaging
-    logits = Inference(model.network, header, opened.device, config.mixed_precision, reporter)
+    logits = Inference(model.network, header, opened.device, config.mixed_precision, reporter, decisions)
     normalise = Normaliser(header.mean, header.std, opened.device)
     kind = kind_of(header)
     maps = symmetric(logits, SYMMETRIES[averaging.test_time_augmentation], kind)
@@ -93,7 +99,7 @@ def _of_model(
             seen = maps if scale == 1 else rescaled(maps, lambda _: size, kind)
             return blended(steps, normalise, seen, header.outputs, batch)
     else:
-        tile_size, halo = lay_out(logits, model, normalise, opened, reader, config, reporter)
+        tile_size, halo = lay_out(logits, model, normalise, opened, reader, config, reporter, decisions)
         logits.continue_edges()
 
         def at_scale(scale: Fraction) -> Source:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..models.networks import STRIDE
 from ..models.reach import HALOS
+from ..strangers.rules import whole
 from ..windows import Window
 
 # GeoTIFF blocks; larger tiles are a multiple of half a block, so that each block is written once.
@@ -20,6 +21,7 @@ SEAM_SHARE = 0.0002
 # Tiles are not larger than necessary for this much work per pixel of the map.
 LITTLE_WORK = 1.06
 SMALLEST_TILE, USUAL_TILE, LARGEST_TILE = 64, 1024, 8192
+LARGEST_GIVEN = 2**14  # by the user, of the halo, too
 
 
 class Tile(NamedTuple):
@@ -51,6 +53,17 @@ class Layout(NamedTuple):
 
     tile_size: int
     halo: int
+
+
+def is_layout(values: Any) -> bool:
+    """Return whether values are those of a layout that could have been chosen."""
+    return (
+        isinstance(values, list)
+        and len(values) == 2
+        and whole(1, LARGEST_GIVEN)(values[0])
+        and values[0] == round_tile_size(values[0])
+        and whole(0, LARGEST_GIVEN)(values[1])
+    )
 
 
 def choose_layout(

@@ -21,6 +21,7 @@ from . import style
 from .ground import ground_of
 from .numbers import RAMP, Moments
 from .phases import Phase, Phases
+from .pieces import Piece
 from .reading import Batch
 from .refining import NOT_REFINED, Refinement, remove_small, strips, take_majority
 from .result_settings import BYTE_NODATA, BYTE_STEPS
@@ -150,7 +151,7 @@ class MapRaster:
             [2**power for power in range(1, 32) if largest > SCREEN * 2 ** (power - 1)] if self.form.overviews else []
         )
 
-    def write(self, batch: Batch, taken: np.ndarray) -> None:
+    def write(self, batch: Batch | Piece, taken: np.ndarray) -> None:
         """As `Sink.write`.
 
         Raises:

@@ -1,0 +1,423 @@
+"""Maps that are interrupted and resumed, or shared by two ranks, equal those of one process that was left alone."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from heard import Heard
+from osgeo import gdal, ogr
+from ranked import start_ranks
+from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
+from torch import nn
+
+from plugin.engine import precision
+from plugin.engine.classes import ClassTable
+from plugin.engine.config import SegmentRasterConfig
+from plugin.engine.drafts import PIECES, hidden_folder
+from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.mapping import inference, keeping, layout, segment
+from plugin.engine.mapping.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
+from plugin.engine.mapping.tiling import Tile, Tiles
+from plugin.engine.models.factory import create_model
+from plugin.engine.models.header import ModelHeader
+from plugin.engine.models.model_file import save_model
+from plugin.engine.windows import Window
+
+CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
+# Six columns of tiles and five rows.
+HEIGHT, WIDTH, SIDE = 310, 360, 64
+EVERYTHING = {
+    "probabilities": "shares.tif", "confidence": "confidence.tif", "entropy": "entropy.tif", "margin": "margin.tif",
+    "polygons": "regions.gpkg", "areas": "areas.csv",
+}  # fmt: skip
+
+
+def header(**values: Any) -> ModelHeader:
+    usual: dict[str, Any] = {
+        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
+        "band_names": ("band 1",), "mean": (100.0,), "std": (50.0,), "classes": CLASSES, "chip_size": 64,
+        "pixel_size": 1.0, "crs": "",
+    }  # fmt: skip
+    return ModelHeader(**{**usual, **values})
+
+
+class Calls:
+    """Those of a network and its copies; after some it ends the job."""
+
+    def __init__(self) -> None:
+        self.header, self.calls, self.last = header(), 0, 10**9
+        self.failure: BaseException = ResourceError("The power is gone.", "Wait.")
+
+    def __deepcopy__(self, memo: Any) -> Calls:
+        return self
+
+    def count(self) -> None:
+        if self.calls >= self.last:
+            raise self.failure
+        self.calls += 1
+
+
+class Soft(nn.Module):
+    """The nearest of 50, 110 and 170 is the likeliest class."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls.count()
+        value = images[:, :1] * 50 + 100
+        if self.calls.header.target is not None:
+            return value
+        return -(((value - torch.tensor([50.0, 110, 170])[:, None, None]) / 40) ** 2)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    made = Calls()
+    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(made), made.header))
+    return made
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    """Regions of many sizes, and tiles with little or no data (0)."""
+    rng = np.random.default_rng(3)
+    data = np.kron(rng.integers(10, 220, (HEIGHT // 10, WIDTH // 10)), np.ones((10, 10)))
+    data[:150, 200:] = data[70:73, 80:90] = 0
+    return write_raster(tmp_path / "image.tif", data.astype(np.uint8), nodata=0)
+
+
+def map_raster(folder: Path, image: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    outputs = {name: str(folder / settings[name]) for name in EVERYTHING.keys() & settings.keys()}
+    usual = {"input": image, "model": "m", "output": str(folder / "map.tif"), "tile_size": SIDE, "halo": 0}
+    config = SegmentRasterConfig.from_json({**usual, "device": "cpu", **settings, **outputs})
+    return segment.segment_raster(config, reporter or Heard())
+
+
+def interrupt(network: Calls, folder: Path, image: str, calls: int, **settings: Any) -> Heard:
+    """Begin a map that fails after some calls of the network."""
+    network.last, heard = network.calls + calls, Heard()
+    with pytest.raises(type(network.failure)):
+        map_raster(folder, image, heard, **{"resume": True, **settings})
+    network.last = 10**9
+    return heard
+
+
+def pieces(folder: Path) -> Path:
+    return hidden_folder(folder / "map.tif") / PIECES
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What results hold, and all names."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        found[path.name] = None
+        if path.suffix == ".tif":
+            raster = gdal.Open(str(path))
+            band = raster.GetRasterBand(1)
+            found[path.name] = (raster.ReadAsArray().tobytes(), band.GetStatistics(False, False))
+        elif path.suffix == ".gpkg":
+            layer = ogr.Open(str(path))
+            found[path.name] = [feature.ExportToJson() for feature in layer.GetLayer(0)]
+        elif path.suffix == ".csv":
+            found[path.name] = path.read_text()
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**EVERYTHING, "min_mapping_unit": 30.0},
+        {"probabilities": "shares.tif", "probability_type": "uint8", "min_confidence": 0.5, "batch_size": 3},
+        {"probabilities": "shares.tif", "probability_type": "float16", "raster_format": "COG"},
+    ],
+)
+def test_a_resumed_map_equals_one_that_was_left_alone(
+    tmp_path: Path, network: Calls, image: str, settings: dict[str, Any]
+) -> None:
+    triangle = rectangle(LEFT + 20, TOP - 300, LEFT + 330, TOP - 20)
+    settings = {**settings, "area": write_polygons(tmp_path / "area.gpkg", [(1, triangle)], layer="area")}
+    expected = map_raster(tmp_path / "whole", image, **settings)
+    whole, network.calls = network.calls, 0
+    resumed = tmp_path / "resumed"
+    told = [interrupt(network, resumed, image, calls, **settings) for calls in (3, 1)]
+    shares = [one.warnings[-1].split()[0] for one in told]
+    assert shares == sorted(shares) and all("RESUME continues from there" in one.warnings[-1] for one in told)
+    assert f"{shares[0]} of the map are kept from an interrupted job" in "".join(told[1].logs)
+    found = map_raster(resumed, image, resume=True, **settings)
+    # What was under way is done again, nothing else.
+    assert whole <= network.calls <= whole + 2
+    assert contents(resumed) == contents(tmp_path / "whole")
+    known = {"classes", "area_unit", "nodata_pixels"}
+    assert {name: found[name] for name in known} == {name: expected[name] for name in known}
+
+
+def test_a_resumed_map_of_numbers_equals_one_that_was_left_alone(tmp_path: Path, network: Calls, image: str) -> None:
+    target = {"mean": 100.0, "std": 20.0, "minimum": 0.0, "maximum": 250.0}
+    network.header = header(task="regression", classes=ClassTable(()), target=target)
+    map_raster(tmp_path / "whole", image)
+    interrupt(network, tmp_path / "resumed", image, 9)
+    map_raster(tmp_path / "resumed", image, resume=True)
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
+
+
+def test_what_was_measured_holds_for_the_rest(
+    tmp_path: Path, network: Calls, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layout and type of number are those of the interrupted job, whatever memory and time now say."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(inference, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(inference, "ALIKE", 1.0)
+    monkeypatch.setattr(layout, "working_memory", lambda device: 2.0e6)
+    settings = {"tile_size": None, "halo": 16}
+    heard = Heard()
+    map_raster(tmp_path / "whole", image, heard, **settings)
+    assert "bfloat16 is used" in "".join(heard.logs)
+    interrupt(network, tmp_path / "resumed", image, 5, **settings)
+    monkeypatch.setattr(inference, "WORTHWHILE", 1e9)
+    monkeypatch.setattr(layout, "working_memory", lambda device: 1e9)
+    again = Heard()
+    map_raster(tmp_path / "resumed", image, again, resume=True, **settings)
+    tiles = [line for line in heard.logs if line.startswith("Tiles of")]
+    assert tiles and tiles == [line for line in again.logs if line.startswith("Tiles of")]
+    assert "float32" not in "".join(again.logs)
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"halo": 32}, "HALO 0, not 32"),
+        ({"min_confidence": 0.4}, "MIN_CONFIDENCE None, not 0.4"),
+        ({"entropy": "entropy.tif"}, "the rasters to write"),
+        ("image", "the image"),
+        ("model", "the model"),
+        ("area", "the area of interest"),
+        ({"min_mapping_unit": 20.0, "overviews": False}, ""),
+    ],
+)
+def test_pieces_of_another_job_are_named_and_not_used(
+    tmp_path: Path, network: Calls, image: str, change: Any, text: str
+) -> None:
+    (tmp_path / "m").write_bytes(b"weights")
+    area = tmp_path / "area.gpkg"
+    settings = {"model": str(tmp_path / "m"), "area": str(area)}
+    write_polygons(area, [(1, rectangle(LEFT, TOP - HEIGHT, LEFT + WIDTH, TOP))], layer="area")
+    interrupt(network, tmp_path / "map", image, 20, **settings)
+    if change == "image":
+        dataset = gdal.Open(image, gdal.GA_Update)
+        dataset.GetRasterBand(1).WriteArray(np.full((5, 5), 99, np.uint8))
+        dataset = None
+    elif change == "model":
+        (tmp_path / "m").write_bytes(b"weightS")
+    elif change == "area":
+        area.unlink()
+        write_polygons(area, [(1, rectangle(LEFT + 9, TOP - HEIGHT, LEFT + WIDTH, TOP))], layer="area")
+    else:
+        settings.update(change)
+    network.calls, heard = 0, Heard()
+    map_raster(tmp_path / "map", image, heard, resume=True, **settings)
+    assert (network.calls < 20) == (text == "")  # of 28
+    assert len(heard.warnings) == (text != "")
+    assert not text or ("starts from the beginning" in heard.warnings[0] and heard.warnings[0].endswith(f"are {text}."))
+    map_raster(tmp_path / "whole", image, **settings)
+    assert contents(tmp_path / "map") == contents(tmp_path / "whole")
+
+
+def test_cancelling_leaves_nothing_unless_the_user_resumes(tmp_path: Path, network: Calls, image: str) -> None:
+    network.failure = Cancelled()
+    network.last = 6
+    for always in (0.0, keeping.LONG_JOB):
+        keeping.LONG_JOB, before = always, keeping.LONG_JOB
+        with pytest.raises(Cancelled):
+            map_raster(tmp_path / "map", image)
+        keeping.LONG_JOB = before
+        assert not list((tmp_path / "map").iterdir())
+    network.last = 0
+    interrupt(network, tmp_path / "map", image, 6)
+    assert pieces(tmp_path / "map").is_dir()
+    map_raster(tmp_path / "map", image)
+    assert not hidden_folder(tmp_path / "map" / "map.tif").exists()
+
+
+def test_only_long_jobs_keep_pieces_unless_the_user_resumes(
+    tmp_path: Path, network: Calls, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = interrupt(network, tmp_path / "map", image, 9, resume=False)
+    assert not list((tmp_path / "map").iterdir()) and not heard.warnings
+    monkeypatch.setattr(keeping, "LONG_JOB", 0.0)
+    heard = interrupt(network, tmp_path / "map", image, 9, resume=False)
+    assert "RESUME continues from there" in heard.warnings[-1]
+    network.calls = 0
+    map_raster(tmp_path / "map", image, resume=True)
+    assert network.calls < 28
+
+
+def test_pieces_leave_space_on_the_disk(
+    tmp_path: Path, network: Calls, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=1000)))
+    heard = Heard()
+    map_raster(tmp_path / "map", image, heard, resume=True)
+    assert "(the disk has too little space)" in heard.warnings[0], heard.warnings
+    monkeypatch.setattr(Pieces, "write", full)
+    heard = Heard()
+    map_raster(tmp_path / "map", image, heard, resume=True)
+    assert [one for one in heard.warnings if "(No space left on device)" in one]
+
+
+def full(*_: Any) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_map_without_data_keeps_nothing(tmp_path: Path, network: Calls, image: str) -> None:
+    with pytest.raises(InputError, match="MIN_CONFIDENCE"):
+        map_raster(tmp_path / "map", image, resume=True, min_confidence=1.0)
+    assert not list((tmp_path / "map").iterdir())
+
+
+# --- what others may have put there
+
+
+def flip(data: bytearray) -> None:
+    data[HEAD.size + 20] ^= 1
+
+
+def cut(data: bytearray) -> None:
+    del data[len(data) // 2 :]
+
+
+def longer(data: bytearray) -> None:
+    data[16:24] = struct.pack("<Q", 2**60)
+
+
+def renumber(data: bytearray) -> None:
+    data[8:16] = struct.pack("<Q", 2**64 - 1)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, longer, renumber, bytearray.clear])
+def test_damaged_pieces_are_calculated_again(
+    tmp_path: Path, network: Calls, image: str, damage: Callable[[bytearray], None]
+) -> None:
+    map_raster(tmp_path / "whole", image)
+    interrupt(network, tmp_path / "map", image, 12)
+    (path,) = pieces(tmp_path / "map").glob("*.pieces")
+    data = bytearray(path.read_bytes())
+    damage(data)
+    path.write_bytes(data)
+    map_raster(tmp_path / "map", image, resume=True)
+    assert contents(tmp_path / "map") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", "[" * 10_000, '{"format_version": 2, "facts": {}, "decisions": {}}',
+        '{"format_version": 1, "facts": [], "decisions": {}}', b"\x80\x04cos\nsystem\n.",
+    ],
+)  # fmt: skip
+def test_a_damaged_list_is_no_list(tmp_path: Path, network: Calls, image: str, text: Any) -> None:
+    interrupt(network, tmp_path / "map", image, 12)
+    (pieces(tmp_path / "map") / JOB).write_bytes(text if isinstance(text, bytes) else text.encode())
+    heard = Heard()
+    map_raster(tmp_path / "map", image, heard, resume=True)
+    assert "Nothing is kept of an interrupted map" in "".join(heard.logs)
+
+
+@pytest.mark.parametrize("layout", [[64], [63, 0], ["64", 0], [64, -1], [2**40, 0], None])
+def test_decisions_that_cannot_be_are_made_again(tmp_path: Path, network: Calls, image: str, layout: Any) -> None:
+    map_raster(tmp_path / "whole", image)
+    interrupt(network, tmp_path / "map", image, 12)
+    path = pieces(tmp_path / "map") / JOB
+    job = json.loads(path.read_text())
+    assert job["decisions"] == {"1 layout": [64, 0], "1 type": "float32"}
+    path.write_text(json.dumps({**job, "decisions": {"1 layout": layout, "1 type": "int8"}}))
+    map_raster(tmp_path / "map", image, resume=True)
+    assert contents(tmp_path / "map") == contents(tmp_path / "whole")
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path, network: Calls, image: str) -> None:
+    interrupt(network, tmp_path / "map", image, 12)
+    there = pieces(tmp_path / "map")
+    there.rename(tmp_path / "elsewhere")
+    there.symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").iterdir())
+    network.calls = 0
+    map_raster(tmp_path / "map", image, resume=True)
+    assert network.calls > 12 and sorted((tmp_path / "elsewhere").iterdir()) == before
+
+
+def test_records_hold_what_they_were_given_and_nothing_else_is_read(tmp_path: Path) -> None:
+    """Format 1."""
+    cores = [Window(x, 0, 5, 3) for x in (0, 5, 10)]
+    unit = Tiles([Tile(core, core.expanded(2)) for core in cores])
+    rng = np.random.default_rng(0)
+    taken = [rng.integers(0, 9, (2, 3, 5)).astype(np.uint8), rng.random((2, 4, 3, 5)).astype(np.float32)]
+    piece = Piece([unit.tiles[0], unit.tiles[2]], [rng.random((3, 5)) < 0.5, None], taken)
+    examples = [np.zeros((1, 1, 1), np.uint8), np.zeros((1, 4, 1, 1), np.float32)]
+    written = Pieces(tmp_path / "p", examples)
+    written.begin({"fact": 1}, {})
+    written.write(7, unit, piece)
+    written.write(9, unit, Piece([], [], []))
+    written.close()
+    data = (tmp_path / "p" / "0.pieces").read_bytes()
+    mark, number, pixels, length, checksum = struct.unpack("<8sQQQI", data[:36])
+    assert (mark, number, pixels) == (b"terrazzo", 7, 45) and zlib.crc32(data[36 : 36 + length]) == checksum
+    assert data[36:39] == bytes([2, 0, 1])
+    read = Pieces(tmp_path / "p", examples)
+    assert read.find() == 90 and read.read_job() == {"format_version": 1, "facts": {"fact": 1}, "decisions": {}}
+    found, empty = read.read(7, unit), read.read(9, unit)
+    assert found is not None and found.tiles == piece.tiles and found.wanted[1] is None
+    assert np.array_equal(found.wanted[0], piece.wanted[0])  # type: ignore[arg-type]
+    for one, other in zip(found.taken, taken, strict=True):
+        assert one.dtype == other.dtype and np.array_equal(one, other) and one.flags.writeable
+    assert empty is not None and not empty.tiles
+    assert read.read(8, unit) is None
+    for others in (examples[:1], [*examples, examples[0]], [examples[1], examples[0]]):
+        other = Pieces(tmp_path / "p", others)
+        other.find()
+        assert other.read(7, unit) is None
+    assert OSError in DAMAGED
+
+
+# --- ranks
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="torch.distributed with gloo is not here",
+)
+def test_two_ranks_make_the_map_of_one_process(tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    model = str(tmp_path / "m.safetensors")
+    save_model(
+        Path(model),
+        create_model("fcn8s", "mobilenet_v3_small", 1, 3),
+        header(architecture="fcn8s", encoder="mobilenet_v3_small"),
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    settings = {**EVERYTHING, "model": model, "halo": 32, "mixed_precision": False}
+    map_raster(one, image, **settings)
+    two.mkdir()
+    config = {**settings, "input": image, "tile_size": SIDE, "device": "cpu", "output": str(two / "map.tif")}
+    config.update({name: str(two / path) for name, path in EVERYTHING.items()})
+    (tmp_path / "job.json").write_text(json.dumps({"protocol": 1, "job": "segmentraster", "config": config}))
+    both = start_ranks(["-m", "plugin.engine.worker", str(tmp_path / "job.json")])
+    said = [rank.communicate(timeout=120) for rank in both]
+    assert [rank.returncode for rank in both] == [0, 0], said
+    events = [json.loads(line) for line in said[0][0].splitlines()]
+    assert events[-1]["event"] == "result" and not said[1][0]
+    assert contents(two) == contents(one)
