@@ -72,8 +72,8 @@ class SegmentRaster(WorkerAlgorithm):
             Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
             Setting("RESUME", tr("Resume an interrupted map"), tr(
-                "Goes on from the finished pieces that a job with the same settings has left beside the class raster, if "
-                "there are any; it ends with the same map as if it had not been interrupted."),
+                "Goes on from the finished pieces that a job with the same settings has left beside the map, if there "
+                "are any; it ends with the same map as if it had not been interrupted."),
                 optional=True, advanced=True),
             OutputRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values, or numbers, to write."), called="map"),
