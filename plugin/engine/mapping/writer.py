@@ -20,6 +20,7 @@ from ..windows import Window
 from . import style
 from .ground import ground_of
 from .numbers import RAMP, Moments
+from .overviews import write_modes
 from .phases import Phase, Phases
 from .pieces import Piece
 from .reading import Batch
@@ -43,6 +44,7 @@ COG_PREDICTOR = ("PREDICTOR=FLOATING_POINT",)
 
 # Begin of the names of temporary rasters.
 WORK = "terrazzo.work"
+MODE = "MODE"  # the most frequent value
 # A raster of more pixels a side gets overviews, the smallest of which has fewer.
 SCREEN = 512
 
@@ -106,7 +108,7 @@ class MapRaster:
         self._side, self._options, self._works = block_size(tile_size), options, 0
         self.draft = claim(path)
         self.draft.fresh()
-        form.phases.plan(form.cog or bool(self._levels()))
+        form.phases.plan(form.cog + self._adds_overviews())
         try:
             self.dataset = self._create(form.cog or self._rewritten)
         except RuntimeError as error:
@@ -116,17 +118,17 @@ class MapRaster:
 
     def _create(self, temporary: bool) -> gdal.Dataset:
         """Create the draft, or a temporary raster beside it."""
-        path = self.draft.path
+        self._file = self.draft.path
         if temporary:
             self._works += 1
-            path = self.draft.folder / f"{WORK}{self._works}.tif"
+            self._file = self.draft.folder / f"{WORK}{self._works}.tif"
         layout = [
             "TILED=YES", f"BLOCKXSIZE={self._side}", f"BLOCKYSIZE={self._side}", "COMPRESS=DEFLATE",
             "BIGTIFF=IF_SAFER", "NUM_THREADS=ALL_CPUS", *(["ZLEVEL=1"] if temporary else []), *self._options,
         ]  # fmt: skip
         size = self.window.width, self.window.height
         dataset = gdal.GetDriverByName("GTiff").Create(
-            str(path), *size, len(self._names), gdal_type(self._dtype), layout
+            str(self._file), *size, len(self._names), gdal_type(self._dtype), layout
         )
         dataset.SetGeoTransform(self.like.grid.geotransform(self.window))
         reference = spatial_reference(self.like.crs)
@@ -150,6 +152,10 @@ class MapRaster:
         return (
             [2**power for power in range(1, 32) if largest > SCREEN * 2 ** (power - 1)] if self.form.overviews else []
         )
+
+    def _adds_overviews(self) -> bool:
+        """Whether overviews are written, and not left to GDAL's writer of COGs."""
+        return bool(self._levels()) and (self.RESAMPLING == MODE or not self.form.cog)
 
     def write(self, batch: Batch | Piece, taken: np.ndarray) -> None:
         """As `Sink.write`.
@@ -180,10 +186,10 @@ class MapRaster:
         """
         try:
             self._complete()
+            if self._adds_overviews():
+                self._add_overviews()
             if self.form.cog:
                 self._copy_to_cog()
-            elif self._levels():
-                self._add_overviews()
             self.dataset.FlushCache()
         except RuntimeError as error:
             raise self._failure(error) from error
@@ -201,9 +207,13 @@ class MapRaster:
         are still in its cache, and its threads need room there.
         """
         self._release()
-        self.dataset = gdal.OpenEx(str(self.draft.path), gdal.OF_RASTER | gdal.OF_UPDATE)
-        with self.form.phases.one("Writing overviews") as phase, one_thread():
-            self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
+        self.dataset = gdal.OpenEx(str(self._file), gdal.OF_RASTER | gdal.OF_UPDATE)
+        with self.form.phases.one("Writing overviews") as phase:
+            if self.RESAMPLING == MODE:
+                write_modes(self.dataset, self._levels(), phase)
+                return
+            with one_thread():
+                self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
 
     def _copy_to_cog(self) -> None:
         self.dataset.FlushCache()
@@ -262,7 +272,7 @@ class ClassRaster(MapRaster):
         refinement: What is done to the classes when all are there.
     """
 
-    RESAMPLING = "MODE"
+    RESAMPLING = MODE
 
     def __init__(
         self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take,
@@ -463,7 +473,7 @@ class MembersRaster(MapRaster):
 
     NODATA = 255
 
-    RESAMPLING = "MODE"
+    RESAMPLING = MODE
 
     def __init__(
         self, path: str, like: RasterInfo, window: Window, classes: ClassTable, tile_size: int, take: Take,
