@@ -15,7 +15,7 @@ from .phases import Phase
 
 # Windows of this side are read at a time, and give the pixels of all levels above them. Of more levels than it has
 # halvings, the last ones get the values of one of their pixels.
-SIDE = 4096
+SIDE = 2048
 
 
 def write_modes(dataset: gdal.Dataset, levels: Sequence[int], phase: Phase) -> None:

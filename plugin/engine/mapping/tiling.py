@@ -90,7 +90,7 @@ def _fitting_tile(halo: int, most_pixels: float) -> int:
     step = STRIDE if side <= BLOCK_SIZE else BLOCK_SIZE // 2
     largest = min(LARGEST_TILE, max(SMALLEST_TILE, side // step * step))
     enough = 2 * halo / (math.sqrt(LITTLE_WORK) - 1)
-    return min(largest, max(USUAL_TILE, round_tile_size(math.ceil(enough))))
+    return min(largest, max(BLOCK_SIZE, round_tile_size(math.ceil(enough))))
 
 
 def block_size(tile_size: int) -> int:
