@@ -63,6 +63,7 @@ def save(folder: Path, network: torch.nn.Module, **values: Any) -> str:
             "task": "segmentation",
             "architecture": "unet",
             "encoder": "resnet18",
+            "whole_window": False,
             "chip_size": 64,
             "arguments": {},
         }
