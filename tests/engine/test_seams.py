@@ -33,7 +33,7 @@ from plugin.engine.training.chips import ChipReader
 from plugin.engine.training.seams import measure_seams
 
 CPU = torch.device("cpu")
-SEAMS = (1.0, 0.1, 0.002, 0.0, 0.0, 0.0, 0.0)
+SEAMS = (1.0, 0.2, 0.004, 0.0, 0.0, 0.0, 0.0)
 
 
 class Blur(nn.Module):
@@ -116,6 +116,16 @@ def test_the_grid_of_tiles_does_not_show(tmp_path: Path, monkeypatch: pytest.Mon
     assert np.array_equal(pixels(tmp_path / "map.tif"), maps[0][90:501, 77:600])
     map_raster(tmp_path, image, tile_size=128, halo=0)
     assert difference(pixels(tmp_path / "map.tif"), maps[0]) > 0.01
+
+
+def test_the_reach_is_measured_in_many_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network looks far where it is not sure, here in the middle of the raster only."""
+    monkeypatch.setattr(segment, "load_model", lambda path: (Blur(40), header(1, whole_window=False)))
+    monkeypatch.setattr(layout, "SMALL", 0)
+    data, heard = np.full((1600, 1600), 250, np.uint8), Heard()
+    data[650:950, 650:950] = noise(300, 300)
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", data), heard, tile_size=512, halo=None)
+    assert any("Tiles of 512 × 512 pixels with a halo of 64" in text for text in heard.logs), heard.logs
 
 
 def test_a_network_without_surroundings_gets_no_halo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

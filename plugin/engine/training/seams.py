@@ -11,7 +11,7 @@ from ..windows import mirror
 from .chips import ChipReader
 from .task import Task
 
-CHIPS = 6
+CHIPS = 16
 
 
 @torch.inference_mode()

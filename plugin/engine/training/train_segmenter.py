@@ -54,8 +54,8 @@ from .train import (
 from .unlabelled import open_unlabelled
 
 EXAMPLES = 6
-# Seconds of a training that is worth it to measure seams at its end, which takes as long as a map of 4 megapixels.
-LONG = 120.0
+# Seconds of a training that is worth it to measure seams at its end, which takes as long as a map of 12 megapixels.
+LONG = 240.0
 LACK = "no labelled pixel"
 
 
