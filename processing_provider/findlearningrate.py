@@ -9,24 +9,23 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 
 from ..plugin.engine.config import FindLearningRateConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
-from .parameters import Destination, OutputFile, Parameters, Row, Setting
+from .algorithm import tr
+from .parameters import Destination, OutputFile, Row, Setting
 from .trainclassifier import TrainClassifier
+from .training_algorithm import LearningAlgorithm
 from .trainsegmenter import TrainSegmenter
 
 # The settings of a training that are not folded away.
 SHOWN = ("CHIPS", "ARCHITECTURE", "ENCODER", "BATCH_SIZE", "PRETRAINED")
 
 
-class FindLearningRate(WorkerAlgorithm):
+class FindLearningRate(LearningAlgorithm):
     """Tries which learning rates suit a training."""
 
     ID = "findlearningrate"
     NAME = "Find a learning rate"
     TAGS = ("deep learning", "learning rate", "finder", "range test", "lr", "training", "cnn", "pytorch")
     CONFIG = FindLearningRateConfig
-    GROUP = ("training", "Training")
-    NAMED_AFTER = ("CHIPS",)
 
     def summary(self) -> str:
         """Return what it does."""
@@ -66,14 +65,6 @@ class FindLearningRate(WorkerAlgorithm):
             QgsProcessingOutputNumber("VALLEY", tr("Learning rate in the valley")),
             QgsProcessingOutputNumber("STEEPEST", tr("Learning rate at the steepest point")),
         ]
-
-    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """Return the settings, once the folder proves to be a dataset."""
-        from ..plugin.engine.chips.dataset import read_info
-
-        settings = super().read(parameters, context)
-        self._info = read_info(settings["chips"] or "")
-        return settings
 
     def check(self, config: FindLearningRateConfig) -> None:
         """Check whether a training with these settings could learn from the chips."""

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
-
 from ..plugin.engine.config import TrainClassifierConfig
-from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
+from .algorithm import tr
 from .earlier_results import chips_row
 from .list_parameters import Sizes
-from .parameters import Parameters, Row, Setting
+from .parameters import Row, Setting
 from .training import (
     augmentation_rows,
     daily_rows,
-    figure_outputs,
     fine_tuning_rows,
     machine_rows,
     result_rows,
     run_rows,
-    training_results,
     weights_rows,
 )
+from .training_algorithm import TrainingAlgorithm
 
 
-class TrainClassifier(WorkerAlgorithm):
+class TrainClassifier(TrainingAlgorithm):
     """Trains a network that gives each chip one or several classes, or a number."""
 
     ID = "trainclassifier"
@@ -35,9 +29,6 @@ class TrainClassifier(WorkerAlgorithm):
         "pytorch", "fine-tuning", "transfer learning",
     )  # fmt: skip
     CONFIG = TrainClassifierConfig
-    GROUP = ("training", "Training")
-    NAMED_AFTER = ("CHIPS",)
-    KEEPS_BEST = True
 
     def summary(self) -> str:
         """Describe the algorithm."""
@@ -107,37 +98,19 @@ class TrainClassifier(WorkerAlgorithm):
                 + own.format("0; 0.25"), optional=True, advanced=True, decimals=2),
         ]  # fmt: skip
 
-    def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """Declare the figures of the best epoch."""
-        return figure_outputs(_figures())
+    def figures(self) -> dict[str, str]:
+        """Return the figures of the best epoch: name → what people call it."""
+        return {
+            "overall_accuracy": tr("Overall accuracy"),
+            "mean_f1": tr("Mean F1"),
+            "mean_average_precision": tr("Mean average precision (several classes per chip)"),
+            "calibration_error": tr("Calibration error"),
+            "r2": tr("R² (a number per chip)"),
+            "rmse": tr("RMSE (a number per chip)"),
+        }
 
-    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """Read the settings and check that the folder is a chip dataset."""
-        from ..plugin.engine.chips.dataset import read_info
+    def check_network(self, config: TrainClassifierConfig) -> None:
+        """Check that the network can learn from the chips."""
+        from ..plugin.engine.training.early_checks import check_classifier
 
-        settings = super().read(parameters, context)
-        self._info = read_info(settings["chips"] or "")
-        return settings
-
-    def check(self, config: TrainClassifierConfig) -> None:
-        """Check that the network can learn from the chips, and that the results can be written."""
-        from ..plugin.engine.training.early_checks import check_classifier, check_results
-        from ..plugin.engine.training.recipe_file import with_recipe
-
-        check_classifier(with_recipe(config), config.chips, self._info)
-        check_results(config)
-
-    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Train in the worker."""
-        return training_results(self.run_worker(settings, reporter), _figures())
-
-
-def _figures() -> dict[str, str]:
-    return {
-        "overall_accuracy": tr("Overall accuracy"),
-        "mean_f1": tr("Mean F1"),
-        "mean_average_precision": tr("Mean average precision (several classes per chip)"),
-        "calibration_error": tr("Calibration error"),
-        "r2": tr("R² (a number per chip)"),
-        "rmse": tr("RMSE (a number per chip)"),
-    }
+        check_classifier(config, config.chips, self._info)

@@ -1,14 +1,15 @@
-"""What all algorithms that train ask the user, and what they tell."""
+"""What all algorithms that train ask the user."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from qgis.core import QgsProcessingOutputDefinition, QgsProcessingOutputNumber
 
 from .algorithm import tr
 from .list_parameters import Numbers
 from .parameters import InputFile, InputFolder, OutputFile, Row, Setting
+
+
+def expert(name: str, label: str, help: str, decimals: int = 2) -> Row:
+    """A setting under Advanced that may be left empty."""
+    return Setting(name, label, help, optional=True, advanced=True, decimals=decimals)
 
 
 def daily_rows() -> list[Row]:
@@ -86,53 +87,50 @@ def augmentation_rows() -> list[Row]:
 def loss_rows() -> list[Row]:
     """What a wrong answer costs, for experts."""
 
-    def row(name: str, label: str, help: str, decimals: int = 2) -> Row:
-        return Setting(name, label, help, optional=True, advanced=True, decimals=decimals)
-
     return [
-        row("LOSS", tr("Loss"), tr("What a wrong answer costs.")),
-        row("SECOND_LOSS", tr("Loss: second loss"), tr(
+        expert("LOSS", tr("Loss"), tr("What a wrong answer costs.")),
+        expert("SECOND_LOSS", tr("Loss: second loss"), tr(
             "A loss that is added to the first, of the same ones; none: the first alone.")),
-        row("SECOND_LOSS_SHARE", tr("Loss: share of the second"), tr(
+        expert("SECOND_LOSS_SHARE", tr("Loss: share of the second"), tr(
             "Of the sum of both, 0 to 1; the first loss has the rest.")),
-        row("CLASS_WEIGHTS", tr("Loss: class weights"), tr("How much a rare class counts in the loss.")),
-        row("CLASS_WEIGHT_LIST", tr("Loss: class weights by hand"), tr(
+        expert("CLASS_WEIGHTS", tr("Loss: class weights"), tr("How much a rare class counts in the loss.")),
+        expert("CLASS_WEIGHT_LIST", tr("Loss: class weights by hand"), tr(
             "A number for each class in the order of the class values, such as 1, 2.5, 1; or some classes by name or "
             "value, such as water=2.5, of which the others have 1. Takes the place of the weights above; 0 leaves a "
             "class out.")),
-        row("EFFECTIVE_NUMBER_BETA", tr("Loss: beta of effective_number"), tr(
+        expert("EFFECTIVE_NUMBER_BETA", tr("Loss: beta of effective_number"), tr(
             "For the class weights effective_number: near 1 they are those of balanced, with 0 all are the same. "
             "Empty: 1 minus 1 over the mean count of a class."), decimals=12),
-        row("LABEL_SMOOTHING", tr("Loss: label smoothing"), tr(
+        expert("LABEL_SMOOTHING", tr("Loss: label smoothing"), tr(
             "This share of each label is spread over all classes: the network becomes less sure of itself, and wrong "
             "labels do less harm. For losses with a cross-entropy in them: not for dice, jaccard, tversky, "
             "focal_tversky, lovasz and generalized_cross_entropy.")),
-        row("FOCAL_GAMMA", tr("Loss: gamma of focal"), tr(
+        expert("FOCAL_GAMMA", tr("Loss: gamma of focal"), tr(
             "How little easy pixels count; with 0 as much as all others.")),
-        row("TVERSKY_ALPHA", tr("Loss: alpha of tversky"), tr(
+        expert("TVERSKY_ALPHA", tr("Loss: alpha of tversky"), tr(
             "What is wrongly found costs so much, in tversky and focal_tversky.")),
-        row("TVERSKY_BETA", tr("Loss: beta of tversky"), tr(
+        expert("TVERSKY_BETA", tr("Loss: beta of tversky"), tr(
             "What is missed costs so much, in tversky and focal_tversky: more finds more of a class, and more where "
             "it is not.")),
-        row("FOCAL_TVERSKY_GAMMA", tr("Loss: gamma of focal_tversky"), tr(
+        expert("FOCAL_TVERSKY_GAMMA", tr("Loss: gamma of focal_tversky"), tr(
             "How much classes that are still poor are looked at; with 1 it is tversky.")),
-        row("UNIFIED_FOCAL_LAMBDA", tr("Loss: lambda of unified_focal"), tr(
+        expert("UNIFIED_FOCAL_LAMBDA", tr("Loss: lambda of unified_focal"), tr(
             "The share of its focal loss; its focal Tversky loss has the rest.")),
-        row("UNIFIED_FOCAL_DELTA", tr("Loss: delta of unified_focal"), tr(
+        expert("UNIFIED_FOCAL_DELTA", tr("Loss: delta of unified_focal"), tr(
             "What is missed costs so much, and what is wrongly found the rest of 1.")),
-        row("UNIFIED_FOCAL_GAMMA", tr("Loss: gamma of unified_focal"), tr(
+        expert("UNIFIED_FOCAL_GAMMA", tr("Loss: gamma of unified_focal"), tr(
             "The smaller, the less easy pixels count.")),
-        row("OHEM_SHARE", tr("Loss: share of ohem"), tr(
+        expert("OHEM_SHARE", tr("Loss: share of ohem"), tr(
             "The share of the labelled pixels or chips of a batch, the costliest, that counts."), decimals=3),
-        row("SYMMETRIC_ALPHA", tr("Loss: alpha of symmetric"), tr(
+        expert("SYMMETRIC_ALPHA", tr("Loss: alpha of symmetric"), tr(
             "Of symmetric_cross_entropy: how much the usual cross-entropy counts. More learns sooner, less is misled "
             "less."), decimals=3),
-        row("SYMMETRIC_BETA", tr("Loss: beta of symmetric"), tr(
+        expert("SYMMETRIC_BETA", tr("Loss: beta of symmetric"), tr(
             "Of symmetric_cross_entropy: how much the reverse cross-entropy counts."), decimals=3),
-        row("GENERALIZED_Q", tr("Loss: q of generalized"), tr(
+        expert("GENERALIZED_Q", tr("Loss: q of generalized"), tr(
             "Of generalized_cross_entropy: near 0 it is the cross-entropy; with 1 it is misled least, and learns most "
             "slowly.")),
-        row("HUBER_DELTA", tr("Loss: delta of huber"), tr(
+        expert("HUBER_DELTA", tr("Loss: delta of huber"), tr(
             "Of huber, for numbers: larger errors, in standard deviations of the target, are not squared.")),
     ]  # fmt: skip
 
@@ -190,9 +188,6 @@ def sampling_rows() -> list[Row]:
 def unlabelled_rows() -> list[Row]:
     """Unlabelled chips, from which a network learns as well."""
 
-    def row(name: str, label: str, help: str, decimals: int = 2) -> Row:
-        return Setting(name, label, help, optional=True, advanced=True, decimals=decimals)
-
     return [
         InputFolder("UNLABELLED_CHIPS", tr("Unlabelled: chip dataset"), tr(
             "Chips without labels, from which the network learns as well: where it is sure what a chip shows, it "
@@ -200,18 +195,18 @@ def unlabelled_rows() -> list[Row]:
             "written by “Export training chips”, with TASK unlabelled and the bands, CHIP_SIZE and PIXEL_SIZE of the "
             "chips above. A labelled dataset works too, also the one above: its training chips are used without "
             "their labels. Each step takes about two and a half times as long."), optional=True, advanced=True),
-        row("UNLABELLED_WEIGHT", tr("Unlabelled: weight"), tr(
+        expert("UNLABELLED_WEIGHT", tr("Unlabelled: weight"), tr(
             "How much their loss counts beside that of the labelled chips.")),
-        row("UNLABELLED_RAMP", tr("Unlabelled: ramp (0 to 1)"), tr(
+        expert("UNLABELLED_RAMP", tr("Unlabelled: ramp (0 to 1)"), tr(
             "The share of the training in which the weight rises from nothing: at first the network's answers are "
             "wrong.")),
-        row("UNLABELLED_RATIO", tr("Unlabelled: chips per labelled"), tr(
+        expert("UNLABELLED_RATIO", tr("Unlabelled: chips per labelled"), tr(
             "Number of unlabelled chips beside each labelled one of a batch. More need more memory and time.")),
-        row("UNLABELLED_AUGMENTATION", tr("Unlabelled: augmentation"), tr(
+        expert("UNLABELLED_AUGMENTATION", tr("Unlabelled: augmentation"), tr(
             "How the chips are varied for the network to learn from. Labels move with the image.")),
-        row("PSEUDO_LABEL_CONFIDENCE", tr("Unlabelled: confidence"), tr(
+        expert("PSEUDO_LABEL_CONFIDENCE", tr("Unlabelled: confidence"), tr(
             "The probability (0 to 1) from which an answer counts as a label."), decimals=4),
-        row("BASELINE", tr("Unlabelled: compare with baseline"), tr(
+        expert("BASELINE", tr("Unlabelled: compare with baseline"), tr(
             "Before, trains the same network for as many steps on the labelled chips alone, and puts both into the "
             "report. This takes up to twice as long; not with MINUTES.")),
     ]  # fmt: skip
@@ -361,44 +356,3 @@ def result_rows() -> list[Row]:
         OutputFile("HISTORY", tr("History (table)"), tr("A CSV file with the figures of each epoch."), optional=True,
             advanced=True, by_default=False, filter=tr("CSV files") + " (*.csv)"),
     ]  # fmt: skip
-
-
-def figure_outputs(names: dict[str, str]) -> list[QgsProcessingOutputDefinition]:
-    """The best epoch, its temperature, and figures of it on validation and test chips.
-
-    Args:
-        names: The name of a figure → what people call it.
-    """
-    places = {
-        "VALIDATION": tr("on validation chips"),
-        "TEST": tr("on test chips"),
-        "BASELINE_VALIDATION": tr("on validation chips, baseline"),
-        "BASELINE_TEST": tr("on test chips, baseline"),
-    }
-    return [
-        QgsProcessingOutputNumber("BEST_EPOCH", tr("Best epoch")),
-        QgsProcessingOutputNumber("TEMPERATURE", tr("Temperature")),
-        *(
-            QgsProcessingOutputNumber(f"{split}_{name.upper()}", f"{label} {where}")
-            for split, where in places.items()
-            for name, label in names.items()
-        ),
-    ]
-
-
-def training_results(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """The outputs from the result of the job."""
-    places = {
-        f"{begin}{split.upper()}": (some or {}).get(split)
-        for begin, some in (("", found), ("BASELINE_", found["baseline"]))
-        for split in ("validation", "test")
-    }
-    figures = {f"{place}_{name.upper()}": (some or {}).get(name) for place, some in places.items() for name in names}
-    return {
-        "OUTPUT": found["model"],
-        "REPORT": found["report"],
-        "HISTORY": found["history"],
-        "BEST_EPOCH": found["best_epoch"],
-        "TEMPERATURE": found["temperature"],
-        **figures,
-    }

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
-
 from ..plugin.engine.config import TrainSegmenterConfig
-from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
+from .algorithm import tr
 from .earlier_results import chips_row
-from .parameters import Parameters, Row, Setting
+from .parameters import Row, Setting
 from .training import (
     augmentation_rows,
     daily_rows,
-    figure_outputs,
     fine_tuning_rows,
     machine_rows,
     result_rows,
     run_rows,
-    training_results,
     weights_rows,
 )
+from .training_algorithm import TrainingAlgorithm
 
 
-class TrainSegmenter(WorkerAlgorithm):
+class TrainSegmenter(TrainingAlgorithm):
     """Trains a network that gives each pixel a class."""
 
     ID = "trainsegmenter"
     NAME = "Train a segmentation network"
     TAGS = ("deep learning", "u-net", "fcn", "segmentation", "classification", "cnn", "pytorch", "fit")
     CONFIG = TrainSegmenterConfig
-    GROUP = ("training", "Training")
-    NAMED_AFTER = ("CHIPS",)
-    KEEPS_BEST = True
 
     def summary(self) -> str:
         """Describe the algorithm."""
@@ -72,29 +63,21 @@ class TrainSegmenter(WorkerAlgorithm):
             *result_rows(),
         ]  # fmt: skip
 
-    def outputs(self) -> list[QgsProcessingOutputDefinition]:
-        """Declare the figures of the best epoch."""
-        return figure_outputs(_figures())
+    def figures(self) -> dict[str, str]:
+        """Return the figures of the best epoch: name → what people call it."""
+        return {
+            "overall_accuracy": tr("Overall accuracy"),
+            "mean_iou": tr("Mean IoU"),
+            "calibration_error": tr("Calibration error"),
+            "r2": tr("R²"),
+            "rmse": tr("RMSE"),
+        }
 
-    def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
-        """Read the settings and check that the folder is a chip dataset."""
-        from ..plugin.engine.chips.dataset import read_info
+    def check_network(self, config: TrainSegmenterConfig) -> None:
+        """Check that the network can learn from the chips."""
+        from ..plugin.engine.training.early_checks import check_segmenter
 
-        settings = super().read(parameters, context)
-        self._info = read_info(settings["chips"] or "")
-        return settings
-
-    def check(self, config: TrainSegmenterConfig) -> None:
-        """Check that the network can learn from the chips, and that the results can be written."""
-        from ..plugin.engine.training.early_checks import check_results, check_segmenter
-        from ..plugin.engine.training.recipe_file import with_recipe
-
-        check_segmenter(with_recipe(config), config.chips, self._info)
-        check_results(config)
-
-    def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
-        """Train in the worker."""
-        return training_results(self.run_worker(settings, reporter), _figures())
+        check_segmenter(config, config.chips, self._info)
 
 
 def _shape_rows() -> list[Row]:
@@ -116,13 +99,3 @@ def _shape_rows() -> list[Row]:
             "What keeps the values of the decoder's layers alike. The encoder keeps its own."),
             optional=True, advanced=True),
     ]  # fmt: skip
-
-
-def _figures() -> dict[str, str]:
-    return {
-        "overall_accuracy": tr("Overall accuracy"),
-        "mean_iou": tr("Mean IoU"),
-        "calibration_error": tr("Calibration error"),
-        "r2": tr("R²"),
-        "rmse": tr("RMSE"),
-    }
