@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsProcessingContext
+from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import ClassifyScenesConfig
 from ..plugin.engine.events import Reporter
@@ -23,7 +23,15 @@ from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .map_results import raster_rows, show_results, sure_rows
+from .map_results import (
+    area_outputs,
+    area_results,
+    raster_rows,
+    refining_rows,
+    region_rows,
+    show_results,
+    sure_rows,
+)
 from .mapped_raster import pixel_rows
 from .parameters import Destination, InputFolder, OutputRaster, Parameters, Row, Setting
 
@@ -97,8 +105,14 @@ class ClassifyScenes(WorkerAlgorithm):
                 "One row per photograph: file, value and name of its class, and the probability of each class; or its "
                 "number."),
                 optional=True),
+            *region_rows(),
+            *refining_rows(),
             *raster_rows(),
         ]  # fmt: skip
+
+    def outputs(self) -> list[QgsProcessingOutputDefinition]:
+        """Declare the outputs that are no files."""
+        return area_outputs()
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and check that the model is a classifier."""
@@ -133,4 +147,5 @@ class ClassifyScenes(WorkerAlgorithm):
         self.show(found["grid"], tr("{}, grid").format(self._name), GivenStyle(grid_style(answers)), context)
         self.show(found["table"], self._name, Titles(field_titles(answers.fields())), context)
         show_results(self, found, self._name, context)
-        return {row.name: found.get(row.name.lower()) for row in self.rows() if isinstance(row, Destination)}
+        files = {row.name: found.get(row.name.lower()) for row in self.rows() if isinstance(row, Destination)}
+        return {**files, **area_results(found)}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from qgis.core import QgsProcessingContext
+from qgis.core import (
+    QgsProcessingContext,
+    QgsProcessingOutputDefinition,
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputString,
+)
 
 from .algorithm import TerrazzoAlgorithm, tr
-from .answer_parameters import WishedFile, WishedPolygons
+from .answer_parameters import WishedPolygons, WishedTable
 from .parameters import OutputRaster, Row, Setting
 
 
@@ -44,9 +50,9 @@ def region_rows() -> list[Row]:
         WishedPolygons("POLYGONS", tr("Output: polygons"), tr(
             "A GeoPackage with a polygon for each region of the class raster: value and name of its class, and its "
             "area on the ground, in the colours of the classes."), optional=True),
-        WishedFile("AREAS", tr("Output: areas of classes"), tr(
-            "A CSV file with a row per class: its pixels, its share of the mapped ground, and its area on the ground "
-            "in hectares."), filter="CSV (*.csv)", optional=True),
+        WishedTable("AREAS", tr("Output: areas of classes"), tr(
+            "A table (.csv, .gpkg or .geojson) with a row per class: its pixels, its share of the mapped ground, and "
+            "its area on the ground in hectares."), optional=True),
         Setting("POLYGON_CLASSES", tr("Polygons: classes"), tr(
             "Only regions of these classes become polygons: values or names, separated by commas. Empty: all."),
             optional=True, advanced=True),
@@ -61,12 +67,16 @@ def region_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def class_rows() -> list[Row]:
-    """Return the rows of what is done to the classes of pixels."""
+def confidence_row() -> Row:
+    """Return the row of the least confidence of a class."""
+    return Setting("MIN_CONFIDENCE", tr("Classes: minimum confidence"), tr(
+        "0 to 1. Pixels whose likeliest class has a smaller probability become nodata in the class raster."),
+        optional=True, advanced=True, decimals=3)  # fmt: skip
+
+
+def refining_rows() -> list[Row]:
+    """Return the rows of what is done to a raster of classes."""
     return [
-        Setting("MIN_CONFIDENCE", tr("Classes: minimum confidence"), tr(
-            "0 to 1. Pixels whose likeliest class has a smaller probability become nodata in the class raster."),
-            optional=True, advanced=True, decimals=3),
         Setting("MAJORITY_FILTER", tr("Classes: majority filter"), tr(
             "Each pixel gets the most frequent class of the square of this side in pixels around it; an odd number. "
             "Pixels without a class do not count and stay without."), optional=True, advanced=True),
@@ -95,10 +105,30 @@ def raster_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def area_outputs() -> list[QgsProcessingOutputDefinition]:
+    """Return the outputs of how much was mapped, and of each class."""
+    return [
+        QgsProcessingOutputNumber("HECTARES", tr("Mapped hectares")),
+        QgsProcessingOutputString("CLASS_HECTARES", tr("Hectares of each class (JSON)")),
+        QgsProcessingOutputString("CLASS_PIXELS", tr("Pixels of each class (JSON)")),
+    ]
+
+
+def area_results(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of `area_outputs` from the result of a job; hectares are None where the ground is not known."""
+    hectares = {row["name"]: row["hectares"] for row in found["classes"]}
+    known = [size for size in hectares.values() if size is not None]
+    return {
+        "HECTARES": sum(known) if known else None,
+        "CLASS_HECTARES": json.dumps(hectares, ensure_ascii=False) if known else None,
+        "CLASS_PIXELS": json.dumps({row["name"]: row["pixels"] for row in found["classes"]}, ensure_ascii=False),
+    }
+
+
 def show_results(
     algorithm: TerrazzoAlgorithm, found: Mapping[str, Any], name: str, context: QgsProcessingContext
 ) -> None:
-    """Name and style polygons, and the rasters that tell how sure the network is, below the class raster.
+    """Name and style polygons and areas, and the rasters that tell how sure the network is, below the class raster.
 
     Args:
         algorithm: The algorithm that wrote them.
@@ -106,10 +136,12 @@ def show_results(
         name: Name of the class raster.
         context: The processing context.
     """
+    from .answer_styles import Titles
     from .looks import SavedStyle
     from .showing import keep_below
 
     algorithm.show(found.get("polygons"), tr("{}, polygons").format(name), SavedStyle(), context)
+    algorithm.show(found.get("areas"), tr("{}, areas").format(name), Titles({}), context)
     titles = {"confidence": tr("{}, confidence"), "entropy": tr("{}, entropy"), "margin": tr("{}, margin"),
               "disagreement": tr("{}, disagreement")}  # fmt: skip
     for measure, title in titles.items():

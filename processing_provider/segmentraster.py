@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsProcessingContext
+from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.events import Reporter
@@ -14,7 +14,16 @@ from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster, Rasters
 from .layers import gdal_path, given_crs, raster_layers
 from .list_parameters import Bands
-from .map_results import class_rows, measure_rows, raster_rows, region_rows, show_results
+from .map_results import (
+    area_outputs,
+    area_results,
+    confidence_row,
+    measure_rows,
+    raster_rows,
+    refining_rows,
+    region_rows,
+    show_results,
+)
 from .mapped_raster import mapped_raster, pixel_rows
 from .parameters import Destination, OutputRaster, Parameters, Row, Setting
 
@@ -81,9 +90,14 @@ class SegmentRaster(WorkerAlgorithm):
                 "A GeoTIFF with one band per class: the probability that the network gives it."), optional=True),
             *measure_rows(),
             *region_rows(),
-            *class_rows(),
+            confidence_row(),
+            *refining_rows(),
             *raster_rows(),
         ]  # fmt: skip
+
+    def outputs(self) -> list[QgsProcessingOutputDefinition]:
+        """Declare the outputs that are no files."""
+        return area_outputs()
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and the header of the model file."""
@@ -113,4 +127,5 @@ class SegmentRaster(WorkerAlgorithm):
         self.show(found["output"], self._name, SavedStyle(), context)
         self.show_probabilities(found["probabilities"], self._name, found["output"], context)
         show_results(self, found, self._name, context)
-        return {row.name: found[row.name.lower()] for row in self.rows() if isinstance(row, Destination)}
+        files = {row.name: found[row.name.lower()] for row in self.rows() if isinstance(row, Destination)}
+        return {**files, **area_results(found)}

@@ -12,7 +12,14 @@ from typing import Any
 
 from .errors import InputError
 from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
-from .mapping.result_settings import ClassSettings, MeasureSettings, PolygonSettings, RasterSettings, SureSettings
+from .mapping.result_settings import (
+    ClassSettings,
+    MeasureSettings,
+    PolygonSettings,
+    RasterSettings,
+    RefiningSettings,
+    SureSettings,
+)
 from .models.architectures import ARCHITECTURES
 from .models.classifiers import CLASSIFIERS
 from .models.decoder_settings import DecoderSettings
@@ -340,7 +347,7 @@ class SegmentRasterConfig(MappingConfig):
     rasters: RasterSettings = group(RasterSettings)
     refining: ClassSettings = group(ClassSettings)
     regions: PolygonSettings = group(PolygonSettings)
-    areas: str | None = written(None)  # a CSV file with a row per class
+    areas: str | None = written(None)  # a table with a row per class: .csv, .gpkg or .geojson
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
     # Rasters that form a mosaic with `input`, on its pixels, later ones on top; their CRSs as `input_crs`.
     more_images: tuple[str, ...] = ()
@@ -374,6 +381,9 @@ class ClassifyScenesConfig(MappingConfig):
     probabilities: str | None = written(None)  # raster of the same pixels
     measures: SureSettings = group(SureSettings)
     rasters: RasterSettings = group(RasterSettings)
+    refining: RefiningSettings = group(RefiningSettings)  # of the class raster, as all that follows from it
+    regions: PolygonSettings = group(PolygonSettings)
+    areas: str | None = written(None)  # as in SegmentRasterConfig
     grid: str | None = written(None)  # polygons, one a step: .gpkg, .geojson or .csv
     table: str | None = written(None)  # a row a photograph, the same kinds of files
     stride: int | None = setting(None, low=1, high=8192)  # pixels from chip to chip; None = the model's chip size

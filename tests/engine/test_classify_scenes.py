@@ -98,6 +98,76 @@ def test_several_classes_per_chip_have_no_confidence(tmp_path: Path, monkeypatch
         scenes.classify_scenes(ClassifyScenesConfig.from_json(config), Heard())
 
 
+def test_regions_and_areas_follow_from_the_refined_raster(tmp_path: Path, by_mean: nn.Module) -> None:
+    tone = np.full((12, 16), 30, np.uint8)  # dark
+    tone[:, 8:] = 200  # and bright
+    tone[5, 3], tone[2:4, 12:14] = 100, 100  # with a speck and a patch of middling
+    image, reporter = write_raster(tmp_path / "i.tif", tone.repeat(SIZE, 0).repeat(SIZE, 1)), Heard()
+    files = {"polygons": str(tmp_path / "p.gpkg"), "areas": str(tmp_path / "a.gpkg")}
+    settings = {
+        **files,
+        "min_mapping_unit": 2,
+        "raster_format": "COG",
+        "polygon_classes": "7, bright",
+        "area_unit": "pixels",
+    }
+    config = {"input": image, "model": "m", "output": str(tmp_path / "map.tif"), "device": "cpu", **settings}
+    result = scenes.classify_scenes(ClassifyScenesConfig.from_json(config), reporter)
+    answers = expected(tone)
+    answers[5, 3] = 0
+    assert np.array_equal(pixels(tmp_path / "map.tif"), answers)
+    counts = [int((answers == value).sum()) for value in (0, 7, 9)]
+    assert [row["pixels"] for row in result["classes"]] == counts == [96, 4, 92]
+    hectares = [row["hectares"] for row in result["classes"]]
+    assert hectares == pytest.approx([count * SIZE**2 / 1e4 for count in counts], rel=2e-3)  # UTM is not true to scale
+    table = rows_of(files["areas"])
+    assert [row["pixels"] for row in table] == counts and [row["hectares"] for row in table] == pytest.approx(hectares)
+    regions = rows_of(files["polygons"])
+    assert [(row["value"], row["class"]) for row in regions] == [(7, "middling"), (9, "bright")]
+    assert [row["hectares"] for row in regions] == pytest.approx(hectares[1:], rel=1e-6)
+    assert result["polygons"] == files["polygons"] and result["areas"] == files["areas"]
+    assert "dark 50 % (6,1" in reporter.logs[-1] and "middling 2.08 % (256 m²)" in reporter.logs[-1]
+    assert "Regions of fewer than 2 pixels will join their largest neighbour." in reporter.logs
+    filtered = {**config, "min_mapping_unit": None, "majority_filter": 3, "areas": str(tmp_path / "a.csv")}
+    scenes.classify_scenes(ClassifyScenesConfig.from_json(filtered), Heard())
+    assert pixels(tmp_path / "map.tif")[5, 3] == 0
+    assert [int(row["pixels"]) for row in rows_of(tmp_path / "a.csv")] == [
+        np.count_nonzero(pixels(tmp_path / "map.tif") == value) for value in (0, 7, 9)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"polygons": "{}/p.gpkg"}, "POLYGONS is given, but no OUTPUT"),
+        ({"areas": "{}/a.csv", "majority_filter": 3}, "AREAS is given, but no OUTPUT.*leave AREAS and MAJORITY_FILTER"),
+        ({"output": "{}/m.tif", "areas": "{}/a.txt"}, "AREAS"),
+        ({"output": "{}/m.tif", "polygons": "{}/p.gpkg", "polygon_classes": "8"}, 'POLYGON_CLASSES names "8"'),
+        ({"output": "{}/m.tif", "polygons": "{}/a.gpkg", "areas": "{}/a.gpkg"}, "POLYGONS and AREAS are both"),
+    ],
+)
+def test_what_follows_from_a_class_raster_is_checked(
+    tmp_path: Path, by_mean: nn.Module, settings: dict[str, Any], said: str
+) -> None:
+    given = {name: value.format(tmp_path) if isinstance(value, str) else value for name, value in settings.items()}
+    config = {"input": write_raster(tmp_path / "i.tif", noise()), "model": "m", "device": "cpu", "grid": None, **given}
+    if "output" not in config:
+        config["probabilities"] = str(tmp_path / "p.tif")
+    with pytest.raises(InputError, match=said):
+        scenes.classify_scenes(ClassifyScenesConfig.from_json(config), Heard())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i.tif"]
+
+
+@pytest.mark.parametrize("settings", [{"areas": "a.csv"}, {"polygons": "p.gpkg"}, {"min_mapping_unit": 3}])
+def test_several_classes_per_chip_have_no_regions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    use(monkeypatch, Known(mean), task="multilabel")
+    config = {"input": "i.tif", "model": "m", "device": "cpu", "output": str(tmp_path / "c.tif"), **settings}
+    with pytest.raises(InputError, match=f"{next(iter(settings)).upper()} is given, but the model m gives several"):
+        scenes.classify_scenes(ClassifyScenesConfig.from_json(config), Heard())
+
+
 # --- a class raster
 
 

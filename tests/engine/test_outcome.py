@@ -56,6 +56,13 @@ def test_degrees_give_no_areas(info: RasterInfo) -> None:
     assert shares_text(THREE, [4, 0, 12], 16, info) == "water 75 %, land 25 %"
 
 
+def test_the_area_on_the_ground_comes_before_that_on_the_plane(info: RasterInfo) -> None:
+    ground = [0.05, 0.0, 25.0]
+    assert shares_text(THREE, [4, 0, 12], 16, info, ground) == "water 75 % (25 ha), land 25 % (500 m²)"
+    info = replace(info, crs=reference(4326).ExportToWkt())
+    assert shares_text(THREE, [4, 0, 12], 16, info, ground) == "water 75 % (25 ha), land 25 % (500 m²)"
+
+
 def test_many_classes_are_not_all_named() -> None:
     many = ClassTable.from_rows([(value, f"c{value}", None) for value in range(1, 12)])
     assert shares_text(many, [1] * 11, 11).endswith("c8 9.09 % and 3 others")

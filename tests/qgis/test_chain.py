@@ -11,6 +11,10 @@ from conftest import BOTTOM, LEFT, Listener, leftovers, said
 from osgeo import gdal
 from qgis.core import (
     QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransformContext,
+    QgsDistanceArea,
+    QgsGeometry,
     QgsPalettedRasterRenderer,
     QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
@@ -22,6 +26,7 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsVectorFileWriter,
+    QgsVectorLayer,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +255,32 @@ def test_status_succeeds_where_there_is_no_python_at_all(run, monkeypatch):
     monkeypatch.setenv("TERRAZZO_PYTHON", "/no/python")
     found = run("status")
     assert found["READY"] is False and "The Python /no/python" in found["MISSING"]
+
+
+def test_areas_are_a_table_and_numbers_of_the_ground_as_qgis_measures_it(chain, run, scene, tmp_path):
+    """In a geographic CRS, against QGIS's own areas on the ellipsoid, of the raster's pixels and of the polygons."""
+    image = str(tmp_path / "degrees.tif")
+    gdal.Warp(image, scene[0], dstSRS="EPSG:4326")
+    files = {"OUTPUT": "map.tif", "POLYGONS": "p.gpkg", "AREAS": "a.gpkg"}
+    found = run("segmentraster", INPUT=image, MODEL=chain["model"]["OUTPUT"], DEVICE="cpu",
+                **{name: str(tmp_path / file) for name, file in files.items()})  # fmt: skip
+    table = QgsVectorLayer(found["AREAS"], "areas")
+    assert [field.name() for field in table.fields()] == ["fid", "value", "class", "pixels", "share", "hectares"]
+    rows = {row["class"]: row["hectares"] for row in table.getFeatures()}
+    pixels = json.loads(found["CLASS_PIXELS"])
+    assert json.loads(found["CLASS_HECTARES"]) == pytest.approx(rows) and set(pixels) == set(rows)
+    assert found["HECTARES"] == pytest.approx(sum(rows.values()))
+    measure = QgsDistanceArea()
+    measure.setSourceCrs(QgsCoordinateReferenceSystem("EPSG:4326"), QgsCoordinateTransformContext())
+    assert measure.setEllipsoid("EPSG:7030")
+    layer = QgsRasterLayer(found["OUTPUT"], "map")
+    whole = measure.measureArea(QgsGeometry.fromRect(layer.extent())) / 1e4
+    share = sum(pixels.values()) / (layer.width() * layer.height())
+    assert found["HECTARES"] == pytest.approx(whole * share, rel=1e-4)
+    regions: dict = {}
+    for row in QgsVectorLayer(f"{found['POLYGONS']}|layername=polygons", "regions").getFeatures():
+        regions[row["class"]] = regions.get(row["class"], 0) + measure.measureArea(row.geometry()) / 1e4
+    assert regions == pytest.approx({name: size for name, size in rows.items() if size}, rel=1e-5)
 
 
 def test_torch_was_never_imported_into_qgis(chain):

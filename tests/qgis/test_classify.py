@@ -1,5 +1,6 @@
 """Classifiers in QGIS: rasters, grids, features of any layer, photographs, and activation maps."""
 
+import json
 import time
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def aliases(layer):
 
 def test_scenes_become_a_raster_and_a_grid(run, model, scene, tmp_path):
     found = run("classifyscenes", INPUT=scene[0], MODEL=model, DEVICE="cpu", OUTPUT=str(tmp_path / "map.tif"),
-                GRID=str(tmp_path / "grid.gpkg"))  # fmt: skip
+                GRID=str(tmp_path / "grid.gpkg"), POLYGONS=str(tmp_path / "regions.gpkg"))  # fmt: skip
     values = pixels(found["OUTPUT"])
     known = truth(scene, SIZE)
     assert values.shape == known.shape == (16, 20)
@@ -63,7 +64,12 @@ def test_scenes_become_a_raster_and_a_grid(run, model, scene, tmp_path):
     ]  # fmt: skip
     assert aliases(grid) == TITLES
     assert found["PROBABILITIES"] is None and found["TABLE"] is None
-    assert leftovers(tmp_path) == ["grid.gpkg", "map.qml", "map.tif", "map.tif.aux.xml"]
+    regions = QgsVectorLayer(f"{found['POLYGONS']}|layername=polygons", "regions")
+    sizes = {row["class"]: 0.0 for row in regions.getFeatures()}
+    for row in regions.getFeatures():
+        sizes[row["class"]] += row["hectares"]
+    assert json.loads(found["CLASS_HECTARES"]) == pytest.approx({"water": 0.0, "field": 0.0, "forest": 0.0, **sizes})
+    assert leftovers(tmp_path) == ["grid.gpkg", "map.qml", "map.tif", "map.tif.aux.xml", "regions.gpkg"]
 
 
 def test_dense_scenes_of_a_part_are_added_to_the_project(provider, model, scene, tmp_path):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..vector_files import INTEGER, NUMBER, TEXT, Field
-from .tables import Table
+from .tables import AREA_LAYER, Table
 from .writer import ClassRaster
 
-AREA_LAYER = "areas"
 FIELDS = (
     Field("value", INTEGER), Field("class", TEXT), Field("pixels", INTEGER), Field("share", NUMBER),
     Field("hectares", NUMBER),
@@ -14,7 +13,7 @@ FIELDS = (
 
 
 class AreaTable(Table):
-    """A CSV file with a row per class: its pixels, its share of the mapped ground, and its hectares.
+    """A table with a row per class: its pixels, its share of the mapped ground, and its hectares.
 
     Without a known ground, shares are those of the pixels, and hectares are empty.
 

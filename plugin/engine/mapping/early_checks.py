@@ -25,9 +25,9 @@ from ..models.tasks import check_task
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
-from .outputs import AREA_ENDINGS, POLYGON_ENDINGS, check_not_input, check_rasters
+from .outputs import POLYGON_ENDINGS, check_not_input, check_rasters
 from .photograph_files import check_folder
-from .tables import PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
+from .tables import AREA_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
 
 PICTURE_ENDINGS = {".png": "PNG"}
 
@@ -56,7 +56,12 @@ def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
 
 def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
     """Return the path of each file by parameter; None is not written."""
-    return {**segmentation_rasters(config), "POLYGONS": config.regions.polygons, "AREAS": config.areas}
+    return {**segmentation_rasters(config), **class_outputs(config)}
+
+
+def class_outputs(config: SegmentRasterConfig | ClassifyScenesConfig) -> dict[str, str | None]:
+    """Return the path of each file that follows from the raster of classes, by parameter; None is not written."""
+    return {"POLYGONS": config.regions.polygons, "AREAS": config.areas}
 
 
 def check_segmentation_outputs(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, str | None]:
@@ -65,15 +70,21 @@ def check_segmentation_outputs(config: SegmentRasterConfig, header: ModelHeader)
     Raises:
         InputError: A name or a class cannot be used.
     """
-    polygons, outputs = config.regions.polygons, segmentation_outputs(config)
+    outputs = segmentation_outputs(config)
     check_rasters(segmentation_rasters(config))
-    check_names({"POLYGONS": polygons}, POLYGON_ENDINGS)
-    check_names({"AREAS": config.areas}, AREA_ENDINGS)
+    _check_class_outputs(config, header)
     check_kept(outputs, {})
+    return outputs
+
+
+def _check_class_outputs(config: SegmentRasterConfig | ClassifyScenesConfig, header: ModelHeader) -> None:
+    polygons = config.regions.polygons
+    check_names({"POLYGONS": polygons}, POLYGON_ENDINGS)
+    check_names({"AREAS": config.areas}, VECTOR_ENDINGS)
     check_replaceable({"POLYGONS": polygons}, POLYGON_LAYER)
+    check_replaceable({"AREAS": config.areas}, AREA_LAYER)
     if polygons:
         chosen_classes(config.regions.polygon_classes, header.classes)
-    return outputs
 
 
 def check_answers(
@@ -90,12 +101,12 @@ def check_answers(
             "DISAGREEMENT is given, but there is only one model.", "Choose more models as ENSEMBLE, or leave it empty."
         )
     if header.target is None:
-        measures = list(config.measures.wanted()) if isinstance(config, ClassifyScenesConfig) else []
-        if measures and header.task == "multilabel":
+        given = _of_one_class(config) if isinstance(config, ClassifyScenesConfig) else []
+        if given and header.task == "multilabel":
             raise InputError(
-                f"{measures[0].upper()} is given, but the model {config.model} gives several classes per chip, whose "
+                f"{given[0]} is given, but the model {config.model} gives several classes per chip, whose "
                 "probabilities do not exclude each other.",
-                f"Leave {' and '.join(measures).upper()} empty; PROBABILITIES has the probability of each class.",
+                f"Leave {' and '.join(given)} empty; PROBABILITIES has the probability of each class.",
             )
         return
     if isinstance(config, SegmentRasterConfig):
@@ -104,13 +115,19 @@ def check_answers(
     else:
         wanted = [name.upper() for name in ("probabilities", "threshold") if getattr(config, name, None) is not None]
         if isinstance(config, ClassifyScenesConfig):
-            wanted += [name.upper() for name in config.measures.wanted()]
+            wanted += _of_one_class(config)
     if wanted:
         raise InputError(
             f"{wanted[0]} is given, but the model {config.model} predicts numbers, which have neither classes nor "
             "probabilities.",
             f"Leave {' and '.join(wanted)} empty.",
         )
+
+
+def _of_one_class(config: ClassifyScenesConfig) -> list[str]:
+    """Return the settings that are given and need one class per chip."""
+    files = [name for name, path in class_outputs(config).items() if path]
+    return [*(name.upper() for name in config.measures.wanted()), *files, *config.refining.given()]
 
 
 def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
@@ -124,7 +141,7 @@ def check_scenes(config: ClassifyScenesConfig, header: ModelHeader) -> None:
         check_folder(config.input_folder)
     elif config.input:
         # TABLE may have been filled in by a dialog, and is ignored.
-        outputs = check_scene_outputs(dataclasses.replace(config, table=None))
+        outputs = check_scene_outputs(dataclasses.replace(config, table=None), header)
         check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs)
 
 
@@ -187,15 +204,17 @@ def check_source(config: ClassifyScenesConfig | ActivationMapsConfig) -> None:
         raise InputError(what, "Choose a raster as INPUT, or a folder of photographs as INPUT_FOLDER.")
 
 
-def check_scene_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
+def check_scene_outputs(config: ClassifyScenesConfig, header: ModelHeader) -> dict[str, str | None]:
     """Check the outputs of a classified raster, and return them by parameter.
 
     Raises:
-        InputError: An extension is wrong, two have the same name, there are none, or GRID would replace other layers.
+        InputError: An extension is wrong, two have the same name, there are none, other layers would be replaced, or
+            the class raster is missing that others follow from.
     """
     measures = {name.upper(): path for name, path in config.measures.wanted().items()}
     rasters = {"OUTPUT": config.output, "PROBABILITIES": config.probabilities, **measures}
-    outputs = {**rasters, "GRID": config.grid}
+    follow = class_outputs(config)
+    outputs = {**rasters, "GRID": config.grid, **follow}
     if config.table:
         raise InputError(
             "TABLE is for photographs, but INPUT is a raster.", "Give a name for GRID instead: it contains the answers."
@@ -205,6 +224,14 @@ def check_scene_outputs(config: ClassifyScenesConfig) -> dict[str, str | None]:
     check_rasters(rasters)
     check_names({"GRID": config.grid}, VECTOR_ENDINGS)
     check_replaceable({"GRID": config.grid}, SCENE_LAYER)
+    _check_class_outputs(config, header)
+    needing = [*(name for name, path in follow.items() if path), *config.refining.given()]
+    if needing and not config.output:
+        raise InputError(
+            f"{needing[0]} is given, but no OUTPUT.",
+            f"Give a name for OUTPUT, the raster of classes, or leave {' and '.join(needing)} empty.",
+        )
+    check_kept(outputs, {})
     return outputs
 
 

@@ -66,8 +66,9 @@ def area_text(area: float, unit: str) -> str:
 
 
 def shares_text(
-    classes: ClassTable, counts: Sequence[int] | np.ndarray, total: int, info: RasterInfo | None = None
-) -> str:
+    classes: ClassTable, counts: Sequence[int] | np.ndarray, total: int, info: RasterInfo | None = None,
+    hectares: Sequence[float] | None = None,
+) -> str:  # fmt: skip
     """List the classes with their shares, the most frequent first: "land 60 % (1.2 ha), water 40 % (8000 m²)".
 
     Args:
@@ -75,14 +76,20 @@ def shares_text(
         counts: (C,) count of each class.
         total: The count that is 100 %.
         info: The raster whose pixels were counted; None leaves areas out.
+        hectares: (C,) area of each class on the ground; None takes the area on the plane of the CRS instead.
     """
-    found = class_areas(info, classes, counts) if info is not None else {"classes": [], "area_unit": None}
+    unit, areas = None, []
+    if hectares is not None:
+        unit, areas = METRES[0], [1e4 * size for size in hectares]
+    elif info is not None:
+        found = class_areas(info, classes, counts)
+        unit, areas = found["area_unit"], [row["area"] for row in found["classes"]]
     order = [index for index in np.argsort(-np.asarray(counts), kind="stable").tolist() if counts[index]]
     texts = []
     for index in order[:NAMED]:
         text = f"{classes.names[index]} {100 * counts[index] / total:.3g} %"
-        if found["area_unit"]:
-            text += f" ({area_text(found['classes'][index]['area'], found['area_unit'])})"
+        if unit:
+            text += f" ({area_text(areas[index], unit)})"
         texts.append(text)
     more = len(order) - NAMED
     return ", ".join(texts) + (f" and {number_of(more, 'other')}" if more > 0 else "")
@@ -108,7 +115,10 @@ def tell_unanswered(reporter: Reporter, noun: str, unanswered: int, answered: in
     reporter.warning(f"{problem}: they get no answer. If this happens with other rasters too, train the model again.")
 
 
-def tell_tally(reporter: Reporter, noun: str, tally: Tally, seconds: float, info: RasterInfo | None = None) -> None:
+def tell_tally(
+    reporter: Reporter, noun: str, tally: Tally, seconds: float, info: RasterInfo | None = None,
+    hectares: Sequence[float] | None = None,
+) -> None:  # fmt: skip
     """Report the result of a job of a classifier.
 
     Args:
@@ -116,17 +126,17 @@ def tell_tally(reporter: Reporter, noun: str, tally: Tally, seconds: float, info
         noun: What got an answer, in the singular.
         tally: Of the answers.
         seconds: Duration of the job.
-        info: The raster whose pixels were counted; None leaves areas out.
+        info, hectares: As for `shares_text`.
     """
     if isinstance(tally.answers, Numbers):
         reporter.log(f"Predicted {number_of(tally.answered, noun)} in {readable_time(seconds)}: {tally.numbers}.")
     else:
-        tell_answers(reporter, noun, tally.answered, seconds, tally.answers, tally.counts, info)
+        tell_answers(reporter, noun, tally.answered, seconds, tally.answers, tally.counts, info, hectares)
 
 
 def tell_answers(
     reporter: Reporter, noun: str, answered: int, seconds: float, answers: Answers, counts: Sequence[int] | np.ndarray,
-    info: RasterInfo | None = None,
+    info: RasterInfo | None = None, hectares: Sequence[float] | None = None,
 ) -> None:  # fmt: skip
     """Report the result of a classification: how many items, how long it took, and the share of each class.
 
@@ -136,10 +146,10 @@ def tell_answers(
         answered: Number of items classified.
         seconds: Duration of the job.
         answers: How probabilities are read.
-        counts, info: As for `shares_text`.
+        counts, info, hectares: As for `shares_text`.
     """
     done = f"Classified {number_of(answered, noun)} in {readable_time(seconds)}"
-    shown = shares_text(answers.classes, counts, answered, info)
+    shown = shares_text(answers.classes, counts, answered, info, hectares)
     if not shown:
         reporter.warning(
             f"{done}: none reaches a class at THRESHOLD {answers.threshold:g}. Choose a smaller threshold."

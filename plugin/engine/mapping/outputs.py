@@ -10,7 +10,7 @@ from ..files import check_kept, check_names
 from ..rasters.raster_io import RasterReader
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
-POLYGON_ENDINGS, AREA_ENDINGS = {".gpkg": "a GeoPackage"}, {".csv": "CSV"}
+POLYGON_ENDINGS = {".gpkg": "a GeoPackage"}
 # Outputs beside which a style is written.
 WITH_STYLE = ("OUTPUT", "CONFIDENCE", "ENTROPY", "MARGIN", "DISAGREEMENT")
 # Layers that QGIS draws in the style file beside them.

@@ -203,8 +203,8 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     paths = photographs_in(folder)
     reader = PhotographReader(folder, header, config.bands)
     check_writable(output, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
-    if any((config.output, config.probabilities, config.grid)):
-        reporter.log("Photographs have no georeference, so neither rasters nor a grid are written.")
+    if any((config.output, config.probabilities, config.grid, config.areas, config.regions.polygons)):
+        reporter.log("Photographs have no georeference, so neither rasters nor polygons nor areas are written.")
     device = choose_device(config.device, reporter)
     reporter.log(
         f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "
@@ -234,7 +234,7 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
         "table": config.table,
         "several": answers.several,
         "classes": [
-            {"value": kind.value, "name": kind.name, "pixels": count, "area": None}
+            {"value": kind.value, "name": kind.name, "pixels": count, "area": None, "hectares": None}
             for kind, count in zip(header.classes.classes, tally.counts.tolist())
         ],
         "area_unit": None,

@@ -19,7 +19,7 @@ from ..xml_elements import Element, SubElement, tostring
 from .borders import Borders, planar_area
 from .early_checks import chosen_classes
 from .refining import SQUARE_METRES, pixel_unit
-from .result_settings import ClassSettings, PolygonSettings
+from .result_settings import PolygonSettings, RefiningSettings
 from .style import polygons_style
 from .tables import POLYGON_LAYER, Table
 from .writer import ClassRaster
@@ -48,7 +48,7 @@ class PolygonsFile(Table):
         ResourceError: The file cannot be created.
     """
 
-    def __init__(self, path: str, raster: ClassRaster, settings: PolygonSettings, classes: ClassSettings) -> None:
+    def __init__(self, path: str, raster: ClassRaster, settings: PolygonSettings, classes: RefiningSettings) -> None:
         table = raster.classes
         self._indices = chosen_classes(settings.polygon_classes, table)
         self._raster, self._settings, self._ground = raster, settings, raster.ground

@@ -14,10 +14,11 @@ from osgeo import gdal
 
 from ..classes import IGNORE_INDEX, ClassTable
 from ..errors import InputError
+from ..events import Reporter
 from ..windows import Window
 from .ground import Ground
 from .phases import Phase
-from .result_settings import ClassSettings
+from .result_settings import RefiningSettings
 
 # Pixels of a strip.
 STRIP = 2**22
@@ -44,11 +45,16 @@ class Refinement:
         """The number of passes over the raster."""
         return (self.majority is not None) + (self.smallest > 1)
 
+    def tell(self, reporter: Reporter) -> None:
+        """Report what the minimum mapping unit is in pixels."""
+        if self.smallest > 1:
+            reporter.log(f"Regions of fewer than {self.smallest:,} pixels will join their largest neighbour.")
+
 
 NOT_REFINED = Refinement()
 
 
-def plan_refinement(settings: ClassSettings, ground: Ground | None, window: Window) -> Refinement:
+def plan_refinement(settings: RefiningSettings, ground: Ground | None, window: Window) -> Refinement:
     """Turn settings into a refinement.
 
     Args:

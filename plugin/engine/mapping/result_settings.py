@@ -32,10 +32,9 @@ class RasterSettings(Settings):
     overviews: bool = True  # smaller copies inside the file, for a raster of more than a screen
 
 
-class ClassSettings(Settings):
-    """What is done to the classes of pixels, in this order."""
+class RefiningSettings(Settings):
+    """What is done to a raster of classes, in this order."""
 
-    min_confidence: float | None = setting(None, low=0, high=1)  # pixels below it get no class
     majority_filter: int | None = setting(None, low=3, high=15)  # side of the square in pixels, odd
     min_mapping_unit: float | None = setting(None, low=0)  # smaller regions join a neighbour; in `area_unit`
     area_unit: str = setting("pixels", choices=AREA_UNITS)
@@ -48,9 +47,14 @@ class ClassSettings(Settings):
 
     def given(self) -> list[str]:
         """The names of the settings that change anything."""
-        found = {"MIN_CONFIDENCE": self.min_confidence, "MAJORITY_FILTER": self.majority_filter,
-                 "MIN_MAPPING_UNIT": self.min_mapping_unit}  # fmt: skip
-        return [name for name, value in found.items() if value]
+        names = ("min_confidence", "majority_filter", "min_mapping_unit")
+        return [name.upper() for name in names if getattr(self, name, None)]
+
+
+class ClassSettings(RefiningSettings):
+    """What is done to the classes of pixels."""
+
+    min_confidence: float | None = setting(None, low=0, high=1)  # before all: pixels below it get no class
 
 
 class SureSettings(Settings):
@@ -73,7 +77,7 @@ class MeasureSettings(SureSettings):
 
 
 class PolygonSettings(Settings):
-    """The regions of classes as polygons. Areas are in the `area_unit` of `ClassSettings`."""
+    """The regions of classes as polygons. Areas are in the `area_unit` of `RefiningSettings`."""
 
     polygons: str | None = written(None)  # a GeoPackage
     polygon_classes: str = ""  # values or names, separated by commas; empty = all

@@ -21,9 +21,11 @@ from ..vector_files import keeps_style
 from ..windows import Window
 from .answers import Answered, Answers, Numbers, Tally, known_answers
 from .checks import bands_text
+from .class_files import ClassFile, class_files, finish_with
 from .classifier_source import choose_step_source
 from .early_checks import check_answers, check_scene_outputs, check_source
 from .evaluation import answering
+from .ground import ground_of
 from .layer_style import grid_style, marked, why_not_beside
 from .loading import load_all
 from .measures import MEASURES, Scores, stored
@@ -31,8 +33,9 @@ from .opening import open_for_mapping
 from .outcome import class_areas, number_of, tell_tally, tell_unanswered
 from .phases import Phases
 from .photographs import classify_photographs
-from .pipeline import FileSink, finish, run
+from .pipeline import FileSink, run
 from .reading import Batch, TileReader
+from .refining import plan_refinement
 from .steps import Steps
 from .tables import SCENE_LAYER, AnswerTable, squares
 from .tiling import plan_tiles
@@ -60,10 +63,10 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         reporter: Receives progress and log lines.
 
     Returns:
-        output, probabilities, confidence, entropy, margin, grid, table (paths; None if not written), several (whether a
-        chip may have several classes), classes (value, name, pixels = steps or photographs, and area of each; none for
-        a model of numbers), area_unit, statistics (of the numbers: minimum, maximum, mean, std; only for such a model),
-        answered, seconds.
+        output, probabilities, confidence, entropy, margin, polygons, areas, grid, table (paths; None if not written),
+        several (whether a chip may have several classes), classes (value, name, pixels = steps or photographs, area
+        and, where OUTPUT is a class raster, hectares of each; none for a model of numbers), area_unit, statistics (of
+        the numbers: minimum, maximum, mean, std; only for such a model), answered, seconds.
 
     Raises:
         InputError: The raster, the folder, the model or a setting cannot be used, or there is nothing to classify.
@@ -74,9 +77,9 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     if config.input_folder:
         return classify_photographs(config, reporter)
     begun = time.monotonic()
-    outputs = check_scene_outputs(config)
     models, header = load_all(load_classifier, config.models, reporter)
     check_answers(config, header)
+    outputs = check_scene_outputs(config, header)
     answers = Answers.of(header, config.threshold)
     opened = open_for_mapping(config, header, outputs, reporter)
     size, stride = header.chip_size, config.stride or header.chip_size
@@ -100,25 +103,29 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with ExitStack() as stack:
         form = Form(config.rasters.raster_format == "COG", config.rasters.overviews, Phases(reporter))
-        files = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
+        sinks, classes, made = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
         stage = Stage(reporter, over.width * over.height, "Classifying", end=form.phases.begin)
         tally = Tally(answers)
         with opened.at_work(source.outer(Window(0, 0, side, side)).height, doing, "Halve BATCH_SIZE."):
-            run(planned, reader.read, answering(source.values, answers), [tally, *files], stage)
+            run(planned, reader.read, answering(source.values, answers), [tally, *sinks], stage)
         tell_unanswered(reporter, "step", tally.unanswered, tally.answered)
         if not tally.answered:
             raise _nothing(config, over, steps)
-        finish(files)
-    seconds = time.monotonic() - begun
-    tell_tally(reporter, "step", tally, seconds, like)
+        finish_with(sinks, made, over)
+    seconds, hectares = time.monotonic() - begun, None
+    if classes is not None:
+        tally.counts, hectares = classes.counts, classes.hectares
+    tell_tally(reporter, "step", tally, seconds, like, hectares)
     return {
         "output": config.output,
         "probabilities": config.probabilities,
         **{name: getattr(config.measures, name) for name in config.measures.declared()},
+        "polygons": config.regions.polygons,
+        "areas": config.areas,
         "grid": config.grid,
         "table": None,
         "several": answers.several,
-        **class_areas(like, header.classes, tally.counts),
+        **class_areas(like, header.classes, tally.counts, hectares),
         **tally.statistics,
         "answered": tally.answered,
         "seconds": seconds,
@@ -133,8 +140,8 @@ def _files(
     tile_size: int,
     form: Form,
     stack: ExitStack,
-) -> list[FileSink[Batch, Answered]]:
-    """Open the sinks that write the answers."""
+) -> tuple[list[FileSink[Batch, Answered]], ClassRaster | None, list[ClassFile]]:
+    """Open the sinks that write the answers; also returns the raster of classes, if any, and what follows from it."""
 
     def shares(found: Answered) -> np.ndarray:
         return found.laid_out(found.shares, np.nan)
@@ -167,8 +174,11 @@ def _files(
     elif config.output and answers.several:
         files.append(stack.enter_context(MembersRaster(config.output, *common, members, form)))
     elif config.output:
-        files.append(stack.enter_context(ClassRaster(config.output, *common, classes, form)))
-    return files
+        refinement = plan_refinement(config.refining, ground_of(like, over), over._replace(col_off=0, row_off=0))
+        raster = stack.enter_context(ClassRaster(config.output, *common, classes, form, refinement))
+        refinement.tell(form.phases.reporter)
+        return [*files, raster], raster, class_files(config, raster, stack)
+    return files, None, []
 
 
 class _Grid(AnswerTable):
@@ -199,13 +209,16 @@ def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, r
         ResourceError: They do not fit, or a folder is not writable.
     """
     size, classes = over.width * over.height, len(answers.classes)
+    passes = 1 + 2 * bool(config.refining.given())  # each reads one temporary raster and writes another
     needed: dict[str | None, float] = {
-        config.output: size * (classes if answers.several else 1) * CLASS_SHARE
+        config.output: size * (classes if answers.several else passes) * CLASS_SHARE
         if not isinstance(answers, Numbers)
         else size * 4 * PROBABILITY_SHARE,
         config.probabilities: size * classes * 4 * PROBABILITY_SHARE,
         **dict.fromkeys(config.measures.wanted().values(), size * 4 * PROBABILITY_SHARE),
         config.grid: size * (GRID_BYTES + 10 * classes),
+        config.regions.polygons: 0,  # depends on the map
+        config.areas: 0,
     }
     total = sum(count for path, count in needed.items() if path)
     for path in needed:

@@ -106,7 +106,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         shown = str(target.moments)
     else:
         found = class_areas(info, classes, target.counts, target.hectares)
-        shown = shares_text(classes, target.counts, target.mapped, info)
+        shown = shares_text(classes, target.counts, target.mapped, info, target.hectares)
     reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
     return {
         "output": config.output,

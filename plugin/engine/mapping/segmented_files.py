@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from ..config import SegmentRasterConfig
-from ..drafts import check_writable, publish
+from ..drafts import check_writable
 from ..errors import InputError, ResourceError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
-from ..rasters.block_cache import limited_cache
 from ..windows import Window
-from .area_table import AreaTable
+from .class_files import ClassFile, class_files, finish_with
 from .early_checks import segmentation_outputs
 from .evaluation import in_units
 from .ground import ground_of
@@ -26,13 +25,9 @@ from .opening import Opened
 from .outcome import number_of
 from .phases import Phases
 from .pipeline import Advance
-from .polygons import PolygonsFile
 from .reading import Batch
 from .refining import plan_refinement
 from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, Form, MapRaster, NumberRaster, ShareRaster, Take
-
-# Rows of blocks that GDAL keeps while it reads and writes a finished raster line by line.
-CACHED_ROWS = 4 * 512
 
 
 class SegmentedFiles:
@@ -62,7 +57,7 @@ class SegmentedFiles:
         _check_space(outputs, config, window, header)
         self._window = window
         self.sinks: list[MapRaster] = []
-        self._made: list[PolygonsFile | AreaTable] = []  # from the raster of classes
+        self._made: list[ClassFile] = []
         self.target: ClassRaster | NumberRaster
         takes = takes_of(config, header)
         decide = takes.pop("output")
@@ -81,15 +76,8 @@ class SegmentedFiles:
         raster = ClassRaster(config.output, info, window, classes, tile_size, decide, form, refinement)
         self.target = stack.enter_context(raster)
         self.sinks.append(raster)
-        if config.regions.polygons:
-            polygons = PolygonsFile(config.regions.polygons, raster, config.regions, config.refining)
-            self._made.append(stack.enter_context(polygons))
-        if config.areas:
-            self._made.append(stack.enter_context(AreaTable(config.areas, raster)))
-        if refinement.smallest > 1:
-            reporter.log(
-                f"Regions of fewer than {number_of(refinement.smallest, 'pixel')} will join their largest neighbour."
-            )
+        self._made = class_files(config, raster, stack)
+        refinement.tell(reporter)
 
     def tell_unsure(self) -> None:
         """Report how many pixels have no class because of MIN_CONFIDENCE.
@@ -110,10 +98,7 @@ class SegmentedFiles:
             ResourceError: The disk is full or no longer available.
             Cancelled: The user cancelled the job, or QGIS has ended.
         """
-        with limited_cache([], CACHED_ROWS, in_worker=True, least=CACHED_ROWS * self._window.width):
-            for file in (*self.sinks, *self._made):
-                file.finish()
-            publish(*(file.draft for file in (*self._made, *self.sinks)))
+        finish_with(self.sinks, self._made, self._window)
 
 
 def takes_of(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, Take]:

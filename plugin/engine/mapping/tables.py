@@ -26,7 +26,7 @@ ogr.UseExceptions()
 # Tables that any GeoPackage has, and the indexes of its layers.
 SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
 # Names of layers.
-SCENE_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER = "scenes", "photographs", "polygons"
+SCENE_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, AREA_LAYER = "scenes", "photographs", "polygons", "areas"
 NAMED_LAYERS = 5  # in the message about layers that would be lost
 
 
