@@ -175,9 +175,9 @@ def _files(
         files.append(stack.enter_context(MembersRaster(config.output, *common, members, form)))
     elif config.output:
         refinement = plan_refinement(config.refining, ground_of(like, over), over._replace(col_off=0, row_off=0))
-        raster = stack.enter_context(ClassRaster(config.output, *common, classes, form, refinement))
+        target = stack.enter_context(ClassRaster(config.output, *common, classes, form, refinement))
         refinement.tell(form.phases.reporter)
-        return [*files, raster], raster, class_files(config, raster, stack)
+        return [*files, target], target, class_files(config, target, stack)
     return files, None, []
 
 
