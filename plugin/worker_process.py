@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from .children import WINDOWS, own_group
-from .engine.drafts import recover, scratch_folder
+from .engine.drafts import PIECES, hidden_folder, recover, scratch_folder
 from .engine.errors import Cancelled, EngineError, not_none
 from .engine.events import PROTOCOL, Reporter, readable_time
 from .engine.jobs import JOBS
@@ -70,18 +70,20 @@ def run_job(
         log_file = Path(log_path) if log_path else scratch / "worker.log"
         with open(log_file, "wb") as log:
             worker = _Worker(python, job_file, log, dict(os.environ) if inherit else clean_environment(python))
-        result = None
+        result, outputs = None, [name for name in JOBS[job].config.outputs() if config.get(name)]
         try:
             result = worker.run(reporter)
         except _NoResult:
-            raise worker.explain_end(_last_lines(log_file)) from None
+            error = worker.explain_end(_last_lines(log_file))
+            if any((hidden_folder(config[name]) / PIECES).is_dir() for name in outputs):
+                error = WorkerError(error.problem, f"{error.remedy} RESUME goes on from what is finished.")
+            raise error from None
         finally:
             worker.stop()
             if result is None:
                 unwanted = reporter.cancel_requested() and not config.get("resume")
-                for name in JOBS[job].config.outputs():
-                    if config.get(name):
-                        recover(config[name], undecided=True, discard=unwanted)
+                for name in outputs:
+                    recover(config[name], undecided=True, discard=unwanted)
                 if log_path is None and not reporter.cancel_requested():
                     for line in _last_lines(log_file):
                         reporter.log(line)

@@ -6,7 +6,8 @@ import json
 import struct
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,11 +28,14 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.mapping import inference, keeping, layout, segment
+from plugin.engine.mapping.keeping import Keeper, Kept, Taker, Unit, kept_beside, share_out
 from plugin.engine.mapping.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
+from plugin.engine.mapping.reading import Batch
 from plugin.engine.mapping.tiling import Tile, Tiles
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import save_model
+from plugin.engine.torchrun import Rank
 from plugin.engine.windows import Window
 
 CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
@@ -400,24 +404,86 @@ def test_records_hold_what_they_were_given_and_nothing_else_is_read(tmp_path: Pa
     sys.platform == "win32" or not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
     reason="torch.distributed with gloo is not here",
 )
-def test_two_ranks_make_the_map_of_one_process(tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_make_the_map_of_one_process_and_resume_it(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(3)
     model = str(tmp_path / "m.safetensors")
-    save_model(
-        Path(model),
-        create_model("fcn8s", "mobilenet_v3_small", 1, 3),
-        header(architecture="fcn8s", encoder="mobilenet_v3_small"),
-    )
-    one, two = tmp_path / "one", tmp_path / "two"
+    names = {"architecture": "fcn8s", "encoder": "resnet18"}
+    save_model(Path(model), create_model(*names.values(), 1, 3), header(**names))
     settings = {**EVERYTHING, "model": model, "halo": 32, "mixed_precision": False}
-    map_raster(one, image, **settings)
-    two.mkdir()
-    config = {**settings, "input": image, "tile_size": SIDE, "device": "cpu", "output": str(two / "map.tif")}
-    config.update({name: str(two / path) for name, path in EVERYTHING.items()})
-    (tmp_path / "job.json").write_text(json.dumps({"protocol": 1, "job": "segmentraster", "config": config}))
-    both = start_ranks(["-m", "plugin.engine.worker", str(tmp_path / "job.json")])
+    map_raster(tmp_path / "one", image, **settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "write", writing_until(9, Keeper.write))
+        with pytest.raises(ResourceError, match="power"):
+            map_raster(tmp_path / "resumed", image, resume=True, **settings)
+    jobs = []
+    for name in ("two", "resumed"):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        config = {**settings, "input": image, "tile_size": SIDE, "device": "cpu", "output": str(folder / "map.tif")}
+        config.update({name: str(folder / path) for name, path in EVERYTHING.items()}, resume=name == "resumed")
+        jobs.append(folder.with_suffix(".json"))
+        jobs[-1].write_text(json.dumps({"protocol": 1, "job": "segmentraster", "config": config}))
+    both = start_ranks(["tests/ranked.py", *map(str, jobs)])
     said = [rank.communicate(timeout=120) for rank in both]
     assert [rank.returncode for rank in both] == [0, 0], said
     events = [json.loads(line) for line in said[0][0].splitlines()]
-    assert events[-1]["event"] == "result" and not said[1][0]
-    assert contents(two) == contents(one)
+    assert [event["event"] for event in events].count("result") == 2 and not said[1][0]
+    assert [one["text"] for one in events if one["event"] == "log" and one["text"].startswith("Mapping resumes: ")]
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "one")
+
+
+def writing_until(last: int, write: Callable[..., None]) -> Callable[..., None]:
+    """Like `write`, which fails after some calls."""
+    left = iter(range(last))
+
+    def written(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise ResourceError("The power is gone.", "Wait.")
+        write(*arguments)
+
+    return written
+
+
+def test_each_rank_has_its_turn_of_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one begins, so that all is decided; no unit is done twice."""
+    done: list[list[int]] = []
+    for number in (0, 1):
+        monkeypatch.setattr(keeping, "own_rank", lambda number=number: Rank(number, 2))
+        monkeypatch.setattr(keeping, "ranks", SimpleNamespace(of_first=float, wait=lambda: None))
+        done.append([])
+        kept = Kept(Pieces(tmp_path / "p", [np.zeros((1, 1, 1), np.uint8)]), dict, 12 * 16, True, Heard())
+        assert kept.find() == [] and kept.begun == (number == 1)
+
+        def units() -> Iterator[Unit]:
+            for place in range(12):
+                core = Window(4 * place, 0, 4, 4)
+                yield Unit(place, Tiles([Tile(core, core)]))
+
+        def read(unit: Tiles) -> Batch:
+            done[-1].append(unit.tiles[0].core.col_off // 4)
+            return Batch(np.zeros((1, 1, 4, 4), np.uint8), None, unit.tiles, [None])
+
+        sinks = [Taker(lambda found: np.zeros((1, 4, 4), np.uint8))]
+        share_out(Keeper(kept, read, lambda batch, advance: None, sinks), units, Heard())
+    assert sorted(done[0]) == [0, 2, 4, 6, 8, 10] and sorted(done[1]) == [1, 3, 5, 7, 9, 11]
+
+
+def test_ranks_that_do_something_else_or_see_another_disk_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "map.tif")
+    with pytest.raises(InputError, match="interrupted"), kept_beside(output, True, dict, 100, [], Heard()) as kept:
+        kept.pieces.begin({"HALO": 3, "the image": "a"}, {})
+        raise InputError("The job is interrupted.", "Wait.")
+    monkeypatch.setattr(keeping, "own_rank", lambda: Rank(1, 2))
+    monkeypatch.setattr(keeping, "ranks", SimpleNamespace(of_first=lambda number: 1.0))
+    for halo, path, words in (
+        (4, output, "Rank 1 does not do the same as the first one: different are HALO 3, not 4."),
+        (3, str(tmp_path / "other.tif"), "not there for rank 1"),
+    ):
+        facts = partial(dict, {"HALO": halo, "the image": "a"})
+        with pytest.raises(InputError, match=words), kept_beside(path, True, facts, 100, [], Heard()):
+            pass

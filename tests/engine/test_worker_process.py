@@ -198,8 +198,9 @@ def test_finished_pieces_stay_unless_the_user_cancels_a_job_that_does_not_resume
     pieces.mkdir(parents=True)
     (pieces / "0").write_text("piece")
     settings = {"output": str(tmp_path / "map.tif"), "resume": resume}
-    with pytest.raises(Cancelled if cancelled else WorkerError):
+    with pytest.raises(Cancelled if cancelled else WorkerError) as caught:
         run_job(fake_worker(tmp_path, "sys.exit(1)"), "segmentraster", settings, Cancelling())
+    assert cancelled or "RESUME goes on from what" in str(caught.value)
     assert (pieces / "0").exists() == (resume or not cancelled)
     assert pieces.parent.exists() == (resume or not cancelled)
 
