@@ -66,6 +66,15 @@ def test_the_map_opens_in_the_names_and_colours_of_the_labels(chain, provider):
     assert shown == {1: ("water", "#3366cc"), 2: ("field", "#cccc33"), 3: ("forest", "#116622")}
 
 
+def test_without_the_style_beside_it_a_map_keeps_names_and_colours(chain, provider, tmp_path):
+    path = Path(chain["map"]["OUTPUT"])
+    for name in (path.name, f"{path.name}.aux.xml"):
+        (tmp_path / name).write_bytes(path.with_name(name).read_bytes())
+    layer = QgsRasterLayer(str(tmp_path / path.name), "map")
+    shown = {entry.value: (entry.label, entry.color.name()) for entry in layer.dataProvider().colorTable(1)}
+    assert [shown[value] for value in (1, 2, 3)] == [("water", "#3366cc"), ("field", "#cccc33"), ("forest", "#116622")]
+
+
 def test_a_map_in_the_project_is_called_by_image_and_model(chain, provider, scene, tmp_path):
     import processing
 

@@ -71,7 +71,8 @@ class Calibration:
             f"of {split} chips {100 * before.error:.2g} % → {100 * after.error:.2g} %"
             for split, (before, after) in self.splits.items()
         )
-        return f"temperature {self.temperature:.3g}; expected calibration error {shown}"
+        why = ", as a difference between confidence and right answers may be chance" if self.temperature == 1 else ""
+        return f"temperature {self.temperature:.3g}{why}; expected calibration error {shown}"
 
 
 def reliability_chart(before: Reliability, after: Reliability) -> str:
