@@ -13,6 +13,7 @@ from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_band
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
+from .map_results import form_rows
 from .mapped_raster import pixel_rows
 from .parameters import InputFolder, Parameters, Row, Setting
 
@@ -85,6 +86,7 @@ class ActivationMaps(WorkerAlgorithm):
             WishedFolder("PICTURES", tr("Folder of pictures"), tr(
                 "A new folder for photographs: each photograph with the activation drawn over it, and a table of the "
                 "network's answers."), optional=True),
+            *form_rows(),
         ]  # fmt: skip
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:

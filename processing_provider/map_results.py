@@ -93,10 +93,17 @@ def refining_rows() -> list[Row]:
 
 
 def raster_rows() -> list[Row]:
-    """Return the rows of how rasters are stored."""
+    """Return the rows of how the rasters of a map are stored."""
     return [
         Setting("PROBABILITY_TYPE", tr("Rasters: type of probabilities"), tr(
             "How probabilities, confidence, entropy and margin are stored."), optional=True, advanced=True),
+        *form_rows(),
+    ]  # fmt: skip
+
+
+def form_rows() -> list[Row]:
+    """Return the rows of the kind of files."""
+    return [
         Setting("RASTER_FORMAT", tr("Rasters: format"), tr(
             "The kind of GeoTIFF."), optional=True, advanced=True),
         Setting("OVERVIEWS", tr("Rasters: overviews"), tr(

@@ -14,6 +14,7 @@ from .errors import InputError
 from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
 from .mapping.result_settings import (
     ClassSettings,
+    FormSettings,
     MeasureSettings,
     PolygonSettings,
     RasterSettings,
@@ -426,6 +427,7 @@ class ActivationMapsConfig(MappingConfig):
     input: str | None = None
     input_folder: str | None = None
     output: str | None = written(None)  # raster of feature maps or of class activation
+    rasters: FormSettings = group(FormSettings)
     picture: str | None = written(None)  # .png of the first filters
     pictures: str | None = written(None)  # folder of overlays, one a photograph
     kind: str = setting("class_activation", choices=ACTIVATION_KINDS)

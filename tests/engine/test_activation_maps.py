@@ -19,7 +19,7 @@ from plugin.engine.config import ActivationMapsConfig
 from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Stage
-from plugin.engine.mapping import activation, activation_rasters
+from plugin.engine.mapping import activation, activation_rasters, writer
 from plugin.engine.mapping.grad_cam import chip_activation, pixel_gradients, weighted
 from plugin.engine.mapping.taps import Tap
 from plugin.engine.models.classifier_network import Classifier
@@ -271,6 +271,24 @@ def test_feature_maps_are_the_layers_values_in_their_place(tmp_path: Path) -> No
     pooled = scene().reshape(40, 2, 48, 2).max(axis=(1, 3))
     assert np.allclose(found[0], pooled) and np.allclose(found[1], 0)
     assert any("features.0" in text and "output shape" in text for text in heard.logs)
+
+
+@pytest.mark.parametrize("form", ["GTiff", "COG"])
+def test_maps_have_overviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setattr(writer, "SCREEN", 32)
+    image, model = write_raster(tmp_path / "i.tif", scene()), save(tmp_path, spotter())
+    config = {"model": model, "device": "cpu", "output": str(tmp_path / "a.tif"), "input": image,
+              "kind": "feature_maps", "layer": "features.0", "raster_format": form}  # fmt: skip
+    activation.activation_maps(ActivationMapsConfig.from_json(config), Heard())
+    source = gdal.Open(str(tmp_path / "a.tif"))
+    band = source.GetRasterBand(1)
+    assert [band.GetOverview(place).XSize for place in range(band.GetOverviewCount())] == [24]
+    assert np.allclose(band.ReadAsArray(), scene().reshape(40, 2, 48, 2).max(axis=(1, 3)))
+    layout = source.GetMetadataItem("LAYOUT", "IMAGE_STRUCTURE")
+    assert layout == ("COG" if form == "COG" else None)
+    activation.activation_maps(ActivationMapsConfig.from_json({**config, "overviews": False}), Heard())
+    source = gdal.Open(str(tmp_path / "a.tif"))
+    assert source.GetRasterBand(1).GetOverviewCount() == 0
 
 
 def test_feature_maps_are_the_same_in_other_tiles_and_parts(tmp_path: Path) -> None:

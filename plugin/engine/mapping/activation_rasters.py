@@ -28,6 +28,7 @@ from .class_maps import ClassWeights
 from .grad_cam import chip_activation, enlarged
 from .opening import Opened, open_for_mapping
 from .outcome import number_of
+from .phases import Phases
 from .pipeline import Advance, FileSink, finish, run
 from .reading import Batch, TileReader
 from .sources import USUAL_OVERLAP, ChipSource, Maps, TileSource
@@ -35,7 +36,7 @@ from .steps import Steps
 from .style import write_ramp_qml
 from .taps import Tap, spacing
 from .tiling import Tiles, plan_tiles, round_tile_size
-from .writer import NUMBERS, PROBABILITY_SHARE, SMALLEST_BLOCK, MapRaster
+from .writer import NUMBERS, PROBABILITY_SHARE, SMALLEST_BLOCK, Form, MapRaster
 
 # Maximum number of tiles used to compute the weights of channels, spread over the raster.
 WEIGHT_TILES = 48
@@ -84,12 +85,14 @@ def write_activation(
             _weigh(maps.weights, source, reader, planned, reporter)
         check_writable(output, int(cells.width * cells.height * 4 * len(maps.names) * PROBABILITY_SHARE))
         like = dataclasses.replace(opened.info, grid=steps.coarse)
+        form = Form.of(config.rasters, Phases(reporter))
         with _Raster(
             output, like, cells, np.dtype(np.float32), np.nan, maps.names, max(side, SMALLEST_BLOCK),
-            lambda values: values.cpu().numpy(), NUMBERS,
+            lambda values: values.cpu().numpy(), NUMBERS, form,
         ) as raster:  # fmt: skip
             raster.heat = target is not None
-            stage = Stage(reporter, sum(map(len, planned)), "Mapping", 0 if maps.weights is None else WEIGHT_SHARE, 1)
+            start = 0 if maps.weights is None else WEIGHT_SHARE
+            stage = Stage(reporter, sum(map(len, planned)), "Mapping", start, form.phases.begin)
             sinks: list[FileSink[Batch, torch.Tensor]] = [raster]
             run(planned, reader.read, source.values, sinks, stage)
             if not np.isfinite(raster.highest):

@@ -23,13 +23,18 @@ CONNECTEDNESS = {
 AREA_UNITS = ("pixels", "square_metres", "hectares")
 
 
-class RasterSettings(Settings):
+class FormSettings(Settings):
+    """How rasters are stored."""
+
+    raster_format: str = setting("GTiff", choices=RASTER_FORMATS)
+    overviews: bool = True  # smaller copies inside the file, for a raster of more than a screen
+
+
+class RasterSettings(FormSettings):
     """How the rasters of a map are stored."""
 
     # Of probabilities, confidence, entropy and margin.
     probability_type: str = setting("float32", choices=SHARE_TYPES)
-    raster_format: str = setting("GTiff", choices=RASTER_FORMATS)
-    overviews: bool = True  # smaller copies inside the file, for a raster of more than a screen
 
 
 class RefiningSettings(Settings):

@@ -102,7 +102,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     planned = plan_tiles(steps.blocks(over, side), source.outer)
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
     with ExitStack() as stack:
-        form = Form(config.rasters.raster_format == "COG", config.rasters.overviews, Phases(reporter))
+        form = Form.of(config.rasters, Phases(reporter))
         sinks, classes, made = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
         stage = Stage(reporter, over.width * over.height, "Classifying", end=form.phases.begin)
         tally = Tally(answers)

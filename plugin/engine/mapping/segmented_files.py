@@ -52,7 +52,7 @@ class SegmentedFiles:
     ) -> None:  # fmt: skip
         self.config, self.reporter, self.phases = config, reporter, Phases(reporter)
         info, window, classes = opened.info, opened.window, header.classes
-        form = Form(config.rasters.raster_format == "COG", config.rasters.overviews, self.phases)
+        form = Form.of(config.rasters, self.phases)
         outputs = segmentation_outputs(config)
         _check_space(outputs, config, window, header)
         self._window = window

@@ -25,7 +25,7 @@ from .phases import Phase, Phases
 from .pieces import Piece
 from .reading import Batch
 from .refining import NOT_REFINED, Refinement, remove_small, strips, take_majority
-from .result_settings import BYTE_NODATA, BYTE_STEPS
+from .result_settings import BYTE_NODATA, BYTE_STEPS, FormSettings
 from .tiling import block_size
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class Form:
     cog: bool = False
     overviews: bool = False
     phases: Phases = field(default_factory=lambda: Phases(Reporter()))
+
+    @classmethod
+    def of(cls, settings: FormSettings, phases: Phases) -> Self:
+        """Create from settings."""
+        return cls(settings.raster_format == "COG", settings.overviews, phases)
 
 
 class MapRaster:
