@@ -70,20 +70,20 @@ def run_job(
         log_file = Path(log_path) if log_path else scratch / "worker.log"
         with open(log_file, "wb") as log:
             worker = _Worker(python, job_file, log, dict(os.environ) if inherit else clean_environment(python))
-        result, outputs = None, [name for name in JOBS[job].config.outputs() if config.get(name)]
+        result, files = None, JOBS[job].config.results(config)
         try:
             result = worker.run(reporter)
         except _NoResult:
             error = worker.explain_end(_last_lines(log_file))
-            if any((hidden_folder(config[name]) / PIECES).is_dir() for name in outputs):
+            if any((hidden_folder(path) / PIECES).is_dir() for path in files):
                 error = WorkerError(error.problem, f"{error.remedy} RESUME goes on from what is finished.")
             raise error from None
         finally:
             worker.stop()
             if result is None:
                 unwanted = reporter.cancel_requested() and not config.get("resume")
-                for name in outputs:
-                    recover(config[name], undecided=True, discard=unwanted)
+                for path in files:
+                    recover(path, undecided=True, discard=unwanted)
                 if log_path is None and not reporter.cancel_requested():
                     for line in _last_lines(log_file):
                         reporter.log(line)

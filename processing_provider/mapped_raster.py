@@ -37,7 +37,7 @@ def pixel_rows() -> list[Row]:
 
 def mapped_raster(
     algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any,
-    more: Sequence[QgsRasterLayer] = (),
+    more: Sequence[QgsRasterLayer] = (), around: Optional[QgsRectangle] = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the settings `input`, `input_crs`, `extent`, `area` and `pixel_size`, from the parameters of these names.
 
@@ -46,7 +46,8 @@ def mapped_raster(
         parameters: Its parameters.
         context: The processing context.
         header: Header of the model.
-        more: Rasters that form a mosaic with the first one.
+        more: Rasters beside the first one.
+        around: Extent of all rasters, in the CRS of the first; None for that of the layers.
 
     Raises:
         InputError: The raster, the extent or the polygons cannot be used.
@@ -57,7 +58,7 @@ def mapped_raster(
     image = raster_layer(algorithm, parameters, "INPUT", context)
     crs = layer_crs(image)
     extent = chosen_extent(algorithm, parameters, "EXTENT", context, crs)
-    near = Images.of_layers([image, *more], context).extent if extent is None else extent
+    near = extent or around or Images.of_layers([image, *more], context).extent
     area = feature_source(algorithm, parameters, "AREA", context, crs, near)
     place = place_of(area, crs, context) if extent is None else extent
     return {

@@ -7,12 +7,13 @@ from typing import Any
 from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import SegmentRasterConfig
+from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from .algorithm import WorkerAlgorithm, tr
 from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster, Rasters
-from .layers import gdal_path, given_crs, raster_layers
+from .layers import Images, gdal_path, given_crs, raster_layers
 from .list_parameters import Bands
 from .map_results import (
     area_outputs,
@@ -25,7 +26,7 @@ from .map_results import (
     show_results,
 )
 from .mapped_raster import mapped_raster, pixel_rows
-from .parameters import Destination, OutputRaster, Parameters, Row, Setting
+from .parameters import Destination, InputFolder, OutputRaster, Parameters, Row, Setting
 
 
 class SegmentRaster(WorkerAlgorithm):
@@ -50,13 +51,20 @@ class SegmentRaster(WorkerAlgorithm):
     def rows(self) -> list[Row]:
         """Declare the parameters."""
         return [
-            Raster("INPUT", tr("Image"), tr(
-                "The raster to map. It needs the bands that the model was trained on, and about the same pixel size.")),
+            Raster("INPUT", tr("Image (or folder)"), tr(
+                "The raster to map. It needs the bands that the model was trained on, and about the same pixel size."),
+                optional=True),
             model_row("trainsegmenter"),
-            Rasters("MORE_IMAGES", tr("More images of a mosaic"), tr(
-                "Rasters beside the first one, with the same bands: all become one map, without seams at their "
-                "borders. Where they overlap, later ones are on top; those with other pixels or in another CRS are "
-                "resampled to the pixels of the first."), optional=True, advanced=True),
+            Rasters("MORE_IMAGES", tr("More images"), tr(
+                "Rasters beside the first one, with the same bands."), optional=True, advanced=True),
+            InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
+                "A folder used instead of images: all rasters in it, in the order of their names."), optional=True,
+                advanced=True),
+            Setting("COMBINE", tr("Several images are"), tr(
+                "mosaic: all become one map, without seams at their borders. Where they overlap, later ones are on "
+                "top; those with other pixels or in another CRS are resampled to the pixels of the first. separate: "
+                "each gets a map of its own, with the image's name appended to the names of the results; an image "
+                "that cannot be mapped does not stop the others."), optional=True, advanced=True),
             Extent("EXTENT", tr("Extent"), tr("Map only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Map only inside these polygons; the rest is nodata."), optional=True),
@@ -106,12 +114,33 @@ class SegmentRaster(WorkerAlgorithm):
 
         settings = super().read(parameters, context)
         self._header = ensemble_header([settings["model"] or "", *settings["ensemble"]])
+        folder = self.values(parameters, context)["input_folder"]
+        paths = self._paths(parameters, context, folder)
         more = raster_layers(self, parameters, "MORE_IMAGES", context)
-        settings["more_images"] = [gdal_path(layer) for layer in more]
+        given = {**parameters, "INPUT": paths[0]} if paths else parameters
+        near = Images.of_files(paths, context).extent if paths else None
+        settings["more_images"] = paths[1:] or [gdal_path(layer) for layer in more]
         settings["more_crs"] = [given_crs(layer) for layer in more]
-        settings.update(mapped_raster(self, parameters, context, self._header, more))
+        settings.update(mapped_raster(self, given, context, self._header, more, near))
         self._name = map_name(self, parameters, context)
         return settings
+
+    def _paths(self, parameters: Parameters, context: QgsProcessingContext, folder: str) -> list[str]:
+        """Return the rasters in the folder of images; none if there is no folder.
+
+        Raises:
+            InputError: There are images and a folder, or neither.
+        """
+        given = [row.label for row in self.rows() if row.name in ("INPUT", "MORE_IMAGES") and row.given(parameters)]
+        if given and folder:
+            raise InputError("INPUT and INPUT_FOLDER are both given.", "Choose images, or a folder of images.")
+        if folder:
+            from ..plugin.engine.chips.sources import rasters_in
+
+            return rasters_in(folder)
+        if not parameters.get("INPUT"):
+            raise InputError("No image is given.", "Choose a raster as INPUT, or a folder as INPUT_FOLDER.")
+        return []
 
     def check(self, config: SegmentRasterConfig) -> None:
         """Check that model, image and outputs fit together."""
@@ -121,11 +150,19 @@ class SegmentRaster(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Map in the worker and style the results."""
+        from ..plugin.engine.files import raster_names
+        from .layer_names import answer_name
         from .looks import SavedStyle
+        from .showing import load_each
 
         found = self.run_worker(settings, reporter)
-        self.show(found["output"], self._name, SavedStyle(), context)
-        self.show_probabilities(found["probabilities"], self._name, found["output"], context)
-        show_results(self, found, self._name, context)
+        maps, alone = [found, *found.get("more", ())], settings["combine"] == "separate"
+        if alone:
+            load_each(settings, maps, context)
+        for one in maps:
+            name = answer_name(raster_names([one["input"]])[0], settings["model"]) if alone else self._name
+            self.show(one["output"], name, SavedStyle(), context)
+            self.show_probabilities(one["probabilities"], name, one["output"], context)
+            show_results(self, one, name, context)
         files = {row.name: found[row.name.lower()] for row in self.rows() if isinstance(row, Destination)}
         return {**files, **area_results(found)}

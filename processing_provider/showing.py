@@ -95,6 +95,29 @@ def forget(paths: Collection[Optional[str]], context: QgsProcessingContext) -> N
         context.setLayersToLoadOnCompletion(there)
 
 
+def load_each(wished: Mapping[str, Any], results: Collection[Mapping[str, Any]], context: QgsProcessingContext) -> None:
+    """Let QGIS load the layers of several results where it was asked for one.
+
+    Args:
+        wished: The path of each output by name, as the user gave it.
+        results: For each of several rasters, the paths that were written instead.
+        context: The processing context.
+    """
+    names = {path: name for name, path in wished.items() if isinstance(path, str)}
+    there = {}
+    for source, details in context.layersToLoadOnCompletion().items():
+        name = names.get(absolute(source) or "")
+        if name is None:
+            there[source] = details
+            continue
+        for result in results:
+            if result[name]:
+                there[result[name]] = QgsProcessingContext.LayerDetails(
+                    details.name, details.project, details.outputName
+                )
+    context.setLayersToLoadOnCompletion(there)
+
+
 def keep_below(source: str, above: str, context: QgsProcessingContext) -> None:
     """Place a layer, when it is added to the project, below another raster of the results and switch it off."""
     if context.willLoadLayerOnCompletion(source):

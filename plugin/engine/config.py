@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from .errors import InputError
+from .files import raster_names, with_name
 from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
 from .mapping.result_settings import (
     ClassSettings,
@@ -41,6 +42,7 @@ from .tasks import SEGMENTER_TASKS, TASKS
 EDGES = ("shift", "pad")
 BACKGROUNDS = ("auto", "ignore", "class")
 COMBINATIONS = ("separate", "mosaic", "stack")
+MAP_COMBINATIONS = ("mosaic", "separate")
 PLACEMENTS = ("grid", "features", "bounding_boxes", "random")
 OVERLAP_RULES = ("order", "field", "smaller")
 IMPORT_SPLITS = ("blocks", "random")
@@ -350,9 +352,11 @@ class SegmentRasterConfig(MappingConfig):
     regions: PolygonSettings = group(PolygonSettings)
     areas: str | None = written(None)  # a table with a row per class: .csv, .gpkg or .geojson
     input_crs: str = ""  # the raster's, as WKT, where the user gave it another than its file has
-    # Rasters that form a mosaic with `input`, on its pixels, later ones on top; their CRSs as `input_crs`.
-    more_images: tuple[str, ...] = ()
+    more_images: tuple[str, ...] = ()  # further rasters, their CRSs as `input_crs`
     more_crs: tuple[str, ...] = ()
+    # mosaic: all are one raster, on the pixels of `input`, later ones on top. separate: each gets maps of its own,
+    # with its name appended to the names of the results.
+    combine: str = setting("mosaic", choices=MAP_COMBINATIONS)
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     pixel_size: float | None = setting(None, low=0)  # to map at, in CRS units; 0 = the model's, None = the raster's
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS
@@ -371,6 +375,15 @@ class SegmentRasterConfig(MappingConfig):
     def more(self) -> list[tuple[str, str]]:
         """Each of `more_images` with its CRS."""
         return list(zip(self.more_images, self.more_crs or ("",) * len(self.more_images)))
+
+    @classmethod
+    def results(cls, values: dict[str, Any]) -> list[str]:
+        """The files that a job with these settings writes."""
+        found = super().results(values)
+        if values.get("combine") != "separate":
+            return found
+        names = raster_names([values["input"], *values.get("more_images", ())])
+        return [with_name(path, name) for path in found for name in names]
 
 
 class ClassifyScenesConfig(MappingConfig):

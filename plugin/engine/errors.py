@@ -43,6 +43,10 @@ class InputError(EngineError):
     """Raised if something the user gave cannot be used: a file, a layer or a setting."""
 
 
+class NothingToMap(InputError):
+    """Raised if a raster has no data, or lies outside the part to map."""
+
+
 class ResourceError(EngineError):
     """Raised if the machine lacks something: memory, disk space, a device or a permission."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from .errors import InputError, ResourceError
@@ -16,6 +18,7 @@ SIDECARS = (".aux.xml", ".ovr", ".msk")
 JOURNALS = ("-journal", "-wal", "-shm")
 # Files that belong to a shapefile.
 SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".idm", ".ind", ".cst")
+LONGEST_NAME = 80  # letters of a raster's name in those of its results
 
 
 def rename(source: Path, target: Path) -> None:
@@ -143,3 +146,26 @@ def readable_size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def raster_names(paths: Sequence[str]) -> list[str]:
+    """Names for rasters that can be part of a file name; those that would be the same get a number.
+
+    Addresses lose what follows a question mark, which may hold a key.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", Path(path.partition("?")[0]).stem).strip("_.")[:LONGEST_NAME] or "raster"
+        name = next(
+            name for number in count(1) if (name := stem if number == 1 else f"{stem}_{number}").casefold() not in taken
+        )
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def with_name(path: str, name: str) -> str:
+    """The path of a result with the name of its raster appended: "maps/landcover_scene6.tif"."""
+    place = Path(path)
+    return str(place.with_name(f"{place.stem}_{name}{place.suffix}"))

@@ -113,6 +113,11 @@ class Settings(Record):
         return [name for name, said in cls.declared().items() if said.written]
 
     @classmethod
+    def results(cls, values: dict[str, Any]) -> list[str]:
+        """The files that a job with these settings, as JSON, writes."""
+        return [values[name] for name in cls.outputs() if values.get(name)]
+
+    @classmethod
     def from_json(cls: type[Kind], values: dict[str, Any]) -> Kind:
         """Build settings from parsed JSON.
 

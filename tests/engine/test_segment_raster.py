@@ -17,7 +17,9 @@ from torch import nn
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
+from plugin.engine.files import raster_names
 from plugin.engine.mapping import segment
+from plugin.engine.mapping.result_settings import MeasureSettings
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import save_model
@@ -477,3 +479,95 @@ def test_what_a_raster_hides_gets_no_class_at_any_pixel_size(
     known = ~hidden
     known[60:70, 60:70] = False
     assert np.array_equal(found[known], expected(data[0])[known])
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The model files that were loaded."""
+    paths: list[str] = []
+
+    def load(path: str) -> tuple[Threshold, ModelHeader]:
+        paths.append(path)
+        return Threshold(), header(1)
+
+    monkeypatch.setattr(segment, "load_model", load)
+    return paths
+
+
+def test_several_rasters_become_a_map_each_with_one_loading_of_the_model(tmp_path: Path, loaded: list[str]) -> None:
+    data = [noise(40, 60), noise(70, 50) // 2]
+    first = write_raster(tmp_path / "a.tif", data[0])
+    second = write_raster(tmp_path / "b c.tif", data[1], LEFT + 500, epsg=32632)
+    result = map_raster(
+        tmp_path, first, more_images=(second,), combine="separate",
+        measures=MeasureSettings(confidence=str(tmp_path / "sure.tif")),
+        areas=str(tmp_path / "areas.csv"),
+    )  # fmt: skip
+    assert loaded == ["m"]
+    for name, values in zip(("a", "b_c"), data):
+        assert np.array_equal(pixels(tmp_path / f"map_{name}.tif"), expected(values))
+        assert (tmp_path / f"sure_{name}.tif").exists() and (tmp_path / f"areas_{name}.csv").exists()
+    assert result["output"] == str(tmp_path / "map_a.tif")
+    assert [one["output"] for one in result["more"]] == [str(tmp_path / "map_b_c.tif")]
+    assert not (tmp_path / "map.tif").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_raster_that_cannot_be_mapped_does_not_stop_the_others(tmp_path: Path, loaded: list[str]) -> None:
+    whole = write_raster(tmp_path / "a.tif", noise(40, 60))
+    broken = write_raster(tmp_path / "b.tif", noise(400, 600), options=["COMPRESS=DEFLATE", "TILED=YES"])
+    content = Path(broken).read_bytes()
+    Path(broken).write_bytes(content[: len(content) // 2])
+    last = write_raster(tmp_path / "c.tif", noise(30, 30))
+    heard = Heard()
+    everything = (broken, str(tmp_path / "none.tif"), last)
+    with pytest.raises(InputError, match=r"2 of 4 rasters could not be mapped: .*b\.tif .*none\.tif .*other 2 are"):
+        map_raster(tmp_path, whole, heard, more_images=everything, combine="separate")
+    made = sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".tif" and path.name.startswith("map"))
+    assert made == ["map_a.tif", "map_c.tif"] and not list(tmp_path.glob(".*")), "nothing half-written"
+    assert np.array_equal(pixels(tmp_path / "map_c.tif"), expected(noise(30, 30)))
+    assert sum("could not be mapped" in text for text in heard.warnings) == 2
+
+
+def test_of_several_rasters_those_outside_the_area_are_left_out(tmp_path: Path, loaded: list[str]) -> None:
+    first, second = (write_raster(tmp_path / f"{n}.tif", noise(40, 40), LEFT + 100 * n) for n in range(2))
+    area = write_polygons(tmp_path / "area.gpkg", [(1, rectangle(LEFT + 110, TOP - 30, LEFT + 130, TOP - 5))], "area")
+    heard = Heard()
+    result = map_raster(tmp_path, first, heard, more_images=(second,), combine="separate", area=area)
+    assert result["output"] == str(tmp_path / "map_1.tif") and not result["more"]
+    assert any("There is nothing to map" in text for text in heard.logs)
+    far = write_raster(tmp_path / "far.tif", noise(40, 40), epsg=32632)
+    with pytest.raises(InputError, match=r"far\.tif is in EPSG:32632 .* but EXTENT and AREA are in EPSG:32633"):
+        map_raster(tmp_path, second, more_images=(far,), combine="separate", area=area)
+
+
+def test_results_of_several_rasters_overwrite_none_and_resume_keeps_finished_ones(
+    tmp_path: Path, loaded: list[str]
+) -> None:
+    first = write_raster(tmp_path / "a.tif", noise(40, 40))
+    second = write_raster(tmp_path / "img_a.tif", noise(30, 30))
+    with pytest.raises(InputError, match="which is one of the rasters to be mapped"):
+        map_raster(tmp_path, first, more_images=(second,), combine="separate", output=str(tmp_path / "img.tif"))
+    assert np.array_equal(pixels(second), noise(30, 30))
+    (tmp_path / "map_a.tif").write_text("finished")
+    result = map_raster(tmp_path, first, more_images=(second,), combine="separate", resume=True)
+    assert result["output"] == str(tmp_path / "map_img_a.tif")
+    assert (tmp_path / "map_a.tif").read_text() == "finished"
+    again = map_raster(tmp_path, first, more_images=(second,), combine="separate", resume=True)
+    assert again["output"] is None and again["classes"] == [] and again["more"] == []
+
+
+def test_a_cancelled_job_of_several_rasters_keeps_the_finished_maps(tmp_path: Path, loaded: list[str]) -> None:
+    paths = [write_raster(tmp_path / f"{n}.tif", noise(40, 40)) for n in range(2)]
+    heard = Heard()
+    heard.cancel_requested = lambda: (tmp_path / "map_0.tif").exists()  # type: ignore[method-assign]
+    with pytest.raises(Cancelled):
+        map_raster(tmp_path, paths[0], heard, more_images=(paths[1],), combine="separate")
+    assert (tmp_path / "map_0.tif").exists() and not (tmp_path / "map_1.tif").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_names_of_rasters_are_fit_for_files_and_hold_no_keys() -> None:
+    paths = ["/x/a.tif", "/y/A.tif", "/vsicurl/https://h/b.tif?key=secret", 'NETCDF:"n.nc":v', "/z/a_2.tif"]
+    assert raster_names(paths) == ["a", "A_2", "b", "NETCDF_n", "a_2_2"]
+    values = {"input": "/x/a.tif", "more_images": ["/x/b.tif"], "output": "/m/map.tif", "combine": "separate"}
+    assert SegmentRasterConfig.results(values) == ["/m/map_a.tif", "/m/map_b.tif"]

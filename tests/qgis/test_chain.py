@@ -89,6 +89,56 @@ def test_a_map_in_the_project_is_called_by_image_and_model(chain, provider, scen
         project.removeMapLayers([key for key in project.mapLayers() if key not in before])
 
 
+def halves(folder, image):
+    """The left and the right half of an image, in a folder of their own."""
+    folder.mkdir()
+    for name, start in (("left", 0), ("right", 160)):
+        gdal.Translate(str(folder / f"{name}.tif"), image, srcWin=[start, 0, 160, 256])
+    return str(folder / "left.tif"), str(folder / "right.tif")
+
+
+def test_several_images_become_one_map_or_one_each_in_the_project(chain, provider, scene, tmp_path):
+    import processing
+
+    project, before = QgsProject.instance(), set(QgsProject.instance().mapLayers())
+    left, right = halves(tmp_path / "images", scene[0])
+    usual = {"MODEL": chain["model"]["OUTPUT"], "DEVICE": "cpu", "OUTPUT": str(tmp_path / "map.tif")}
+    one = processing.run("terrazzo:segmentraster", {**usual, "INPUT": left, "MORE_IMAGES": [right]})
+    mapped = gdal.Open(one["OUTPUT"])
+    assert (mapped.RasterXSize, mapped.RasterYSize) == (320, 256)
+    wanted = {**usual, "INPUT_FOLDER": str(tmp_path / "images"), "COMBINE": "separate",
+              "OUTPUT": str(tmp_path / "m.tif"), "CONFIDENCE": str(tmp_path / "sure.tif")}  # fmt: skip
+    try:
+        found = processing.runAndLoadResults("terrazzo:segmentraster", wanted, feedback=Listener())
+        layers = {layer.name(): layer for key, layer in project.mapLayers().items() if key not in before}
+        names = {f"{name}: model{what}" for name in ("left", "right") for what in ("", ", confidence")}
+        assert set(layers) == names and all(layer.isValid() for layer in layers.values())
+        assert isinstance(layers["right: model"].renderer(), QgsPalettedRasterRenderer)
+    finally:
+        project.removeMapLayers([key for key in project.mapLayers() if key not in before])
+    assert found["OUTPUT"] == str(tmp_path / "m_left.tif") and found["POLYGONS"] is None
+    for name in ("m_left", "m_right", "sure_left", "sure_right"):
+        assert gdal.Open(str(tmp_path / f"{name}.tif")).RasterXSize == 160
+
+
+def test_several_images_need_one_way_of_naming_them(chain, provider, scene, tmp_path):
+    import processing
+
+    halves(tmp_path / "images", scene[0])
+    usual = {"MODEL": chain["model"]["OUTPUT"], "OUTPUT": str(tmp_path / "m.tif")}
+    for given, problem in (({}, "No image is given"), ({"INPUT": scene[0]}, "are both given")):
+        folder = {"INPUT_FOLDER": str(tmp_path / "images")} if given else {}
+        with pytest.raises(QgsProcessingException, match=problem):
+            processing.run("terrazzo:segmentraster", {**usual, **given, **folder}, feedback=Listener())
+
+
+def test_a_folder_of_images_is_mapped_headless(qgis_process, chain, scene, tmp_path):
+    halves(tmp_path / "images", scene[0])
+    found = qgis_process("terrazzo:segmentraster", INPUT_FOLDER=tmp_path / "images", MODEL=chain["model"]["OUTPUT"],
+                         OUTPUT=tmp_path / "map.tif", DEVICE="cpu")  # fmt: skip
+    assert found["OUTPUT"] == str(tmp_path / "map.tif")
+
+
 def test_the_saved_model_is_valid(provider):
     model = QgsProcessingModelAlgorithm()
     assert model.fromFile(str(MODEL))

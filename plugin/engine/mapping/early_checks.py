@@ -27,6 +27,7 @@ from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
 from .outputs import POLYGON_ENDINGS, check_not_input, check_rasters
 from .photograph_files import check_folder
+from .separate import each_of
 from .tables import AREA_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
 
 PICTURE_ENDINGS = {".png": "PNG"}
@@ -41,6 +42,8 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     check_task(header, config.model, SEGMENTER_TASKS)
     check_answers(config, header)
     check_device_name(config.device)
+    if config.combine == "separate":
+        config = each_of(config)[0]  # the others are checked when it is their turn
     outputs = check_segmentation_outputs(config, header)
     check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs, config.more)
 

@@ -12,7 +12,7 @@ from osgeo import gdal
 from ..chips.features import Area
 from ..config import ActivationMapsConfig, ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
 from ..device import choose_device, describe_device, explain_memory, keep_memory
-from ..errors import InputError, not_none
+from ..errors import NothingToMap, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
@@ -99,7 +99,7 @@ def _part(info: RasterInfo, extent: tuple[float, ...] | None, area: str | None) 
         left, bottom, right, top = bounds
         window = window.intersection(info.grid.window_of((left, bottom, right, top)))
         if window.empty:
-            raise InputError(
+            raise NothingToMap(
                 f"The {name} {_bounds_text(bounds)} is outside {info.path}, which covers "
                 f"{_bounds_text(info.grid.bounds)}.",
                 f"Choose an {name} within the raster.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -11,22 +12,25 @@ import torch
 
 from .. import ranks
 from ..config import SegmentRasterConfig
-from ..errors import InputError
+from ..errors import InputError, NothingToMap
 from ..events import Reporter, Stage, readable_time
+from ..models.header import ModelHeader
 from ..models.model_file import load_model
+from ..models.networks import Segmenter
 from ..torchrun import own_rank
 from ..windows import Window
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
 from .fingerprint import facts_of
 from .keeping import SHARED, Keeper, Taker, kept_beside, plan_units, share_out
-from .loading import load_all
+from .loading import Model, load_all
 from .measures import MEASURES, Scores
 from .opening import open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
 from .reading import TileReader
 from .segmented_files import SegmentedFiles, scored, takes_of
 from .segmenter_source import choose_source
+from .separate import map_each
 from .sources import pinned_reading
 from .steps import Steps
 from .tiling import round_tile_size
@@ -36,25 +40,40 @@ from .writer import NumberRaster
 def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str, Any]:
     """Map a raster with a trained network, tile by tile, in memory that does not depend on the raster's size.
 
+    Several rasters are one map, or with `config.combine` "separate" a map each, for which the models are loaded once.
+
     Args:
         config: Settings of the job.
         reporter: Receives progress and log lines.
 
     Returns:
-        output, probabilities, confidence, entropy, margin, disagreement, polygons, areas (paths; all but the first may
-        be None), classes (value, name, pixels, area and hectares of each), area_unit (of the area on the plane of the
-        CRS, such as "metre", for square metres; None if it has no units of length), nodata_pixels, seconds; for a model
-        of numbers also statistics (minimum, maximum, mean, std). {} for all ranks but the first.
+        input, output, probabilities, confidence, entropy, margin, disagreement, polygons, areas (paths; all but the
+        first two may be None), classes (value, name, pixels, area and hectares of each), area_unit (of the area on the
+        plane of the CRS, such as "metre", for square metres; None if it has no units of length), nodata_pixels,
+        seconds; for a model of numbers also statistics (minimum, maximum, mean, std). {} for all ranks but the first.
+        Of several maps those of the first, and as `more` a list of the same for each of the others.
 
     Raises:
         InputError: The raster, the model or a setting cannot be used, or there is nothing to map.
         ResourceError: An output cannot be written, the device does not exist, or memory is insufficient.
         Cancelled: The user cancelled the job, or QGIS has ended.
     """
-    begun = time.monotonic()
+    if config.combine == "separate" and own_rank().count > 1:
+        raise InputError("COMBINE is separate, but several ranks map one raster together.", "Start a job per raster.")
     ranks.join(torch.device("cpu"))
     models, header = load_all(load_model, config.models, reporter)
     check_answers(config, header)
+
+    def map_one(one: SegmentRasterConfig, told: Reporter) -> dict[str, Any]:
+        return _map(one, models, header, told)
+
+    return map_each(config, map_one, reporter) if config.combine == "separate" else map_one(config, reporter)
+
+
+def _map(
+    config: SegmentRasterConfig, models: Sequence[Model[Segmenter]], header: ModelHeader, reporter: Reporter
+) -> dict[str, Any]:
+    begun = time.monotonic()
     outputs = check_segmentation_outputs(config, header)
     opened = open_for_mapping(config, header, outputs, reporter)
     info, window, classes = opened.info, opened.window, header.classes
@@ -94,7 +113,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         files.tell_unsure()
         tell_unanswered(reporter, "pixel", target.unanswered, target.mapped)
         if not target.mapped:
-            raise InputError(
+            raise NothingToMap(
                 f"{info.path} has no data in the area to map: all of its {window.width} × {window.height} pixels "
                 "are nodata or masked.",
                 "Choose another raster, extent or area; check the raster's nodata value.",
@@ -109,6 +128,7 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
         shown = shares_text(classes, target.counts, target.mapped, info, target.hectares)
     reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
     return {
+        "input": config.input,
         "output": config.output,
         "probabilities": config.probabilities,
         **{name: config.measures.wanted().get(name) for name in MEASURES},
