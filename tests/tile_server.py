@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -13,7 +15,6 @@ from typing import Any, Callable, Optional
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
-from synthetic import write_raster
 
 HALF = 20037508.342789244
 ZOOM, SIDE = 14, 256
@@ -38,6 +39,8 @@ def image() -> np.ndarray:
 
 def write_image(path: Any) -> str:
     """Write the image as a GeoTIFF; gives its path."""
+    from synthetic import write_raster
+
     return write_raster(path, image(), LEFT, TOP, SIZE, 3857)
 
 
@@ -151,6 +154,18 @@ def serving() -> Iterator[TileServer]:
             server.shutdown()
 
 
+@contextmanager
+def serving_elsewhere() -> Iterator[str]:
+    """The address of a server that runs in a process of its own, which ends with this one."""
+    command = [sys.executable, __file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
+
+
 def slow(seconds: float) -> Callable[[str], Answer]:
     """The usual answers, late."""
 
@@ -159,3 +174,9 @@ def slow(seconds: float) -> Callable[[str], Answer]:
         return None
 
     return answer
+
+
+if __name__ == "__main__":
+    with serving() as found:
+        print(found.address, flush=True)
+        sys.stdin.read()

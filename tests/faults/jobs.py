@@ -26,6 +26,8 @@ import plugin.engine.mapping.activation
 import plugin.engine.mapping.features
 import plugin.engine.mapping.scenes
 import plugin.engine.mapping.segment
+import plugin.engine.rasters.fetch_tiles
+import plugin.engine.training.find_learning_rate
 import plugin.engine.training.train_classifier
 import plugin.engine.training.train_segmenter  # noqa: F401
 from plugin.engine.chips.export import export_chips
@@ -66,6 +68,8 @@ def make_stock(stock: Path) -> None:
     write_polygons(stock / "features.gpkg", squares, "features")
     write_polygons(stock / "labels.gpkg", squares)
     JOBS["exportchips"](filled(CUT, stock=stock, here=stock), Heard())
+    bare = {**CUT, "label_rasters": [], "task": "unlabelled", "output": "{here}/rest"}
+    JOBS["exportchips"](filled(bare, stock=stock, here=stock), Heard())
     write_scene_folder(stock / "classes", {"training": 8, "validation": 4, "test": 3}, size=16)
     make_dataset(stock / "regions")
     make_dataset(stock / "whole", "classification", shown=WHOLE)
@@ -96,8 +100,8 @@ def convert_into(dataset: Path, kind: str, folder: Path) -> None:
     JOBS["convertchips"]({"chips": str(dataset), "output": str(folder), "folder_format": kind}, Heard())
 
 
-def filled(settings: dict[str, Any], **folders: Path) -> dict[str, Any]:
-    """Settings in which {names} of folders are replaced by their paths, in lists as well."""
+def filled(settings: dict[str, Any], **folders: Any) -> dict[str, Any]:
+    """Settings in which {names} of folders and others are replaced, in lists as well."""
 
     def fill(value: Any) -> Any:
         if isinstance(value, str):

@@ -58,12 +58,19 @@ class Killing:
         stock: That of the inputs, see `jobs.make_stock`.
         note: Called with each finding.
         counts: Kind of kill → how many; is added to.
+        address: Of a server of map tiles.
     """
 
     def __init__(
-        self, server: Server, base: Path, stock: Path, note: Callable[[str, str], None], counts: dict[str, int]
+        self,
+        server: Server,
+        base: Path,
+        stock: Path,
+        note: Callable[[str, str], None],
+        counts: dict[str, int],
+        address: str,
     ) -> None:
-        self.server, self.stock, self.note, self.counts = server, stock, note, counts
+        self.server, self.stock, self.note, self.counts, self.address = server, stock, note, counts, address
         self.here, self.kept = base / "here", base / "earlier"
         self.expected: dict[str, Expected] = {}
 
@@ -135,7 +142,7 @@ class Killing:
 
     def settings(self, scenario: Scenario, **other: Any) -> dict[str, Any]:
         """A scenario's settings with all paths."""
-        return filled({**scenario.settings, **other}, stock=self.stock, here=self.here)
+        return filled({**scenario.settings, **other}, stock=self.stock, here=self.here, address=self.address)
 
     def look(self, scenario: Scenario) -> State:
         """What is there when somebody opens it, in a child."""
@@ -227,7 +234,7 @@ class Killing:
 
     def _strange_names(self, scenario: Scenario, expected: Expected) -> Iterator[str]:
         """What is neither a result nor hidden; what lies in a folder and no index names does no harm there."""
-        strange = names_in(self.here) - expected.old.names - expected.new.names
+        strange = names_in(self.here) - expected.old.names - expected.new.names - set(scenario.kept)
         inside = tuple(f"{result}/" for result in scenario.results)
         shown = sorted(name for name in strange - self._odd(strange) if not name.startswith(inside))
         if shown:

@@ -88,19 +88,25 @@ def learning(job: str, **settings: Any) -> Reading:
 
 
 SEGMENTING, CLASSIFYING = "trainsegmenter", "trainclassifier"
+RATES = {"chips": "{subject}", "report": "{out}/r.html", "test_steps": 30, "batch_size": 2, "device": "cpu"}
+RATES_OF_SEGMENTER = Reading("findlearningrate", {**RATES, "architecture": "fcn8s", "encoder": SEGMENTER["encoder"]})
+RATES_OF_CLASSIFIER = Reading("findlearningrate", {**RATES, "architecture": "lecture_cnn", "filters": [4, 4]})
 SUBJECTS = (
     Subject(
         "chips", 16,
         (SPLIT, INSPECT, *converting("arcgis", "coco", "voc"), learning(SEGMENTING, chips="{subject}"),
+         RATES_OF_SEGMENTER,
          Reading("exportchips", {**CUT, "input": ["{stock}/beside/image.tif"],
                  "label_rasters": ["{stock}/beside/labels.tif"], "output": "{subject}", "append": True})),
     ),
     Subject(
         "classes", 12,
-        (SPLIT, INSPECT, *converting("arcgis", "imagenet", "voc"), learning(CLASSIFYING, chips="{subject}")),
+        (SPLIT, INSPECT, *converting("arcgis", "imagenet", "voc"), learning(CLASSIFYING, chips="{subject}"),
+         RATES_OF_CLASSIFIER),
     ),
+    Subject("rest", 5, (SPLIT, INSPECT, learning(SEGMENTING, chips="{stock}/chips", unlabelled_chips="{subject}"))),
     Subject("several", 5, (SPLIT, INSPECT, *converting("voc"), learning(CLASSIFYING, chips="{subject}"))),
-    Subject("targets", 4, (SPLIT, INSPECT)),
+    Subject("targets", 4, (SPLIT, INSPECT, learning(SEGMENTING, chips="{subject}"))),
     Subject(
         "segmenter.safetensors", 9,
         (Reading("segmentraster", {**SEGMENT, **MODEL}),

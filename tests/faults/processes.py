@@ -64,7 +64,8 @@ PATIENCE = 90.0
 LOOK = 0.02  # seconds between two looks at a worker
 # The jobs that run in a worker, and those that QGIS is killed in; the last ones run inside QGIS itself.
 IN_WORKERS = (
-    "inspect", "segmenter", "classifier", "segment", "scenes", "grid", "photographs", "features", "activation",
+    "inspect", "segmenter", "unlabelled", "unlabelled resumed", "learning rate", "tiles", "classifier", "segment",
+    "segment resumed", "scenes", "grid", "photographs", "features", "activation",
 )  # fmt: skip
 IN_QGIS = ("features", "segment", "classifier", "export over", "split")
 WORKER, PARENTS, QGIS = "of a real worker", "of a real worker's parent", "of QGIS"
@@ -81,7 +82,7 @@ class RealKilling(Killing):
     names = IN_WORKERS
 
     def __init__(self, forked: Killing) -> None:
-        super().__init__(forked.server, forked.here.parent, forked.stock, forked.note, forked.counts)
+        super().__init__(forked.server, forked.here.parent, forked.stock, forked.note, forked.counts, forked.address)
         self.forked = forked
         self.observed: dict[str, Any] = {}
         self.victim = PARENTS

@@ -25,6 +25,7 @@ import processes  # noqa: E402
 import scenarios  # noqa: E402
 from jobs import make_stock  # noqa: E402
 from server import Server  # noqa: E402
+from tile_server import serving_elsewhere  # noqa: E402
 
 # In the short run: scenarios that take moments, of every way to publish.
 QUICK = ("export over", "split", "convert to coco", "scenes", "features")
@@ -53,14 +54,14 @@ def main() -> int:
     begun = time.monotonic()
     findings = Findings(Path(options.findings))
     print(f"seed {options.seed}; findings go to {findings.path}", flush=True)
-    with scratch_folder(options.scratch) as base:
+    with scratch_folder(options.scratch) as base, serving_elsewhere() as address:
         server, stock = Server(base / "scratch"), base / "stock"
         stock.mkdir()
         made = server.call(lambda _: make_stock(stock))
         if made.end != "result":
             print(f"The inputs cannot be made: {made}\n{server.printed()}")
             return 1
-        killing = kills.Killing(server, base / "kills", stock, findings.note, {})
+        killing = kills.Killing(server, base / "kills", stock, findings.note, {}, address)
         mutating = mutations.Mutating(server, base / "mutations", stock, findings.note)
         if options.mutation:
             print(mutating.run(options.mutation))

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from jobs import BRIEF, CUT, SEGMENTER, TINY
+from synthetic import reference
+from tile_server import COLS, LEFT, ROWS, SIDE, SIZE, TOP, ZOOM
+
+from plugin.engine.rasters.web_layer import zoom_sizes
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class Scenario:
         earlier: Settings that differ in the run that made the earlier results; None = there are none.
         given: Folders of the stock that are copied into {here} first: the job changes them.
         once: Whether it refuses to replace a result.
+        kept: Names in {here} that a run may leave when it is killed, for the next one.
     """
 
     name: str
@@ -26,12 +31,20 @@ class Scenario:
     earlier: Optional[dict[str, Any]] = None
     given: tuple[str, ...] = ()
     once: bool = False
+    kept: tuple[str, ...] = ()
 
 
 BESIDE = {"input": ["{stock}/beside/image.tif"], "label_rasters": ["{stock}/beside/labels.tif"]}
 SCENE, SMALL = "{stock}/scene/image.tif", "{stock}/scene/small.tif"
 CLASSIFIER, SEGMENTING = "{stock}/classifier.safetensors", "{stock}/segmenter.safetensors"
 TILES = {"tile_size": 64, "halo": 32, "device": "cpu"}
+# A server of tiles on this machine is at {address}.
+LAYER = {"title": "ground", "url": "{address}/{{z}}/{{x}}/{{y}}.png", "resolutions": zoom_sizes(0, ZOOM, SIDE),
+         "crs_wkt": reference(3857).ExportToWkt(), "fetched_size": zoom_sizes(ZOOM, ZOOM, SIDE)[0]}  # fmt: skip
+WHOLE = (LEFT, TOP - ROWS * SIDE * SIZE, LEFT + COLS * SIDE * SIZE, TOP)
+# Of a training whose baseline is over.
+CHECKPOINTS = ("model.checkpoint.safetensors", "model.baseline.checkpoint.safetensors")
+LEARNING = {"chips": "{stock}/chips", "output": "{here}/model.safetensors", "seed": 1, **SEGMENTER, **BRIEF}
 SCENES = {"model": CLASSIFIER, "stride": 16, "device": "cpu"}
 
 SCENARIOS = (
@@ -58,9 +71,24 @@ SCENARIOS = (
         ("report.html", "suspects.gpkg"), {"chips": "{stock}/regions"},
     ),
     Scenario(
-        "segmenter", "trainsegmenter",
-        {"chips": "{stock}/chips", "output": "{here}/model.safetensors", "seed": 1, **SEGMENTER, **BRIEF},
-        ("model.safetensors",), {"seed": 2},
+        "segmenter", "trainsegmenter", LEARNING, ("model.safetensors",), {"seed": 2}, kept=CHECKPOINTS[:1],
+    ),
+    *(
+        Scenario(
+            name, "trainsegmenter", {**LEARNING, "unlabelled_chips": "{stock}/rest", "baseline": True, **more},
+            ("model.safetensors",), {"seed": 2}, kept=CHECKPOINTS,
+        )
+        for name, more in (("unlabelled", {}), ("unlabelled resumed", {"resume": True}))
+    ),
+    Scenario(
+        "learning rate", "findlearningrate",
+        {"chips": "{stock}/classes", "report": "{here}/rates.html", "test_steps": 30, "device": "cpu",
+         "architecture": "lecture_cnn", "filters": [4, 4]},
+        ("rates.html",), {"test_steps": 40},
+    ),
+    Scenario(
+        "tiles", "fetchtiles", {**LAYER, "extent": WHOLE, "output": "{here}/tiles.tif"}, ("tiles.tif",),
+        {"extent": (LEFT, TOP - SIDE * SIZE, LEFT + SIDE * SIZE, TOP)},
     ),
     Scenario(
         "classifier", "trainclassifier",
@@ -79,6 +107,11 @@ SCENARIOS = (
         {"input": SCENE, "model": SEGMENTING, "output": "{here}/map.tif", "areas": "{here}/areas.csv", "resume": True,
          **TILES},
         ("map.tif", "areas.csv"), {"input": SMALL},
+    ),
+    Scenario(
+        "segment resumed", "segmentraster",
+        {"input": SCENE, "model": SEGMENTING, "output": "{here}/map.tif", "resume": True, **TILES},
+        ("map.tif",), {"input": SMALL},
     ),
     Scenario(
         "scenes", "classifyscenes",
