@@ -160,7 +160,7 @@ def test_a_resumed_map_equals_one_that_was_left_alone(
     told = [interrupt(network, resumed, image, calls, **settings) for calls in (3, 1)]
     shares = [one.warnings[-1].split()[0] for one in told]
     assert shares == sorted(shares) and all("RESUME continues from there" in one.warnings[-1] for one in told)
-    assert f"{shares[0]} of the map are kept from an interrupted job" in "".join(told[1].logs)
+    assert f"{shares[0]} of the map is kept from an interrupted job" in "".join(told[1].logs)
     found = map_raster(resumed, image, resume=True, **settings)
     # What was under way is done again, nothing else.
     assert whole <= network.calls <= whole + 2

@@ -109,11 +109,6 @@ SCENARIOS = (
         ("map.tif", "areas.csv"), {"input": SMALL},
     ),
     Scenario(
-        "segment resumed", "segmentraster",
-        {"input": SCENE, "model": SEGMENTING, "output": "{here}/map.tif", "resume": True, **TILES},
-        ("map.tif",), {"input": SMALL},
-    ),
-    Scenario(
         "scenes", "classifyscenes",
         {"input": SCENE, "output": "{here}/map.tif", "probabilities": "{here}/shares.tif", "grid": "{here}/grid.gpkg",
          **SCENES},

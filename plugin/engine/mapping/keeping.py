@@ -215,7 +215,7 @@ def kept_beside(
                 f"different are {', '.join(different)}."
             )
         elif kept.begun:
-            reporter.log(f"Mapping resumes: {kept.share:.0%} of the map are kept from an interrupted job.")
+            reporter.log(f"Mapping resumes: {kept.share:.0%} of the map is kept from an interrupted job.")
         elif resume:
             reporter.log(f"Nothing is kept of an interrupted map {output}: mapping starts from the beginning.")
         if not kept.begun:
@@ -227,7 +227,7 @@ def kept_beside(
             if isinstance(error, Cancelled) and not (resume or reporter.orphaned()):
                 draft.clear()
             elif kept.begun:
-                reporter.warning(f"{kept.share:.0%} of the map are kept beside it: RESUME continues from there.")
+                reporter.warning(f"{kept.share:.0%} of the map is kept beside it: RESUME continues from there.")
             raise
         kept.pieces.close()
 
