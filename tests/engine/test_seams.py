@@ -18,7 +18,7 @@ from torch import nn
 
 from plugin.engine import device, precision
 from plugin.engine.chips.dataset import open_dataset
-from plugin.engine.config import TrainSegmenterConfig
+from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
 from plugin.engine.mapping import inference, layout, segment
 from plugin.engine.mapping.inference import Inference
 from plugin.engine.mapping.sources import TileSource
@@ -26,7 +26,7 @@ from plugin.engine.mapping.tiling import SEAM_SHARE, choose_layout
 from plugin.engine.models.cost import USUAL_BYTES, bytes_per_pixel
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
-from plugin.engine.models.reach import HALOS, SEEN, seam_costs
+from plugin.engine.models.reach import HALOS, SEEN, decoder_reach, seam_costs
 from plugin.engine.training import train_segmenter
 from plugin.engine.training.augmentation.example import Example
 from plugin.engine.training.chips import ChipReader
@@ -169,6 +169,41 @@ def test_the_tiles_of_a_map_are_continued(tmp_path: Path, monkeypatch: pytest.Mo
     image = write_raster(tmp_path / "image.tif", np.full((128, 128), 90, np.uint8))
     map_raster(tmp_path, image, tile_size=64, halo=0)
     assert len(np.unique(pixels(tmp_path / "map.tif"))) == 1
+
+
+@pytest.mark.parametrize(
+    "architecture, expected", [("unet", 64), ("fcn8s", 32), ("linknet", 32), ("fpn", 96), ("deeplabv3plus", None)]
+)
+def test_logits_that_only_the_encoder_needs_are_left_out(architecture: str, expected: int | None) -> None:
+    torch.manual_seed(0)
+    network = create_model(architecture, "resnet18", 3, 4).eval()
+    reach = decoder_reach(network, 3)
+    used = Inference(network, header(3), CPU, False, Heard())  # type: ignore[arg-type]
+    used.leave_out(160)
+    network.requires_grad_(False)
+    images = torch.randn(1, 3, 32 + 2 * 160, 64 + 2 * 160)
+    core = (..., slice(160, -160), slice(160, -160))
+    found = used(images)
+    assert torch.allclose(found[core], used.logits(images)[core], atol=1e-4 * found.abs().max().item())
+    assert used.unneeded == (0 if reach is None else max(0, 160 - reach) // 32 * 32)
+    assert found.shape[-2:] == images.shape[-2:] and bool((found[..., 0, :] == 0).all()) is (used.unneeded > 0)
+    assert reach == expected
+
+
+def test_a_map_is_the_same_without_these_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = create_model("unet", "resnet18", 1, 3).eval()
+    monkeypatch.setattr(segment, "load_model", lambda path: (network, header(1)))
+    image = write_raster(tmp_path / "image.tif", noise(140, 150))
+    output = str(tmp_path / "map.tif")
+    settings = {"input": image, "model": "m", "output": output, "device": "cpu", "tile_size": 128, "halo": 128}
+    config = SegmentRasterConfig.from_json({**settings, "test_time_augmentation": "mirror"})
+    maps = []
+    for reach in (64, None):
+        monkeypatch.setattr(inference, "decoder_reach", lambda network, bands, reach=reach: reach)
+        segment.segment_raster(config, Heard())
+        maps.append(pixels(output))
+    assert len(np.unique(maps[0])) > 1 and np.array_equal(*maps)
 
 
 # The memory

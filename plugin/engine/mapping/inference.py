@@ -10,8 +10,8 @@ from torch import nn
 from ..events import Reporter
 from ..models.folding import folded
 from ..models.header import ModelHeader
-from ..models.networks import Segmenter, calibrated
-from ..models.reach import other_answers
+from ..models.networks import STRIDE, Segmenter, calibrated
+from ..models.reach import decoder_reach, other_answers
 from ..precision import WORTHWHILE, autocast, precision
 from .decisions import Decisions
 
@@ -44,6 +44,7 @@ class Inference:
         self.decisions = decisions or Decisions()
         self.dtype = precision(device, mixed)
         self.settled = not mixed
+        self.unneeded = 0  # pixels along the edges of images whose logits are not computed
 
     def continue_edges(self) -> None:
         """Let convolutions repeat the edge of a tile instead of zeros, which would change answers far inside.
@@ -59,18 +60,31 @@ class Inference:
                 rows, cols = module.padding
                 module._reversed_padding_repeated_twice = [cols, cols, rows, rows]
 
+    def leave_out(self, halo: int) -> None:
+        """Compute no logits in that part of a halo that only the encoder needs: two thirds of one of 192 pixels.
+
+        The map is the same; tiles of 1024 pixels take 23 % less time with U-Net and EfficientNet-Lite0, 14 % less with
+        ResNet-34.
+        """
+        if isinstance(self.network, Segmenter):
+            reach = decoder_reach(self.network, len(self.header.band_names))
+            self.unneeded = 0 if reach is None else max(0, halo - reach) // STRIDE * STRIDE
+
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, C, h, w) logits in float32."""
         if not self.settled:
             sample = images[:1, :, :COMPARED, :COMPARED]
             name = self.decisions.settle("type", lambda: self._settle(sample), DTYPES.__contains__)
             self.dtype, self.settled = DTYPES[name], True
-        return calibrated(self.logits(images, self.dtype), self.header)
+        return calibrated(self.logits(images, self.dtype, self.unneeded), self.header)
 
-    def logits(self, images: torch.Tensor, dtype: torch.dtype | None = torch.float32) -> torch.Tensor:
-        """The same, but not calibrated, and calculated in a given type."""
+    def logits(
+        self, images: torch.Tensor, dtype: torch.dtype | None = torch.float32, unneeded: int = 0
+    ) -> torch.Tensor:
+        """The same, but not calibrated, calculated in a given type, and 0 in `unneeded` pixels along the edges."""
+        more = (unneeded,) if unneeded else ()
         with autocast(self.device, dtype or torch.float32):
-            found: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+            found: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last), *more)
         return found.float()
 
     def _settle(self, images: torch.Tensor) -> str:

@@ -101,6 +101,7 @@ def _of_model(
     else:
         tile_size, halo = lay_out(logits, model, normalise, opened, reader, config, reporter, decisions)
         logits.continue_edges()
+        logits.leave_out(halo)
 
         def at_scale(scale: Fraction) -> Source:
             seen = maps if scale == 1 else rescaled(maps, lambda side: int(side * scale), kind)

@@ -64,14 +64,26 @@ class Segmenter(nn.Module):
         """The side, in pixels, that an image of `size` pixels is padded to."""
         return max(self.smallest, -(-size // STRIDE) * STRIDE)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, B, H, W) normalised bands → (N, C, H, W) logits."""
+    def forward(self, images: torch.Tensor, unneeded: int = 0) -> torch.Tensor:
+        """(N, B, H, W) normalised bands → (N, C, H, W) logits; 0 in `unneeded` pixels along each edge, a multiple of
+        `STRIDE`, which the decoder does not see.
+        """
         height, width = images.shape[-2:]
         full = self.padded_size(height), self.padded_size(width)
         if full != (height, width):
             # Repeating the border adds no artificial edge.
             images = F.pad(images, (0, full[1] - width, 0, full[0] - height), mode="replicate")
-        logits: torch.Tensor = self.decoder(self.encoder(images))  # (N, C, h, w)
-        if logits.shape[-2:] != full:
-            logits = F.interpolate(logits, size=full, mode="bilinear", align_corners=False)
+        features = self.encoder(images)
+        if unneeded:
+            features = [_without_edges(feature, unneeded * feature.shape[-1] // full[1]) for feature in features]
+        logits: torch.Tensor = self.decoder(features)  # (N, C, h, w)
+        inner = full[0] - 2 * unneeded, full[1] - 2 * unneeded
+        if logits.shape[-2:] != inner:
+            logits = F.interpolate(logits, size=inner, mode="bilinear", align_corners=False)
+        if unneeded:
+            logits = F.pad(logits, (unneeded,) * 4)
         return logits[..., :height, :width]
+
+
+def _without_edges(feature: torch.Tensor, margin: int) -> torch.Tensor:
+    return feature[..., margin : feature.shape[-2] - margin, margin : feature.shape[-1] - margin]

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from .networks import STRIDE, Segmenter
+
 # In pixels. Most convolutional networks see 300 to 500 pixels to each side, which the short strip shows at low cost; no
 # common network, including dilated ones, sees as far as half of the long one.
 LENGTHS, WIDTH = (1024, 2048), 64
@@ -70,6 +72,34 @@ def _follows(found: torch.Tensor, moved: torch.Tensor, length: int) -> bool:
     there = middle - MOVED * found.shape[2] // length
     here, again = found[:, :, middle : middle + rows], moved[:, :, there : there + rows]
     return torch.allclose(here, again, rtol=0, atol=1e-9 * float(here.abs().max()))
+
+
+@torch.inference_mode()
+def decoder_reach(network: Segmenter, bands: int) -> int | None:
+    """Return how far the decoder looks to each side in the features, in pixels of the image.
+
+    Much less than the encoder, so that most of a halo is needed for the features only.
+
+    Args:
+        network: In evaluation mode.
+        bands: Number of bands B.
+
+    Returns:
+        A multiple of `STRIDE`; None if it is `MARGIN` or more.
+    """
+    device = next(network.parameters()).device
+    for reach in range(STRIDE, MARGIN, STRIDE):
+        edge = reach + STRIDE
+        generator = torch.Generator().manual_seed(0)
+        image = torch.randn(1, bands, 2 * edge + STRIDE, 2 * edge + STRIDE, generator=generator).to(device)
+        inner = (..., slice(edge, edge + STRIDE), slice(edge, edge + STRIDE))
+        try:
+            whole, part = network(image)[inner], network(image, STRIDE)[inner]
+        except (RuntimeError, AssertionError, ValueError):
+            return None
+        if torch.allclose(whole, part, rtol=0, atol=ROUNDING * float(whole.abs().max())):
+            return reach
+    return None
 
 
 def other_answers(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
