@@ -23,7 +23,7 @@ from ..assessment.confusion import doubt, never_answered
 from ..assessment.regression import figures_text, regression_doubt
 from ..chips.dataset import SPLITS, ChipDataset
 from ..config import TrainingConfig
-from ..device import explain_memory
+from ..device import describe_device, explain_memory
 from ..drafts import check_writable
 from ..errors import Cancelled, InputError
 from ..events import Part, Reporter, Stage, readable_time
@@ -38,6 +38,7 @@ from .checkpoint import Checkpoints, checkpoint_path
 from .chip_cache import cached_chips
 from .chips import Batches, ChipReader, Chips, Draws, StreamedChips, choose_place, load_chips
 from .compiling import compile_network
+from .examples import choose_examples, vary_examples
 from .loop import Exploded, Fit, Fitted, evaluate
 from .plan import Plan
 from .pseudo_labels import PseudoLabels
@@ -56,6 +57,7 @@ TOLD = {
 }  # fmt: skip
 # The shares of the progress bar: reading chips, training; the rest is for test chips and report.
 READ, TRAINED, TESTED = 0.05, 0.95, 0.99
+VARIED = 6  # chips that a report shows as augmentation makes them
 
 
 @dataclass(frozen=True)
@@ -405,6 +407,33 @@ def results(training: Training, trained: Trained, reporter: Reporter) -> dict[st
         "test": figures.get("test"),
         "temperature": trained.calibration.temperature if trained.calibration else None,
         "baseline": trained.baseline,
+    }
+
+
+def report_values(training: Training, trained: Trained, header: ModelHeader, shown: np.ndarray) -> dict[str, Any]:
+    """What the reports of all trainings tell: the fields of `TrainingReport`.
+
+    Args:
+        training: The training.
+        trained: What came of it.
+        header: Of the model file.
+        shown: (n, C) how much each chip of the dataset shows of each class.
+    """
+    config, device, info = training.config, training.device, training.dataset.info
+    with explain_memory(device, training.work):
+        chosen = choose_examples(shown, training.splits["training"], VARIED, config.seed)
+        variants = vary_examples(training.task, training.reader, chosen, config.seed, device)
+    return {
+        "header": header,
+        "info": info,
+        "dataset": str(training.dataset.folder),
+        "chips": {split: len(places) for split, places in training.splits.items()},
+        "best_epoch": trained.fitted.best_epoch,
+        "parameters": count_parameters(training.network),
+        "seconds": time.monotonic() - training.begun,
+        "device": describe_device(device),
+        "variants": variants,
+        "calibration": trained.calibration,
     }
 
 

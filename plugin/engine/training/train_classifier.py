@@ -35,7 +35,6 @@ from .chips import SceneReader, steps_an_epoch
 from .classification import ClassificationTask, MultilabelTask
 from .determinism import deterministic, without_choices
 from .early_checks import check_classifier, check_results
-from .examples import choose_examples, vary_examples
 from .mistakes import find_misses, find_mistakes
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
@@ -47,6 +46,7 @@ from .train import (
     check_classes,
     check_outputs,
     labelled_splits,
+    report_values,
     results,
     save,
     settle_augmentation,
@@ -56,7 +56,6 @@ from .train import (
 )
 from .unlabelled import open_unlabelled
 
-VARIED = 6  # chips that the report shows as augmentation makes them
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask, "chip_regression": ChipRegressionTask}
 
 
@@ -240,24 +239,9 @@ def _make_network(
 def _report(
     training: Training, trained: Trained, header: ModelHeader, summary: Summary
 ) -> ClassifierReport | ChipRegressionReport:
-    config, dataset, splits, threshold = training.config, training.dataset, training.splits, header.threshold
+    dataset, splits, threshold = training.dataset, training.splits, header.threshold
     shown = shown_split(splits)
-    with explain_memory(training.device, training.work):
-        chosen = choose_examples(dataset.shown.astype(np.int64), splits["training"], VARIED, config.seed)
-        variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
-    common: dict[str, Any] = {
-        "header": header,
-        "info": dataset.info,
-        "dataset": str(dataset.folder),
-        "chips": {split: len(places) for split, places in splits.items()},
-        "best_epoch": trained.fitted.best_epoch,
-        "parameters": summary.parameters,
-        "seconds": time.monotonic() - training.begun,
-        "device": describe_device(training.device),
-        "variants": variants,
-        "calibration": trained.calibration,
-        "summary": summary,
-    }
+    common = {**report_values(training, trained, header, dataset.shown.astype(np.int64)), "summary": summary}
     if header.target is not None:
         found = {
             split: ChipErrors(tally.figures(), tally.pair_counts(), tally.error_counts(), tally.answers())

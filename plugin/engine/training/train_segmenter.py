@@ -31,7 +31,7 @@ from ..torchrun import own_rank
 from .chips import ChipReader, steps_an_epoch
 from .determinism import deterministic, without_choices
 from .early_checks import check_results, check_segmenter
-from .examples import choose_examples, predict_examples, vary_examples
+from .examples import choose_examples, predict_examples
 from .plan import FineTuning, settle
 from .recipe_file import with_recipe
 from .regression import RegressionTask, TargetReader
@@ -44,6 +44,7 @@ from .train import (
     check_classes,
     check_outputs,
     labelled_splits,
+    report_values,
     results,
     save,
     settle_augmentation,
@@ -203,21 +204,7 @@ def _report(training: Training, trained: Trained, header: ModelHeader) -> Segmen
     with explain_memory(training.device, training.work):
         chosen = choose_examples(dataset.pixels, splits[shown], EXAMPLES, config.seed)
         examples = predict_examples(training.network, training.task, training.reader, chosen, shown, training.device)
-        chosen = choose_examples(dataset.pixels, splits["training"], EXAMPLES, config.seed)
-        variants = vary_examples(training.task, training.reader, chosen, config.seed, training.device)
-    common: dict[str, Any] = {
-        "header": header,
-        "info": dataset.info,
-        "dataset": str(dataset.folder),
-        "chips": {split: len(places) for split, places in splits.items()},
-        "best_epoch": trained.fitted.best_epoch,
-        "parameters": count_parameters(training.network),
-        "seconds": time.monotonic() - training.begun,
-        "device": describe_device(training.device),
-        "variants": variants,
-        "calibration": trained.calibration,
-        "examples": examples,
-    }
+    common = {**report_values(training, trained, header, dataset.pixels), "examples": examples}
     if header.target is not None:
         found = {
             split: Errors(tally.figures(), tally.pair_counts(), tally.error_counts())
