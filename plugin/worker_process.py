@@ -18,7 +18,7 @@ from typing import IO, Any, Optional
 
 from .children import WINDOWS, own_group
 from .engine.drafts import PIECES, hidden_folder, recover, scratch_folder
-from .engine.errors import Cancelled, EngineError, not_none
+from .engine.errors import Cancelled, EngineError, not_none, without_key
 from .engine.events import PROTOCOL, Reporter, readable_time
 from .engine.jobs import JOBS
 from .environment import clean_environment
@@ -245,9 +245,9 @@ def _signal_words(status: int) -> str:
 
 
 def _last_lines(log_file: Path, count: int = 20) -> list[str]:
-    """Return the last non-empty lines of a log of any length."""
+    """Return the last non-empty lines of a log of any length, without keys in addresses."""
     with open(log_file, "rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 20_000))
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return [line for line in lines if line.strip()][-count:]
+    return [without_key(line) for line in lines if line.strip()][-count:]

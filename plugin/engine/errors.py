@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Optional, TypeVar
 from unicodedata import category
 
@@ -9,6 +10,7 @@ T = TypeVar("T")
 
 # The maximum lengths of a problem and a remedy, which may contain untrusted texts or long messages of a library.
 LONGEST = (650, 340)
+QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
 
 
 def plain(text: str, most: int) -> str:
@@ -17,6 +19,11 @@ def plain(text: str, most: int) -> str:
     shown = "".join("\ufffd" if category(letter)[0] == "C" and letter != "\n" else letter for letter in kept)
     half = most // 2 - 1
     return shown if len(shown) <= most else f"{shown[:half]} … {shown[len(shown) - half + 1 :]}"
+
+
+def without_key(text: str) -> str:
+    """A path or message in which addresses lose what follows their question mark, which may be a key."""
+    return QUERY.sub(r"\1?…", text)
 
 
 def not_none(value: Optional[T]) -> T:

@@ -21,6 +21,12 @@ from ..windows import Window
 from .checks import compare_with_training, open_for
 from .outputs import check_not_input
 
+# For rasters on servers: further tries where one is busy, after 1, 2, 4 and 8 seconds, and an end to endless waiting.
+REMOTE = {
+    "GDAL_HTTP_MAX_RETRY": "4", "GDAL_HTTP_RETRY_DELAY": "1", "GDAL_HTTP_CONNECTTIMEOUT": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1", "GDAL_HTTP_LOW_SPEED_TIME": "60",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -75,6 +81,8 @@ def open_for_mapping(
         ResourceError: The device does not exist.
     """
     gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
+    for name, value in REMOTE.items():
+        gdal.SetConfigOption(name, value)
     more = config.more if isinstance(config, SegmentRasterConfig) else ()
     raster = open_for(header, not_none(config.input), config.input_crs, config.bands, reporter, config.pixel_size, more)
     check_not_input(outputs, raster, config.models, [path for path, _ in more])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..chips.features import Area
-from ..errors import InputError
+from ..errors import InputError, without_key
+from ..rasters.opening import ASK_SERVER
 from ..rasters.raster_io import RasterReader
 from ..windows import Window, mirror
 from .steps import Steps
@@ -138,8 +139,9 @@ def explain_reading(path: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error) or "it is incomplete or damaged"
-        raise InputError(f"The raster {path} cannot be read ({reason}).", "Check that the file is complete.") from error
+        reason = without_key(str(error)) or "it is incomplete or damaged"
+        remedy = ASK_SERVER if "://" in path else "Check that the file is complete."
+        raise InputError(f"The raster {path} cannot be read ({reason}).", remedy) from None
 
 
 def _stack(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from osgeo import gdal
 
-from ..errors import InputError
+from ..errors import InputError, without_key
 
 gdal.UseExceptions()
 
+ASK_SERVER = "Check that the server answers, or copy the raster to this computer."
 UNKNOWN_FORMAT = "not recognized as"  # part of GDAL's message
 # Layers from web map services hold rendered images for one zoom level, not measured values.
 WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
@@ -43,17 +44,17 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
     Raises:
         InputError: GDAL cannot open it, or it has no bands, only complex bands, or is a web map service.
     """
-    name = name or source
+    name = name or without_key(source)
     try:
         dataset = gdal.OpenEx(source, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
     except RuntimeError as error:
-        remedy = "Check that the file exists and is intact."
+        remedy = ASK_SERVER if "://" in name else "Check that the file exists and is intact."
         if UNKNOWN_FORMAT in str(error):
             remedy = (
                 "Check that the file is intact. If QGIS can show it, save it as a GeoTIFF: the GDAL of the "
                 "worker's Python may read fewer formats than QGIS's."
             )
-        raise InputError(f"The raster {name} cannot be opened ({error}).", remedy) from error
+        raise InputError(f"The raster {name} cannot be opened ({without_key(str(error))}).", remedy) from None
     driver = dataset.GetDriver().ShortName
     if driver in WEB_DRIVERS:
         raise InputError(
@@ -71,7 +72,7 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
 
 def name_of(dataset: gdal.Dataset, source: str) -> str:
     """The name of a raster that is shown to the user: its path, unless it was made for a job."""
-    return (dataset.GetMetadataItem(NAME_ITEM) or "")[:LONGEST_NAME] or source
+    return (dataset.GetMetadataItem(NAME_ITEM) or "")[:LONGEST_NAME] or without_key(source)
 
 
 def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ SAME_GROUND = (
 )
 # Bytes of cache for a virtual raster, whose sources may be stored in strips.
 VIRTUAL_CACHE = 256 * 2**20
+# Rasters on servers, and seconds before a part that could not be read is asked for again.
+REMOTE, WAITS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsioss", "/vsiswift"), (1.0, 2.0, 4.0)
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -261,7 +264,16 @@ class RasterReader:
         col_off, row_off, width, height = window
         if out is None:
             out = self.buffer(window)
-        self.dataset.ReadAsArray(col_off, row_off, width, height, buf_obj=out, band_list=self._bands)
+        # GDAL itself asks again for single parts of a file, but not where it needs several at once.
+        for seconds in (*(WAITS if any(kind in self.source for kind in REMOTE) else ()), None):
+            try:
+                self.dataset.ReadAsArray(col_off, row_off, width, height, buf_obj=out, band_list=self._bands)
+                break
+            except RuntimeError:
+                if seconds is None:
+                    raise
+                self.close()  # GDAL would take what it failed to read for zeros
+                time.sleep(seconds)
         for place in self._signed:
             out[place][out[place] > 127] -= 256
         return out
