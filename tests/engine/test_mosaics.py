@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from heard import Heard
 from osgeo import gdal
-from synthetic import LEFT, write_raster
+from synthetic import LEFT, TOP, write_raster
 
 from plugin.engine.chips.dataset import read_info
 from plugin.engine.chips.export import export_chips
@@ -160,3 +160,31 @@ def test_filling_that_only_the_model_knows_is_not_mixed_into_its_surroundings(tm
         scale = int(1 / (size or 1)) or 1
         wanted = data[0] != -9999 if size != 2.0 else ~(data[0] == -9999).reshape(4, 2, 4, 2).all(axis=(1, 3))
         assert np.array_equal(valid, wanted.repeat(scale, 0).repeat(scale, 1))
+
+
+def test_south_up_and_rotated_rasters_lie_where_they_belong_in_a_mosaic(tmp_path: Path) -> None:
+    col, row = np.meshgrid(np.arange(40) + 0.5, np.arange(40) + 0.5)
+    turned = 0.6, 0.8  # cosine and sine
+    transforms = {
+        "north": (LEFT, 1, 0, TOP, 0, -1),
+        "south": (LEFT + 40, 1, 0, TOP - 40, 0, 1),
+        "turned": (LEFT + 90, turned[0], turned[1], TOP - 40, turned[1], -turned[0]),
+    }
+    paths = {}
+    for name, transform in transforms.items():
+        x = transform[0] + transform[1] * col + transform[2] * row - LEFT
+        y = TOP - transform[3] - transform[4] * col - transform[5] * row
+        paths[name] = write_raster(tmp_path / f"{name}.tif", np.stack([x, y]).astype(np.float32))
+        source = gdal.Open(paths[name], gdal.GA_Update)
+        source.SetGeoTransform(transform)
+        source = None
+    for order in (("north", "south", "turned"), ("south", "turned", "north"), ("turned", "north", "south")):
+        reader = mosaic(*(paths[name] for name in order))
+        grid = reader.info.grid
+        found, valid = known(reader)
+        x = grid.left + grid.step_x * (np.arange(grid.width) + 0.5) - LEFT
+        y = TOP - grid.top - grid.step_y * (np.arange(grid.height) + 0.5)
+        assert np.abs(found - np.stack(np.meshgrid(x, y)))[:, valid].max() < 0.51, order  # half a pixel at the edges
+        inner = (x > 0) & (x < 80)
+        assert valid[(y > 0) & (y < 40)][:, inner].all(), "no gap where they meet"
+        assert 4500 < valid.sum() < 5100
