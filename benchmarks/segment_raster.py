@@ -13,7 +13,7 @@ raster, the others a corner of it (`SIDES`; --part 10000 maps all of it):
 
 Each runs in a process of its own, in alternating turns. Printed is the best turn of each: megapixels a second of the
 raster's own pixels, by time and by processor time, the ratio to the bare network by both, and the peak memory with all
-imports. On two cores that takes about 10 minutes. With --tall N, the raster is seen N times in each direction through
+imports. With --tall N, the raster is seen N times in each direction through
 a virtual raster, so that large ones cost no space.
 """
 
