@@ -82,3 +82,9 @@ def test_freed_memory_is_kept() -> None:
     """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000, "64 MB are 16,384 pages"
+
+
+def test_a_network_that_gives_no_numbers_is_not_folded() -> None:
+    network = learned(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)))
+    nn.init.constant_(network[1].weight, float("nan"))
+    assert folded(network, 2) is network

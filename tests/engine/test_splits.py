@@ -266,3 +266,13 @@ def test_overlapping_pairs_are_those_that_geometry_finds(
             assert (one, other) in found
         elif not compared or area == 0:
             assert (one, other) not in found
+
+
+def test_chips_without_a_footprint_are_refused(tmp_path: Path) -> None:
+    image, labels = write_scene(tmp_path)
+    dataset = export(tmp_path, input=(image,), label_rasters=(labels,))
+    source = gdal.OpenEx(str(dataset.folder / "chips.gpkg"), gdal.OF_VECTOR | gdal.OF_UPDATE)
+    source.ExecuteSQL("UPDATE chips SET geom = NULL WHERE fid = 3")
+    source = None
+    with pytest.raises(InputError, match=r"Chip 3 in .*chips\.gpkg has no footprint with four corners"):
+        split_chips(SplitChipsConfig(chips=str(dataset.folder)), Heard())

@@ -10,6 +10,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from ..classes import ClassTable
+from ..errors import InputError
 from ..rasters.raster_io import spatial_reference
 from ..sql import Sql, sql
 from ..strangers.indexes import LAYER, check_fields, index_errors, open_index
@@ -101,11 +102,21 @@ class ChipIndex:
             self.source.ReleaseResultSet(found)
 
     def corners(self) -> np.ndarray:
-        """(n, 4, 2) float64: the footprint corners of every chip, ordered by `fid`."""
+        """(n, 4, 2) float64: the footprint corners of every chip, ordered by `fid`.
+
+        Raises:
+            InputError: A chip has no footprint.
+        """
         found = np.empty((self.count, 4, 2))
         self.layer.ResetReading()
         for place, feature in enumerate(self.layer):
-            ring = feature.GetGeometryRef().GetGeometryRef(0)
+            shape = feature.GetGeometryRef()
+            ring = shape.GetGeometryRef(0) if shape is not None else None
+            if ring is None or ring.GetPointCount() < 4:
+                raise InputError(
+                    f"Chip {feature.GetFID()} in {self.source.GetDescription()} has no footprint with four corners.",
+                    "Export or import the chips again.",
+                )
             found[place] = [ring.GetPoint_2D(corner) for corner in range(4)]
         return found
 
