@@ -7,13 +7,13 @@ layers are needed. Whether the answers are the same is tried out, because a conv
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..errors import not_none
+from .reach import alike
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -45,10 +45,7 @@ def folded(network: Network, bands: int) -> Network:
         before, after = network(image), trial(image)
     except (RuntimeError, ValueError, AssertionError):  # takes images of another size only, or has other layers
         return network
-    largest = float(before.abs().max())
-    if not math.isfinite(largest):  # broken weights
-        return network
-    return trial if torch.allclose(before, after, rtol=0, atol=ALIKE * largest) else network
+    return trial if alike(before, after, ALIKE) else network
 
 
 def _pairs(network: nn.Module, image: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

@@ -14,6 +14,7 @@ other end? Do predictions move with the strip?
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -71,7 +72,7 @@ def _follows(found: torch.Tensor, moved: torch.Tensor, length: int) -> bool:
     middle, rows = found.shape[2] // 2, max(1, found.shape[2] // COMPARED)
     there = middle - MOVED * found.shape[2] // length
     here, again = found[:, :, middle : middle + rows], moved[:, :, there : there + rows]
-    return torch.allclose(here, again, rtol=0, atol=1e-9 * float(here.abs().max()))
+    return alike(here, again, 1e-9)
 
 
 @torch.inference_mode()
@@ -97,9 +98,15 @@ def decoder_reach(network: Segmenter, bands: int) -> int | None:
             whole, part = network(image)[inner], network(image, STRIDE)[inner]
         except (RuntimeError, AssertionError, ValueError):
             return None
-        if torch.allclose(whole, part, rtol=0, atol=ROUNDING * float(whole.abs().max())):
+        if alike(whole, part, ROUNDING):
             return reach
     return None
+
+
+def alike(logits: torch.Tensor, others: torch.Tensor, share: float) -> bool:
+    """Whether two answers are equal but for a share of the largest logit; answers that are no numbers never are."""
+    largest = float(logits.abs().max())
+    return math.isfinite(largest) and torch.allclose(logits, others, rtol=0, atol=share * largest)
 
 
 def other_answers(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
