@@ -148,4 +148,4 @@ class ClassifyScenes(WorkerAlgorithm):
         self.show(found["table"], self._name, Titles(field_titles(answers.fields())), context)
         show_results(self, found, self._name, context)
         files = {row.name: found.get(row.name.lower()) for row in self.rows() if isinstance(row, Destination)}
-        return {**files, **area_results(found)}
+        return {**files, **area_results([found])}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 from qgis.core import (
     QgsProcessingContext,
@@ -121,14 +121,24 @@ def area_outputs() -> list[QgsProcessingOutputDefinition]:
     ]
 
 
-def area_results(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of `area_outputs` from the result of a job; hectares are None where the ground is not known."""
-    hectares = {row["name"]: row["hectares"] for row in found["classes"]}
+def area_results(maps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of `area_outputs`, of all maps of a job together.
+
+    Args:
+        maps: The result of each. Hectares are None where the ground of one of them is not known.
+    """
+    hectares: dict[str, Optional[float]] = {}
+    pixels: dict[str, int] = {}
+    for row in (row for one in maps for row in one["classes"]):  # two classes may have the same name
+        earlier, own = hectares.get(row["name"], 0.0), row["hectares"]
+        hectares[row["name"]] = None if earlier is None or own is None else earlier + own
+        pixels[row["name"]] = pixels.get(row["name"], 0) + row["pixels"]
     known = [size for size in hectares.values() if size is not None]
+    whole = bool(known) and len(known) == len(hectares)
     return {
-        "HECTARES": sum(known) if known else None,
-        "CLASS_HECTARES": json.dumps(hectares, ensure_ascii=False) if known else None,
-        "CLASS_PIXELS": json.dumps({row["name"]: row["pixels"] for row in found["classes"]}, ensure_ascii=False),
+        "HECTARES": sum(known) if whole else None,
+        "CLASS_HECTARES": json.dumps(hectares, ensure_ascii=False) if whole else None,
+        "CLASS_PIXELS": json.dumps(pixels, ensure_ascii=False),
     }
 
 

@@ -165,4 +165,4 @@ class SegmentRaster(WorkerAlgorithm):
             self.show_probabilities(one["probabilities"], name, one["output"], context)
             show_results(self, one, name, context)
         files = {row.name: found[row.name.lower()] for row in self.rows() if isinstance(row, Destination)}
-        return {**files, **area_results(found)}
+        return {**files, **area_results(maps)}

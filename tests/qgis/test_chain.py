@@ -119,6 +119,8 @@ def test_several_images_become_one_map_or_one_each_in_the_project(chain, provide
     assert found["OUTPUT"] == str(tmp_path / "m_left.tif") and found["POLYGONS"] is None
     for name in ("m_left", "m_right", "sure_left", "sure_right"):
         assert gdal.Open(str(tmp_path / f"{name}.tif")).RasterXSize == 160
+    assert sum(json.loads(found["CLASS_PIXELS"]).values()) == sum(json.loads(one["CLASS_PIXELS"]).values()) == 320 * 256
+    assert found["HECTARES"] == pytest.approx(one["HECTARES"], rel=1e-4)
 
 
 def test_several_images_need_one_way_of_naming_them(chain, provider, scene, tmp_path):
