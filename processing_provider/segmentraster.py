@@ -72,6 +72,9 @@ class SegmentRaster(WorkerAlgorithm):
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
             *pixel_rows(),
+            Setting("MAP_GRID", tr("Pixels of the map"), tr(
+                "Where the image is read at another pixel size, the map may have the image's own pixels all the same."),
+                optional=True, advanced=True),
             Setting("TILE_SIZE", tr("Tile size (empty: automatic)"), tr(
                 "Side of the squares that are mapped at a time, in pixels. Empty: as large as is useful and as the "
                 "free memory allows. The result is practically the same."), advanced=True),

@@ -14,6 +14,7 @@ from .errors import InputError
 from .files import raster_names, with_name
 from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
 from .mapping.result_settings import (
+    MAP_GRIDS,
     ClassSettings,
     FormSettings,
     MeasureSettings,
@@ -359,6 +360,7 @@ class SegmentRasterConfig(MappingConfig):
     combine: str = setting("mosaic", choices=MAP_COMBINATIONS)
     bands: tuple[int, ...] = ()  # the raster's band for each band of the model, from 1; empty = by name, else in order
     pixel_size: float | None = setting(None, low=0)  # to map at, in CRS units; 0 = the model's, None = the raster's
+    map_grid: str = setting("read", choices=MAP_GRIDS)  # whose pixels the map has
     extent: tuple[float, ...] | None = None  # bounds in the raster's CRS
     area: str | None = None  # polygons, a GeoPackage in the raster's CRS
     # What the project calls the classes is in the model; nothing here changes it.

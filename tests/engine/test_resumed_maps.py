@@ -147,6 +147,7 @@ def contents(folder: Path) -> dict[str, Any]:
         {**EVERYTHING, "min_mapping_unit": 30.0},
         {"probabilities": "shares.tif", "probability_type": "uint8", "min_confidence": 0.5, "batch_size": 3},
         {"probabilities": "shares.tif", "probability_type": "float16", "raster_format": "COG"},
+        {**EVERYTHING, "pixel_size": 1.5, "tile_size": 32, "map_grid": "input"},
     ],
 )
 def test_a_resumed_map_equals_one_that_was_left_alone(
@@ -210,7 +211,7 @@ def test_what_was_measured_holds_for_the_rest(
         ("image", "the image"),
         ("model", "the model"),
         ("area", "the area of interest"),
-        ({"min_mapping_unit": 20.0, "overviews": False}, ""),
+        ({"min_mapping_unit": 20.0, "overviews": False, "map_grid": "input"}, ""),
     ],
 )
 def test_pieces_of_another_job_are_named_and_not_used(

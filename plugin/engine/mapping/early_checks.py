@@ -25,6 +25,7 @@ from ..models.tasks import check_task
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..vector_files import VECTOR_ENDINGS
 from .checks import open_for
+from .map_grid import input_pixels
 from .outputs import POLYGON_ENDINGS, check_not_input, check_rasters
 from .photograph_files import check_folder
 from .separate import each_of
@@ -46,6 +47,7 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
         config = each_of(config)[0]  # the others are checked when it is their turn
     outputs = check_segmentation_outputs(config, header)
     check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs, config.more)
+    input_pixels(config, header)
 
 
 def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:

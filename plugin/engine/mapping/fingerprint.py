@@ -16,6 +16,7 @@ from .result_settings import ClassSettings, MeasureSettings, PolygonSettings, Ra
 # finished map may differ.
 FREE = {
     "model", "ensemble", "input", "more_images", "area", "output", "probabilities", "areas", "device", "resume",
+    "map_grid",
     *MeasureSettings.declared(), *PolygonSettings.declared(), *(ClassSettings.declared().keys() - {"min_confidence"}),
     *(RasterSettings.declared().keys() - {"probability_type"}),
 }  # fmt: skip

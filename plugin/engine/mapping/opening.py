@@ -19,6 +19,7 @@ from ..rasters.block_cache import limited_cache
 from ..rasters.raster_io import RasterInfo, RasterReader, crs_text
 from ..windows import Window
 from .checks import compare_with_training, open_for
+from .map_grid import MapGrid, input_pixels
 from .outputs import check_not_input
 
 # For rasters on servers: further tries where one is busy, after 1, 2, 4 and 8 seconds, and an end to endless waiting.
@@ -35,11 +36,17 @@ class Opened:
     raster: RasterReader  # its bands are in the order of the model's, its values in the units of training
     window: Window  # pixels to map
     device: torch.device
+    map_grid: MapGrid | None = None  # pixels of the map; None for those to map
 
     @property
     def info(self) -> RasterInfo:
         """Properties of the raster."""
         return self.raster.info
+
+    @property
+    def shown(self) -> tuple[RasterInfo, Window]:
+        """The raster whose pixels the map has, and the part of it that the map covers."""
+        return (self.info, self.window) if self.map_grid is None else (self.map_grid.info, self.map_grid.window)
 
     def __str__(self) -> str:
         return f"{self.window.width} × {self.window.height} of {self.info.size_text} in {crs_text(self.info.crs)}"
@@ -89,8 +96,15 @@ def open_for_mapping(
     window = raster.info.grid.window
     if not isinstance(config, ClassifyFeaturesConfig):
         window = _part(raster.info, config.extent, config.area)
+    map_grid = _map_grid(config, header, raster, window) if isinstance(config, SegmentRasterConfig) else None
     compare_with_training(raster, window, header, reporter)
-    return Opened(raster, window, choose_device(config.device, reporter))
+    return Opened(raster, window, choose_device(config.device, reporter), map_grid)
+
+
+def _map_grid(config: SegmentRasterConfig, header: ModelHeader, raster: RasterReader, window: Window) -> MapGrid | None:
+    """Return the pixels of the map; None for those that are read."""
+    info = input_pixels(config, header)
+    return None if info is None or info.grid == raster.info.grid else MapGrid(info, raster.info.grid, window)
 
 
 def _part(info: RasterInfo, extent: tuple[float, ...] | None, area: str | None) -> Window:

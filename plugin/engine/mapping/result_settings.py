@@ -16,6 +16,10 @@ RASTER_FORMATS = {
     "GTiff": Choice("a tiled GeoTIFF."),
     "COG": Choice("a Cloud Optimized GeoTIFF, which is read over the web in parts; written in a second pass."),
 }
+MAP_GRIDS = {
+    "read": Choice("those that the network sees, of PIXEL_SIZE."),
+    "input": Choice("those of the input; each takes what the nearest pixel has that the network sees."),
+}
 CONNECTEDNESS = {
     "4": Choice("pixels with a common edge belong together."),
     "8": Choice("also pixels that only touch at a corner."),

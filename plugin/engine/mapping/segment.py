@@ -78,6 +78,9 @@ def _map(
     opened = open_for_mapping(config, header, outputs, reporter)
     info, window, classes = opened.info, opened.window, header.classes
     reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
+    shown, part = opened.shown
+    if opened.map_grid is not None:
+        reporter.log(f"The map has the pixels of {shown.path}: {part.width} × {part.height} of {shown.size_text}.")
     times = config.averaging.times
     if times > 1:
         reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
@@ -121,12 +124,12 @@ def _map(
         files.finish()
     seconds = time.monotonic() - begun
     if isinstance(target, NumberRaster):
-        found: dict[str, Any] = {**class_areas(info, classes, []), "statistics": target.statistics}
-        shown = str(target.moments)
+        found: dict[str, Any] = {**class_areas(shown, classes, []), "statistics": target.statistics}
+        text = str(target.moments)
     else:
-        found = class_areas(info, classes, target.counts, target.hectares)
-        shown = shares_text(classes, target.counts, target.mapped, info, target.hectares)
-    reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {shown}.")
+        found = class_areas(shown, classes, target.counts, target.hectares)
+        text = shares_text(classes, target.counts, target.mapped, shown, target.hectares)
+    reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {text}.")
     return {
         "input": config.input,
         "output": config.output,
@@ -135,6 +138,6 @@ def _map(
         "polygons": config.regions.polygons,
         "areas": config.areas,
         **found,
-        "nodata_pixels": pixels - target.mapped,
+        "nodata_pixels": part.width * part.height - target.mapped,
         "seconds": seconds,
     }

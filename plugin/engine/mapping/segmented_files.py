@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,13 @@ from .class_files import ClassFile, class_files, finish_with
 from .early_checks import segmentation_outputs
 from .evaluation import in_units
 from .ground import ground_of
+from .map_grid import OnMapGrid
 from .measures import MEASURES, Scores, all_classes, stored, sure_classes
 from .opening import Opened
 from .outcome import number_of
 from .phases import Phases
-from .pipeline import Advance
+from .pieces import Piece
+from .pipeline import Advance, Sink
 from .reading import Batch
 from .refining import plan_refinement
 from .writer import CLASS_SHARE, PROBABILITY_SHARE, ClassRaster, Form, MapRaster, NumberRaster, ShareRaster, Take
@@ -51,19 +53,19 @@ class SegmentedFiles:
         stack: ExitStack,
     ) -> None:  # fmt: skip
         self.config, self.reporter, self.phases = config, reporter, Phases(reporter)
-        info, window, classes = opened.info, opened.window, header.classes
+        (info, window), classes, self._grid = opened.shown, header.classes, opened.map_grid
         form = Form.of(config.rasters, self.phases)
         outputs = segmentation_outputs(config)
         _check_space(outputs, config, window, header)
         self._window = window
-        self.sinks: list[MapRaster] = []
+        self.rasters: list[MapRaster] = []
         self._made: list[ClassFile] = []
         self.target: ClassRaster | NumberRaster
         takes = takes_of(config, header)
         decide = takes.pop("output")
         if header.target is not None:
             self.target = stack.enter_context(NumberRaster(config.output, info, window, tile_size, decide, form))
-            self.sinks.append(self.target)
+            self.rasters.append(self.target)
             return
         paths = {"probabilities": config.probabilities, **config.measures.wanted()}
         for name, take in takes.items():
@@ -71,13 +73,18 @@ class SegmentedFiles:
             shares = ShareRaster(
                 not_none(paths[name]), info, window, names, tile_size, take, kind, form, styled=name in MEASURES
             )
-            self.sinks.append(stack.enter_context(shares))
+            self.rasters.append(stack.enter_context(shares))
         refinement = plan_refinement(config.refining, ground_of(info, window), Window(0, 0, *window[2:]))
         raster = ClassRaster(config.output, info, window, classes, tile_size, decide, form, refinement)
         self.target = stack.enter_context(raster)
-        self.sinks.append(raster)
+        self.rasters.append(raster)
         self._made = class_files(config, raster, stack)
         refinement.tell(reporter)
+
+    @property
+    def sinks(self) -> Sequence[Sink[Batch | Piece, Scores]]:
+        """What receives the map, in the order of `takes_of`."""
+        return self.rasters if self._grid is None else [OnMapGrid(raster, self._grid) for raster in self.rasters]
 
     def tell_unsure(self) -> None:
         """Report how many pixels have no class because of MIN_CONFIDENCE.
@@ -98,7 +105,7 @@ class SegmentedFiles:
             ResourceError: The disk is full or no longer available.
             Cancelled: The user cancelled the job, or QGIS has ended.
         """
-        finish_with(self.sinks, self._made, self._window)
+        finish_with(self.rasters, self._made, self._window)
 
 
 def takes_of(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, Take]:
