@@ -169,6 +169,13 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "bin" / "python")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def empty_project() -> Iterator[None]:
+    """Layers that a file leaves in the project are not there for the next one, whichever that is."""
+    yield
+    QgsProject.instance().removeAllMapLayers()
+
+
 @pytest.fixture(autouse=True)
 def nothing_outlives_qgis() -> Iterator[None]:
     """Objects of QGIS that wait in cycles for Python's collector would be deleted after QGIS itself, and crash."""
