@@ -94,7 +94,7 @@ SCENARIOS = (
         "classifier", "trainclassifier",
         {"chips": "{stock}/classes", "output": "{here}/model.safetensors", "report": "{here}/report.html", **TINY,
          "seed": 1, "epochs": 3},
-        ("model.safetensors", "report.html"), {"seed": 2},
+        ("model.safetensors", "report.html"), {"seed": 2}, kept=CHECKPOINTS[:1],
     ),
     Scenario(
         "segment", "segmentraster",
