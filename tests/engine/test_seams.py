@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
 from plugin.engine.mapping import inference, layout, segment
 from plugin.engine.mapping.inference import Inference
 from plugin.engine.mapping.sources import TileSource
-from plugin.engine.mapping.tiling import SEAM_SHARE, choose_layout
-from plugin.engine.models.cost import USUAL_BYTES, bytes_per_pixel
+from plugin.engine.mapping.tiling import SEAM_SHARE, Layout, choose_layout
+from plugin.engine.models.cost import USUAL_BYTES, _Living, bytes_per_pixel
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.reach import HALOS, SEEN, decoder_reach, seam_costs
@@ -53,27 +55,31 @@ class Blur(nn.Module):
 # The choice
 
 
+def room_for(pixels: float) -> Callable[[Layout], bool]:
+    return lambda layout: (layout.tile_size + 2 * layout.halo) ** 2 <= pixels
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 5), min_size=len(HALOS), max_size=len(HALOS)), st.integers(200**2, 9000**2))
 def test_tiles_are_as_large_as_the_memory_allows_and_useful(seams: list[float], most: int) -> None:
     seams = sorted(seams, reverse=True)
-    found = choose_layout(seams, most)
+    found = choose_layout(seams, room_for(most))
     outer = found.tile_size + 2 * found.halo
     assert outer**2 <= most or found.tile_size <= 64
     place = HALOS.index(found.halo)
     assert found.halo == HALOS[-1] or 4 * seams[place] / found.tile_size <= SEAM_SHARE
-    fewer = choose_layout(seams, most // 4)
+    fewer = choose_layout(seams, room_for(most // 4))
     assert fewer.tile_size <= found.tile_size
     assert outer**2 > most / 4 or outer**2 / found.tile_size**2 < 1.15
 
 
 def test_what_the_user_gives_counts() -> None:
-    assert choose_layout(SEAMS, 1e7) == (2304, 32)
-    assert choose_layout(SEAMS, 2e6) == (1280, 64)
-    assert choose_layout(SEAMS, 1e7, tile_size=512) == (512, 64)
-    assert choose_layout(SEAMS, 1e7, tile_size=256, halo=10) == (256, 10)
-    assert choose_layout(SEAMS, 1e7, halo=0) == (512, 0), "larger ones need more memory, and gain nothing"
-    assert choose_layout((), 1e7).halo == HALOS[-1], "unknown"
+    assert choose_layout(SEAMS, room_for(1e7)) == (2304, 32)
+    assert choose_layout(SEAMS, room_for(2e6)) == (1280, 64)
+    assert choose_layout(SEAMS, room_for(1e7), tile_size=512) == (512, 64)
+    assert choose_layout(SEAMS, room_for(1e7), tile_size=256, halo=10) == (256, 10)
+    assert choose_layout(SEAMS, room_for(1e7), halo=0) == (512, 0), "larger ones need more memory, and gain nothing"
+    assert choose_layout((), room_for(1e7)).halo == HALOS[-1], "unknown"
 
 
 def test_the_reach_is_measured_in_pixels_that_change() -> None:
@@ -206,7 +212,33 @@ def test_a_map_is_the_same_without_these_logits(tmp_path: Path, monkeypatch: pyt
     assert len(np.unique(maps[0])) > 1 and np.array_equal(*maps)
 
 
+@pytest.mark.parametrize("halo", [0, 160])
+def test_edges_are_continued_where_the_map_depends_on_them(halo: int) -> None:
+    """In the encoder, and in the decoder if it sees no more than the map needs."""
+    used = Inference(create_model("unet", "resnet18", 3, 4).eval(), header(3), CPU, False, Heard())
+    used.leave_out(halo)
+    used.continue_edges()
+    for part, continued in ((used.network.encoder, True), (used.network.decoder, halo == 0)):
+        modes = {module.padding_mode for module in part.modules() if isinstance(module, nn.Conv2d) if module.padding[0]}
+        assert modes == {"replicate" if continued else "zeros"}
+
+
 # The memory
+
+
+def test_the_decoder_needs_memory_for_what_it_sees_only() -> None:
+    network = create_model("unet", "efficientnet_lite0", 4, 6).eval()
+    used = Inference(network, header(4), CPU, False, Heard())
+    needed, trial = layout.memory_of(used, 6, 1), copy.deepcopy(used.network).to("meta")
+    for side in (128, 512):
+        with torch.device("meta"):
+            image = torch.empty(1, 4, side + 384, side + 384)
+        with torch.no_grad(), _Living() as living:
+            trial(image, 128)
+        beside = 32 * (side + 384) ** 2
+        assert 0.999 * living.most <= needed(Layout(side, 192)) - beside < 1.4 * living.most
+    assert needed(Layout(512, 192)) < (bytes_per_pixel(used.network, 4) + 32) * 896**2
+    assert needed(Layout(512, 64)) > bytes_per_pixel(used.network, 4) * 640**2, "then it sees all"
 
 
 def test_the_bytes_of_a_network_are_counted_without_it() -> None:

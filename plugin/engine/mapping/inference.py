@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -50,11 +51,13 @@ class Inference:
         """Let convolutions repeat the edge of a tile instead of zeros, which would change answers far inside.
 
         Only on a processor, whose tiles are small: a third of the pixels that seams change is left, for a twentieth
-        more time.
+        more time. Where logits are left out, the map depends on no edge in the decoder, and copies of its large maps
+        are saved.
         """
         if self.device.type != "cpu":
             return
-        for module in self.network.modules():
+        part: nn.Module = self.network.encoder if self.unneeded else self.network
+        for module in part.modules():
             if type(module) is nn.Conv2d and isinstance(module.padding, tuple) and any(module.padding):
                 module.padding_mode = "replicate"
                 rows, cols = module.padding
@@ -66,9 +69,17 @@ class Inference:
         The map is the same; tiles of 1024 pixels take 23 % less time with U-Net and EfficientNet-Lite0, 14 % less with
         ResNet-34.
         """
-        if isinstance(self.network, Segmenter):
-            reach = decoder_reach(self.network, len(self.header.band_names))
-            self.unneeded = 0 if reach is None else max(0, halo - reach) // STRIDE * STRIDE
+        self.unneeded = self.unneeded_of(halo)
+
+    def unneeded_of(self, halo: int) -> int:
+        """The width of that part, in pixels."""
+        return 0 if self._reach is None else max(0, halo - self._reach) // STRIDE * STRIDE
+
+    @cached_property
+    def _reach(self) -> int | None:
+        if not isinstance(self.network, Segmenter):
+            return None
+        return decoder_reach(self.network, len(self.header.band_names))
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, C, h, w) logits in float32."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -12,7 +12,7 @@ from ..events import Reporter
 from ..models.cost import bytes_per_pixel
 from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
-from ..models.reach import SEEN, seam_costs
+from ..models.reach import HALOS, SEEN, seam_costs
 from ..windows import Window
 from .decisions import Decisions
 from .inference import Inference
@@ -61,18 +61,44 @@ def _chosen(
     network: Inference, model: Model[Segmenter], normalise: Normaliser, opened: Opened, reader: TileReader,
     config: SegmentRasterConfig, reporter: Reporter,
 ) -> Layout:  # fmt: skip
-    header, bands, window = model.header, len(model.header.band_names), opened.window
-    # Beside what the network needs: the image as read and normalised, and the logits, calibrated and for the sinks.
-    pixel = bytes_per_pixel(network.network, bands) + 8 * bands + 12 * header.outputs
+    header, window = model.header, opened.window
     largest_scale = max(1.0, *map(float, config.averaging.scales))
-    most = working_memory(opened.device) / pixel / config.batch_size / largest_scale**2
+    memory = working_memory(opened.device) / config.batch_size / largest_scale**2
+    needed = memory_of(network, header.outputs, config.averaging.times)
     seams, given = header.seams, (config.tile_size, config.halo)
     if config.halo is None and not seams and window.width * window.height >= SMALL:
         with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
             seams = seam_costs(network.logits, _samples(window, model, normalise, reader))
         if seams:
             reporter.log("How far the network looks is measured, because its model file does not say.")
-    return choose_layout(seams, most, *given)
+    return choose_layout(seams, lambda layout: needed(layout) <= memory, *given)
+
+
+def memory_of(network: Inference, outputs: int, times: int) -> Callable[[Layout], float]:
+    """Return what estimates the bytes that a tile needs at a time.
+
+    The encoder sees the whole halo, but the decoder, which needs more memory in most networks, only a part of it.
+
+    Args:
+        network: The network.
+        outputs: Logits per pixel.
+        times: How often it sees each tile.
+    """
+    bands = len(network.header.band_names)
+    whole = inner = bytes_per_pixel(network.network, bands)
+    if network.unneeded_of(HALOS[-1]):
+        inner = bytes_per_pixel(network.network, bands, 1 / 4)
+    decoder = (whole - inner) / (1 - (1 / 2) ** 2)  # per pixel that it sees
+    # The image as read and normalised; the logits that are averaged; and those, calibrated and for the sinks, for which
+    # there is what the network needed before.
+    beside, logits = 8 * bands + (8 * outputs if times > 1 else 0), 12 * outputs
+
+    def needed(layout: Layout) -> float:
+        side = layout.tile_size + 2 * layout.halo
+        seen = side - 2 * network.unneeded_of(layout.halo)
+        return max((whole - decoder) * side**2 + decoder * seen**2, logits * side**2) + beside * side**2
+
+    return needed
 
 
 def _samples(

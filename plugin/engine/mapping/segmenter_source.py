@@ -100,8 +100,8 @@ def _of_model(
             return blended(steps, normalise, seen, header.outputs, batch)
     else:
         tile_size, halo = lay_out(logits, model, normalise, opened, reader, config, reporter, decisions)
-        logits.continue_edges()
         logits.leave_out(halo)
+        logits.continue_edges()
 
         def at_scale(scale: Fraction) -> Source:
             seen = maps if scale == 1 else rescaled(maps, lambda side: int(side * scale), kind)

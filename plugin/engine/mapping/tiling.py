@@ -68,30 +68,28 @@ def is_layout(values: Any) -> bool:
 
 
 def choose_layout(
-    seams: Sequence[float], most_pixels: float, tile_size: int | None = None, halo: int | None = None
+    seams: Sequence[float], fits: Callable[[Layout], bool], tile_size: int | None = None, halo: int | None = None
 ) -> Layout:
     """Choose the halo so that tiles leave practically no seams, and the tile size so that the halo costs little.
 
     Args:
         seams: The result of `reach.seam_costs`; empty if unknown, then the largest of its halos is taken.
-        most_pixels: The pixels with halo that the memory is enough for.
+        fits: Returns whether the memory is enough for such tiles.
         tile_size, halo: What the user gives; None = chosen here.
     """
     halos = [halo] if halo is not None else list(HALOS) if seams else [HALOS[-1]]
-    layouts = [Layout(round_tile_size(tile_size or _fitting_tile(each, most_pixels)), each) for each in halos]
+    layouts = [Layout(round_tile_size(tile_size or _fitting_tile(each, fits)), each) for each in halos]
     for layout, cost in zip(layouts, seams):
         if 4 * cost <= SEAM_SHARE * layout.tile_size:
             return layout
     return layouts[-1]
 
 
-def _fitting_tile(halo: int, most_pixels: float) -> int:
+def _fitting_tile(halo: int, fits: Callable[[Layout], bool]) -> int:
     """Return the smallest tile size with little extra work, or the largest that the memory is enough for."""
-    side = math.isqrt(int(most_pixels)) - 2 * halo
-    step = STRIDE if side <= BLOCK_SIZE else BLOCK_SIZE // 2
-    largest = min(LARGEST_TILE, max(SMALLEST_TILE, side // step * step))
-    enough = 2 * halo / (math.sqrt(LITTLE_WORK) - 1)
-    return min(largest, max(BLOCK_SIZE, round_tile_size(math.ceil(enough))))
+    enough = max(BLOCK_SIZE, round_tile_size(math.ceil(2 * halo / (math.sqrt(LITTLE_WORK) - 1))))
+    sizes = {round_tile_size(size) for size in range(SMALLEST_TILE, min(LARGEST_TILE, enough) + 1, STRIDE)}
+    return max((size for size in sizes if fits(Layout(size, halo))), default=SMALLEST_TILE)
 
 
 def block_size(tile_size: int) -> int:

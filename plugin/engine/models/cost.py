@@ -80,16 +80,19 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
-def bytes_per_pixel(network: nn.Module, bands: int) -> float:
+def bytes_per_pixel(network: nn.Module, bands: int, unneeded: float = 0) -> float:
     """Return the bytes that a network needs at a time for each pixel of an image, with the image, in float32.
+
+    A `Segmenter` may leave out the logits along each edge, in a share `unneeded` of the image's side.
 
     The image exists only on the meta device, where it takes neither memory nor time. Networks that need real numbers
     get `USUAL_BYTES`.
     """
+    more = (round(unneeded * LOOKED_AT),) if unneeded else ()
     try:
         trial = copy.deepcopy(network).to("meta")
         with _Living() as living:
-            trial(torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta"))
+            trial(torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta"), *more)
     except (RuntimeError, NotImplementedError, ValueError, AssertionError):
         return USUAL_BYTES
     return living.most / LOOKED_AT**2
