@@ -21,7 +21,7 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Settings of the GNU C library's allocator, from its malloc.h.
 TRIM_THRESHOLD, MOST_MAPPED = -1, -4
 LARGEST_INT = 2**31 - 1
-MOST_WORKING = 1.75 * 10**9
+MOST_WORKING = 1.5 * 10**9
 
 
 def choose_device(name: str, reporter: Reporter | None = None) -> torch.device:
