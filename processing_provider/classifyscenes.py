@@ -29,6 +29,7 @@ from .map_results import (
     raster_rows,
     refining_rows,
     region_rows,
+    resume_row,
     show_results,
     sure_rows,
 )
@@ -89,6 +90,7 @@ class ClassifyScenes(WorkerAlgorithm):
                 "How many chips the network processes at a time. Halve it if memory runs out."), advanced=True),
             *averaging_rows(),
             device_row(),
+            resume_row(),
             UsualRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values to write, one pixel per step. A model with several classes per chip "
                 "gives one band per class: 1 where the class is present, otherwise 0. A model of numbers gives a "

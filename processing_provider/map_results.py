@@ -112,6 +112,13 @@ def form_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def resume_row() -> Row:
+    """Return the row of whether an interrupted map is continued."""
+    return Setting("RESUME", tr("Resume an interrupted map"), tr(
+        "Goes on from the finished pieces that a job with the same settings has left beside the map, if there are any; "
+        "it ends with the same map as if it had not been interrupted."), optional=True, advanced=True)  # fmt: skip
+
+
 def area_outputs() -> list[QgsProcessingOutputDefinition]:
     """Return the outputs of how much was mapped, and of each class."""
     return [

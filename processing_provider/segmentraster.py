@@ -23,6 +23,7 @@ from .map_results import (
     raster_rows,
     refining_rows,
     region_rows,
+    resume_row,
     show_results,
 )
 from .mapped_raster import mapped_raster, pixel_rows
@@ -91,10 +92,7 @@ class SegmentRaster(WorkerAlgorithm):
                 optional=True),
             Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
-            Setting("RESUME", tr("Resume an interrupted map"), tr(
-                "Goes on from the finished pieces that a job with the same settings has left beside the map, if there "
-                "are any; it ends with the same map as if it had not been interrupted."),
-                optional=True, advanced=True),
+            resume_row(),
             OutputRaster("OUTPUT", tr("Class raster"), tr(
                 "The GeoTIFF of class values, or numbers, to write."), called="map"),
             OutputRaster("PROBABILITIES", tr("Probabilities"), tr(

@@ -417,6 +417,7 @@ class ClassifyScenesConfig(MappingConfig):
     averaging: AveragingSettings = group(AveragingSettings)
     batch_size: int = setting(32, low=1, high=4096)  # chips
     device: str = "auto"
+    resume: bool = False  # as in SegmentRasterConfig, of a raster
 
 
 class ClassifyFeaturesConfig(MappingConfig):

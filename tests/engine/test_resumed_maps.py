@@ -17,7 +17,9 @@ import pytest
 import torch
 import torch.distributed
 from heard import Heard
-from osgeo import gdal, ogr
+from held import contents
+from known_segmenter import header
+from osgeo import gdal
 from ranked import start_ranks
 from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
@@ -33,27 +35,16 @@ from plugin.engine.mapping.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
 from plugin.engine.mapping.reading import Batch
 from plugin.engine.mapping.tiling import Tile, Tiles
 from plugin.engine.models.factory import create_model
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import save_model
 from plugin.engine.torchrun import Rank
 from plugin.engine.windows import Window
 
-CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
 # Six columns of tiles and five rows.
 HEIGHT, WIDTH, SIDE = 310, 360, 64
 EVERYTHING = {
     "probabilities": "shares.tif", "confidence": "confidence.tif", "entropy": "entropy.tif", "margin": "margin.tif",
     "polygons": "regions.gpkg", "areas": "areas.csv",
 }  # fmt: skip
-
-
-def header(**values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
-        "band_names": ("band 1",), "mean": (100.0,), "std": (50.0,), "classes": CLASSES, "chip_size": 64,
-        "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
 
 
 class Calls:
@@ -122,23 +113,6 @@ def interrupt(network: Calls, folder: Path, image: str, calls: int, **settings: 
 
 def pieces(folder: Path) -> Path:
     return hidden_folder(folder / "map.tif") / PIECES
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """What results hold, and all names."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.iterdir()):
-        found[path.name] = None
-        if path.suffix == ".tif":
-            raster = gdal.Open(str(path))
-            band = raster.GetRasterBand(1)
-            found[path.name] = (raster.ReadAsArray().tobytes(), band.GetStatistics(False, False))
-        elif path.suffix == ".gpkg":
-            layer = ogr.Open(str(path))
-            found[path.name] = [feature.ExportToJson() for feature in layer.GetLayer(0)]
-        elif path.suffix == ".csv":
-            found[path.name] = path.read_text()
-    return found
 
 
 @pytest.mark.parametrize(

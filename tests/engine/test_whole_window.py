@@ -11,22 +11,20 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from heard import Heard
+from known_segmenter import CLASSES, header
 from osgeo import gdal
 from synthetic import write_raster
 from torch import nn
 
-from plugin.engine.classes import ClassTable
 from plugin.engine.config import ActivationMapsConfig, SegmentRasterConfig
 from plugin.engine.mapping import segment
 from plugin.engine.mapping.activation import activation_maps
 from plugin.engine.mapping.taps import Tap, spacing
 from plugin.engine.models.factory import create_model
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.reach import sees_whole_window
 
 CPU = torch.device("cpu")
-CLASSES = ClassTable.from_rows([(1, "a", "#101010"), (4, "b", "#808080"), (9, "c", "#ffffff")])
 # (architecture, encoder) → whether it sees its whole window
 NETWORKS = {
     **{
@@ -42,15 +40,6 @@ NETWORKS = {
     ("linknet", "mobilenetv4_conv_small"): False,
 }
 ROW, COL = 37, 50  # of the raster that is mapped, some pixels that have no data
-
-
-def header(**values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
-        "band_names": ("band 1",), "mean": (100.0,), "std": (50.0,), "classes": CLASSES, "chip_size": 64,
-        "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
 
 
 def picture(height: int = 100, width: int = 130) -> np.ndarray:
@@ -247,7 +236,7 @@ def test_class_activation_does_not_depend_on_the_tile(tmp_path: Path) -> None:
     for tile_size in (512, 32):
         heard = Heard()
         config = ActivationMapsConfig(
-            model=str(tmp_path / "m.safetensors"), input=image, output=str(tmp_path / "heat.tif"), target_class="4",
+            model=str(tmp_path / "m.safetensors"), input=image, output=str(tmp_path / "heat.tif"), target_class="5",
             kind="class_activation", tile_size=tile_size, halo=0, device="cpu",
         )  # fmt: skip
         activation_maps(config, heard)

@@ -65,7 +65,7 @@ LOOK = 0.02  # seconds between two looks at a worker
 # The jobs that run in a worker, and those that QGIS is killed in; the last ones run inside QGIS itself.
 IN_WORKERS = (
     "inspect", "segmenter", "unlabelled", "unlabelled resumed", "learning rate", "tiles", "classifier", "segment",
-    "segment resumed", "scenes", "grid", "photographs", "features", "activation",
+    "segment resumed", "scenes", "scenes resumed", "grid", "photographs", "features", "activation",
 )  # fmt: skip
 IN_QGIS = ("features", "segment", "classifier", "export over", "split")
 WORKER, PARENTS, QGIS = "of a real worker", "of a real worker's parent", "of QGIS"

@@ -114,6 +114,11 @@ SCENARIOS = (
          **SCENES},
         ("map.tif", "shares.tif", "grid.gpkg"), {"input": SMALL},
     ),
+    Scenario(
+        "scenes resumed", "classifyscenes",
+        {"input": SCENE, "output": "{here}/map.tif", "areas": "{here}/areas.csv", "resume": True, **SCENES},
+        ("map.tif", "areas.csv"), {"input": SMALL},
+    ),
     Scenario("grid", "classifyscenes", {"input": SCENE, "grid": "{here}/grid.geojson", **SCENES}, ("grid.geojson",)),
     Scenario(
         "photographs", "classifyscenes",

@@ -116,6 +116,14 @@ class Answered:
     known: np.ndarray  # bool, (N,) chips or (N, rows, cols) steps; true where there is an answer
     lost: int  # number of chips without an answer, because the network gave NaN or infinity
 
+    @classmethod
+    def of(cls, values: np.ndarray, asked: np.ndarray) -> Answered:
+        """Create from (n, C) values of the chips that count, and (N,) or (N, rows, cols) bool of these."""
+        there = np.isfinite(values).all(axis=1)
+        known = asked.copy()
+        known[asked] = there
+        return cls(values[there], known, int(np.count_nonzero(~there)))
+
     def laid_out(self, values: np.ndarray, nothing: float) -> np.ndarray:
         """(n,) or (n, K) values of the known → (N, …) or (N, K, …), filled with `nothing` elsewhere."""
         count, *place = self.known.shape
@@ -149,12 +157,6 @@ class Tally:
     def statistics(self) -> dict[str, Any]:
         """`statistics` of a result: those of the numbers; nothing for classes."""
         return {"statistics": self.numbers.figures} if isinstance(self.answers, Numbers) else {}
-
-
-def has_numbers(probabilities: np.ndarray) -> np.ndarray:
-    """(N, C) probabilities → (N,) bool, false where the network gave NaN or infinity."""
-    found: np.ndarray = np.isfinite(probabilities).all(axis=1)
-    return found
 
 
 def field_titles(fields: Iterable[Field]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ..models.header import ModelHeader
 from ..models.networks import calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window
-from .answers import Answered, Answers, Numbers, has_numbers
+from .answers import Answered, Answers, Numbers
 from .averaging import SYMMETRIES, Symmetry, kind_of, mean, symmetric_answers
 from .dense import SharedEvaluator, is_worthwhile, layers_of, saving
 from .pipeline import Advance
@@ -185,16 +185,16 @@ def answering(
 
 def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answered:
     """(N, C, …) logits, and (N, …) bool of those that count → their answers."""
-    found = logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)]
-    shares = in_units(found, answers.target) if isinstance(answers, Numbers) else probabilities(found, answers.several)
-    numbers = has_numbers(shares)
-    known = asked.copy()
-    known[asked] = numbers
-    return Answered(shares[numbers], known, int(np.count_nonzero(~numbers)))
+    return Answered.of(shares(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers), asked)
+
+
+def shares(logits: torch.Tensor, answers: Answers) -> np.ndarray:
+    """(N, C, …) logits → float32 of the same shape: probabilities, or numbers in the units of the target."""
+    return in_units(logits, answers.target) if isinstance(answers, Numbers) else probabilities(logits, answers.several)
 
 
 def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:
-    """(N, C) logits → (N, C) float32 probabilities: softmax, or sigmoid if a chip may have several classes."""
+    """(N, C, …) logits → probabilities: softmax, or sigmoid if a chip may have several classes."""
     found: np.ndarray = (logits.sigmoid() if several else logits.softmax(1)).cpu().numpy()
     return found
 

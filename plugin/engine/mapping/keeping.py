@@ -20,7 +20,7 @@ from ..drafts import PIECES, claim, hidden_folder
 from ..errors import Cancelled, InputError, ResourceError
 from ..events import Reporter, Stage
 from ..torchrun import own_rank
-from ..windows import Window, tiles
+from ..windows import Window
 from .decisions import Decisions
 from .pieces import Piece, Pieces
 from .pipeline import Advance, Sink, run
@@ -50,15 +50,9 @@ class Unit:
         return len(self.tiles)
 
 
-def plan_units(window: Window, tile_size: int, outer: Callable[[Window], Window], at_once: int) -> Iterator[Unit]:
-    """Yield the units of a map.
-
-    Args:
-        window: The part of the raster to map.
-        tile_size: Side of a tile.
-        outer, at_once: As for `plan_tiles`.
-    """
-    for number, unit in enumerate(plan_tiles(tiles(window, tile_size), outer, at_once)):
+def plan_units(cores: Iterable[Window], outer: Callable[[Window], Window], at_once: int = 1) -> Iterator[Unit]:
+    """Yield the units of a map; the arguments are those of `plan_tiles`."""
+    for number, unit in enumerate(plan_tiles(cores, outer, at_once)):
         yield Unit(number, unit)
 
 

@@ -205,6 +205,8 @@ def classify_photographs(config: ClassifyScenesConfig, reporter: Reporter) -> di
     check_writable(output, len(paths) * (ROW_BYTES + 10 * len(header.classes)))
     if any((config.output, config.probabilities, config.grid, config.areas, config.regions.polygons)):
         reporter.log("Photographs have no georeference, so neither rasters nor polygons nor areas are written.")
+    if config.resume:
+        reporter.log("RESUME is for rasters: photographs are classified from the beginning.")
     device = choose_device(config.device, reporter)
     reporter.log(
         f"Classifying {len(paths):,} photographs with {header.architecture} on {describe_device(device)}. "

@@ -28,6 +28,7 @@ from ..files import rename
 from ..strangers.paths import open_plain, read_bytes
 from ..strangers.rules import DAMAGES
 from ..strangers.texts import JSON_MEMORY, parse_json
+from .reading import asked_of
 from .tiling import Tile, Tiles
 
 FORMAT_VERSION = 1
@@ -51,6 +52,11 @@ class Piece:
     tiles: list[Tile]  # those with pixels to map
     wanted: list[np.ndarray | None]  # for each of them, (rows, cols) bool; None = every pixel
     taken: list[np.ndarray]  # by each sink, (N, ..., rows, cols)
+
+    @property
+    def asked(self) -> np.ndarray:
+        """As `Batch.asked`."""
+        return asked_of(self.tiles, self.wanted)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,13 @@ class Batch(Images):
     @property
     def asked(self) -> np.ndarray:
         """As `Images.asked`, but (N, rows, cols)."""
-        core = self.tiles[0].core
-        everywhere = np.ones((core.height, core.width), bool)
-        return np.stack([everywhere if wanted is None else wanted for wanted in self.wanted])
+        return asked_of(self.tiles, self.wanted)
+
+
+def asked_of(tiles: Sequence[Tile], wanted: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return (N, rows, cols) bool of the pixels to map of each tile, of which None means all."""
+    everywhere = np.ones((tiles[0].core.height, tiles[0].core.width), bool)
+    return np.stack([everywhere if one is None else one for one in wanted])
 
 
 class TileReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -24,8 +25,10 @@ from .checks import bands_text
 from .class_files import ClassFile, class_files, finish_with
 from .classifier_source import choose_step_source
 from .early_checks import check_answers, check_scene_outputs, check_source
-from .evaluation import answering
+from .evaluation import shares
+from .fingerprint import facts_of
 from .ground import ground_of
+from .keeping import Keeper, kept_beside, plan_units
 from .layer_style import grid_style, marked, why_not_beside
 from .loading import load_all
 from .measures import MEASURES, Scores, stored
@@ -33,12 +36,12 @@ from .opening import open_for_mapping
 from .outcome import class_areas, number_of, tell_tally, tell_unanswered
 from .phases import Phases
 from .photographs import classify_photographs
-from .pipeline import FileSink, run
+from .pieces import Piece
+from .pipeline import FileSink, Sink
 from .reading import Batch, TileReader
 from .refining import plan_refinement
 from .steps import Steps
 from .tables import SCENE_LAYER, AnswerTable, squares
-from .tiling import plan_tiles
 from .writer import (
     CLASS_SHARE,
     PROBABILITY_SHARE,
@@ -99,17 +102,21 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     source, side = choose_step_source(models, opened.device, config.averaging, config.batch_size, steps, over, reporter)
     mirrored = config.edges == "mirror"
     reader = TileReader(opened.raster, steps, config.area, mirrored, config.min_valid_share)
-    planned = plan_tiles(steps.blocks(over, side), source.outer)
     doing = f"{config.batch_size} chips of {size} × {size} pixels in {bands_text(len(header.band_names))}"
+    place, count = next(filter(None, outputs.values())), over.width * over.height
+    facts, example = partial(facts_of, config, opened.device), np.zeros((1, header.outputs, 1, 1), np.float32)
     with ExitStack() as stack:
+        kept = stack.enter_context(kept_beside(place, config.resume, facts, count, [example], reporter))
         form = Form.of(config.rasters, Phases(reporter))
         sinks, classes, made = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
-        stage = Stage(reporter, over.width * over.height, "Classifying", end=form.phases.begin)
+        stage = Stage(reporter, count, "Classifying", end=form.phases.begin)
         tally = Tally(answers)
         with opened.at_work(source.outer(Window(0, 0, side, side)).height, doing, "Halve BATCH_SIZE."):
-            run(planned, reader.read, answering(source.values, answers), [tally, *sinks], stage)
+            keeper = Keeper(kept, reader.read, source.values, [_Answering(answers, [tally, *sinks])])
+            keeper.run(plan_units(steps.blocks(over, side), source.outer), stage)
         tell_unanswered(reporter, "step", tally.unanswered, tally.answered)
         if not tally.answered:
+            kept.forget()  # resuming would not help
             raise _nothing(config, over, steps)
         finish_with(sinks, made, over)
     seconds, hectares = time.monotonic() - begun, None
@@ -140,10 +147,10 @@ def _files(
     tile_size: int,
     form: Form,
     stack: ExitStack,
-) -> tuple[list[FileSink[Batch, Answered]], ClassRaster | None, list[ClassFile]]:
+) -> tuple[list[FileSink[Batch | Piece, Answered]], ClassRaster | None, list[ClassFile]]:
     """Open the sinks that write the answers; also returns the raster of classes, if any, and what follows from it."""
 
-    def shares(found: Answered) -> np.ndarray:
+    def numbers(found: Answered) -> np.ndarray:
         return found.laid_out(found.shares, np.nan)
 
     def classes(found: Answered) -> np.ndarray:
@@ -159,7 +166,7 @@ def _files(
         return stored(torch.from_numpy(found.laid_out(values.numpy(), np.nan)), kind)
 
     common = like, over, answers.classes, tile_size
-    files: list[FileSink[Batch, Answered]] = []
+    files: list[FileSink[Batch | Piece, Answered]] = []
     kind = config.rasters.probability_type
     for name, path in {"probabilities": config.probabilities, **config.measures.wanted()}.items():
         if path:
@@ -170,7 +177,7 @@ def _files(
     if config.grid:
         files.append(stack.enter_context(_Grid(config, answers, like)))
     if config.output and isinstance(answers, Numbers):
-        files.append(stack.enter_context(NumberRaster(config.output, like, over, tile_size, shares, form)))
+        files.append(stack.enter_context(NumberRaster(config.output, like, over, tile_size, numbers, form)))
     elif config.output and answers.several:
         files.append(stack.enter_context(MembersRaster(config.output, *common, members, form)))
     elif config.output:
@@ -179,6 +186,28 @@ def _files(
         refinement.tell(form.phases.reporter)
         return [*files, target], target, class_files(config, target, stack)
     return files, None, []
+
+
+class _Answering:
+    """A `Sink` of the answers of the network, which can be kept, and from which others take what they need.
+
+    Args:
+        answers: How they are read.
+        sinks: The others.
+    """
+
+    def __init__(self, answers: Answers, sinks: Sequence[Sink[Batch | Piece, Answered]]) -> None:
+        self.answers, self.sinks = answers, sinks
+
+    def take(self, logits: torch.Tensor) -> np.ndarray:
+        """As `Sink.take`: (1, C, rows, cols)."""
+        return shares(logits, self.answers)
+
+    def write(self, work: Batch | Piece, taken: np.ndarray) -> None:
+        """As `Sink.write`."""
+        found = Answered.of(np.moveaxis(taken, 1, -1)[work.asked], work.asked)
+        for sink in self.sinks:
+            sink.write(work, sink.take(found))
 
 
 class _Grid(AnswerTable):
@@ -190,7 +219,7 @@ class _Grid(AnswerTable):
         beside = not keeps_style(path) and _why_no_sidecar(config) is None
         self.sidecar = marked(style, path) if beside else None
 
-    def write(self, batch: Batch, found: Answered) -> None:
+    def write(self, batch: Batch | Piece, found: Answered) -> None:
         """As `Sink.write`."""
         polygons = squares(self.like.grid, batch.tiles[0].core, found.known[0])
         self.add(self.answers.rows(found.shares), polygons)

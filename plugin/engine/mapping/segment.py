@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -18,11 +18,11 @@ from ..models.header import ModelHeader
 from ..models.model_file import load_model
 from ..models.networks import Segmenter
 from ..torchrun import own_rank
-from ..windows import Window
+from ..windows import Window, tiles
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
 from .fingerprint import facts_of
-from .keeping import SHARED, Keeper, Taker, kept_beside, plan_units, share_out
+from .keeping import SHARED, Keeper, Taker, Unit, kept_beside, plan_units, share_out
 from .loading import Model, load_all
 from .measures import MEASURES, Scores
 from .opening import open_for_mapping
@@ -87,13 +87,17 @@ def _map(
     reader = TileReader(opened.raster, Steps(1, 1, info.grid), config.area)
     takes, rank = takes_of(config, header), own_rank()
     single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
-    facts, examples = partial(facts_of, config, opened, [*takes]), [take(single) for take in takes.values()]
+    facts = partial(facts_of, config, opened.device, [*takes], ("min_confidence", "probability_type"))
+    examples = [take(single) for take in takes.values()]
     pixels = window.width * window.height
     with ExitStack() as stack:
         kept = stack.enter_context(kept_beside(config.output, config.resume, facts, pixels, examples, reporter))
         source, tile_size, at_once = choose_source(models, opened, reader, config, reporter, kept.decisions)
         tile_size = min(tile_size, round_tile_size(max(window.width, window.height)))
-        planned = partial(plan_units, window, tile_size, source.outer, at_once)
+
+        def planned() -> Iterator[Unit]:
+            return plan_units(tiles(window, tile_size), source.outer, at_once)
+
         side = source.outer(Window(0, 0, tile_size, tile_size)).height
         doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
         at_work = partial(opened.at_work, side, doing, "Halve TILE_SIZE or BATCH_SIZE.")
