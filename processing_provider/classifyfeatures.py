@@ -141,7 +141,8 @@ class ClassifyFeatures(WorkerAlgorithm):
         if source is None:
             raise InputError("No FEATURES are given.", "Choose a vector layer.")
         place = place_of(source, layer_crs(image), context)
-        settings.update(raster_settings(self, parameters, context, self._header, place, _reach(source, image, place)))
+        reach = _reach(source, image, place)
+        settings.update(raster_settings(self, parameters, context, self._header, place, source, reach))
         self._source: QgsProcessingFeatureSource = source.source
         self._own_crs = source.own_crs
         self._name = answer_name(source.title, settings["model"])

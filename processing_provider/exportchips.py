@@ -18,7 +18,11 @@ from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters
 from .splitting import split_areas, split_outputs, split_results, split_rows
 
 if TYPE_CHECKING:
+    from .features import FeatureSource
     from .web_layers import Part
+
+# How far a chip, which may be turned, reaches from one of its pixels, in chip sizes; and the largest automatic size.
+CHIP_REACH, LARGEST_AUTOMATIC = 1.5, 256
 
 
 class ExportChips(TerrazzoAlgorithm):
@@ -228,7 +232,7 @@ class ExportChips(TerrazzoAlgorithm):
         settings.update(rasters.settings(context, mapping, values["task"]))
         area = settings["area"] = feature_source(self, parameters, "AREA", context, images.crs, near)
         place = place_of(area, images.crs, context) if extent is None else extent
-        settings.update(_located(images, place, values, context))
+        settings.update(_located(images, place, area, values, context))
         method = values["split_method"]
         settings["split_areas"] = split_areas(self, parameters, context, method, images.crs, near)
         return settings
@@ -254,19 +258,26 @@ class ExportChips(TerrazzoAlgorithm):
 
 
 def _located(
-    images: Images, place: Optional[QgsRectangle], values: dict[str, Any], context: QgsProcessingContext
-) -> dict[str, Any]:
-    """Return the settings `input` and `pixel_size`; of web layers, only the tiles at the place are wanted."""
+    images: Images, place: Optional[QgsRectangle], area: Optional[FeatureSource], values: dict[str, Any],
+    context: QgsProcessingContext,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the settings `input` and `pixel_size`; of web layers, only the tiles at the place are wanted.
+
+    Every chip has labelled pixels in the area; if it may be larger than a known size, all tiles of the place are.
+    """
     from .web_layers import WebInput, part_of
 
     sources: list[Union[str, Part]] = []
     sizes: list[float] = []
     wanted = values["pixel_size"] or images.pixel_size
+    unknown = values["placement"] == "bounding_boxes" or (values["append"] and not values["chip_size"])
+    near = None if unknown else area
+    reach = CHIP_REACH * (values["chip_size"] or LARGEST_AUTOMATIC)
     for source in images.paths:
         if isinstance(source, str):
             sources.append(source)
             continue
-        part, size = part_of(source, place, images.crs, wanted, 0, values["max_tiles"], context)
+        part, size = part_of(source, place, images.crs, wanted, 0, values["max_tiles"], context, near, reach)
         sources.append(part)
         sizes.append(size)
     if not sizes:

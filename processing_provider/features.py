@@ -168,6 +168,15 @@ class FeatureSource:
         """Name of the layer."""
         return self.source.sourceName()
 
+    @property
+    def file_layer(self) -> str:
+        """Name of the file's layer."""
+        return self.layer or self.setting
+
+    def file_in(self, folder: Path) -> Path:
+        """The file that `write` writes in a folder."""
+        return folder / f"{self.setting}.gpkg"
+
     def write(self, folder: Path, reporter: Reporter) -> dict[str, Any]:
         """Write the features that intersect the extent to a new GeoPackage, one by one.
 
@@ -183,7 +192,7 @@ class FeatureSource:
         Raises:
             InputError: No feature intersects the extent, or a value cannot be used.
         """
-        path = folder / f"{self.setting}.gpkg"
+        path = self.file_in(folder)
         transform = self._transform(reporter)
         self.values.prepare(self.source)
         odd = Odd()
@@ -191,7 +200,7 @@ class FeatureSource:
         unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
         value_of, extent, rank, read = self.values.value_of, self.extent, self.rank, 0
         ranked = rank is not None
-        with GeoPackage(path, self.layer or self.setting, self.crs, self.values.fractional, ranked) as target:
+        with GeoPackage(path, self.file_layer, self.crs, self.values.fractional, ranked) as target:
             for feature in self.source.getFeatures(self._request(transform), unchecked):
                 read += 1
                 if read % FEATURES_A_STEP == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from qgis.core import QgsProcessingContext, QgsRasterLayer, QgsRectangle
 
@@ -12,6 +12,9 @@ from ..plugin.engine.errors import not_none
 from .algorithm import tr
 from .layers import Images, bounds, chosen_extent, given_crs, layer_crs, raster_layer, source_of
 from .parameters import Number, Parameters, Row, Setting
+
+if TYPE_CHECKING:
+    from .features import FeatureSource
 
 # Pixels around a part of a web layer that are fetched if the job itself chooses how many it looks at.
 AUTOMATIC_HALO = 256
@@ -62,7 +65,7 @@ def mapped_raster(
     area = feature_source(algorithm, parameters, "AREA", context, crs, near)
     place = place_of(area, crs, context) if extent is None else extent
     return {
-        **raster_settings(algorithm, parameters, context, header, place),
+        **raster_settings(algorithm, parameters, context, header, place, area),
         "extent": None if extent is None else bounds(extent),
         "area": area,
     }
@@ -70,7 +73,7 @@ def mapped_raster(
 
 def raster_settings(
     algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any, place: Optional[QgsRectangle],
-    reach: float = 0.0,
+    near: Optional[FeatureSource] = None, reach: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the settings `input`, `input_crs` and `pixel_size`.
 
@@ -80,7 +83,8 @@ def raster_settings(
         context: The processing context.
         header: Header of the model.
         place: The part of the raster that is needed, in its CRS; None for all of it.
-        reach: How far beyond it pixels are needed, in units of the CRS; those that the network sees come on top.
+        near: Only pixels near these features are needed; None for all.
+        reach: How far beyond them pixels are needed, in units of the CRS; those that the network sees come on top.
 
     Raises:
         InputError: The raster cannot be used.
@@ -98,5 +102,6 @@ def raster_settings(
     halo = values.get("halo", 0)
     seen = max(AUTOMATIC_HALO if halo is None else halo, header.chip_size)
     margin = seen + reach / (size or 1.0)
-    part, size = part_of(source, place, layer_crs(image), size, margin, values["max_tiles"], context)
+    most = values["max_tiles"]
+    part, size = part_of(source, place, layer_crs(image), size, margin, most, context, near, margin)
     return {**settings, "input": WebInput([part], alone=True), "pixel_size": not_none(size)}

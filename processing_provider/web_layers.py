@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 from urllib.parse import parse_qsl
 
 from qgis.core import (
@@ -19,8 +20,12 @@ from ..plugin.engine.config import FetchTilesConfig, WebLayer
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
 from ..plugin.engine.records import Record
+from ..plugin.engine.windows import Grid
 from ..plugin.metadata import said
 from .layers import SAVE_IT, bounds, description_of, same_ground
+
+if TYPE_CHECKING:
+    from .features import FeatureSource
 
 # Pixels around a part that is resampled.
 SPARE = 2
@@ -95,19 +100,29 @@ class Part(Record):
         size: Pixel size to fetch, in units of the layer's CRS.
         extent: Bounds in its CRS.
         most: Number of tiles that may be fetched.
+        near: Only tiles near these features are wanted; None for all.
+        margin: How far around them pixels are wanted, in units of the layer's CRS.
     """
 
     layer: WebLayer
     size: float
     extent: tuple[float, ...]
     most: int
+    near: Optional[FeatureSource] = None
+    margin: float = 0.0
 
     @property
     def stand_in(self) -> str:
         """A raster without data that has the same pixels, for checks before the tiles are fetched."""
-        from ..plugin.engine.rasters.web_layer import grid_around, stand_in
+        from ..plugin.engine.rasters.web_layer import stand_in
 
-        return stand_in(self.layer, grid_around(self.layer, self.size, self.extent))
+        return stand_in(self.layer, self._grid)
+
+    @property
+    def _grid(self) -> Grid:
+        from ..plugin.engine.rasters.web_layer import grid_around
+
+        return grid_around(self.layer, self.size, self.extent)
 
     def check(self) -> None:
         """Refuse a part with too many tiles.
@@ -115,20 +130,50 @@ class Part(Record):
         Raises:
             InputError: There are too many, or none.
         """
-        from ..plugin.engine.rasters.web_layer import check_amount, grid_around, tiles_in
+        from ..plugin.engine.rasters.web_layer import check_amount, tiles_in
 
-        check_amount(self.layer, tiles_in(self.layer, grid_around(self.layer, self.size, self.extent)), self.most)
+        count = tiles_in(self.layer, self._grid)
+        if count > self.most and self.near is not None:
+            count = self._count_near(self.near)
+        check_amount(self.layer, count, self.most)
 
-    def fetch(self, path: Path, reporter: Reporter) -> str:
-        """Fetch the tiles into a GeoTIFF, in a process that ends at once when the job is cancelled; return its path."""
+    def _count_near(self, near: FeatureSource) -> int:
+        from ..plugin.engine.drafts import scratch_folder
+        from ..plugin.engine.rasters.touched_tiles import touched_tiles
+
+        with scratch_folder() as folder:
+            near.write(folder, Reporter())
+            place = str(near.file_in(folder)), near.file_layer
+            side = self.layer.tile_side
+            return len(touched_tiles(*place, self._grid, self.layer.crs_wkt, side, self.margin, self.most))
+
+    def fetch(self, folder: Path, number: int, reporter: Reporter) -> str:
+        """Fetch the tiles into a GeoTIFF, in a process that ends at once when the job is cancelled.
+
+        Args:
+            folder: Folder for the file; that of `near` is there already.
+            number: Number of the part.
+            reporter: Receives progress and warnings.
+
+        Returns:
+            The file's path; its name is that of the layer.
+        """
+        from ..plugin.engine.files import raster_names
         from ..plugin.environment import qgis_python, require_python
         from ..plugin.worker_process import run_job
         from .algorithm import python_setting
 
         own = qgis_python()
+        inside = folder / f"web_layer_{number}"
+        inside.mkdir()
+        name = re.sub(r"[/\\?]", "_", self.layer.title)
+        near = self.near
         settings = {
-            **self.layer.to_json(), "output": str(path), "fetched_size": self.size, "extent": self.extent,
-            "max_tiles": self.most, "agent": f"Terrazzo/{said('version')} (QGIS plugin; {said('homepage')})",
+            **self.layer.to_json(), "output": str(inside / f"{raster_names([f'{name}.tif'])[0]}.tif"),
+            "fetched_size": self.size, "extent": self.extent, "max_tiles": self.most,
+            "near": None if near is None else str(near.file_in(folder)),
+            "near_layer": "" if near is None else near.file_layer, "margin": self.margin,
+            "agent": f"Terrazzo/{said('version')} (QGIS plugin; {said('homepage')})",
         }  # fmt: skip
         config = FetchTilesConfig.from_json(settings)
         python = own or require_python(python_setting()).path
@@ -165,8 +210,7 @@ class WebInput(Record):
         """
         found = []
         for number, source in enumerate(self.sources, start=1):
-            path = folder / f"web_layer_{number}.tif"
-            found.append(source if isinstance(source, str) else source.fetch(path, reporter))
+            found.append(source if isinstance(source, str) else source.fetch(folder, number, reporter))
         return {self.setting: self._shaped(found)}
 
     def _shaped(self, found: list[str]) -> Any:
@@ -181,6 +225,8 @@ def part_of(
     margin: float,
     most: float,
     context: QgsProcessingContext,
+    near: Optional[FeatureSource] = None,
+    reach: float = 0.0,
 ) -> tuple[Part, float]:
     """Return the part of a web layer to fetch, and the pixel size for the job in units of `crs`.
 
@@ -192,6 +238,8 @@ def part_of(
         margin: Pixels around the place that are needed as well.
         most: Number of tiles that may be fetched.
         context: Holds the user's choice of coordinate transformations.
+        near: Only tiles near these features are wanted; None for the whole place.
+        reach: Pixels around them that are needed as well.
 
     Raises:
         InputError: The place or the pixel size is not given, or there are too many tiles.
@@ -223,8 +271,9 @@ def part_of(
         ratio = (around.width() * around.height() / (place.width() * place.height())) ** 0.5
     size = fitting_size(layer, wanted * ratio)
     like = ratio == 1 and max(size, wanted) <= LIKE_WANTED * min(size, wanted)
-    around.grow(margin * size if like else max(margin, SPARE) * max(size, wanted * ratio))
-    found = Part(layer, size, bounds(around), int(most))
+    pixel, spare = (size, 0.0) if like else (max(size, wanted * ratio), SPARE)
+    around.grow(max(margin, spare) * pixel)
+    found = Part(layer, size, bounds(around), int(most), near, max(reach, spare) * pixel)
     found.check()
     return found, size if like else wanted
 

@@ -487,6 +487,9 @@ class FetchTilesConfig(JobConfig):
     fetched_size: float = setting(1.0, low=1e-12)  # pixel size in units of the layer's CRS, one of its `resolutions`
     extent: tuple[float, ...] = ()  # bounds in its CRS
     max_tiles: int = setting(MAX_TILES, low=1, high=10_000_000)
+    near: str | None = None  # GeoPackage of the places that are wanted, in any CRS; None for the whole extent
+    near_layer: str = ""
+    margin: float = setting(0.0, low=0.0)  # how far around them pixels are wanted, in units of the layer's CRS
     agent: str = "Terrazzo"  # header of the requests
 
 

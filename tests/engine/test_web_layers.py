@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tile_server
 from heard import Heard
-from osgeo import gdal
+from osgeo import gdal, ogr
 from synthetic import reference, write_raster
 from tile_server import COLS, FIRST_COL, FIRST_ROW, KEY, LEFT, ROWS, SIDE, SIZE, TOP, TileServer
 
@@ -21,7 +21,9 @@ from plugin.engine.config import FetchTilesConfig, WebLayer
 from plugin.engine.errors import Cancelled, EngineError, InputError, ResourceError
 from plugin.engine.rasters import fetch_tiles as fetching
 from plugin.engine.rasters import web_layer
+from plugin.engine.rasters.touched_tiles import touched_tiles
 from plugin.engine.rasters.web_layer import fitting_size, grid_around, tiles_in, zoom_sizes
+from plugin.engine.windows import Grid
 
 # The image without some pixels on each side.
 MARGINS = 30, 50, 20, 70  # left, top, right, bottom
@@ -232,3 +234,68 @@ def test_no_answer_of_a_server_can_name_files_of_this_computer(server: TileServe
 def test_a_server_that_is_not_there_is_named(server: TileServer, tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"127.0.0.1:9 cannot be reached"):
         fetching.fetch_tiles(config(server, tmp_path, url="http://127.0.0.1:9/{z}/{x}/{y}.png"), Heard())
+
+
+def places(path: Path, boxes: Sequence[tuple[float, float, float, float]], epsg: int = 3857) -> str:
+    """A GeoPackage of triangles: the lower left halves of rectangles in pixels of the image."""
+    opened = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
+    layer = opened.CreateLayer("area", reference(epsg), ogr.wkbPolygon)
+    for left, top, right, bottom in boxes:
+        corners = [(left, top), (left, bottom), (right, bottom), (left, top)]
+        ring = ", ".join(f"{LEFT + x * SIZE!r} {TOP - y * SIZE!r}" for x, y in corners)
+        geometry = ogr.CreateGeometryFromWkt(f"POLYGON (({ring}))")
+        geometry.AssignSpatialReference(reference(3857))
+        geometry.TransformTo(reference(epsg))
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetGeometry(geometry)
+        layer.CreateFeature(feature)
+    return str(path)
+
+
+@pytest.mark.parametrize("epsg", [3857, 4326, 32633])
+def test_only_tiles_near_features_are_fetched(server: TileServer, tmp_path: Path, epsg: int) -> None:
+    near = places(tmp_path / "area.gpkg", [(20, 160, 580, 720), (950, 40, 960, 50)], epsg)
+    values = {"near": near, "near_layer": "area", "margin": 10 * SIZE}
+    found = fetching.fetch_tiles(config(server, tmp_path, **values), Heard())
+    rows_and_cols = sorted((int(path[4:].split("/")[1][:4]), int(path[4:].split("/")[0])) for path, _ in server.asked)
+    expected = [(0, 0), (0, 3), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert rows_and_cols == [(FIRST_ROW + row, FIRST_COL + col) for row, col in expected] and found["tiles"] == 7
+    data = gdal.Open(found["output"]).ReadAsArray()
+    for row in range(ROWS):
+        for col in range(COLS):
+            part = np.s_[:, row * SIDE : (row + 1) * SIDE, col * SIDE : (col + 1) * SIDE]
+            if (row, col) in expected:
+                assert (data[part][:3] == tile_server.image()[part]).all() and (data[part][3] == 255).all()
+            else:
+                assert not data[part].any()
+    with pytest.raises(InputError, match=r"7 tiles \(about 1 MB\) from 127.* would be fetched, but MAX_TILES is 6"):
+        fetching.fetch_tiles(config(server, tmp_path, **values, max_tiles=6), Heard())
+    assert len(server.asked) == 7
+
+
+def test_touched_tiles_are_those_within_the_margin(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    corners = rng.integers(0, 200 * SIDE, (40, 2))
+    boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, rng.integers(1, 3 * SIDE, (40, 2)))]
+    near = places(tmp_path / "area.gpkg", boxes)
+    grid = Grid(LEFT, TOP, SIZE, -SIZE, 210 * SIDE, 205 * SIDE + 7)
+    margin = 60.0
+    found = set(map(tuple, touched_tiles(near, "area", grid, reference(3857).ExportToWkt(), SIDE, margin * SIZE, 1)))
+    opened = ogr.Open(near)
+    shapes = [feature.GetGeometryRef().Clone() for feature in opened.GetLayer(0)]
+    strict, generous = set(), set()
+    for shape in shapes:
+        left, right, bottom, top = shape.GetEnvelope()
+        for row in range(int((TOP - top) / SIZE / SIDE) - 1, int((TOP - bottom) / SIZE / SIDE) + 2):
+            for col in range(int((left - LEFT) / SIZE / SIDE) - 1, int((right - LEFT) / SIZE / SIDE) + 2):
+                x, y = LEFT + col * SIDE * SIZE, TOP - row * SIDE * SIZE
+                side = SIDE * SIZE
+                ring = f"{x} {y}, {x + side} {y}, {x + side} {y - side}, {x} {y - side}, {x} {y}"
+                away = shape.Distance(ogr.CreateGeometryFromWkt(f"POLYGON (({ring}))")) / SIZE
+                if row >= 0 and col >= 0:
+                    strict |= {(row, col)} if away < margin else set()
+                    generous |= {(row, col)} if away < margin * 2**0.5 + 2 * 2**0.5 * SIDE / 8 else set()
+    assert strict <= found <= generous and len(strict) > 100 and len(found) < 1.3 * len(strict)
+    wide = grid._replace(width=70_000 * SIDE)
+    with pytest.raises(InputError, match="lie up to 17,920,000 pixels apart"):
+        touched_tiles(near, "area", wide, "", SIDE, 0, 1)

@@ -18,6 +18,7 @@ from qgis.core import (
     QgsRectangle,
     QgsVectorLayer,
 )
+from terrazzo.plugin.engine.events import Reporter
 from tile_server import KEY, LEFT, SIZE, TOP
 
 
@@ -143,6 +144,61 @@ def test_a_map_of_a_web_layer_is_that_of_the_raster_behind_it(run, server, behin
     assert (one.ReadAsArray() == other.ReadAsArray()).all() and len(np.unique(one.ReadAsArray())) > 1
     assert one.GetGeoTransform() == pytest.approx(other.GetGeoTransform(), abs=SIZE * 1e-4)
     assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+
+
+# Of the image's 12 tiles, two in opposite corners.
+CORNERS = (40, 40, 88, 88), (928, 672, 976, 720)
+
+
+@pytest.mark.parametrize("more", [{"TASK": "unlabelled"}, {"ROTATIONS": [30.0]}, {"PIXEL_SIZE": 1.3 * SIZE}])
+def test_chips_in_an_area_need_the_tiles_that_it_touches(run, server, behind, tmp_path, more):
+    usual = {"LABELS": fields((0, 0, 500, 768), (500, 0, 1024, 768)), "CLASS_FIELD": "class", "CHIP_SIZE": 64,
+             "PIXEL_SIZE": SIZE, "AREA": fields(*CORNERS), "EXTENT": extent(8, 8, 1016, 760), **more}  # fmt: skip
+    if "TASK" in more:
+        del usual["LABELS"], usual["CLASS_FIELD"]
+    found = run("exportchips", INPUT=[xyz(server)], OUTPUT=str(tmp_path / "a"), **usual)
+    assert len(server.asked) == 2, "of 12 tiles"
+    run("exportchips", INPUT=[behind], OUTPUT=str(tmp_path / "b"), **usual)
+    same_chips(found["OUTPUT"], tmp_path / "b")
+
+
+def test_chips_of_an_unknown_size_need_all_tiles_around_the_area(run, server, tmp_path):
+    labels = fields((20, 20, 80, 80), (940, 680, 1000, 740))
+    run("exportchips", INPUT=[xyz(server)], OUTPUT=str(tmp_path / "a"), LABELS=labels, AREA=fields(*CORNERS),
+        PIXEL_SIZE=SIZE, PLACEMENT="bounding_boxes", CHIP_SIZE=16)  # fmt: skip
+    assert len(server.asked) == 12
+
+
+def test_a_map_of_an_area_needs_the_tiles_that_it_touches(run, server, behind, classifier, tmp_path):
+    usual = {"MODEL": classifier, "DEVICE": "cpu", "AREA": fields(*CORNERS), "STRIDE": 8,
+             "EXTENT": extent(0, 0, 1024, 768)}  # fmt: skip
+    run("classifyscenes", INPUT=behind, OUTPUT=str(tmp_path / "b.tif"), **usual)
+    run("classifyscenes", INPUT=xyz(server), PIXEL_SIZE=SIZE, OUTPUT=str(tmp_path / "a.tif"), **usual)
+    one, other = gdal.Open(str(tmp_path / "a.tif")), gdal.Open(str(tmp_path / "b.tif"))
+    assert (one.ReadAsArray() == other.ReadAsArray()).all() and (one.ReadAsArray() != 0).any()
+    assert len(server.asked) == 2, "of 12 tiles"
+
+
+def test_a_web_layer_is_written_under_its_own_name(provider, server, tmp_path):
+    layer = xyz(server)
+    layer.setName("../Kataster 2024/a?b")
+    given = {"INPUT": [layer, layer], "TASK": "unlabelled", "OUTPUT": str(tmp_path / "chips"), "PIXEL_SIZE": SIZE,
+             "EXTENT": extent(300, 300, 400, 400)}  # fmt: skip
+    settings = provider.algorithm("exportchips").create().read(given, QgsProcessingContext())
+    paths = [Path(path) for path in settings["input"].write(tmp_path, Reporter())["input"]]
+    assert [path.stem for path in paths] == ["Kataster_2024_a_b"] * 2, "results of several maps are named after files"
+    assert all(path.is_file() and path.parent.parent == tmp_path for path in paths)
+
+
+def test_tiles_of_an_area_are_counted_before_any_is_fetched(provider, server, tmp_path):
+    far = fields((10, 10, 90, 90), (40_060, 30_070, 40_080, 30_090))
+    given = {"INPUT": [xyz(server)], "TASK": "unlabelled", "OUTPUT": str(tmp_path / "chips"), "PIXEL_SIZE": SIZE,
+             "CHIP_SIZE": 64}  # fmt: skip
+    few = refused(provider, "exportchips", AREA=far, MAX_TILES=1, **given)
+    assert "2 tiles (about 1 MB) from 127.0.0.1" in few and "(MAX_TILES) is 1" in few
+    algorithm = provider.algorithm("exportchips").create()
+    assert algorithm.checkParameterValues({**given, "AREA": far, "MAX_TILES": 2}, QgsProcessingContext()) == (True, "")
+    assert server.asked == []
 
 
 def test_features_get_the_pixels_around_them(provider, server, classifier, tmp_path):

@@ -24,10 +24,11 @@ from ..events import Reporter, Stage
 from ..files import check_space
 from ..strangers.texts import parse_xml
 from ..threads import work_ahead
-from ..windows import Grid, Window
+from ..windows import Grid, Window, count_tiles
 from . import web_layer
 from .opening import NAME_ITEM
 from .raster_io import grid_of, spatial_reference
+from .touched_tiles import touched_tiles
 
 CONNECTIONS = 2
 # Seconds between tries of a tile: about a minute in all, as long as most limits of requests last.
@@ -61,16 +62,15 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
     web_layer.check_url(layer)
     host = web_layer.host_of(layer.url)
     text = _description(config)
-    with claim(config.output) as draft, _few_drivers():
+    with _few_drivers():
         dataset = _opened(text, layer.title, host)
         grid, side = grid_of(dataset), dataset.GetRasterBand(1).GetBlockSize()[0]
-        left, bottom, right, top = config.extent
-        window = _whole_tiles(grid.window_of((left, bottom, right, top)), side).intersection(grid.window)
-        if window.empty:
-            raise InputError(f'The web layer "{layer.title}" has nothing at that place.', "Choose another EXTENT.")
-        tiles = list(_tiles(window, side))
-        web_layer.check_amount(layer, len(tiles), config.max_tiles)
-        check_space(config.output, window.width * window.height * web_layer.BANDS)
+        del dataset
+    left, bottom, right, top = config.extent
+    window = _whole_tiles(grid.window_of((left, bottom, right, top)), side).intersection(grid.window)
+    tiles = _wanted(config, grid, window, side)
+    with claim(config.output) as draft, _few_drivers():
+        check_space(config.output, len(tiles) * side * side * web_layer.BANDS)
         reporter.log(
             f"Fetching {web_layer.amount_text(layer, len(tiles))}: {window.width} × {window.height} pixels of "
             f"{grid.step_x:.6g}. Its terms of use apply."
@@ -97,6 +97,27 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
             reporter.warning(f"{host} has no tile for {missing:,} of {len(tiles):,} places, which have no data.")
         publish(draft)
     return {"output": config.output, "tiles": len(tiles), "missing": missing}
+
+
+def _wanted(config: FetchTilesConfig, grid: Grid, window: Window, side: int) -> list[Window]:
+    """The tiles to fetch, each as the part of it that is in a window of whole tiles.
+
+    Raises:
+        InputError: There are none, or too many.
+    """
+    layer, part = config.layer, grid.part(window)
+    if config.near is None or window.empty:
+        count = count_tiles(window, side)
+        web_layer.check_amount(layer, count, config.max_tiles)
+        places = np.argwhere(np.ones((-(-window.height // side), -(-window.width // side)), bool))
+    else:
+        features = config.near, config.near_layer
+        places = touched_tiles(*features, part, layer.crs_wkt, side, config.margin, config.max_tiles)
+        web_layer.check_amount(layer, len(places), config.max_tiles)
+    if not len(places):
+        raise InputError(f'The web layer "{layer.title}" has nothing at that place.', "Choose another EXTENT.")
+    corners = (places * side + (window.row_off, window.col_off)).tolist()
+    return [Window(col, row, side, side).intersection(window) for row, col in corners]
 
 
 def _description(config: FetchTilesConfig) -> str:
@@ -169,13 +190,6 @@ def _whole_tiles(window: Window, side: int) -> Window:
     col, row = window.col_off // side * side, window.row_off // side * side
     width, height = (-(-(end - begin) // side) * side for begin, end in ((col, window.col_end), (row, window.row_end)))
     return Window(col, row, width if window.width else 0, height if window.height else 0)
-
-
-def _tiles(window: Window, side: int) -> Iterator[Window]:
-    """The parts of a window in each tile, row by row."""
-    for row in range(window.row_off // side * side, window.row_end, side):
-        for col in range(window.col_off // side * side, window.col_end, side):
-            yield Window(col, row, side, side).intersection(window)
 
 
 def _create(path: str, crs: str, grid: Grid) -> gdal.Dataset:
