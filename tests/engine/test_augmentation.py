@@ -18,10 +18,12 @@ from plugin.engine.classes import IGNORE_INDEX, ClassTable
 from plugin.engine.errors import InputError
 from plugin.engine.recipe.augmentation import PRESETS, AugmentationSettings
 from plugin.engine.recipe.loss import LossSettings
+from plugin.engine.training.augmentation import augment
 from plugin.engine.training.augmentation.augment import STEPS, Augmentation
+from plugin.engine.training.augmentation.draws import within
 from plugin.engine.training.augmentation.example import Bands, Example, find_colors
-from plugin.engine.training.augmentation.geometry import draw_affine, sampling_grid
-from plugin.engine.training.augmentation.radiometry import color_matrices, gaussian
+from plugin.engine.training.augmentation.geometry import draw_affine, move, sampling_grid
+from plugin.engine.training.augmentation.radiometry import color_matrices, gaussians, means
 from plugin.engine.training.chips import ChipReader, SceneReader
 from plugin.engine.training.examples import vary_examples
 from plugin.engine.training.losses.cross_entropies import binary_cross_entropy, cross_entropy
@@ -178,6 +180,16 @@ def test_nothing_asks_the_device_for_a_number():
             assert found.images.shape == example.images.shape and found.images.device == meta
 
 
+def test_all_that_is_drawn_goes_to_the_device_in_one_copy(monkeypatch):
+    copied = []
+    monkeypatch.setattr(augment, "to_device", lambda values, device: copied.append(values) or values)
+    example = Example(noise(4, 3, 16, 16), None, classes(4))
+    settings = AugmentationSettings(**GEOMETRY, **RADIOMETRY, **OTHERS)
+    for seed in range(5):
+        Augmentation(settings, described(), CPU)(example, torch.Generator().manual_seed(seed))
+        assert len(copied) == seed + 1 and copied[-1].dtype == torch.float32
+
+
 # Geometry
 
 
@@ -232,7 +244,7 @@ def test_what_a_pixel_shows_is_what_lies_at_its_place_or_at_its_mirror_image(nam
     images = noise(5, 2, 16, 16)
     found = varied(Example(images, None, classes(5)), 3, **settings).images.numpy()
     strength = AugmentationSettings(augmentation="none", **settings).strengths()
-    grid = sampling_grid(5, 16, strength, torch.Generator().manual_seed(3), CPU).double().numpy()
+    grid = drawn_grid(5, 16, strength, 3).double().numpy()
     column, row = np.moveaxis((grid + 1) * 8 - 0.5, -1, 0)  # pixels, (5, 16, 16) each
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     expected = np.zeros(images.shape)
@@ -245,10 +257,38 @@ def test_what_a_pixel_shows_is_what_lies_at_its_place_or_at_its_mirror_image(nam
     assert np.abs(found - expected).max() < 1e-4
 
 
+def drawn_grid(count, size, strength, seed):
+    """Where chips are seen that a step moves."""
+    shape = torch.Size((count, 1, size, size))
+    drawn = move(shape, strength, Bands(described(("a",)), CPU), torch.Generator().manual_seed(seed))
+    return sampling_grid(size, *drawn.numbers)
+
+
+@pytest.mark.parametrize("elastic", [0.0, 0.1])
+def test_chips_that_are_flipped_and_moved_are_as_if_one_came_after_the_other(elastic):
+    strength = AugmentationSettings(rotation=40.0, zoom=0.4, shift=0.2, shear=20.0, elastic=elastic).strengths()
+    images = noise(24, 2, 16, 16)
+    example = Example(images, None, torch.arange(256, dtype=torch.uint8).view(1, 16, 16).repeat(24, 1, 1))
+
+    bands, generator = Bands(described(("a", "b")), CPU), torch.Generator()
+    lying = move(images.shape, AugmentationSettings().strengths(), bands, generator.manual_seed(6))
+    moved = move(images.shape, strength, bands, generator.manual_seed(6))
+    found = moved.show(example, *moved.numbers)
+    coins = torch.randint(0, 2, (3, 24), generator=generator.manual_seed(6))
+    numbers = [draw_affine(24, strength, generator)]
+    if elastic:
+        pulls = within((24, 2, 49), 2 * elastic, generator)
+        numbers.append(numbers[0][:, :, :2] @ pulls)
+    expected = moved.show(lying.show(example, *lying.numbers), *numbers)
+    assert torch.allclose(found.images, expected.images, atol=1e-4)
+    assert (found.targets == expected.targets).float().mean() > 0.999  # but where two pixels are equally near
+    assert len(coins.T.unique(dim=0)) == 8
+
+
 def test_what_is_zero_moves_nothing():
     strength = dict.fromkeys(AugmentationSettings().strengths(), 0.0)
     centres = (torch.arange(16) * 2 + 1) / 16 - 1
-    grid = sampling_grid(3, 16, strength, torch.Generator(), CPU)
+    grid = sampling_grid(16, draw_affine(3, strength, torch.Generator()))
     assert torch.allclose(grid[..., 0], centres.expand(3, 16, 16), atol=1e-6)
     assert torch.allclose(grid[..., 1], centres[:, None].expand(3, 16, 16), atol=1e-6)
 
@@ -300,8 +340,8 @@ def test_all_affine_settings_are_composed_in_the_declared_order():
 
 def test_ground_is_pulled_smoothly_within_bounds_and_never_folds():
     strength = AugmentationSettings(augmentation="none", elastic=0.1).strengths()  # the most that is allowed
-    grid = sampling_grid(300, 32, strength, torch.Generator().manual_seed(0), CPU)
-    still = sampling_grid(1, 32, {**strength, "elastic": 0.0}, torch.Generator(), CPU)
+    grid = drawn_grid(300, 32, strength, 0)
+    still = sampling_grid(32, torch.eye(3)[None, :2])
     pull = (grid - still) / 2  # in sides
     assert 0.06 < pull.abs().max() <= 0.1 and pull.mean().abs() < 0.002
     assert pull.std() == pytest.approx(0.1 / math.sqrt(3) * 0.48, rel=0.1)  # knots, averaged by cubic B-splines
@@ -477,7 +517,7 @@ def test_a_blurred_pixel_is_the_weighted_mean_of_what_is_known_around_it():
     images, sigma = noise(3, 2, 12, 12), torch.tensor([0.4, 1.0, 2.0])
     for missing in (None, torch.rand((3, 2, 12, 12), generator=torch.Generator().manual_seed(2)) < 0.3):
         given = images if missing is None else images.masked_fill(missing, 0.0)
-        found = gaussian(given, missing, sigma, 4).double().numpy()
+        found = means(given, missing, gaussians(sigma, 4)).double().numpy()
         known = np.ones(images.shape) if missing is None else ~missing.numpy()
         for chip, band, row, col in np.random.default_rng(0).integers(0, (3, 2, 12, 12), (60, 4)):
             rows, cols = (np.arange(max(0, place - 4), min(12, place + 5)) for place in (row, col))
@@ -498,7 +538,7 @@ def test_every_second_chip_is_blurred_or_sharpened_as_declared():
     sigma = (-1 / (2 * sides.double().log())).sqrt()
     assert_spread(sigma[sigma > 0.5], 0.5, 1.5)
     assert torch.allclose(blurred.sum((1, 2)), torch.ones(3000), atol=0.02)
-    soft = gaussian(dot[:1], None, torch.ones(1), 3)[0, 0]
+    soft = means(dot[:1], None, gaussians(torch.ones(1), 3))[0, 0]
     sharpened = varied(Example(dot, None, classes(3000)), sharpen=2.0).images[:, 0]
     amount = (sharpened[:, 7, 7] - 1) / (1 - soft[7, 7])
     assert (amount > 1e-6).float().mean() == pytest.approx(0.5, abs=0.04)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import torch
 
 from ...chips.dataset import DatasetInfo
+from ...device import to_device
 from ...recipe.augmentation import AugmentationSettings
 from .example import Bands, Example, Step
-from .geometry import flip_and_turn, move
+from .geometry import MOVES, move
 from .hiding import hide
 from .mixing import mix
-from .radiometry import add_noise, recolor, refocus
+from .radiometry import add_noise, amplify, bend, refocus, tint
 
 # The steps in the order in which they are done, and the settings that each takes.
 STEPS: dict[Step, tuple[str, ...]] = {
-    flip_and_turn: ("augment",),
-    move: ("scale_jitter", "rotation", "zoom", "shift", "shear", "elastic"),
+    bend: ("gamma_jitter",),
+    move: ("augment", *MOVES),
     refocus: ("blur", "sharpen"),
-    recolor: ("gamma_jitter", "hue", "saturation", "contrast", "brightness", "radiometric_jitter"),
+    tint: ("hue", "saturation"),
+    amplify: ("contrast", "brightness", "radiometric_jitter"),
     add_noise: ("noise",),
     hide: ("band_dropout", "cutout"),
     mix: ("mixup", "cutmix"),
@@ -38,7 +40,17 @@ class Augmentation:
         self.steps = [step for step, names in STEPS.items() if any(self.strength[name] for name in names)]
 
     def __call__(self, example: Example, generator: torch.Generator) -> Example:
-        """Another example of as many chips."""
-        for step in self.steps:
-            example = step(example, self.strength, self.bands, generator)
+        """Another example of as many chips.
+
+        All that is drawn goes to the device in one copy, because each takes the CPU longer than a step of its own.
+        """
+        drawn = [step(example.images.shape, self.strength, self.bands, generator) for step in self.steps]
+        numbers = [values for one in drawn for values in one.numbers]
+        if numbers:
+            together = to_device(torch.cat([values.flatten() for values in numbers]), example.images.device)
+            sizes = [values.numel() for values in numbers]
+            numbers = [part.view(values.shape) for part, values in zip(torch.split(together, sizes), numbers)]
+        sent = iter(numbers)
+        for one in drawn:
+            example = one.show(example, *(next(sent) for _ in one.numbers))
         return example

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
-
-from ...device import to_device
 
 # Of the chips, or batches, so many are spared by steps that take something away from all others.
 SPARED = 0.5
@@ -27,19 +26,29 @@ def often(count: int, generator: torch.Generator) -> torch.Tensor:
     return torch.rand(count, generator=generator) >= SPARED
 
 
-def squares(shares: torch.Tensor, size: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+def squares(shares: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A square at a random place in each chip.
 
     Args:
         shares: (N,) of the area.
-        size: Pixels a side of a chip.
 
     Returns:
-        (N, 1, size, size) bool on the device, of pixels whose centres lie in the square.
+        (2, 2, N): first row and column, last row and column, where a chip reaches from −1 to 1.
     """
     sides = shares.sqrt()
     starts = torch.rand((2, len(shares)), generator=generator) * (1 - sides)
-    centres = (torch.arange(size) + 0.5) / size
-    inside = (centres >= starts[..., None]) & (centres < (starts + sides)[..., None])  # (2, N, size)
-    rows, cols = to_device(inside, device)
+    return torch.stack([starts, starts + sides]).mul_(2).sub_(1)
+
+
+def inside(edges: torch.Tensor, size: int) -> torch.Tensor:
+    """(N, 1, size, size) bool, of pixels whose centres lie in a square of `squares`."""
+    places = centres(size, edges.device)
+    first, last = edges[..., None]
+    rows, cols = (places >= first).logical_and_(places < last)  # (2, N, size)
     return (rows[:, :, None] & cols[:, None])[:, None]
+
+
+@lru_cache(maxsize=8)
+def centres(size: int, device: torch.device) -> torch.Tensor:
+    """(size,) where the centres of pixels lie in a chip, which reaches from −1 to 1."""
+    return ((torch.arange(size) * 2 + 1) / size - 1).to(device)

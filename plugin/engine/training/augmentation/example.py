@@ -37,8 +37,8 @@ class Example(NamedTuple):
         return self.targets.shape == (len(self.images), *self.images.shape[2:])
 
     def showing(self, images: torch.Tensor) -> Example:
-        """The same with other values; what is missing stays 0."""
-        return self._replace(images=images if self.missing is None else images.masked_fill(self.missing, 0.0))
+        """The same with other values, of which nobody else makes use; what is missing becomes 0 in them."""
+        return self._replace(images=images if self.missing is None else images.masked_fill_(self.missing, 0.0))
 
 
 class Bands:
@@ -51,6 +51,7 @@ class Bands:
     Attributes:
         mean, std: (B, 1, 1), the units of normalised values.
         low, span: (B, 1, 1), where the usual range (`DatasetInfo.usual_range`) begins, and its width, normalised.
+        start, rise: (B, 1, 1); start + rise · v goes from 0 to 1 in the usual range.
         colors: The channels of red, green and blue where the bands are these three, by their names; else None.
     """
 
@@ -59,6 +60,8 @@ class Bands:
         self.mean, self.std, low, high = torch.tensor(rows, dtype=torch.float32, device=device)[..., None, None]
         scale = torch.where(self.std > 0, 1 / self.std, 0.0)
         self.low, self.span = (low - self.mean) * scale, (high - low) * scale
+        self.rise = 1 / self.span.clamp(min=1e-6)
+        self.start = -self.low * self.rise
         self.colors = find_colors(info.band_names)
 
 
@@ -70,5 +73,14 @@ def find_colors(names: tuple[str, ...]) -> list[int] | None:
     return [partners.index(color) for color in range(len(COLORS))]
 
 
-# Takes an example, how much each setting asks for, the bands and a generator on the CPU; gives another example.
-Step = Callable[[Example, Mapping[str, float], Bands, torch.Generator], Example]
+class Drawn(NamedTuple):
+    """What a step has drawn for a batch."""
+
+    numbers: tuple[torch.Tensor, ...]  # float32, on the CPU
+    show: Callable[..., Example]  # takes an example and the numbers, both on the device; gives another example
+
+
+UNCHANGED = Drawn((), lambda example: example)
+
+# Takes the shape of the images, how much each setting asks for, the bands and a generator on the CPU.
+Step = Callable[[torch.Size, Mapping[str, float], Bands, torch.Generator], Drawn]

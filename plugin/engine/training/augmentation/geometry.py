@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ...chips.sampling import ENOUGH
-from ...device import to_device
-from .draws import factors, within
-from .example import Bands, Example
+from .draws import centres, factors, within
+from .example import Bands, Drawn, Example
 
 CELLS = 4  # of the grid whose corners the elastic step pulls, along a side
+MOVES = ("scale_jitter", "rotation", "zoom", "shift", "shear", "elastic")  # settings that resample
 
 
-def flip_and_turn(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
-    """Show each chip in one of the eight ways a square can lie; no value is resampled.
+def move(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
+    """Show each chip in one of the eight ways a square can lie; cropped, rotated, zoomed, shifted, sheared and pulled.
 
-    Three coins a chip (mirror left-right, mirror up-down, swap the axes) give each of the eight equally often.
+    Three coins a chip (mirror left-right, mirror up-down, swap the axes) give each of the eight equally often. By
+    themselves they resample no value. With anything else, images are resampled bilinearly from what is known, and so
+    are numbers to be found; masks of classes take the nearest pixel. Ground outside of the chip is the chip mirrored at
+    its edge, in image and mask alike: so labels are true everywhere, and no pixel is lost.
     """
+    count = shape[0]
+    coins = torch.randint(0, 2, (3, count), generator=generator) if strength["augment"] else torch.zeros(3, count)
+    if not any(strength[name] for name in MOVES):
+        return Drawn((coins.float(),), _lay)
+    affine = laid(draw_affine(count, strength, generator), coins)
+    if not strength["elastic"]:
+        return Drawn((affine,), _resample)
+    knots = 2 * within((count, 2, (CELLS + 3) ** 2), strength["elastic"], generator)
+    return Drawn((affine, affine[:, :, :2] @ knots), _resample)
+
+
+def _lay(example: Example, coins: torch.Tensor) -> Example:
+    """Show chips as their coins say, (3, N)."""
     images, missing, targets, _ = example
-    coins = to_device(torch.randint(0, 2, (3, len(images), 1, 1, 1), generator=generator).bool(), images.device)
-    places = laid_places(coins[..., 0], images.shape[-1])
+    places = laid_places(coins > 0, images.shape[-1])
     if example.has_masks:
         targets = _laid(targets[:, None], places)[:, 0]
     return Example(_laid(images, places), None if missing is None else _laid(missing, places), targets)
@@ -34,51 +50,58 @@ def laid_places(coins: torch.Tensor, size: int) -> torch.Tensor:
     """Where each pixel of a chip comes from.
 
     Args:
-        coins: (3, N, 1, 1) bool: mirror left-right, then mirror up-down, then swap the axes.
+        coins: (3, N) bool: mirror left-right, then mirror up-down, then swap the axes.
         size: S, pixels a side.
 
     Returns:
         (N, S, S) places in a chip whose rows lie one after the other. One look-up by them is faster than three times a
         choice between a chip and its mirror image.
     """
-    left_right, up_down, swapped = coins
     line = torch.arange(size, device=coins.device)
-    cols, rows = (torch.where(coin[:, 0], size - 1 - line, line) for coin in (left_right, up_down))
-    rows = rows * size
-    return torch.where(swapped, rows[:, None] + cols[..., None], rows[..., None] + cols[:, None])
+    cols, rows = torch.where(coins[:2, :, None], size - 1 - line, line)  # (N, S) each
+    rows, swapped = rows * size, coins[2, :, None]
+    return torch.where(swapped, cols, rows)[..., None] + torch.where(swapped, rows, cols)[:, None]
 
 
 def _laid(chips: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return chips.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, chips.shape[1], -1)).view(chips.shape)
 
 
-def move(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
-    """Show each chip cropped, rotated, zoomed, shifted, sheared and pulled about.
+def laid(affine: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
+    """What affine maps (N, 2, 3) become for chips that lie as their coins (3, N) say, see `laid_places`."""
+    swapped = coins[2, :, None, None] > 0
+    return torch.where(swapped, affine.flip(1), affine) * (1 - 2 * coins[:2].T)[..., None]
 
-    Images are resampled bilinearly from what is known, and so are numbers to be found; masks of classes take the
-    nearest pixel. Ground outside of the chip is the chip mirrored at its edge, in image and mask alike: so labels are
-    true everywhere, and no pixel is lost.
-    """
+
+def _resample(example: Example, affine: torch.Tensor, knots: torch.Tensor | None = None) -> Example:
     images, missing, targets, _ = example
-    grid = sampling_grid(len(images), images.shape[-1], strength, generator, images.device)
+    grid = sampling_grid(images.shape[-1], affine, knots)
     if example.has_masks:
         targets = _moved_targets(targets, grid)
     return Example(*_moved(images, missing, grid), targets)
 
 
-def sampling_grid(
-    count: int, size: int, strength: Mapping[str, float], generator: torch.Generator, device: torch.device
-) -> torch.Tensor:
-    """(N, S, S, 2): the x and y in the chip, which reaches from −1 to 1, of what each pixel shows."""
-    affine = to_device(draw_affine(count, strength, generator), device)[..., None, None]  # (N, 2, 3, 1, 1)
-    centres = (torch.arange(size, device=device) * 2 + 1) / size - 1
-    x, y = centres, centres[:, None]
-    if strength["elastic"]:
-        x, y = (
-            ground + pull[:, None] for ground, pull in zip((x, y), _pulls(count, size, strength, generator, device))
-        )
+def sampling_grid(size: int, affine: torch.Tensor, knots: torch.Tensor | None = None) -> torch.Tensor:
+    """Where in the chip, which reaches from −1 to 1, lies what each pixel shows.
+
+    Args:
+        size: S, pixels a side.
+        affine: (N, 2, 3): what (x, y, 1) of a pixel becomes.
+        knots: (N, 2, K²): how far each knot of cubic B-splines moves what lies there (Rueckert et al. 1999).
+
+    Returns:
+        (N, S, S, 2): x and y.
+    """
+    line = centres(size, affine.device)
     # Not a product of matrices, which a GPU might do in 16 bits.
-    return (affine[:, :, 0] * x + affine[:, :, 1] * y + affine[:, :, 2]).movedim(1, -1)
+    along, down, start = affine.unbind(-1)
+    across = torch.addcmul(start[..., None], along[..., None], line)  # (N, 2, S)
+    grid = across[:, :, None] + (down[..., None] * line)[..., None]
+    if knots is not None:
+        weights = _spline_weights(size, affine.device)
+        square = knots.view(*knots.shape[:2], CELLS + 3, CELLS + 3)
+        grid += torch.einsum("sk,nakl,tl->nast", weights, square, weights)
+    return grid.movedim(1, -1)
 
 
 def draw_affine(count: int, strength: Mapping[str, float], generator: torch.Generator) -> torch.Tensor:
@@ -101,18 +124,14 @@ def draw_affine(count: int, strength: Mapping[str, float], generator: torch.Gene
     return torch.stack(rows, dim=1).view(count, 2, 3)
 
 
-def _pulls(
-    count: int, size: int, strength: Mapping[str, float], generator: torch.Generator, device: torch.device
-) -> torch.Tensor:
-    """(2, N, S, S): how far each pixel's ground is pulled in x and y, between cubic B-splines (Rueckert et al. 1999).
-
-    Each knot of the splines moves by up to `elastic` of the side, each way; ground never folds.
+@lru_cache(maxsize=8)
+def _spline_weights(size: int, device: torch.device) -> torch.Tensor:
+    """(S, K): how much each knot along a side counts for each pixel. Ground that knots pull by up to 0.1 of the side,
+    each way, never folds.
     """
-    knots = to_device(2 * within((2, count, CELLS + 3, CELLS + 3), strength["elastic"], generator), device)
-    places = (torch.arange(size, device=device) + 0.5) * (CELLS / size)
-    far = (places[:, None] - torch.arange(-1, CELLS + 2, device=device)).abs()  # (S, knots)
-    weights = torch.where(far < 1, 2 / 3 - far**2 + far**3 / 2, (2 - far).clamp(min=0) ** 3 / 6)
-    return torch.einsum("sk,ankl,tl->anst", weights, knots, weights)
+    places = (torch.arange(size) + 0.5) * (CELLS / size)
+    far = (places[:, None] - torch.arange(-1, CELLS + 2)).abs()  # (S, knots)
+    return torch.where(far < 1, 2 / 3 - far**2 + far**3 / 2, (2 - far).clamp(min=0) ** 3 / 6).to(device)
 
 
 def _moved(values: torch.Tensor, missing: torch.Tensor | None, grid: torch.Tensor) -> tuple[torch.Tensor, Any]:
@@ -122,7 +141,7 @@ def _moved(values: torch.Tensor, missing: torch.Tensor | None, grid: torch.Tenso
         return seen, None
     known = _sampled((~missing).to(values.dtype), grid)
     missing = known < ENOUGH
-    return (seen / known).masked_fill_(missing, 0.0), missing
+    return seen.div_(known).masked_fill_(missing, 0.0), missing
 
 
 def _moved_targets(targets: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 
-from ...device import to_device
 from .draws import factors, often, within
-from .example import Bands, Example
+from .example import UNCHANGED, Bands, Drawn, Example
 
 SHARP = 1.0  # the standard deviation in pixels of the blur that tells details from the rest
-SPARE = 1 << 20  # places at which the noise of a band may begin
+ROW = 1 << 22  # places at which the noise of a band may begin
 
 
-def refocus(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
+def bend(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
+    """Bend the tones of each chip: gamma.
+
+    Over the range of a band's usual values (`Bands.low`, `span`), which goes from 0 to 1, v becomes v to the power of
+    1 / (1 + `gamma_jitter`) to 1 + `gamma_jitter`; the same in all bands. What lies beyond stays.
+    """
+    return Drawn((factors((shape[0], 1, 1, 1), strength["gamma_jitter"], generator),), partial(_bent, bands=bands))
+
+
+def _bent(example: Example, exponents: torch.Tensor, bands: Bands) -> Example:
+    inside = torch.addcmul(bands.start, example.images, bands.rise).clamp_(1e-9, 1)
+    # On the CPU `pow` takes six times as long, where no value is 0.
+    powers = inside.pow(exponents) if inside.is_cuda else inside.log().mul_(exponents).exp_()
+    return example.showing(torch.addcmul(example.images, bands.span, powers.sub_(inside)))
+
+
+def refocus(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
     """Show every second chip blurred or, where both are asked for by a coin, sharpened.
 
     Blurred: by a Gaussian of up to `blur` pixels. Sharpened: what distinguishes the chip from its blurred self is made
     stronger by up to `sharpen` times (unsharp mask). Only known pixels of the chip count in the means.
     """
-    images, missing = example.images, example.missing
-    count = len(images)
+    count = shape[0]
     chosen, amount = often(count, generator), torch.rand(count, generator=generator)
     blurs = torch.full((count,), bool(strength["blur"]))
     if strength["blur"] and strength["sharpen"]:
@@ -32,23 +46,29 @@ def refocus(example: Example, strength: Mapping[str, float], bands: Bands, gener
     sigma = torch.where(blurs, amount * strength["blur"], SHARP)
     weight = torch.where(blurs, 1.0, -amount * strength["sharpen"]).where(chosen, 0.0)
     reach = math.ceil(3 * max(strength["blur"], SHARP if strength["sharpen"] else 0.0))
-    blurred = gaussian(images, missing, to_device(sigma, images.device), reach)
-    return example.showing(torch.lerp(images, blurred, to_device(weight, images.device)[:, None, None, None]))
+    return Drawn((gaussians(sigma, reach), weight[:, None, None, None]), _refocused)
 
 
-def gaussian(images: torch.Tensor, missing: torch.Tensor | None, sigma: torch.Tensor, reach: int) -> torch.Tensor:
-    """Means of what is known around each pixel, weighted by a Gaussian (normalised convolution, Knutsson 1993).
+def gaussians(sigma: torch.Tensor, reach: int) -> torch.Tensor:
+    """(N, K): Gaussians of standard deviations (N,) in pixels, of which `reach` to each side count."""
+    steps = torch.arange(-reach, reach + 1)
+    return torch.exp(-(steps**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
+
+
+def _refocused(example: Example, kernels: torch.Tensor, weight: torch.Tensor) -> Example:
+    return example.showing(torch.lerp(example.images, means(example.images, example.missing, kernels), weight))
+
+
+def means(images: torch.Tensor, missing: torch.Tensor | None, kernels: torch.Tensor) -> torch.Tensor:
+    """Means of what is known around each pixel, weighted by a kernel (normalised convolution, Knutsson 1993).
 
     Args:
         images: (N, B, S, S), 0 where missing.
         missing: As in `Example`.
-        sigma: (N,) pixels.
-        reach: How many pixels to each side count.
+        kernels: (N, K), along rows and along columns.
     """
     known = torch.ones_like(images[:, :1]) if missing is None else (~missing).to(images.dtype)
-    steps = torch.arange(-reach, reach + 1, device=images.device)
-    kernels = torch.exp(-(steps**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))  # (N, K)
-    return _convolved(images, kernels) / _convolved(known, kernels).clamp(min=1e-6)
+    return _convolved(images, kernels).div_(_convolved(known, kernels).clamp_(min=1e-6))
 
 
 def _convolved(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
@@ -62,43 +82,22 @@ def _convolved(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     return flat.view(images.shape)
 
 
-def recolor(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
-    """Show each chip brighter or darker, richer or poorer in contrast, and in other colours.
+def tint(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
+    """Show each chip in other colours, where bands are red, green and blue.
 
-    In this order:
-    - gamma: over the range of a band's usual values (`Bands.low`, `span`), which goes from 0 to 1, v becomes v to the
-      power of 1 / (1 + `gamma_jitter`) to 1 + `gamma_jitter`; the same in all bands. What lies beyond stays.
-    - hue and saturation, where bands are red, green and blue: in stored values, colours are rotated about the axis of
-      greys by up to `hue` degrees, and moved away from it or towards it by up to the share `saturation`.
-    - contrast: about the chip's own mean, 1 ± `contrast`; the same in all bands.
-    - brightness: ± `brightness` standard deviations; the same in all bands.
-    - `radiometric_jitter`: for each band by itself, times 1 ± strength and plus 0 ± strength standard deviations.
+    In stored values, colours are rotated about the axis of greys by up to `hue` degrees, and moved away from it or
+    towards it by up to the share `saturation`.
     """
-    if strength["gamma_jitter"]:
-        example = _toned(example, strength["gamma_jitter"], bands, generator)
-    if bands.colors and (strength["hue"] or strength["saturation"]):
-        example = _tinted(example, strength, bands, bands.colors, generator)
-    gains = {name: strength[name] for name in ("contrast", "brightness", "radiometric_jitter")}
-    return _gained(example, gains, generator) if any(gains.values()) else example
+    if bands.colors is None:
+        return UNCHANGED
+    turn = within(shape[:1], math.radians(strength["hue"]), generator)
+    stretch = 1 + within(shape[:1], strength["saturation"], generator)
+    change = color_matrices(turn, stretch) - torch.eye(3)
+    return Drawn((change,), partial(_tinted, bands=bands, colors=bands.colors))
 
 
-def _toned(example: Example, strength: float, bands: Bands, generator: torch.Generator) -> Example:
-    images = example.images
-    exponents = to_device(factors((len(images), 1, 1, 1), strength, generator), images.device)
-    scale = 1 / bands.span.clamp(min=1e-6)
-    inside = torch.addcmul(-bands.low * scale, images, scale).clamp_(1e-9, 1)
-    powers = inside.log().mul_(exponents).exp_()  # on the CPU six times as fast as `pow`, where no value is 0
-    return example.showing(torch.addcmul(images, bands.span, powers.sub_(inside)))
-
-
-def _tinted(
-    example: Example, strength: Mapping[str, float], bands: Bands, colors: list[int], generator: torch.Generator
-) -> Example:
-    images, count = example.images, len(example.images)
-    turn = within((count,), math.radians(strength["hue"]), generator)
-    stretch = 1 + within((count,), strength["saturation"], generator)
-    change = to_device(color_matrices(turn, stretch) - torch.eye(3), images.device)
-    mean, std = bands.mean[colors], bands.std[colors]
+def _tinted(example: Example, change: torch.Tensor, bands: Bands, colors: list[int]) -> Example:
+    images, mean, std = example.images, bands.mean[colors], bands.std[colors]
     moved = torch.einsum("nij,njhw->nihw", change, images[:, colors] * std + mean)
     if example.missing is not None:  # a colour that is not known in full stays as it is
         moved = moved.masked_fill(example.missing.any(dim=1, keepdim=True), 0.0)
@@ -120,36 +119,59 @@ def color_matrices(turn: torch.Tensor, stretch: torch.Tensor) -> torch.Tensor:
     return grey + cosine * (torch.eye(3) - grey) + sine * across
 
 
-def _gained(example: Example, strength: Mapping[str, float], generator: torch.Generator) -> Example:
-    """Values times a gain and plus an offset, each for a chip or a band of it."""
-    images, missing, count = example.images, example.missing, len(example.images)
-    gain, offset = torch.ones((), device=images.device), torch.zeros((), device=images.device)
-    if strength["contrast"]:
-        contrast = to_device(within((count, 1, 1, 1), strength["contrast"], generator), images.device)
-        known = images[0, 0].numel() if missing is None else (~missing).sum((2, 3), keepdim=True).clamp(min=1)
-        gain, offset = 1 + contrast, -contrast * images.sum((2, 3), keepdim=True) / known
-    if strength["brightness"]:
-        offset = offset + to_device(within((count, 1, 1, 1), strength["brightness"], generator), images.device)
-    if strength["radiometric_jitter"]:
-        draws = within((2, *images.shape[:2], 1, 1), strength["radiometric_jitter"], generator)
-        own, beside = to_device(draws, images.device)
-        gain, offset = gain * (1 + own), offset * (1 + own) + beside
+def amplify(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
+    """Show each chip brighter or darker, richer or poorer in contrast: all of it a gain and an offset for each band.
+
+    In this order:
+    - contrast: about the chip's own mean, 1 ± `contrast`; the same in all bands.
+    - brightness: ± `brightness` standard deviations; the same in all bands.
+    - `radiometric_jitter`: for each band by itself, times 1 ± strength and plus 0 ± strength standard deviations.
+    """
+    whole, each = (shape[0], 1, 1, 1), (shape[0], shape[1], 1, 1)
+    contrast = within(whole, strength["contrast"], generator)
+    brightness = within(whole, strength["brightness"], generator)
+    own, beside = within((2, *each), strength["radiometric_jitter"], generator)
+    gain, offset = (1 + own) * (1 + contrast), (1 + own) * brightness + beside
+    if not strength["contrast"]:
+        return Drawn((gain, offset), _amplified)
+    return Drawn((gain, offset, -(1 + own) * contrast), _amplified)
+
+
+def _amplified(
+    example: Example, gain: torch.Tensor, offset: torch.Tensor, of_mean: torch.Tensor | None = None
+) -> Example:
+    """Values times a gain, plus an offset, plus the chip's mean times `of_mean`; (N, B, 1, 1) each."""
+    images, missing = example.images, example.missing
+    if of_mean is not None:
+        if missing is None:
+            mean = images.mean((2, 3), keepdim=True)
+        else:
+            mean = images.sum((2, 3), keepdim=True) / (~missing).sum((2, 3), keepdim=True).clamp_(min=1)
+        offset = torch.addcmul(offset, of_mean, mean)
     return example.showing(torch.addcmul(offset, images, gain))
 
 
-def add_noise(example: Example, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Example:
+def add_noise(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
     """Add normally distributed noise to each chip, whose standard deviation is up to `noise` of each band's.
 
-    The noise of a band begins anywhere in a long row of random numbers: to draw as many for each batch on the CPU
-    would take longer than a GPU takes for a step.
+    It is taken from a long row of random numbers: to draw as many for each batch on the CPU would take longer than a
+    GPU takes for a step. That of the first band begins anywhere in the row, that of each other one so many places after
+    the last one's as is drawn as well: so nothing is copied, and a GPU keeps most of the row in its cache.
     """
+    amount = torch.rand((shape[0], 1, 1, 1), generator=generator) * strength["noise"]
+    count = math.prod(shape[:2])
+    farthest = ROW // count
+    step = int(torch.randint(farthest // 2, farthest + 1, (), generator=generator))
+    start = int(torch.randint(ROW - step * (count - 1), (), generator=generator))
+    return Drawn((amount,), partial(_noisy, start=start, step=step))
+
+
+def _noisy(example: Example, amount: torch.Tensor, start: int, step: int) -> Example:
     images = example.images
-    count, channels, rows, cols = images.shape
-    amount = torch.rand((count, 1, 1, 1), generator=generator) * strength["noise"]
-    starts = torch.randint(SPARE, (count * channels,), generator=generator)
-    row = _random_row(rows * cols + SPARE, images.device)
-    noise = row.unfold(0, rows * cols, 1)[to_device(starts, images.device)].view(images.shape)
-    return example.showing(torch.addcmul(images, to_device(amount, images.device), noise))
+    pixels = math.prod(images.shape[2:])
+    row = _random_row(ROW + pixels, images.device)
+    noise = row[start:].unfold(0, pixels, step)[: math.prod(images.shape[:2])].view(images.shape)
+    return example.showing(torch.addcmul(images, amount, noise))
 
 
 @lru_cache(maxsize=2)
