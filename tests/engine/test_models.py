@@ -193,6 +193,11 @@ def test_no_value_is_so_far_off_that_it_drowns_the_others():
     found = Normaliser((12.0,), (2.0,), CPU)(batch).flatten().tolist()
     assert found == [1, BOUND, -BOUND, BOUND, 0]
     assert Normaliser((0.0,), (0.0,), CPU)(batch).abs().max() == 0
+    for mean, std, ends in ((100.0, 20.0, [-5, 7.75]), (3.0, 2.0, [-1.5, BOUND]), (250.0, 1.0, [-BOUND, 5])):
+        for dtype in (torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64):
+            extremes = torch.tensor([0, 255], dtype=dtype).reshape(1, 1, 1, 2)
+            found = Normaliser((mean,), (std,), CPU)(extremes)
+            assert found.dtype == torch.float32 and found.flatten().tolist() == ends
     ordinary = torch.linspace(-19.9, 19.9, 100).reshape(1, 1, 1, 100)
     assert torch.equal(Normaliser((0.0,), (1.0,), CPU)(ordinary), ordinary)
 

@@ -153,6 +153,17 @@ def test_the_tally_counts_as_numpy_does():
     assert tally.figures()["loss"] == 1.5
 
 
+@pytest.mark.parametrize("classes", [2, 5, 254])
+def test_the_tally_knows_each_pair_of_classes_from_what_has_no_label_or_no_answer(classes):
+    answers = torch.cat([torch.arange(classes), torch.tensor([-1])])  # the last one: no number
+    logits = torch.eye(classes)[answers].T.reshape(1, classes, 1, -1).repeat(1, 1, classes + 1, 1)
+    logits[..., -1] = torch.inf
+    targets = torch.cat([torch.arange(classes), torch.tensor([IGNORE_INDEX])]).to(torch.uint8)
+    tally = PixelTally(classes, CPU)
+    tally.count(logits, targets[None, :, None].expand(1, classes + 1, classes + 1))
+    assert (tally.matrix() == 1).all() and tally.counts[-1] == 2 * classes + 1
+
+
 def test_an_answer_that_is_no_number_is_none():
     tally = PixelTally(2, CPU)
     logits = torch.tensor([[1.0, float("nan"), 1.0], [0.0, 0.0, 2.0]]).reshape(1, 2, 1, 3)

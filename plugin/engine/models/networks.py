@@ -21,7 +21,7 @@ SMALLEST = 64
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """(N, C, …) logits → (N, …) uint8 indices of the likeliest class; `IGNORE_INDEX` if its logit is not finite."""
     highest, found = logits.max(1)
-    return found.to(torch.uint8).masked_fill_(~highest.isfinite(), IGNORE_INDEX)
+    return found.to(torch.uint8).masked_fill_(highest.sub_(highest).ne(0), IGNORE_INDEX)  # ∞ − ∞ is no number
 
 
 def calibrated(logits: torch.Tensor, header: ModelHeader) -> torch.Tensor:

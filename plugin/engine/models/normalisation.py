@@ -9,6 +9,8 @@ import torch
 # Maximum distance from the mean in standard deviations. Measured values stay inside (33 in a real scene); an undeclared
 # fill value would dominate everything around it.
 BOUND = 50.0
+# Types that a GPU converts to float32 while it computes something else.
+CONVERTED = (torch.uint8, torch.int16, torch.int32)
 
 
 class Normaliser:
@@ -25,15 +27,18 @@ class Normaliser:
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device)[:, None, None]  # (B, 1, 1)
         scale = [1 / value if value > 0 else 0.0 for value in std]
         self.scale = torch.tensor(scale, dtype=torch.float32, device=device)[:, None, None]
+        ends = [abs(end - middle) * factor for middle, factor in zip(mean, scale) for end in (0, 255)]
+        self.reach = max(ends)  # of bytes, in standard deviations
 
     def __call__(self, batch: torch.Tensor, missing: torch.Tensor | None = None) -> torch.Tensor:
         """(N, B, H, W) values of any data type, and bool of the same shape where they are missing → float32, same
         shape.
         """
-        values = (batch.to(torch.float32) - self.mean).mul_(self.scale)
+        values = torch.sub(batch if batch.dtype in CONVERTED else batch.to(torch.float32), self.mean).mul_(self.scale)
         if batch.dtype.is_floating_point:  # the difference may overflow to infinity, and infinity × 0 is NaN
             values.nan_to_num_(nan=0.0)
-        values.clamp_(-BOUND, BOUND)
+        if batch.dtype is not torch.uint8 or self.reach > BOUND:
+            values.clamp_(-BOUND, BOUND)
         return values if missing is None else values.masked_fill_(missing, 0.0)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from .. import ranks
 from ..assessment import confusion, scores
+from ..classes import IGNORE_INDEX
 from ..models.networks import likeliest
 
 
@@ -108,16 +109,16 @@ class PixelTally(Tally):
 
     def count(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Logits (N, C, H, W), targets (N, H, W)."""
-        targets = targets.long()
-        found = likeliest(logits).long()
-        pairs = found * self.classes + targets  # (N, H, W), row = prediction, column = reference
-        pairs = torch.where((targets < self.classes) & (found < self.classes), pairs, self.classes**2).flatten()
+        # What has no label gets no answer either, so that it is beyond all pairs of classes.
+        found = likeliest(logits).masked_fill_(targets >= self.classes, IGNORE_INDEX).int()
+        pairs = torch.add(targets, found, alpha=self.classes)  # (N, H, W), row = prediction, column = reference
+        pairs = pairs.clamp_(max=self.classes**2).flatten()
         # Not bincount, for which the CPU waits on a GPU: it asks for the largest number first.
         if pairs.is_cuda and not torch.are_deterministic_algorithms_enabled():
             # Counts in the shared memory of its blocks. Additions to so few places wait for each other otherwise.
             self.counts += torch.histc(pairs, len(self.counts), 0, len(self.counts) - 1)
         else:
-            self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
+            self.counts.scatter_add_(0, pairs.long(), torch.ones_like(pairs, dtype=torch.int64))
 
     def state(self) -> dict[str, torch.Tensor]:
         """With the counts."""

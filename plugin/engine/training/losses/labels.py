@@ -43,8 +43,7 @@ def each_weight(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tens
     """How much each label counts, in the shape of `log_right`: as its class does; a no counts 1, no label 0."""
     if of_several(logits, targets):
         return torch.where(targets > 0, weights, 1.0)
-    indices, counted = class_indices(targets)
-    return weights[indices].where(counted, 0.0)
+    return F.pad(weights, (0, IGNORE_INDEX + 1 - len(weights)))[targets.long()]
 
 
 def compared(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

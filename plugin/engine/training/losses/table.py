@@ -64,6 +64,8 @@ class ChosenLoss:
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean cost of a batch, and how much the batch counts, as the first loss has it."""
+        if not targets.is_floating_point():
+            targets = targets.long()  # once, for all that looks something up by them
         found = [
             (share, *LOSS_FUNCTIONS[name](logits.float(), targets, weights, self.settings))
             for name, share, weights in self.terms
