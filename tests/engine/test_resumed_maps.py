@@ -268,6 +268,106 @@ def test_a_map_without_data_keeps_nothing(tmp_path: Path, network: Calls, image:
     assert not list((tmp_path / "map").iterdir())
 
 
+# --- several rasters
+
+
+def batch(folder: Path, image: str, reporter: Any = None, **settings: Any) -> list[dict[str, Any]]:
+    """Map an image and two parts of it, by themselves; returns their results."""
+    more = [str(folder.parent / f"{name}.tif") for name in "bc"]
+    for number, path in enumerate(more):
+        if not Path(path).exists():
+            gdal.Translate(path, image, srcWin=[0, 0, 130 + 70 * number, 140])
+    found = map_raster(folder, image, reporter, more_images=more, combine="separate", **settings)
+    return [one | {"seconds": 0} for one in ({**found, "more": 0}, *({**one, "more": 0} for one in found["more"]))]
+
+
+def interrupted_batch(network: Calls, folder: Path, image: str, **settings: Any) -> None:
+    """Two of three maps are finished (28 tiles, 9), and a part of the third (12)."""
+    network.last = network.calls + 42
+    with pytest.raises(ResourceError, match="1 of 3 rasters"):
+        batch(folder, image, resume=True, **settings)
+    network.last = 10**9
+
+
+SEPARATE = {**EVERYTHING, "min_mapping_unit": 30.0, "batch_size": 1}
+
+
+@pytest.mark.parametrize("form", ["GTiff", "COG", "numbers"])
+def test_finished_maps_of_an_interrupted_job_are_kept_and_counted(
+    tmp_path: Path, network: Calls, image: str, form: str
+) -> None:
+    settings: dict[str, Any] = {**SEPARATE, "raster_format": form}
+    if form == "numbers":
+        target = {"mean": 100.0, "std": 20.0, "minimum": 0.0, "maximum": 250.0}
+        network.header, settings = header(task="regression", classes=ClassTable(()), target=target), {}
+    expected = batch(tmp_path / "whole", image, **settings)
+    (whole, network.calls), folder, heard = (network.calls, 0), tmp_path / "maps", Heard()
+    interrupted_batch(network, folder, image, **settings)
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*_[ib]*.tif")}
+    assert len(finished) >= 2 and not (folder / "map_c.tif").exists()
+    network.calls = 0
+    found = batch(folder, image, heard, resume=True, **settings)
+    assert network.calls <= whole - 42 + 3, "what was under way, and nothing of the finished maps"
+    assert sum("was finished by an interrupted job, and is kept" in text for text in heard.logs) == 2
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert contents(folder) == contents(tmp_path / "whole")
+    moved = json.loads(json.dumps(expected).replace(str(tmp_path / "whole"), str(folder)))
+    assert found == moved and [one["output"][-5:] for one in found] == ["e.tif", "b.tif", "c.tif"]
+    # And once more, as when a folder has got further rasters.
+    network.calls = 0
+    assert batch(folder, image, resume=True, **settings) == found and network.calls == 0
+    assert batch(folder, image, **settings) == found and network.calls == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"halo": 32}, "different are HALO 0, not 32"),
+        ({"min_mapping_unit": 40.0}, "different are MIN_MAPPING_UNIT 30.0, not 40.0"),
+        ({"margin": None}, "different are the results"),
+        ("image", "different are the image"),
+        ("model", "different are the model"),
+        ("lost", "areas_image.csv is not there"),
+        ("foreign", "does not say that this job has made it"),
+        ("damaged", "does not say that this job has made it"),
+    ],
+)
+def test_maps_of_another_job_are_replaced_when_several_are_resumed(
+    tmp_path: Path, network: Calls, image: str, change: Any, text: str
+) -> None:
+    (tmp_path / "m").write_bytes(b"weights")
+    settings: dict[str, Any] = {**SEPARATE, "model": str(tmp_path / "m")}
+    interrupted_batch(network, tmp_path / "map", image, **settings)
+    first, heard = tmp_path / "map" / "map_image.tif", Heard()
+    if change == "image":
+        dataset = gdal.Open(image, gdal.GA_Update)
+        dataset.GetRasterBand(1).WriteArray(np.full((5, 5), 99, np.uint8))
+        dataset = None
+    elif change == "model":
+        (tmp_path / "m").write_bytes(b"weightS")
+    elif change == "lost":
+        (tmp_path / "map" / "areas_image.csv").unlink()
+    elif change == "foreign":
+        first.write_text("finished")
+    elif change == "damaged":
+        dataset = gdal.Open(str(first), gdal.GA_Update)
+        said = json.loads(dataset.GetMetadataItem("TERRAZZO_JOB"))
+        dataset.SetMetadataItem("TERRAZZO_JOB", json.dumps({**said, "pixels": ["many"]}))
+        dataset = None
+    else:
+        settings = {name: value for name, value in {**settings, **change}.items() if value is not None}
+    network.calls = 0
+    found = batch(tmp_path / "map", image, heard, resume=True, **settings)
+    said = [line for line in heard.logs if str(first) in line]
+    assert text in said[0] and "replaced" in said[0] and network.calls >= 28
+    expected = batch(tmp_path / "whole", image, **settings)
+    assert [one["classes"] for one in found] == [one["classes"] for one in expected]
+    if change == {"margin": None}:  # results that are no longer wanted stay
+        for path in (tmp_path / "map").glob("margin*"):
+            path.unlink()
+    assert contents(tmp_path / "map") == contents(tmp_path / "whole")
+
+
 # --- what others may have put there
 
 

@@ -540,20 +540,12 @@ def test_of_several_rasters_those_outside_the_area_are_left_out(tmp_path: Path, 
         map_raster(tmp_path, second, more_images=(far,), combine="separate", area=area)
 
 
-def test_results_of_several_rasters_overwrite_none_and_resume_keeps_finished_ones(
-    tmp_path: Path, loaded: list[str]
-) -> None:
+def test_results_of_several_rasters_overwrite_none(tmp_path: Path, loaded: list[str]) -> None:
     first = write_raster(tmp_path / "a.tif", noise(40, 40))
     second = write_raster(tmp_path / "img_a.tif", noise(30, 30))
     with pytest.raises(InputError, match="which is one of the rasters to be mapped"):
         map_raster(tmp_path, first, more_images=(second,), combine="separate", output=str(tmp_path / "img.tif"))
     assert np.array_equal(pixels(second), noise(30, 30))
-    (tmp_path / "map_a.tif").write_text("finished")
-    result = map_raster(tmp_path, first, more_images=(second,), combine="separate", resume=True)
-    assert result["output"] == str(tmp_path / "map_img_a.tif")
-    assert (tmp_path / "map_a.tif").read_text() == "finished"
-    again = map_raster(tmp_path, first, more_images=(second,), combine="separate", resume=True)
-    assert again["output"] is None and again["classes"] == [] and again["more"] == []
 
 
 def test_a_cancelled_job_of_several_rasters_keeps_the_finished_maps(tmp_path: Path, loaded: list[str]) -> None:

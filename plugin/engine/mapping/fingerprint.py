@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ..chips.fingerprint import features_hash, raster_state
@@ -26,30 +26,39 @@ CHUNK = 2**20
 
 
 def facts_of(
-    config: SegmentRasterConfig | ClassifyScenesConfig, device: torch.device, outputs: Iterable[str] = (),
-    decided: Collection[str] = (),
+    config: SegmentRasterConfig | ClassifyScenesConfig, device: torch.device, decided: Collection[str] = (),
+    **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what is kept of a map follows from, ready for JSON, by what it is called in a message.
+    """Return what the answers of a network follow from, ready for JSON, by what it is called in a message.
 
     Args:
         config: Settings of the job.
         device: Where the network runs.
-        outputs: Names of the rasters whose values are kept; empty for the answers of the network.
-        decided: Settings of `LATER` on which these depend.
+        decided: Settings of `LATER` on which what is compared depends as well.
+        more: What else it follows from.
     """
     free = {*COMPARED, *config.outputs(), *LATER} - {*decided}
     settings = {name.upper(): value for name, value in config.to_json().items() if name not in free}
-    more = config.more_images if isinstance(config, SegmentRasterConfig) else ()
+    beside = config.more_images if isinstance(config, SegmentRasterConfig) else ()
     facts = {
         **settings,
-        "the rasters to write": [*outputs],
-        "the image": _hash([raster_state(path) for path in (not_none(config.input), *more)]),
+        **more,
+        "the image": _hash([raster_state(path) for path in (not_none(config.input), *beside)]),
         "the area of interest": features_hash(config.area),
         "the model": [_content_hash(path) for path in config.models],
         "the kind of device": device.type,
     }
     found: dict[str, Any] = json.loads(json.dumps(facts))
     return found
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what is different in the facts of two jobs, for a message."""
+    return [_difference(name, then, now) for name in {**now, **then} if then.get(name) != now.get(name)]
+
+
+def _difference(name: str, then: dict[str, Any], now: dict[str, Any]) -> str:
+    return f"{name} {then.get(name)}, not {now.get(name)}" if name.isupper() else name
 
 
 def _hash(facts: Any) -> str:

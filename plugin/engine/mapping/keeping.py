@@ -22,6 +22,7 @@ from ..events import Reporter, Stage
 from ..torchrun import own_rank
 from ..windows import Window
 from .decisions import Decisions
+from .fingerprint import differences
 from .pieces import Piece, Pieces
 from .pipeline import Advance, Sink, run
 from .reading import Batch
@@ -102,8 +103,7 @@ class Kept:
         job = self.pieces.read_job()
         if job is None:
             return []
-        then, now = job["facts"], self.facts()
-        different = [_difference(name, then, now) for name in {**now, **then} if then.get(name) != now.get(name)]
+        different = differences(job["facts"], self.facts())
         if not different:
             self.begun, self.decisions, self._found = True, Decisions(job["decisions"]), self.pieces.find()
         return different
@@ -155,10 +155,6 @@ class Kept:
         rest = self._written / self._kept * (1 - self.share) * self.pixels
         enough = own_rank().count > 1 or shutil.disk_usage(self.pieces.folder).free >= SPARE * rest
         return "" if enough else "the disk has too little space"
-
-
-def _difference(name: str, then: dict[str, Any], now: dict[str, Any]) -> str:
-    return f"{name} {then.get(name)}, not {now.get(name)}" if name.isupper() else name
 
 
 @contextmanager

@@ -6,22 +6,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import ranks
 from ..config import SegmentRasterConfig
+from ..device import choose_device
 from ..errors import InputError, NothingToMap
 from ..events import Reporter, Stage, readable_time
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
 from ..models.networks import Segmenter
+from ..rasters.raster_io import RasterInfo, RasterReader
 from ..torchrun import own_rank
 from ..windows import Window, tiles
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
-from .fingerprint import facts_of
+from .fingerprint import LATER, differences, facts_of
+from .finished import Finished, read_finished
 from .keeping import SHARED, Keeper, Taker, Unit, kept_beside, plan_units, share_out
 from .loading import Model, load_all
 from .measures import MEASURES, Scores
@@ -35,6 +39,9 @@ from .sources import pinned_reading
 from .steps import Steps
 from .tiling import round_tile_size
 from .writer import NumberRaster
+
+# What is kept of the answers depends on these settings.
+DECIDED = ("min_confidence", "probability_type")
 
 
 def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str, Any]:
@@ -64,15 +71,50 @@ def segment_raster(config: SegmentRasterConfig, reporter: Reporter) -> dict[str,
     models, header = load_all(load_model, config.models, reporter)
     check_answers(config, header)
 
-    def map_one(one: SegmentRasterConfig, told: Reporter) -> dict[str, Any]:
-        return _map(one, models, header, told)
+    if config.combine != "separate":
+        return _map(config, models, header, reporter)
 
-    return map_each(config, map_one, reporter) if config.combine == "separate" else map_one(config, reporter)
+    def map_one(one: SegmentRasterConfig, part: Reporter) -> dict[str, Any]:
+        written = [name for name in one.outputs() if one.to_json()[name]]
+        facts = facts_of(one, choose_device(one.device), LATER, **{"the results": written})
+        earlier = _earlier(one, header, facts, part) if one.resume else None
+        return earlier or _map(one, models, header, part, facts)
+
+    return map_each(config, map_one, reporter)
+
+
+def _earlier(
+    config: SegmentRasterConfig, header: ModelHeader, facts: dict[str, Any], reporter: Reporter
+) -> dict[str, Any] | None:
+    """Return the result of an interrupted job of several rasters for one of them; None if it is to be made.
+
+    Args:
+        config: Settings for this raster.
+        header: Header of the model file.
+        facts: What the map follows from.
+        reporter: Receives log lines.
+    """
+    if not Path(config.output).exists():
+        return None
+    finished = read_finished(config.output)
+    if finished is None:
+        reporter.log(f"{config.output} does not say that this job has made it, and is replaced.")
+        return None
+    different = differences(finished.facts, facts)
+    missing = [path for path in config.results(config.to_json()) if not Path(path).exists()]
+    if different or missing:
+        why = f"different are {', '.join(different)}" if different else f"{', '.join(missing)} is not there"
+        reporter.log(f"{config.output} is replaced, because it is not what this job would make: {why}.")
+        return None
+    reporter.log(f"{config.output} was finished by an interrupted job, and is kept.")
+    return _result(config, RasterReader(config.output).info, header, finished, 0.0)
 
 
 def _map(
-    config: SegmentRasterConfig, models: Sequence[Model[Segmenter]], header: ModelHeader, reporter: Reporter
-) -> dict[str, Any]:
+    config: SegmentRasterConfig, models: Sequence[Model[Segmenter]], header: ModelHeader, reporter: Reporter,
+    told: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Map a raster; `told` is what the file of the map is to say of its making."""
     begun = time.monotonic()
     outputs = check_segmentation_outputs(config, header)
     opened = open_for_mapping(config, header, outputs, reporter)
@@ -87,7 +129,7 @@ def _map(
     reader = TileReader(opened.raster, Steps(1, 1, info.grid), config.area)
     takes, rank = takes_of(config, header), own_rank()
     single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
-    facts = partial(facts_of, config, opened.device, [*takes], ("min_confidence", "probability_type"))
+    facts = partial(facts_of, config, opened.device, DECIDED, **{"the rasters to write": [*takes]})
     examples = [take(single) for take in takes.values()]
     pixels = window.width * window.height
     with ExitStack() as stack:
@@ -109,6 +151,7 @@ def _map(
             if rank.number:
                 return {}
         files = SegmentedFiles(config, header, opened, tile_size, reporter, stack)
+        files.target.facts = told
         start = SHARED if rank.count > 1 else 0.0
         with at_work():
             Keeper(kept, read, network, files.sinks).run(
@@ -126,14 +169,20 @@ def _map(
                 "Choose another raster, extent or area; check the raster's nodata value.",
             )
         files.finish()
-    seconds = time.monotonic() - begun
+    seconds, finished = time.monotonic() - begun, target.finished
     if isinstance(target, NumberRaster):
-        found: dict[str, Any] = {**class_areas(shown, classes, []), "statistics": target.statistics}
         text = str(target.moments)
     else:
-        found = class_areas(shown, classes, target.counts, target.hectares)
         text = shares_text(classes, target.counts, target.mapped, shown, target.hectares)
     reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {text}.")
+    return _result(config, shown, header, finished, seconds)
+
+
+def _result(
+    config: SegmentRasterConfig, info: RasterInfo, header: ModelHeader, finished: Finished, seconds: float
+) -> dict[str, Any]:
+    """The result of a raster; see `segment_raster`."""
+    numbers = {} if finished.statistics is None else {"statistics": finished.statistics}
     return {
         "input": config.input,
         "output": config.output,
@@ -141,7 +190,8 @@ def _map(
         **{name: config.measures.wanted().get(name) for name in MEASURES},
         "polygons": config.regions.polygons,
         "areas": config.areas,
-        **found,
-        "nodata_pixels": part.width * part.height - target.mapped,
+        **class_areas(info, header.classes, finished.pixels, finished.hectares),
+        **numbers,
+        "nodata_pixels": finished.nodata,
         "seconds": seconds,
     }

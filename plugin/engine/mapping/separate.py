@@ -60,7 +60,7 @@ def map_each(
         reporter: Receives progress and log lines.
 
     Returns:
-        The result for the first raster that was mapped, and as `more` those for the others.
+        The result for the first raster that has a map, and as `more` those for the others.
 
     Raises:
         InputError, ResourceError: A raster could not be mapped; the maps of the others are there.
@@ -73,9 +73,6 @@ def map_each(
     empty = 0
     for number, one in enumerate(every):
         reporter.check_wanted()
-        if config.resume and Path(one.output).exists():
-            reporter.log(f"{one.output} is there already, and is kept.")
-            continue
         reporter.log(f"Raster {number + 1} of {len(every)}: {one.input}.")
         try:
             with ExitStack() as stack:
@@ -91,10 +88,9 @@ def map_each(
             reporter.warning(f"{one.input} could not be mapped: {error}")
     if failed:
         raise _failure(failed, len(results))
-    if not results and empty:
+    if not results:
         raise InputError(f"There is nothing to map in any of the {empty} rasters.", "Choose other rasters or areas.")
-    first = results[0] if results else {**config.to_json(), **dict.fromkeys(config.outputs()), "classes": []}
-    return {**first, "more": results[1:]}
+    return {**results[0], "more": results[1:]}
 
 
 def _crs_of(config: SegmentRasterConfig) -> str:

@@ -18,6 +18,7 @@ from ..events import Reporter
 from ..rasters.raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
+from .finished import Finished
 from .ground import ground_of
 from .numbers import RAMP, Moments
 from .overviews import write_modes
@@ -97,6 +98,7 @@ class MapRaster:
     RESAMPLING = "AVERAGE"  # of overviews
     LEVEL = FAST  # of compression
     scale: float | None = None  # declared in the file
+    facts: dict[str, Any] | None = None  # what it follows from, if the file is to say that
     _rewritten = False  # whether it is written again as another file
 
     def __init__(
@@ -151,6 +153,11 @@ class MapRaster:
                 band.SetScale(self.scale)
                 band.SetOffset(0)
         return dataset
+
+    @property
+    def size(self) -> int:
+        """The number of pixels."""
+        return self.window.width * self.window.height
 
     @staticmethod
     def _bands(dataset: gdal.Dataset) -> list[gdal.Band]:
@@ -323,6 +330,11 @@ class ClassRaster(MapRaster):
         """The number of pixels with a class."""
         return int(self.counts.sum())
 
+    @property
+    def finished(self) -> Finished:
+        """What its file says."""
+        return Finished(self.facts or {}, self.counts.tolist(), self.size - self.mapped, self.hectares)
+
     def write_tile(self, window: Window, wanted: np.ndarray | None, values: np.ndarray) -> None:
         """As `MapRaster.write_tile`, of class indices as the raster takes them."""
         if values.ndim == 3:
@@ -362,6 +374,8 @@ class ClassRaster(MapRaster):
             there, mean = values[self.counts > 0], float(values @ share)
             spread = float(np.sqrt((values - mean) ** 2 @ share))
             band.SetStatistics(float(there.min()), float(there.max()), mean, spread)
+        if self.facts is not None:
+            self.finished.write(self.dataset)
 
     def _refine(self) -> None:
         side, left = self.refinement.majority, self.refinement.steps
@@ -458,6 +472,11 @@ class NumberRaster(MapRaster):
         return self.moments.count
 
     @property
+    def finished(self) -> Finished:
+        """What its file says."""
+        return Finished(self.facts or {}, [self.mapped], self.size - self.mapped, statistics=self.statistics)
+
+    @property
     def statistics(self) -> dict[str, float]:
         """Minimum, maximum, mean and standard deviation; of at least one pixel."""
         return self.moments.figures
@@ -472,6 +491,8 @@ class NumberRaster(MapRaster):
 
     def _complete(self) -> None:
         self.bands[0].SetStatistics(*self.statistics.values())
+        if self.facts is not None:
+            self.finished.write(self.dataset)
 
     def _style(self, path: Path) -> None:
         """A ramp over what lies within two standard deviations of the mean."""
