@@ -237,7 +237,6 @@ def _around(
 ) -> QgsRectangle:
     """Return the extent of all rasters in a CRS."""
     extent = QgsRectangle()
-    extent.setMinimal()
     for name, (own, rectangle) in zip(names, grounds):
         if own.isValid() and crs.isValid() and not same_ground(own, crs):
             try:

@@ -55,9 +55,10 @@ def start_ranks(command: list[str], count: int = 2, stdin: int = subprocess.DEVN
 
 
 def loopback() -> dict[str, str]:
-    """Environment variables that keep ranks off the network."""
+    """Environment variables that keep ranks off the network, with what every build of PyTorch has."""
     interface = "lo" if sys.platform.startswith("linux") else "lo0"
-    return {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": interface, "OMP_NUM_THREADS": "1"}
+    usual = {"OMP_NUM_THREADS": "1", "USE_LIBUV": "0"}  # Debian's PyTorch 2.14 is built without libuv
+    return {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": interface, **usual}
 
 
 def main() -> int:

@@ -11,12 +11,13 @@ T = TypeVar("T")
 # The maximum lengths of a problem and a remedy, which may contain untrusted texts or long messages of a library.
 LONGEST = (650, 340)
 QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+BREAK = re.compile(r"[\r\n]+\s*")
 
 
 def plain(text: str, most: int) -> str:
-    """A text without surrogates and control characters, and with its middle left out if it is longer than `most`."""
-    kept = text[: 20 * most]
-    shown = "".join("\ufffd" if category(letter)[0] == "C" and letter != "\n" else letter for letter in kept)
+    """A text in one line, without surrogates and control characters, and without its middle if longer than `most`."""
+    kept = BREAK.sub(" ", text[: 20 * most])
+    shown = "".join("\ufffd" if category(letter)[0] == "C" else letter for letter in kept)
     half = most // 2 - 1
     return shown if len(shown) <= most else f"{shown[:half]} … {shown[len(shown) - half + 1 :]}"
 

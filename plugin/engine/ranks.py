@@ -31,7 +31,7 @@ def join(device: torch.device) -> None:
     """Connect to the other ranks: through nccl between GPUs, and through gloo between CPUs.
 
     Raises:
-        ResourceError: This torch cannot connect processes.
+        ResourceError: This torch cannot connect processes, or they cannot be connected.
     """
     if own_rank().count == 1 or (dist.is_available() and dist.is_initialized()):
         return
@@ -43,7 +43,14 @@ def join(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # Numbers that only the CPU needs go through gloo there too, so that no step waits for the GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    except (RuntimeError, ValueError) as error:
+        raise ResourceError(
+            f"The {own_rank().count} ranks cannot be connected ({error}).",
+            "Check that MASTER_ADDR and MASTER_PORT name a free port that all of them reach.",
+        ) from error
 
 
 def share(items: np.ndarray) -> np.ndarray:

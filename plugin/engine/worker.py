@@ -192,7 +192,7 @@ def explain(error: BaseException) -> EngineError:
         )
     if own_rank().count > 1 and ("gloo" in text or "NCCL" in text or type(error).__name__.startswith("Dist")):
         return ResourceError(
-            "The connection to another rank was lost.",
+            f"The connection to another rank was lost ({first_line}).",
             "Look for the error of that rank, or in the log; then continue with RESUME.",
         )
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,7 +22,7 @@ from ranked import ROOT, loopback, start_ranks, without_batch_norm
 from safetensors.torch import load_file
 from scene_folder import write_scene_folder
 
-from plugin.engine import worker
+from plugin.engine import ranks, worker
 from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
 from plugin.engine.device import choose_device
 from plugin.engine.errors import InputError, ResourceError
@@ -207,6 +208,7 @@ def test_ranks_compare_and_gather_and_the_error_of_any_ends_all(tmp_path: Path) 
     assert rows["text"] == "[0, 1, 2, 1, 2]"
     assert damaged["problem"] == "Rank 1: The chip is damaged." and damaged["remedy"] == "Export it again."
     assert lost["kind"] == "ResourceError" and "connection to another rank" in lost["problem"]
+    assert "gloo" in lost["problem"], "and what it says itself"
 
 
 def test_a_job_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
@@ -296,6 +298,16 @@ def test_each_rank_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch)
     as_rank(monkeypatch, 4, 5)
     with pytest.raises(ResourceError, match="which has 4 GPUs"):
         choose_device("auto")
+
+
+def test_ranks_that_cannot_be_connected_are_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_rank(monkeypatch, 0, 2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(ResourceError, match=r"The 2 ranks cannot be connected \(.*(?i:address already in use)"):
+            ranks.join(torch.device("cpu"))
 
 
 def as_rank(monkeypatch: pytest.MonkeyPatch, number: int, count: int) -> None:

@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, str, np.ndarray]]:
     """A server, the path of its raster as QGIS writes it, and the raster's values."""
     monkeypatch.setattr(segment, "load_model", lambda path: (Threshold(), header(1)))
-    monkeypatch.setattr(raster_io, "WAITS", (0.01, 0.02))
+    monkeypatch.setattr(raster_io, "WAITS", tuple(seconds / 100 for seconds in raster_io.WAITS))
     monkeypatch.setitem(REMOTE, "GDAL_HTTP_RETRY_DELAY", "0.01")
     data = noise(1300, 1800)
     path = write_raster(tmp_path / "local.tif", data, options=["TILED=YES", "COMPRESS=DEFLATE"])

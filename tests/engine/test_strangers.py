@@ -213,9 +213,9 @@ def test_an_index_with_a_trigger_is_not_changed(chips: Path) -> None:
 
 def test_names_are_looked_through_by_the_million() -> None:
     names = [f"images/{number:07d}.tif" for number in range(1_000_000)]
-    begun = time.monotonic()
+    begun = time.process_time()  # others may use the same cores
     check_names(names, Path("x"))
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
     for bad in ("images/../../x", "/x", "c:/x", "a\nb", "a\\b", "/vsicurl/x", "GTIFF_DIR:1:x", "..", "x\0"):
         with pytest.raises(InputError):
             check_names([*names[:3], bad, names[3]], Path("x"))
@@ -434,6 +434,11 @@ def test_a_damaged_job_file_ends_in_words(tmp_path: Path, content: str) -> None:
 def test_a_message_is_short_whatever_a_stranger_wrote() -> None:
     error = InputError("x" * 10**6 + "\ud800\x1b[31m", "y" * 10**6)
     assert len(str(error)) < 1000 and str(error).isprintable()
+
+
+def test_a_message_is_one_line_as_gdals_are_not() -> None:
+    error = InputError("It cannot be read (it failed.\r\n\n  May be caused by: band 1).", "Check it.")
+    assert str(error) == "It cannot be read (it failed. May be caused by: band 1). Check it."
 
 
 def test_an_arcgis_folder_whose_descriptions_are_links_is_refused(tmp_path: Path) -> None:
