@@ -298,14 +298,18 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     def _warn_of_layers(
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> None:
-        """Warn of raster layers that QGIS shows differently from what their files contain."""
-        from .layers import hidden_in_qgis, raster_layers
+        """Warn of raster layers that QGIS shows differently from what their files contain, and name servers."""
+        from ..plugin.engine.strangers.elsewhere import host_asked
+        from .layers import hidden_in_qgis, is_web, raster_layers
 
         names = [row.name for row in self.rows() if isinstance(row, (Raster, Rasters))]
         for layer in (layer for name in names for layer in raster_layers(self, parameters, name, context)):
             text = hidden_in_qgis(layer)
             if text:
                 feedback.pushWarning(text)
+            host = "" if is_web(layer) else host_asked(layer.source())
+            if host:
+                feedback.pushInfo(tr('The raster "{}" is read from the server {}.').format(layer.name(), host))
 
     def settings(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Return the settings that parameters hold unchanged, without destinations."""

@@ -25,7 +25,7 @@ from ..plugin.engine.events import Reporter, Stage
 from .class_styles import absent
 from .classes import Values
 from .geopackage import GeoPackage
-from .layers import crs_text, ground_crs, place_text, same_ground, vector_layer
+from .layers import check_stays_here, crs_text, ground_crs, place_text, same_ground, vector_layer
 
 NAMED_FEATURES = 10
 # If more than this share of the layer's extent is wanted, the whole layer is read.
@@ -70,6 +70,7 @@ def feature_source(
     """
     if parameters.get(name) in (None, ""):
         return None
+    check_stays_here(parameters[name], context)
     source = algorithm.parameterAsSource(parameters, name, context)
     if source is None:
         raise InputError(

@@ -14,6 +14,7 @@ from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingFeatureSourceDefinition,
+    QgsProperty,
     QgsProviderRegistry,
     QgsRasterLayer,
     QgsRectangle,
@@ -26,6 +27,8 @@ from ..plugin.engine.records import Record
 
 # Appended by QGIS to a GDAL source if the user set open options.
 OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
+# Appended by QGIS to the source of any layer.
+LAYER_OPTIONS = re.compile(r"\|\w+[=:].*$", re.DOTALL)
 SAVE_IT = 'Save it as a GeoTIFF at the pixel size that you want ("Export", "Save As…") and use that.'
 WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT2_2019
 
@@ -41,6 +44,7 @@ def raster_layer(
     Raises:
         InputError: There is none, or its pixels cannot be read.
     """
+    check_stays_here(parameters.get(name), context)
     layer = algorithm.parameterAsRasterLayer(parameters, name, context)
     if layer is None or not layer.isValid():
         raise InputError(
@@ -57,6 +61,7 @@ def vector_layer(
     given = parameters.get(name)
     if isinstance(given, QgsProcessingFeatureSourceDefinition):  # older QGIS does not resolve it to a layer
         given = given.source
+    check_stays_here(given, context)
     return algorithm.parameterAsVectorLayer({**parameters, name: given}, name, context)
 
 
@@ -73,6 +78,7 @@ def raster_layers(
         return []
     found = []
     for place, entry in enumerate(given if isinstance(given, (list, tuple)) else [given]):
+        check_stays_here(entry, context)
         layers = algorithm.parameterAsLayerList({name: [entry]}, name, context)
         rasters = [layer for layer in layers if isinstance(layer, QgsRasterLayer) and layer.isValid()]
         if not rasters or len(rasters) < len(layers):
@@ -86,6 +92,34 @@ def raster_layers(
     return found
 
 
+def check_stays_here(given: Any, context: QgsProcessingContext) -> None:
+    """Check what the user gives for a layer before QGIS opens it: no file may lead to a server.
+
+    Raises:
+        InputError: It does, and describes no web layer.
+    """
+    from ..plugin.engine.strangers.elsewhere import check_here
+
+    if isinstance(given, QgsProcessingFeatureSourceDefinition):
+        given = given.source
+    if isinstance(given, QgsProperty):
+        given = given.staticValue()
+    if isinstance(given, str) and context.project() is not None:
+        known = context.project().mapLayer(given)
+        given = known or next(iter(context.project().mapLayersByName(given)), given)
+    if isinstance(given, QgsMapLayer):
+        given = given.source() if given.providerType() in ("gdal", "ogr") else None
+    if not isinstance(given, str) or not given:
+        return
+    source = given if given.lstrip().startswith("<") else LAYER_OPTIONS.sub("", given)
+    if _describes_tiles(source):
+        from .web_layers import described_at
+
+        described_at(Path(source), Path(source).name)
+    else:
+        check_here(source)
+
+
 def _shown(entry: Any) -> str:
     return entry.name() if isinstance(entry, QgsMapLayer) else str(entry)
 
@@ -97,12 +131,16 @@ def is_web(layer: QgsRasterLayer) -> bool:
 
 def description_of(layer: QgsRasterLayer) -> Optional[Path]:
     """Return the file that describes a web layer for GDAL's driver WMS; None for any other layer."""
-    path = Path(OPEN_OPTIONS.sub("", layer.source()))
+    path = OPEN_OPTIONS.sub("", layer.source())
+    return Path(path) if layer.providerType() == "gdal" and _describes_tiles(path) else None
+
+
+def _describes_tiles(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            return path if layer.providerType() == "gdal" and b"<GDAL_WMS" in file.read(1000) else None
+            return file.read(1000).lstrip().startswith(b"<GDAL_WMS")
     except (OSError, ValueError):
-        return None
+        return False
 
 
 def source_of(layer: QgsRasterLayer) -> Source:
@@ -219,6 +257,7 @@ class Images(Record):
         """
         grounds = []
         for path in paths:
+            check_stays_here(path, context)
             provider = QgsProviderRegistry.instance().createProvider("gdal", path)
             if provider is None or not provider.isValid():
                 raise InputError(

@@ -39,13 +39,13 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
     Raises:
         InputError: They cannot be fetched.
     """
-    from ..plugin.engine.rasters.web_layer import check_url, described, zoom_sizes
+    from ..plugin.engine.rasters.web_layer import check_url, zoom_sizes
 
     crs = layer.dataProvider().crs()
     wkt = crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019)
     path = description_of(layer)
     if path is not None:
-        return described(path.read_bytes()[:MOST_BYTES], layer.name()).replace(crs_wkt=wkt)
+        return described_at(path, layer.name()).replace(crs_wkt=wkt)
     pairs = parse_qsl(layer.source().replace("+", "%2B"), keep_blank_values=True)
     given = dict(pairs)
     why = _why_not(given)
@@ -71,6 +71,18 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
     found = WebLayer(**known)
     check_url(found)
     return found
+
+
+def described_at(path: Path, title: str) -> WebLayer:
+    """Return the layer that a description for GDAL's driver WMS describes.
+
+    Raises:
+        InputError: It describes one that cannot be fetched.
+    """
+    from ..plugin.engine.rasters.web_layer import described
+
+    with open(path, "rb") as file:
+        return described(file.read(MOST_BYTES), title)
 
 
 def _why_not(given: dict[str, str]) -> str:

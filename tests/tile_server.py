@@ -86,6 +86,7 @@ class TileServer(ThreadingHTTPServer):
     Attributes:
         answer: Gives the answer to a path that is not the usual one; may wait.
         asked: (path, headers) of all requests.
+        files: Contents of other paths.
     """
 
     daemon_threads = True
@@ -95,6 +96,7 @@ class TileServer(ThreadingHTTPServer):
         self.ground = image()
         self.answer: Callable[[str], Answer] = lambda path: None
         self.asked: list[tuple[str, Any]] = []
+        self.files: dict[str, bytes] = {}
 
     @property
     def address(self) -> str:
@@ -103,13 +105,18 @@ class TileServer(ThreadingHTTPServer):
     def usual(self, path: str) -> tuple[int, str, bytes]:
         parts = urlsplit(path)
         query = {name.upper(): values[0] for name, values in parse_qs(parts.query).items()}
+        if parts.path in self.files:
+            return 200, "application/octet-stream", self.files[parts.path]
         if parts.path == "/wmts.xml":
             return 200, "text/xml", capabilities(self.address)
         if query.get("REQUEST") == "GetMap":
             left, _, _, top = map(float, query["BBOX"].split(","))
             col, row = round((left - LEFT) / SIZE), round((TOP - top) / SIZE)
             return self._shown(row, col, int(query["HEIGHT"]), int(query["WIDTH"]))
-        zoom, x, y = map(int, parts.path.removesuffix(".png").strip("/").split("/"))
+        try:
+            zoom, x, y = map(int, parts.path.removesuffix(".png").strip("/").split("/"))
+        except ValueError:
+            return 404, "text/plain", b"no such thing"
         if zoom != ZOOM:
             return 404, "text/plain", b"no such level"
         return self._shown((y - FIRST_ROW) * SIDE, (x - FIRST_COL) * SIDE, SIDE, SIDE)
@@ -126,15 +133,25 @@ class TileServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: TileServer
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers))
         status, kind, body = self.server.answer(self.path) or self.server.usual(self.path)
+        whole, wanted = len(body), self.headers.get("Range")
+        if wanted and status == 200:
+            begin, _, end = wanted.removeprefix("bytes=").partition("-")
+            body, status = body[int(begin) : int(end or whole) + 1], 206
         try:
             self.send_response(status)
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {begin}-{int(begin) + len(body) - 1}/{whole}")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command == "GET":
+                self.wfile.write(body)
         except OSError:
             pass  # nobody waits any more
 

@@ -12,6 +12,7 @@ T = TypeVar("T")
 LONGEST = (650, 340)
 QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
 BREAK = re.compile(r"[\r\n]+\s*")
+LOGIN = re.compile(r"(https?://)[^\s/?#\"'<>@]*@")
 
 
 def plain(text: str, most: int) -> str:
@@ -23,8 +24,10 @@ def plain(text: str, most: int) -> str:
 
 
 def without_key(text: str) -> str:
-    """A path or message in which addresses lose what follows their question mark, which may be a key."""
-    return QUERY.sub(r"\1?…", text)
+    """A path or message in which addresses lose their user and password, and what follows their question mark, which
+    may be a key.
+    """
+    return LOGIN.sub(r"\1…@", QUERY.sub(r"\1?…", text))
 
 
 def not_none(value: Optional[T]) -> T:

@@ -20,6 +20,7 @@ from ..rasters.regridded import read_on, with_pixel_size
 from ..rasters.stack import StackReader, stack_names
 from ..rasters.stored import Stored
 from ..rasters.virtual import grid_in
+from ..strangers.elsewhere import check_here
 from ..windows import Grid, overlap
 
 # Warn of a mosaic if its rasters cover less than this share of it.
@@ -99,6 +100,7 @@ def _is_raster(path: Path) -> bool:
     driver = gdal.IdentifyDriverEx(str(path), gdal.OF_RASTER)
     if driver is None or not driver.GetMetadataItem("DCAP_VECTOR"):
         return driver is not None
+    check_here(str(path))
     try:  # a GeoPackage may hold rasters or vectors
         return gdal.OpenEx(str(path), gdal.OF_RASTER).RasterCount > 0
     except RuntimeError:

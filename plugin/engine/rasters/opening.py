@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from osgeo import gdal
 
 from ..errors import InputError, without_key
+from ..strangers.elsewhere import check_here
 
 gdal.UseExceptions()
 
@@ -42,9 +43,12 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
         name: The name used in messages; "" for the path.
 
     Raises:
-        InputError: GDAL cannot open it, or it has no bands, only complex bands, or is a web map service.
+        InputError: GDAL cannot open it, or it has no bands, only complex bands, is a web map service, or is a file
+            that leads to a server.
     """
     name = name or without_key(source)
+    if not source.startswith("<"):  # a text made of sources that were checked
+        check_here(source, name)
     try:
         dataset = gdal.OpenEx(source, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR)
     except RuntimeError as error:

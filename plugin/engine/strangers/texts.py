@@ -80,17 +80,18 @@ def read_json(path: Path, memory: int = JSON_MEMORY, constants: bool = True) -> 
         raise InputError(f"The file {path} cannot be read ({error}).", "Check that the file is intact.") from error
 
 
-def parse_xml(data: bytes, doctype: bool = False) -> Element:
+def parse_xml(data: bytes, doctype: bool = False, builder: Any = None) -> Any:
     """Parse an XML text and return its root.
 
     Args:
         data: The text.
+        builder: Receives the elements, and gives what is returned; None for one that gives the root.
         doctype: Allow a document type; declarations are never allowed, since entities can expand to any size.
 
     Raises:
         ValueError: It is not valid XML, or is nested very deeply.
     """
-    builder = TreeBuilder()
+    builder = TreeBuilder() if builder is None else builder
     parser = expat.ParserCreate()
     parser.buffer_text = True
     depth = 0
