@@ -76,5 +76,6 @@ def test_the_server_of_a_raster_is_named(run, server, scene, tmp_path):
     server.files["/a.tif"] = content
     heard = Listener()
     layer = QgsRasterLayer(f"/vsicurl/{server.address}/a.tif", "remote", "gdal")
-    run("exportchips", heard, INPUT=[layer], TASK="unlabelled", CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))  # fmt: skip
+    given = {"INPUT": [layer], "TASK": "unlabelled", "CHIP_SIZE": 64, "OUTPUT": str(tmp_path / "chips")}
+    run("exportchips", heard, **given)
     assert any(f"is read from the server {server.address[7:]}" in text for text in heard.infos)
