@@ -197,7 +197,7 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
     square = torch.arange(9, dtype=torch.uint8).reshape(3, 3)
     masks = square.repeat(4000, 1, 1)
     images = torch.stack([masks, masks + 100], dim=1)
-    turned, missing, turned_masks, _ = varied(Example(images, images > 105, masks), augment=True)
+    turned, missing, turned_masks, *_ = varied(Example(images, images > 105, masks), augment=True)
     assert torch.equal(turned[:, 0], turned_masks) and torch.equal(turned[:, 1], turned_masks + 100)
     assert torch.equal(missing, turned > 105)
     ways = Counter(tuple(mask.flatten().tolist()) for mask in turned_masks)
@@ -207,7 +207,7 @@ def test_image_and_mask_turn_together_and_the_eight_ways_are_equally_frequent():
 
 def test_chips_without_masks_turn_in_the_same_eight_ways():
     square = torch.arange(9, dtype=torch.uint8).reshape(1, 1, 3, 3).repeat(50, 2, 1, 1)
-    turned, missing, targets, _ = varied(Example(square, None, classes(50)), 4, augment=True)
+    turned, missing, targets, *_ = varied(Example(square, None, classes(50)), 4, augment=True)
     both = varied(Example(square, None, square[:, 0]), 4, augment=True)
     assert torch.equal(turned, both.images) and torch.equal(turned[:, 0], turned[:, 1])
     assert missing is None and torch.equal(targets, classes(50))
@@ -354,7 +354,7 @@ def test_a_part_of_a_chip_is_shown_as_large_as_the_whole():
     size = 64
     ramp = torch.linspace(-1, 1, size)
     images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)]).expand(200, 2, size, size)
-    seen, missing, _, _ = varied(Example(images, None, classes(200)), scale_jitter=0.5)
+    seen, missing, *_ = varied(Example(images, None, classes(200)), scale_jitter=0.5)
     assert missing is None and seen.shape == images.shape
     across, down = seen[:, 0, 0], seen[:, 1, :, 0]  # (200, 64)
     sides = (across[:, -1] - across[:, 0]) / 2
@@ -403,7 +403,7 @@ def test_jitter_changes_each_band_of_each_chip_by_itself_and_leaves_gaps():
     missing = torch.zeros(images.shape, dtype=torch.bool)
     missing[:, :, 0], images[:, :, 0] = True, 0.0
     images[:, :, 1, 1] = 0.0  # the mean, which is a value like any other
-    seen, gaps, _, _ = varied(Example(images, missing, classes(3)), 2, radiometric_jitter=0.3)
+    seen, gaps, *_ = varied(Example(images, missing, classes(3)), 2, radiometric_jitter=0.3)
     assert (seen[:, :, 0] == 0).all() and (seen[:, :, 1, 1] != 0).all() and torch.equal(gaps, missing)
     whole = varied(Example(images, None, classes(3)), 2, radiometric_jitter=0.3).images
     assert torch.equal(whole[:, :, 1:], seen[:, :, 1:])
@@ -699,6 +699,41 @@ def test_chips_are_varied_in_full_precision_whatever_the_network_calculates_in()
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             task.learn(network, (images, targets), moment(1))
     assert torch.equal(*seen) and seen[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("settings", [{}, {"augment": True}, {**GEOMETRY, **RADIOMETRY, **OTHERS}])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_what_is_done_to_the_levels_of_bytes_is_done_to_each_pixel(settings, nodata):
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batch = images, torch.randint(0, 3, (5, 16, 16)).to(torch.uint8)
+    settings = AugmentationSettings(augmentation="none", **{"augment": False, **settings, "gamma_jitter": 0.5})
+    info = DatasetInfo(**{**vars(described()), "nodata": nodata, "mean": (90.0, 110.0, 4.0), "std": (30.0, 9.0, 2.0)})
+    task = Task(info, None, settings, CPU)
+    assert task.augment.changes_levels and task.prepare(batch, True).images is images
+    for seed in range(4):
+        one, other = (
+            task.augment(task.prepare(batch, with_levels), torch.Generator().manual_seed(seed))
+            for with_levels in (True, False)
+        )
+        assert one.levels is None and one.images.dtype == torch.float32
+        assert torch.allclose(one.images, other.images, atol=1e-5) and torch.equal(one.targets, other.targets)
+        assert (one.missing is None) == (other.missing is None)
+        assert one.missing is None or torch.equal(one.missing, other.missing)
+
+
+def test_chips_of_bytes_reach_the_network_as_values(monkeypatch):
+    seen, lookups = [], []
+    settings = {"gamma_jitter": 0.5, "rotation": 10.0}
+    whole = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    task = task_of(lambda logits, targets: (logits.mean(), torch.ones(())), **settings)
+    network = torch.nn.Identity()
+    network.register_forward_hook(lambda module, given, found: seen.append(given[0]))
+    plain = Example.without_levels
+    monkeypatch.setattr(Example, "without_levels", lambda example: lookups.append(example.levels) or plain(example))
+    for images in (whole, whole.to(torch.int16)):
+        task.learn(network, (images, torch.zeros((4, 16, 16), dtype=torch.uint8)), moment(1))
+    assert torch.allclose(*seen, atol=1e-4) and seen[0].dtype == torch.float32
+    assert [levels is not None for levels in lookups] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("task", ["masks", "classes"])

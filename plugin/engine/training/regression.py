@@ -63,9 +63,9 @@ class RegressionTask(Task):
         target = not_none(info.target)
         self.mean, self.std = target["mean"], target["std"]
 
-    def prepare(self, batch: Batch) -> Example:
+    def prepare(self, batch: Batch, with_levels: bool = False) -> Example:
         """As `Task.prepare`, with targets in standard deviations from their mean."""
-        example = super().prepare(batch)
+        example = super().prepare(batch, with_levels)
         return example._replace(targets=(example.targets - self.mean) / self.std)
 
     def readable(self, logits: torch.Tensor) -> torch.Tensor:

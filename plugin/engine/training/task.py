@@ -83,7 +83,7 @@ class Task:
     def learn(self, network: nn.Module, batch: Batch, moment: Moment) -> Answers:
         """What a network answers to training chips, varied as drawn in this moment; its loss has gradients."""
         with torch.autocast(self.device.type, enabled=False):  # places and colours need all their bits
-            example = self.augment(self.prepare(batch), moment.generator)
+            example = self.augment(self.prepare(batch, self.augment.changes_levels), moment.generator)
         return self.judge(network(example.images), example)
 
     def answer(self, network: nn.Module, batch: Batch) -> Answers:
@@ -91,11 +91,19 @@ class Task:
         example = self.prepare(batch)
         return self.judge(network(example.images), example)
 
-    def prepare(self, batch: Batch) -> Example:
-        """Chips as stored, (N, B, H, W) of any type → normalised, float32; what is missing is 0, and marked."""
+    def prepare(self, batch: Batch, with_levels: bool = False) -> Example:
+        """Chips as stored, (N, B, H, W) of any type → normalised, float32; what is missing is 0, and marked.
+
+        Args:
+            batch: Images and targets.
+            with_levels: Leave bytes as they are, and say what they stand for.
+        """
         images, targets = batch[:2]
         missing = missing_values(images, self.nodata)
-        return Example(self.normalise(images, missing), missing, targets)
+        if not with_levels or images.dtype is not torch.uint8:
+            return Example(self.normalise(images, missing), missing, targets)
+        levels = torch.arange(256, dtype=torch.uint8, device=images.device)
+        return Example(images, missing, targets, levels=self.normalise(levels.expand(*images.shape[:2], 1, -1)))
 
     def judge(self, logits: torch.Tensor, example: Example) -> Answers:
         """Return logits for an example, with what they cost."""

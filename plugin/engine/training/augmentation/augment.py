@@ -38,6 +38,7 @@ class Augmentation:
     def __init__(self, settings: AugmentationSettings, info: DatasetInfo, device: torch.device) -> None:
         self.strength, self.bands = settings.strengths(), Bands(info, device)
         self.steps = [step for step, names in STEPS.items() if any(self.strength[name] for name in names)]
+        self.changes_levels = bend in self.steps  # whether that is done sooner to the levels of bytes than to pixels
 
     def __call__(self, example: Example, generator: torch.Generator) -> Example:
         """Another example of as many chips.
@@ -52,5 +53,7 @@ class Augmentation:
             numbers = [part.view(values.shape) for part, values in zip(torch.split(together, sizes), numbers)]
         sent = iter(numbers)
         for one in drawn:
+            if not one.with_levels:
+                example = example.without_levels()
             example = one.show(example, *(next(sent) for _ in one.numbers))
-        return example
+        return example.without_levels()

@@ -24,12 +24,13 @@ class Mixed(NamedTuple):
 class Example(NamedTuple):
     """Chips as a network takes them, and what it shall answer."""
 
-    images: torch.Tensor  # (N, B, S, S), normalised; 0 where missing
+    images: torch.Tensor  # (N, B, S, S), normalised; 0 where missing; or bytes as stored, where there are `levels`
     missing: torch.Tensor | None  # bool, of the same shape; None where nothing is missing
     # (N, S, S), which move with the image, or (N, ...) of whole chips, which do not. Masks hold class indices, and
     # `IGNORE_INDEX`; of floating point they are numbers to be found, and NaN where there is none.
     targets: torch.Tensor
     mixed: Mixed | None = None
+    levels: torch.Tensor | None = None  # (N, B, 1, 256): what each byte stands for
 
     @property
     def has_masks(self) -> bool:
@@ -39,6 +40,20 @@ class Example(NamedTuple):
     def showing(self, images: torch.Tensor) -> Example:
         """The same with other values, of which nobody else makes use; what is missing becomes 0 in them."""
         return self._replace(images=images if self.missing is None else images.masked_fill_(self.missing, 0.0))
+
+    def changing(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Example:
+        """The same with each value changed by itself; 256 levels of a chip's bands take less than its pixels."""
+        return self.showing(change(self.images)) if self.levels is None else self._replace(levels=change(self.levels))
+
+    def without_levels(self) -> Example:
+        """The same, showing values."""
+        if self.levels is None:
+            return self
+        count, bands, _, levels = self.levels.shape
+        first = torch.arange(0, count * bands * levels, levels, dtype=torch.int32, device=self.images.device)
+        places = (self.images + first.view(count, bands, 1, 1)).flatten()
+        values = self.levels.flatten().index_select(0, places)
+        return self._replace(levels=None).showing(values.view(self.images.shape))
 
 
 class Bands:
@@ -78,6 +93,7 @@ class Drawn(NamedTuple):
 
     numbers: tuple[torch.Tensor, ...]  # float32, on the CPU
     show: Callable[..., Example]  # takes an example and the numbers, both on the device; gives another example
+    with_levels: bool = False  # whether the example may have `levels`
 
 
 UNCHANGED = Drawn((), lambda example: example)

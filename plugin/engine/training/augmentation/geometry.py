@@ -29,7 +29,7 @@ def move(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generat
     count = shape[0]
     coins = torch.randint(0, 2, (3, count), generator=generator) if strength["augment"] else torch.zeros(3, count)
     if not any(strength[name] for name in MOVES):
-        return Drawn((coins.float(),), _lay)
+        return Drawn((coins.float(),), _lay, with_levels=True)
     affine = laid(draw_affine(count, strength, generator), coins)
     if not strength["elastic"]:
         return Drawn((affine,), _resample)
@@ -39,11 +39,13 @@ def move(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generat
 
 def _lay(example: Example, coins: torch.Tensor) -> Example:
     """Show chips as their coins say, (3, N)."""
-    images, missing, targets, _ = example
+    images, missing, targets = example.images, example.missing, example.targets
     places = laid_places(coins > 0, images.shape[-1])
     if example.has_masks:
         targets = _laid(targets[:, None], places)[:, 0]
-    return Example(_laid(images, places), None if missing is None else _laid(missing, places), targets)
+    if missing is not None:
+        missing = _laid(missing, places)
+    return example._replace(images=_laid(images, places), missing=missing, targets=targets)
 
 
 def laid_places(coins: torch.Tensor, size: int) -> torch.Tensor:
@@ -74,7 +76,7 @@ def laid(affine: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
 
 
 def _resample(example: Example, affine: torch.Tensor, knots: torch.Tensor | None = None) -> Example:
-    images, missing, targets, _ = example
+    images, missing, targets = example.images, example.missing, example.targets
     grid = sampling_grid(images.shape[-1], affine, knots)
     if example.has_masks:
         targets = _moved_targets(targets, grid)

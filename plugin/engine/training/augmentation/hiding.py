@@ -33,7 +33,7 @@ def hide(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generat
 
 def _hidden(example: Example, dropped: torch.Tensor, edges: torch.Tensor) -> Example:
     """Without bands, (N, B) 1 where one is dropped, and without what lies in squares; both may be empty."""
-    images, missing, targets, _ = example
+    images, missing, targets = example.images, example.missing, example.targets
     hidden = torch.zeros((), dtype=torch.bool, device=images.device) if missing is None else missing
     if len(dropped):
         hidden = hidden | (dropped > 0)[..., None, None]

@@ -33,7 +33,7 @@ def mixup(example: Example, share: float) -> Example:
 
     Where the other is missing, a chip shows itself.
     """
-    images, missing, targets, _ = example
+    images, missing, targets = example.images, example.missing, example.targets
     others = images.roll(1, 0)
     if missing is not None:
         others = torch.where(missing.roll(1, 0), images, others)
@@ -46,7 +46,7 @@ def cutmix(example: Example, edges: torch.Tensor, share: float) -> Example:
 
     Masks are cut with the images. The answer of whole chips is a mixture by area.
     """
-    images, missing, targets, _ = example
+    images, missing, targets = example.images, example.missing, example.targets
     foreign = inside(edges, images.shape[-1])
     images = torch.where(foreign, images.roll(1, 0), images)
     if missing is not None:

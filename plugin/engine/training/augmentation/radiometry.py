@@ -22,14 +22,18 @@ def bend(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generat
     Over the range of a band's usual values (`Bands.low`, `span`), which goes from 0 to 1, v becomes v to the power of
     1 / (1 + `gamma_jitter`) to 1 + `gamma_jitter`; the same in all bands. What lies beyond stays.
     """
-    return Drawn((factors((shape[0], 1, 1, 1), strength["gamma_jitter"], generator),), partial(_bent, bands=bands))
+    exponents = factors((shape[0], 1, 1, 1), strength["gamma_jitter"], generator)
+    return Drawn((exponents,), partial(_bent, bands=bands), with_levels=True)
 
 
 def _bent(example: Example, exponents: torch.Tensor, bands: Bands) -> Example:
-    inside = torch.addcmul(bands.start, example.images, bands.rise).clamp_(1e-9, 1)
-    # On the CPU `pow` takes six times as long, where no value is 0.
-    powers = inside.pow(exponents) if inside.is_cuda else inside.log().mul_(exponents).exp_()
-    return example.showing(torch.addcmul(example.images, bands.span, powers.sub_(inside)))
+    def change(values: torch.Tensor) -> torch.Tensor:
+        inside = torch.addcmul(bands.start, values, bands.rise).clamp_(1e-9, 1)
+        # On the CPU `pow` takes six times as long, where no value is 0.
+        powers = inside.pow(exponents) if inside.is_cuda else inside.log().mul_(exponents).exp_()
+        return torch.addcmul(values, bands.span, powers.sub_(inside))
+
+    return example.changing(change)
 
 
 def refocus(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generator: torch.Generator) -> Drawn:
