@@ -309,8 +309,9 @@ class FeatureSource:
         if odd.without_value or odd.unusable or dropped:
             return InputError(
                 f'No feature of "{self.title}" can be used: {odd.without_value} with {self.values.missing}, {dropped} '
-                f"dropped by the class table, {odd.unusable} with no geometry or one that cannot be repaired.",
-                "Check the field and the geometries.",
+                f"dropped by the class table, {odd.unusable} with no geometry or one that is not usable in the "
+                "raster's CRS.",
+                "Check the field, the geometries and the CRS.",
             )
         own = self.own_crs
         return InputError(

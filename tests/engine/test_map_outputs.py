@@ -21,7 +21,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError
-from plugin.engine.mapping import borders, refining, segment, writer
+from plugin.engine.mapping import borders, refining, segment, segmented_files, writer
 from plugin.engine.mapping.phases import Phases
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.windows import Grid
@@ -46,13 +46,15 @@ def shares_of(data: np.ndarray) -> np.ndarray:
     return odds / odds.sum(0)
 
 
+HEADER = ModelHeader(
+    task="segmentation", architecture="unet", encoder="resnet18", dtype="uint8", nodata=None,
+    band_names=("band 1",), mean=(100.0,), std=(50.0,), classes=CLASSES, chip_size=64, pixel_size=1.0, crs="",
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
-    header = ModelHeader(
-        task="segmentation", architecture="unet", encoder="resnet18", dtype="uint8", nodata=None,
-        band_names=("band 1",), mean=(100.0,), std=(50.0,), classes=CLASSES, chip_size=64, pixel_size=1.0, crs="",
-    )  # fmt: skip
-    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), header))
+    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), HEADER))
 
 
 def map_raster(folder: Path, image: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
@@ -127,6 +129,27 @@ def test_probabilities_in_each_type(tmp_path: Path, kind: str, step: float, form
     assert gdal.Info(source, format="json")["metadata"]["IMAGE_STRUCTURE"].get("LAYOUT") == (
         "COG" if form == "COG" else None
     )
+
+
+@pytest.mark.parametrize("form, kind", [("GTiff", "float32"), ("GTiff", "float16"), ("COG", "float32")])
+def test_the_disk_is_asked_for_enough_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, kind: str
+) -> None:
+    class Speckled(Soft):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images + 0.1 * torch.randn_like(images))
+
+    class Weighing(Heard):
+        def progress(self, *_: Any) -> None:
+            taken.append(sum(path.stat().st_size for path in (tmp_path / "maps").rglob("*.tif*")))
+
+    asked, taken = list[int](), list[int]()
+    monkeypatch.setattr(segment, "load_model", lambda path: (Speckled(), HEADER))
+    monkeypatch.setattr(segmented_files, "check_writable", lambda path, needed: asked.append(needed))
+    image = write_raster(tmp_path / "image.tif", noise(1024, 1024))
+    given = {"raster_format": form, "probability_type": kind, "probabilities": str(tmp_path / "maps" / "p.tif")}
+    map_raster(tmp_path / "maps", image, Weighing(), tile_size=512, **given)
+    assert 0.7 < max(taken) / asked[0] < 1
 
 
 def test_pixels_below_the_least_confidence_have_no_class(tmp_path: Path) -> None:

@@ -240,9 +240,8 @@ def test_labels_without_geometries_are_refused_in_words(pixels):
 
 def test_a_polygon_beyond_the_world_is_named(pixels):
     layer = polygon_layer(HALVES, epsg=4326)  # metres taken for degrees
-    with pytest.raises(
-        QgsProcessingException, match=r"cannot be used|2 with a broken geometry|do not overlap the raster"
-    ):
+    said = "2 with no geometry or one that is not usable in the raster's CRS|do not overlap the raster"
+    with pytest.raises(QgsProcessingException, match=said):  # as PROJ's versions differ
         pixels(layer)
 
 

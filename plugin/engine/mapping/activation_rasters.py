@@ -83,7 +83,8 @@ def write_activation(
     with opened.at_work(outer.height, doing, "Halve TILE_SIZE or BATCH_SIZE."):
         if maps.weights is not None:
             _weigh(maps.weights, source, reader, planned, reporter)
-        check_writable(output, int(cells.width * cells.height * 4 * len(maps.names) * PROBABILITY_SHARE))
+        pixels = cells.width * cells.height * config.rasters.copies()
+        check_writable(output, int(pixels * 4 * len(maps.names) * PROBABILITY_SHARE))
         like = dataclasses.replace(opened.info, grid=steps.coarse)
         form = Form.of(config.rasters, Phases(reporter))
         with _Raster(

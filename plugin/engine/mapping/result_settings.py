@@ -33,6 +33,10 @@ class FormSettings(Settings):
     raster_format: str = setting("GTiff", choices=RASTER_FORMATS)
     overviews: bool = True  # smaller copies inside the file, for a raster of more than a screen
 
+    def copies(self) -> float:
+        """How many times the disk holds a raster's pixels in the end: a COG lies beside what it is made of."""
+        return 1 + self.overviews / 3 + (self.raster_format == "COG")
+
 
 class RasterSettings(FormSettings):
     """How the rasters of a map are stored."""

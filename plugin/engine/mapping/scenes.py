@@ -237,14 +237,15 @@ def _check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, r
     Raises:
         ResourceError: They do not fit, or a folder is not writable.
     """
-    size, classes = over.width * over.height, len(answers.classes)
-    passes = 1 + 2 * bool(config.refining.given())  # each reads one temporary raster and writes another
+    size, classes, copies = over.width * over.height, len(answers.classes), config.rasters.copies()
+    passes = 2 * bool(config.refining.given())  # each reads one temporary raster and writes another
+    share = size * np.dtype(config.rasters.probability_type).itemsize * PROBABILITY_SHARE * copies
     needed: dict[str | None, float] = {
-        config.output: size * (classes if answers.several else passes) * CLASS_SHARE
+        config.output: size * (classes * copies if answers.several else copies + passes) * CLASS_SHARE
         if not isinstance(answers, Numbers)
-        else size * 4 * PROBABILITY_SHARE,
-        config.probabilities: size * classes * 4 * PROBABILITY_SHARE,
-        **dict.fromkeys(config.measures.wanted().values(), size * 4 * PROBABILITY_SHARE),
+        else size * 4 * PROBABILITY_SHARE * copies,
+        config.probabilities: share * classes,
+        **dict.fromkeys(config.measures.wanted().values(), share),
         config.grid: size * (GRID_BYTES + 10 * classes),
         config.regions.polygons: 0,  # depends on the map
         config.areas: 0,

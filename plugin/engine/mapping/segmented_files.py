@@ -142,16 +142,15 @@ def _check_space(
     Raises:
         ResourceError: They do not fit, or a folder is not writable.
     """
-    table = header.classes
-    share = {"float32": 4, "float16": 2, "uint8": 1}[config.rasters.probability_type] * PROBABILITY_SHARE
+    table, copies = header.classes, config.rasters.copies()
+    share = np.dtype(config.rasters.probability_type).itemsize * PROBABILITY_SHARE * copies
     a_pixel = dict.fromkeys(outputs, share)
     a_pixel["PROBABILITIES"] = share * len(table)
     a_pixel["POLYGONS"] = a_pixel["AREAS"] = 0  # depends on the map
-    a_pixel["OUTPUT"] = 4 * PROBABILITY_SHARE
+    a_pixel["OUTPUT"] = 4 * PROBABILITY_SHARE * copies
     if header.target is None:
-        # A pass reads one temporary raster and writes another.
-        rasters = 1 + 2 * bool(config.refining.given()) + (config.rasters.raster_format == "COG")
-        a_pixel["OUTPUT"] = table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE * rasters
+        passes = 2 * bool(config.refining.given())  # each reads one temporary raster and writes another
+        a_pixel["OUTPUT"] = table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE * (copies + passes)
     size = window.width * window.height
     needed = sum(int(size * a_pixel[name]) for name, path in outputs.items() if path)
     for path in outputs.values():

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # Turns the result for a batch into (N, bands, rows, cols).
 Take = Callable[[Any], np.ndarray]
-# Maximum share of its uncompressed size that a raster needs on the disk, from experience with DEFLATE.
-CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.8
+# Maximum share of its uncompressed size that a raster's pixels need on the disk, from experience with DEFLATE.
+CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.9
 # Minimum block size of GeoTIFFs of steps, however few steps are computed at a time.
 SMALLEST_BLOCK = 128
 # Creation options for rasters with many bands, and for rasters of floats.
