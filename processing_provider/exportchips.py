@@ -13,7 +13,7 @@ from .algorithm import TerrazzoAlgorithm, tr
 from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
 from .layers import Images, bounds, chosen_extent, raster_layers
 from .list_parameters import CLASS_COLUMNS, Bands, Numbers, Table
-from .mapped_raster import max_tiles_row
+from .mapped_raster import web_rows
 from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
 from .splitting import split_areas, split_outputs, split_results, split_rows
 
@@ -101,7 +101,7 @@ class ExportChips(TerrazzoAlgorithm):
                 "In map units. Images of another pixel size are resampled to this one. Empty: that of the first "
                 "image. Of a layer from the web, the zoom level of this size is fetched, or the next finer "
                 "one."), advanced=True, decimals=10),
-            max_tiles_row(),
+            *web_rows(),
             Bands("BANDS", tr("Bands (empty: all)"), tr(
                 "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty: all except an alpha "
                 "band.")),
@@ -277,7 +277,7 @@ def _located(
         if isinstance(source, str):
             sources.append(source)
             continue
-        part, size = part_of(source, place, images.crs, wanted, 0, values["max_tiles"], context, near, reach)
+        part, size = part_of(source, place, images.crs, wanted, 0, values, context, near, reach)
         sources.append(part)
         sizes.append(size)
     if not sizes:

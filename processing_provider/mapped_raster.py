@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from qgis.core import QgsProcessingContext, QgsRasterLayer, QgsRectangle
 
-from ..plugin.engine.config import MAX_TILES
+from ..plugin.engine.config import KEEP_TILES, MAX_TILES
 from ..plugin.engine.errors import not_none
 from .algorithm import tr
 from .layers import Images, bounds, chosen_extent, given_crs, layer_crs, raster_layer, source_of
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 AUTOMATIC_HALO = 256
 
 
-def max_tiles_row() -> Number:
-    """Return the row for the most tiles to fetch."""
-    return Number("MAX_TILES", tr("Most tiles from the web"), tr(
-        "For layers from the web (XYZ, WMS, WMTS): how many tiles may be fetched from the server. Raise it only as far "
-        "as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, advanced=True)  # fmt: skip
+def web_rows() -> list[Row]:
+    """Return the rows for what is fetched of layers from the web."""
+    return [
+        Number("MAX_TILES", tr("Most tiles from the web"), tr(
+            "For layers from the web (XYZ, WMS, WMTS): how many tiles may be fetched from the server. Raise it only as "
+            "far as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, advanced=True),
+        Number("KEEP_TILES", tr("Keep tiles from the web (days)"), tr(
+            "For so many days, tiles that were fetched are kept in your cache folder and used again, so that another "
+            "job on the same ground does not ask the server. 0: none are kept, and none that were kept are used."),
+            default=float(KEEP_TILES), low=0.0, advanced=True),
+    ]  # fmt: skip
 
 
 def pixel_rows() -> list[Row]:
@@ -34,7 +40,7 @@ def pixel_rows() -> list[Row]:
             "In map units. An image with other pixels is resampled while it is read, and the result has this pixel "
             "size. Empty: that of the image. 0: that of the model. Of a layer from the web, the zoom level of this "
             "size is fetched, or the next finer one; empty: that of the model."), advanced=True, decimals=10),
-        max_tiles_row(),
+        *web_rows(),
     ]  # fmt: skip
 
 
@@ -102,6 +108,5 @@ def raster_settings(
     halo = values.get("halo", 0)
     seen = max(AUTOMATIC_HALO if halo is None else halo, header.chip_size)
     margin = seen + reach / (size or 1.0)
-    most = values["max_tiles"]
-    part, size = part_of(source, place, layer_crs(image), size, margin, most, context, near, margin)
+    part, size = part_of(source, place, layer_crs(image), size, margin, values, context, near, margin)
     return {**settings, "input": WebInput([part], alone=True), "pixel_size": not_none(size)}

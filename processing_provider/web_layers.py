@@ -112,6 +112,7 @@ class Part(Record):
         size: Pixel size to fetch, in units of the layer's CRS.
         extent: Bounds in its CRS.
         most: Number of tiles that may be fetched.
+        days: For how long tiles are kept.
         near: Only tiles near these features are wanted; None for all.
         margin: How far around them pixels are wanted, in units of the layer's CRS.
     """
@@ -120,6 +121,7 @@ class Part(Record):
     size: float
     extent: tuple[float, ...]
     most: int
+    days: float = 0.0
     near: Optional[FeatureSource] = None
     margin: float = 0.0
 
@@ -170,7 +172,7 @@ class Part(Record):
         Returns:
             The file's path; its name is that of the layer.
         """
-        from ..plugin.engine.files import raster_names
+        from ..plugin.engine.files import cache_folder, raster_names
         from ..plugin.environment import qgis_python, require_python
         from ..plugin.worker_process import run_job
         from .algorithm import python_setting
@@ -183,6 +185,7 @@ class Part(Record):
         settings = {
             **self.layer.to_json(), "output": str(inside / f"{raster_names([f'{name}.tif'])[0]}.tif"),
             "fetched_size": self.size, "extent": self.extent, "max_tiles": self.most,
+            "tile_cache": str(cache_folder() / "tiles"), "keep_tiles": self.days,
             "near": None if near is None else str(near.file_in(folder)),
             "near_layer": "" if near is None else near.file_layer, "margin": self.margin,
             "agent": f"Terrazzo/{said('version')} (QGIS plugin; {said('homepage')})",
@@ -235,7 +238,7 @@ def part_of(
     crs: QgsCoordinateReferenceSystem,
     wanted: Optional[float],
     margin: float,
-    most: float,
+    values: dict[str, Any],
     context: QgsProcessingContext,
     near: Optional[FeatureSource] = None,
     reach: float = 0.0,
@@ -248,7 +251,7 @@ def part_of(
         crs: CRS of the job's first raster.
         wanted: Pixel size in units of `crs`; None if unknown.
         margin: Pixels around the place that are needed as well.
-        most: Number of tiles that may be fetched.
+        values: Values of the parameters: how many tiles may be fetched, and how long they are kept.
         context: Holds the user's choice of coordinate transformations.
         near: Only tiles near these features are wanted; None for the whole place.
         reach: Pixels around them that are needed as well.
@@ -285,7 +288,8 @@ def part_of(
     like = ratio == 1 and max(size, wanted) <= LIKE_WANTED * min(size, wanted)
     pixel, spare = (size, 0.0) if like else (max(size, wanted * ratio), SPARE)
     around.grow(max(margin, spare) * pixel)
-    found = Part(layer, size, bounds(around), int(most), near, max(reach, spare) * pixel)
+    most, days = int(values["max_tiles"]), values["keep_tiles"]
+    found = Part(layer, size, bounds(around), most, days, near, max(reach, spare) * pixel)
     found.check()
     return found, size if like else wanted
 

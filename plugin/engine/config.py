@@ -58,6 +58,8 @@ ACTIVATION_KINDS = ("class_activation", "feature_maps", "filters")
 WEB_SERVICES = ("xyz", "wms", "wmts")
 # Tiles that a job may fetch unless the user allows more.
 MAX_TILES = 2000
+# Days for which they are kept: as long as the rules of OpenStreetMap's server ask for, and most others allow.
+KEEP_TILES = 7
 
 
 class JobConfig(Settings):
@@ -490,6 +492,8 @@ class FetchTilesConfig(JobConfig):
     near: str | None = None  # GeoPackage of the places that are wanted, in any CRS; None for the whole extent
     near_layer: str = ""
     margin: float = setting(0.0, low=0.0)  # how far around them pixels are wanted, in units of the layer's CRS
+    tile_cache: str | None = None  # folder in which tiles are kept for later jobs
+    keep_tiles: float = setting(0.0, low=0.0)  # for how many days
     agent: str = "Terrazzo"  # header of the requests
 
 

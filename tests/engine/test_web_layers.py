@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ from tile_server import COLS, FIRST_COL, FIRST_ROW, KEY, LEFT, ROWS, SIDE, SIZE,
 from plugin.engine.config import FetchTilesConfig, WebLayer
 from plugin.engine.errors import Cancelled, EngineError, InputError, ResourceError
 from plugin.engine.rasters import fetch_tiles as fetching
-from plugin.engine.rasters import web_layer
+from plugin.engine.rasters import tile_cache, web_layer
+from plugin.engine.rasters.tile_cache import TileCache
 from plugin.engine.rasters.touched_tiles import touched_tiles
 from plugin.engine.rasters.web_layer import fitting_size, grid_around, tiles_in, zoom_sizes
 from plugin.engine.windows import Grid
@@ -299,3 +301,115 @@ def test_touched_tiles_are_those_within_the_margin(tmp_path: Path) -> None:
     wide = grid._replace(width=70_000 * SIDE)
     with pytest.raises(InputError, match="lie up to 17,920,000 pixels apart"):
         touched_tiles(near, "area", wide, "", SIDE, 0, 1)
+
+
+def stored(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_second_job_takes_the_tiles_of_the_first(server: TileServer, tmp_path: Path, service: str) -> None:
+    values: dict[str, Any] = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 7, **SERVICES[service]}
+    if "url" in values:
+        values["url"] = values["url"].replace("ADDRESS", server.address)
+    first = gdal.Open(fetching.fetch_tiles(config(server, tmp_path, **values), Heard())["output"]).ReadAsArray()
+    count, heard = len(server.asked), Heard()
+    left, bottom, right, top = bounds()
+    fetching.fetch_tiles(config(server, tmp_path, **values, output=str(tmp_path / "b.tif")), heard)
+    again = gdal.Open(str(tmp_path / "b.tif")).ReadAsArray()
+    assert (again == first).all() and any("12 of them were kept from earlier jobs" in text for text in heard.logs)
+    assert len(server.asked) - count == (1 if service == "wmts" else 0), "of WMTS, the levels"
+    part = (left + 300 * SIZE, bottom + 200 * SIZE, right - 200 * SIZE, top)
+    found = fetching.fetch_tiles(config(server, tmp_path, **values, extent=part), Heard())
+    assert 1 < found["tiles"] < 12 and len(server.asked) - count == (2 if service == "wmts" else 0)
+    for path in stored(tmp_path / "tiles"):
+        assert KEY not in str(path) and KEY.encode() not in path.read_bytes() and b"127.0.0.1" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("more", [{"url": "/{z}/{x}/{y}.png?key=other"}, {"referer": "https://a.example/"},
+                                  {"keep_tiles": 0}])  # fmt: skip
+def test_tiles_of_other_layers_are_not_taken(server: TileServer, tmp_path: Path, more: dict[str, Any]) -> None:
+    values = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 7}
+    fetching.fetch_tiles(config(server, tmp_path, **values), Heard())
+    more = {name: f"{server.address}{value}" if name == "url" else value for name, value in more.items()}
+    fetching.fetch_tiles(config(server, tmp_path, **{**values, **more}), Heard())
+    assert len(server.asked) == 24
+
+
+def test_tiles_that_are_old_damaged_or_half_written_are_fetched_again(server: TileServer, tmp_path: Path) -> None:
+    values = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 7}
+    wanted = config(server, tmp_path, **values)
+    fetching.fetch_tiles(wanted, Heard())
+    files = stored(tmp_path / "tiles")
+    assert len(files) == 12
+    day = 24 * 3600
+    for path, age in zip(files[:3], (6.9, 7.1, 8)):
+        os.utime(path, (time.time() - age * day,) * 2)
+    files[3].write_bytes(files[3].read_bytes()[:-1])
+    files[4].write_bytes(b"")
+    content = bytearray(files[5].read_bytes())
+    content[400] ^= 1
+    files[5].write_bytes(content)
+    partial = files[6].with_name(f".{files[6].name}.1-1.partial")
+    partial.write_bytes(files[6].read_bytes()[:900])
+    os.utime(partial, (time.time() - 2 * day,) * 2)
+    found = fetching.fetch_tiles(wanted, Heard())
+    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == tile_server.image()).all()
+    assert len(server.asked) == 12 + 5 and len(stored(tmp_path / "tiles")) == 12
+
+
+def test_places_without_a_tile_are_remembered(server: TileServer, tmp_path: Path) -> None:
+    left, bottom, right, top = bounds()
+    values = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 1, "extent": (left, bottom, right + 256 * SIZE, top)}
+    for _ in range(2):
+        found = fetching.fetch_tiles(config(server, tmp_path, **values), Heard())
+        assert (found["tiles"], found["missing"]) == (15, 3) and len(server.asked) == 15
+
+
+def test_answers_that_are_no_tiles_are_not_kept(server: TileServer, tmp_path: Path) -> None:
+    values = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 7}
+    server.answer = lambda path: (200, "text/html", b"<html>Limit of the day</html>")
+    with pytest.raises(ResourceError):
+        fetching.fetch_tiles(config(server, tmp_path, **values), Heard())
+    server.answer = lambda path: None
+    found = fetching.fetch_tiles(config(server, tmp_path, **values), Heard())
+    assert (gdal.Open(found["output"]).ReadAsArray()[:3] == tile_server.image()).all()
+
+
+def test_the_oldest_tiles_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tile_cache, "MOST_BYTES", 100_000)
+    cache = TileCache(str(tmp_path), "a", 7)
+    for number in range(300):
+        cache.put(str(number), "name", bytes(1000))
+        assert sum(path.stat().st_size for path in stored(tmp_path)) <= 110_000
+        for path in stored(tmp_path):
+            os.utime(path, (path.stat().st_mtime - 60,) * 2)
+    assert cache.get("299") == ("name", bytes(1000)) and cache.get("0") is None
+    assert TileCache(str(tmp_path), "b", 7).get("299") is None
+
+
+def test_jobs_that_keep_the_same_tiles_at_a_time_do_no_harm(tmp_path: Path) -> None:
+    caches = [TileCache(str(tmp_path), "a", 7) for _ in range(4)]
+    wrong: list[Any] = []
+
+    def work(cache: TileCache, fill: int) -> None:
+        for number in range(200):
+            cache.put(str(number % 7), "name", bytes([fill]) * 20_000)
+            found = cache.get(str(number % 7))
+            if found is not None and (found[0] != "name" or len(set(found[1])) != 1 or len(found[1]) != 20_000):
+                wrong.append(found)
+            if number % 50 == 0:
+                cache.trim()
+
+    threads = [threading.Thread(target=work, args=(cache, fill)) for fill, cache in enumerate(caches)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(stored(tmp_path)) == 7
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(server: TileServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    values = {"tile_cache": str(tmp_path / "file" / "tiles"), "keep_tiles": 7}
+    assert fetching.fetch_tiles(config(server, tmp_path, **values), Heard())["missing"] == 0

@@ -28,6 +28,14 @@ def server():
         yield found
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """The folder for caches."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("terrazzo.plugin.engine.files.cache_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def behind(tmp_path):
     """The path of the GeoTIFF that the server shows."""
@@ -144,6 +152,24 @@ def test_a_map_of_a_web_layer_is_that_of_the_raster_behind_it(run, server, behin
     assert (one.ReadAsArray() == other.ReadAsArray()).all() and len(np.unique(one.ReadAsArray())) > 1
     assert one.GetGeoTransform() == pytest.approx(other.GetGeoTransform(), abs=SIZE * 1e-4)
     assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+
+
+def test_another_job_on_the_same_ground_asks_for_nothing(run, server, classifier, cache, tmp_path):
+    usual = {"INPUT": xyz(server), "PIXEL_SIZE": 9.6}
+    chips = {**usual, "INPUT": [xyz(server)], "TASK": "unlabelled", "CHIP_SIZE": 64, "EXTENT": extent(*WHOLE)}
+    run("exportchips", OUTPUT=str(tmp_path / "a"), **chips)
+    assert len(server.asked) == 9
+    heard = Listener()
+    part = extent(300, 300, 500, 400)
+    run("classifyscenes", heard, MODEL=classifier, DEVICE="cpu", OUTPUT=str(tmp_path / "a.tif"), EXTENT=part, **usual)
+    assert len(server.asked) == 9 and any("were kept from earlier jobs" in text for text in heard.infos)
+    kept = [path for path in (cache / "tiles").rglob("*") if path.is_file()]
+    assert len(kept) == 9
+    for path in kept:
+        assert KEY not in str(path) and KEY.encode() not in path.read_bytes()
+    run("exportchips", OUTPUT=str(tmp_path / "b"), KEEP_TILES=0, **chips)
+    assert len(server.asked) == 18
+    same_chips(tmp_path / "a", tmp_path / "b")
 
 
 # Of the image's 12 tiles, two in opposite corners.

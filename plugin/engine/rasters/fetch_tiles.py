@@ -6,7 +6,9 @@ formats that such servers use, and texts of the server are cut.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from ..windows import Grid, Window, count_tiles
 from . import web_layer
 from .opening import NAME_ITEM
 from .raster_io import grid_of, spatial_reference
+from .tile_cache import TileCache
 from .touched_tiles import touched_tiles
 
 CONNECTIONS = 2
@@ -42,6 +45,8 @@ DENIED = (401, 402, 403, 407)
 DRIVERS = ("WMS", "GTiff", "PNG", "JPEG", "WEBP", "GIF")
 CREATION = ("TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "BIGTIFF=IF_SAFER", "SPARSE_OK=TRUE", "ALPHA=YES")
 ADDRESS = re.compile(r"https?://\S+")
+# Kept for a place where the server has no tile.
+NO_TILE = ("", b"")
 LONGEST_ANSWER = 200  # letters of a server's message
 
 
@@ -75,7 +80,7 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
             f"Fetching {web_layer.amount_text(layer, len(tiles))}: {window.width} × {window.height} pixels of "
             f"{grid.step_x:.6g}. Its terms of use apply."
         )
-        fetcher = _Fetcher(text, layer.title, host, reporter)
+        fetcher = _Fetcher(text, layer.title, host, reporter, _kept(config), grid)
         target = _create(str(draft.fresh()), layer.crs_wkt, grid.part(window))
         target.SetMetadataItem(NAME_ITEM, web_layer.shown_name(layer, grid.step_x))
         missing = 0
@@ -88,6 +93,8 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
                     target.WriteArray(data, tile.col_off - window.col_off, tile.row_off - window.row_off)
         target.FlushCache()
         del target
+        if fetcher.reused:
+            reporter.log(f"{fetcher.reused:,} of them were kept from earlier jobs, in {config.tile_cache}.")
         if missing == len(tiles):
             raise InputError(
                 f'{host} has no tile of the web layer "{layer.title}" at that place and pixel size.',
@@ -164,6 +171,14 @@ def _said(error: RuntimeError) -> str:
     return ADDRESS.sub("…", str(error)).strip()[:LONGEST_ANSWER]
 
 
+def _kept(config: FetchTilesConfig) -> Optional[TileCache]:
+    """The tiles of the layer that are kept; None if none shall be."""
+    if config.tile_cache is None or not config.keep_tiles:
+        return None
+    known = {name: value for name, value in config.layer.to_json().items() if name not in ("title", "resolutions")}
+    return TileCache(config.tile_cache, json.dumps(known, sort_keys=True), config.keep_tiles)
+
+
 @contextmanager
 def _few_drivers(*more: str) -> Iterator[None]:
     """Inside, GDAL knows only the drivers for tiles, and those named."""
@@ -201,6 +216,47 @@ def _create(path: str, crs: str, grid: Grid) -> gdal.Dataset:
     return target
 
 
+class _Connection:
+    """A connection to the server, whose tiles pass through a cache of GDAL's driver in memory.
+
+    Args:
+        text, title, host: As of `_Fetcher`.
+        folder: Of that cache.
+    """
+
+    def __init__(self, text: str, title: str, host: str, folder: str) -> None:
+        self.folder = folder
+        self.dataset = _opened(web_layer.with_cache(text, folder), title, host)
+
+    def read(self, tile: Window, kept: Optional[tuple[str, bytes]]) -> tuple[np.ndarray, Optional[tuple[str, bytes]]]:
+        """Read a tile, from bytes that were kept or else from the server.
+
+        Returns:
+            (4, H, W), and the name and bytes of the tile if it came from the server.
+
+        Raises:
+            RuntimeError: The server has no such tile, or answers with something else.
+        """
+        if kept is not None:
+            gdal.FileFromMemBuffer(f"{self.folder}/{kept[0]}", kept[1])
+        try:
+            data = self.dataset.ReadAsArray(*tile)
+            known = (".", "..", kept and kept[0])
+            names = [name for name in gdal.ReadDir(self.folder) or [] if name not in known]
+            return data, (names[0], self._bytes_of(names[0])) if names else None
+        finally:
+            for name in gdal.ReadDir(self.folder) or []:
+                gdal.Unlink(f"{self.folder}/{name}")
+
+    def _bytes_of(self, name: str) -> bytes:
+        path = f"{self.folder}/{name}"
+        file = gdal.VSIFOpenL(path, "rb")
+        try:
+            return bytes(gdal.VSIFReadL(1, gdal.VSIStatL(path).size, file))
+        finally:
+            gdal.VSIFCloseL(file)
+
+
 class _Fetcher:
     """Fetches tiles, on several threads with a connection each.
 
@@ -209,15 +265,21 @@ class _Fetcher:
         title: Its name.
         host: Its server.
         reporter: Receives notes on a server that is slow or limits requests.
+        cache: Where tiles are kept; None for nowhere.
+        grid: Pixels of the layer.
     """
 
-    def __init__(self, text: str, title: str, host: str, reporter: Reporter) -> None:
+    def __init__(
+        self, text: str, title: str, host: str, reporter: Reporter, cache: Optional[TileCache], grid: Grid
+    ) -> None:
         self.text, self.title, self.host, self.reporter = text, title, host, reporter
-        self.idle: SimpleQueue[gdal.Dataset] = SimpleQueue()
-        for _ in range(CONNECTIONS):
-            self.idle.put(_opened(text, title, host))
+        self.cache, self.grid = cache, grid
+        self.idle: SimpleQueue[_Connection] = SimpleQueue()
+        for number in range(CONNECTIONS):
+            self.idle.put(_Connection(text, title, host, f"/vsimem/{os.getpid()}_{id(self)}_{number}"))
         self.lock = threading.Lock()
         self.told: set[int] = set()
+        self.reused = 0
 
     def fetch(self, tile: Window) -> Optional[np.ndarray]:
         """(4, H, W), or None if the server has no such tile.
@@ -225,22 +287,39 @@ class _Fetcher:
         Raises:
             ResourceError: The server answers with something else, also after several tries.
         """
-        dataset = self.idle.get()
+        place = self._place(tile)
+        kept = self.cache.get(place) if self.cache is not None else None
+        if kept is not None:
+            with self.lock:
+                self.reused += 1
+        if kept == NO_TILE:
+            return None
+        connection = self.idle.get()
         try:
             for number, seconds in enumerate((*WAITS, None)):
                 try:
-                    return dataset.ReadAsArray(*tile)
+                    data, raw = connection.read(tile, kept)
+                    if self.cache is not None and raw is not None:
+                        self.cache.put(place, *raw)
+                    return data
                 except RuntimeError as error:
-                    status = _status(error)
+                    status, kept = _status(error), None
                     if status in MISSING:
+                        if self.cache is not None:
+                            self.cache.put(place, *NO_TILE)
                         return None
                     last = seconds is None or (status is None and number >= WAITS_FOR_IMAGE)
                     if last or (status is not None and status not in BUSY):
                         raise self._explained(status, error) from None
                 self._wait(status, seconds or 0.0)
         finally:
-            self.idle.put(dataset)
+            self.idle.put(connection)
         return None
+
+    def _place(self, tile: Window) -> str:
+        """Where a tile is, in its pixels from the origin of the CRS: the same whatever part of the layer is fetched."""
+        left, step_x, _, top, _, step_y = self.grid.geotransform(tile)
+        return f"{step_x:.9g} {left / step_x:.2f} {top / step_y:.2f}"
 
     def _wait(self, status: Optional[int], seconds: float) -> None:
         with self.lock:

@@ -236,6 +236,20 @@ def wmts_text(layer: WebLayer, agent: str) -> str:
     return _requests(root, layer, agent)
 
 
+def with_cache(text: str, folder: str) -> str:
+    """A description of GDAL's driver WMS with a cache in a folder, which gets the bytes of each tile that is read."""
+    cache = Element("Cache")
+    for name, value in (
+        ("Path", folder),
+        ("Depth", "0"),
+        ("Extension", ""),
+        ("Unique", "False"),
+        ("CleanTimeout", "0"),
+    ):
+        SubElement(cache, name).text = value
+    return text.replace("</GDAL_WMS>", f"{tostring(cache, encoding='unicode')}</GDAL_WMS>")
+
+
 def _root(service: str) -> tuple[Element, Element]:
     root = Element("GDAL_WMS")
     return root, SubElement(root, "Service", name=service)
