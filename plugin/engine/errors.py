@@ -13,11 +13,15 @@ LONGEST = (650, 340)
 QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
 BREAK = re.compile(r"[\r\n]+\s*")
 LOGIN = re.compile(r"(https?://)[^\s/?#\"'<>@]*@")
+# The hidden folder of a result in the path of what is written there (`drafts.hidden_folder`).
+HIDDEN = re.compile(r"\.([^/\\]{1,255})\.partial[/\\](?=\1)")
 
 
 def plain(text: str, most: int) -> str:
-    """A text in one line, without surrogates and control characters, and without its middle if longer than `most`."""
-    kept = BREAK.sub(" ", text[: 20 * most])
+    """A text in one line, without surrogates and control characters, with the final paths of results that are being
+    written, and without its middle if longer than `most`.
+    """
+    kept = BREAK.sub(" ", HIDDEN.sub("", text[: 20 * most]))
     shown = "".join("\ufffd" if category(letter)[0] == "C" else letter for letter in kept)
     half = most // 2 - 1
     return shown if len(shown) <= most else f"{shown[:half]} … {shown[len(shown) - half + 1 :]}"

@@ -389,3 +389,11 @@ def test_a_temporary_folder_of_a_killed_process_goes_with_the_next(
     with scratch_folder() as own:
         assert not folder.exists() and own.exists()
     assert names(tmp_path) == ["terrazzo-mine"]
+
+
+def test_messages_name_results_and_not_the_hidden_folder(tmp_path: Path) -> None:
+    for name in ("map.tif", "a b.gpkg", "x.partial"):
+        with claim(tmp_path / name) as draft:
+            error = ResourceError(f"{draft.path} is full ({draft.path}.aux.xml: no space).", "Free some.")
+            assert error.problem == f"{draft.final} is full ({draft.final}.aux.xml: no space)."
+            assert str(draft.folder) in ResourceError(f"{draft.folder} is a link.", "Remove it.").problem

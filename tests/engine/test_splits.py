@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -274,5 +275,7 @@ def test_chips_without_a_footprint_are_refused(tmp_path: Path) -> None:
     source = gdal.OpenEx(str(dataset.folder / "chips.gpkg"), gdal.OF_VECTOR | gdal.OF_UPDATE)
     source.ExecuteSQL("UPDATE chips SET geom = NULL WHERE fid = 3")
     source = None
-    with pytest.raises(InputError, match=r"Chip 3 in .*chips\.gpkg has no footprint with four corners"):
+    # Not the hidden folder in which the dataset is divided.
+    place = re.escape(str(dataset.folder / "chips.gpkg"))
+    with pytest.raises(InputError, match=rf"^Chip 3 in {place} has no footprint with four corners"):
         split_chips(SplitChipsConfig(chips=str(dataset.folder)), Heard())
