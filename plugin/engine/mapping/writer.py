@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -258,8 +259,12 @@ class MapRaster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *failure: object) -> None:
-        self._release()  # an open file would still write its sidecar
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        # A raster that is closed later would still write its sidecar, into a folder that is gone.
+        self._release()
+        while failure is not None:
+            clear_frames(failure.__traceback__)  # of passes over the raster, which refer to the next one
+            failure = failure.__context__
         self.draft.close()
 
     def _failure(self, error: RuntimeError) -> ResourceError:
