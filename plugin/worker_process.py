@@ -65,7 +65,7 @@ def run_job(
         Cancelled: The user cancelled the job; the worker has ended by then.
     """
     with scratch_folder() as scratch, in_use(python):
-        job_file = scratch / "job.json"
+        begun, job_file = time.time(), scratch / "job.json"
         job_file.write_text(json.dumps({"protocol": PROTOCOL, "job": job, "config": config}), encoding="utf-8")
         log_file = Path(log_path) if log_path else scratch / "worker.log"
         with open(log_file, "wb") as log:
@@ -84,10 +84,21 @@ def run_job(
                 unwanted = reporter.cancel_requested() and not config.get("resume")
                 for path in files:
                     recover(path, undecided=True, discard=unwanted)
+                for place in JOBS[job].config.unfinished(config) if unwanted else ():
+                    _remove_newer(place, begun)
                 if log_path is None and not reporter.cancel_requested():
                     for line in _last_lines(log_file):
                         reporter.log(line)
         return result
+
+
+def _remove_newer(path: Path, begun: float) -> None:
+    """Remove a file that this job has written; one from before may be what the user wants to resume."""
+    try:
+        if path.stat().st_mtime >= begun:
+            path.unlink()
+    except OSError:  # there is none
+        pass
 
 
 class _Worker:

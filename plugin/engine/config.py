@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .files import raster_names, with_name
+from .files import baseline_path, checkpoint_path, raster_names, with_name
 from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
 from .mapping.result_settings import (
     MAP_GRIDS,
@@ -64,6 +65,11 @@ KEEP_TILES = 7
 
 class JobConfig(Settings):
     """The settings of a job."""
+
+    @classmethod
+    def unfinished(cls, values: dict[str, Any]) -> list[Path]:
+        """The files beside the results, from which a job with these settings, as JSON, is resumed."""
+        return []
 
 
 class ExportChipsConfig(JobConfig):
@@ -208,6 +214,12 @@ class TrainingConfig(JobConfig):
     seed: int = setting(0, low=0, high=2**31 - 1)
     resume: bool = False  # from the checkpoint of a training that was interrupted
     checkpoint_minutes: float = setting(10.0, low=0.1, high=10000)  # between two checkpoints inside of an epoch
+
+    @classmethod
+    def unfinished(cls, values: dict[str, Any]) -> list[Path]:
+        """The checkpoints of the training and of its baseline."""
+        path = values["output"]
+        return [checkpoint_path(path), *([checkpoint_path(str(baseline_path(path)))] if values.get("baseline") else [])]
 
     @property
     def step_size(self) -> int:

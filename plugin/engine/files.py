@@ -169,3 +169,13 @@ def with_name(path: str, name: str) -> str:
     """The path of a result with the name of its raster appended: "maps/landcover_scene6.tif"."""
     place = Path(path)
     return str(place.with_name(f"{place.stem}_{name}{place.suffix}"))
+
+
+def checkpoint_path(output: str) -> Path:
+    """Where the checkpoint of a model file lies: beside it."""
+    return Path(output).with_suffix(".checkpoint.safetensors")
+
+
+def baseline_path(output: str) -> Path:
+    """The path that the model file of a baseline would have; its checkpoint is beside it."""
+    return Path(output).with_suffix(".baseline.safetensors")

@@ -24,12 +24,12 @@ from torch import nn
 from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
 from plugin.engine.drafts import claim
 from plugin.engine.errors import Cancelled, InputError
+from plugin.engine.files import checkpoint_path
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
 from plugin.engine.recipe.schedule import ScheduleSettings
 from plugin.engine.training import loop
 from plugin.engine.training import pace as pace_module
-from plugin.engine.training.checkpoint import checkpoint_path
 from plugin.engine.training.loop import evaluate
 from plugin.engine.training.pace import Pace
 from plugin.engine.training.train_classifier import train_classifier

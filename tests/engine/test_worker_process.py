@@ -205,6 +205,26 @@ def test_finished_pieces_stay_unless_the_user_cancels_a_job_that_does_not_resume
     assert pieces.parent.exists() == (resume or not cancelled)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_cancelled_training_that_has_to_be_killed_leaves_its_checkpoint_only_with_resume(
+    tmp_path: Path, resume: bool
+) -> None:
+    """That of an earlier training stays, until this one has replaced it."""
+    sign, mine = tmp_path / "sign", tmp_path / "m.checkpoint.safetensors"
+    earlier = tmp_path / "m.baseline.checkpoint.safetensors"
+    earlier.write_text("earlier")
+    os.utime(earlier, (1e9, 1e9))
+    code = f"""
+        open({str(mine)!r}, "w").write("mine")
+        open({str(sign)!r}, "w").close()
+        time.sleep(60)
+    """
+    settings = {"output": str(tmp_path / "m.safetensors"), "resume": resume, "baseline": True}
+    with pytest.raises(Cancelled):
+        run_job(fake_worker(tmp_path, code), "trainsegmenter", settings, CancelAt(sign))
+    assert mine.exists() == resume and earlier.exists()
+
+
 def test_a_reporter_that_fails_ends_the_worker(tmp_path: Path) -> None:
     class Failing(Reporter):
         pid = 0

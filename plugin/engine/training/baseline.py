@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config import TrainingConfig
 from ..events import Part, Reporter
+from ..files import baseline_path
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
 SHARE = 0.3  # of the time of both trainings, with as many unlabelled chips as labelled ones
-
-
-def baseline_path(output: str) -> Path:
-    """Return the path that the model file of a baseline would have; its checkpoint is beside it."""
-    return Path(output).with_suffix(".baseline.safetensors")
 
 
 def without_unlabelled(config: Config) -> Config:

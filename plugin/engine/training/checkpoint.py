@@ -19,6 +19,7 @@ from .. import ranks
 from ..drafts import recover
 from ..errors import EngineError, InputError, ResourceError
 from ..events import Reporter
+from ..files import checkpoint_path
 from ..models.header import STATE_PREFIX, ModelHeader, metadata_in, read_header
 from ..models.model_file import save_state
 from ..models.whole_file import read_whole
@@ -39,11 +40,6 @@ FREE = (
 FEWEST_COSTS = 20
 
 State = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors, and what is ready for JSON
-
-
-def checkpoint_path(output: str) -> Path:
-    """Where the checkpoint of a model file lies: beside it."""
-    return Path(output).with_suffix(".checkpoint.safetensors")
 
 
 def write_checkpoint(path: Path, best: dict[str, torch.Tensor], header: ModelHeader, state: State) -> None:

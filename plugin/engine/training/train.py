@@ -32,9 +32,9 @@ from ..models.header import ModelHeader
 from ..models.model_file import save_state
 from ..torchrun import own_rank
 from .augmentation.example import find_colors
-from .baseline import SHARE, BaselineReporter, baseline_path, without_unlabelled
+from .baseline import SHARE, BaselineReporter, without_unlabelled
 from .calibration import Sample, calibrate
-from .checkpoint import Checkpoints, checkpoint_path
+from .checkpoint import Checkpoints
 from .chip_cache import cached_chips
 from .chips import Batches, ChipReader, Chips, Draws, StreamedChips, choose_place, load_chips
 from .compiling import compile_network
@@ -352,9 +352,8 @@ def _keep_best(fit: Fit, checkpoints: Checkpoints) -> str:
 
 def remove_checkpoints(config: TrainingConfig) -> None:
     """Remove the checkpoint of a training, and that of its baseline."""
-    checkpoint_path(config.output).unlink(missing_ok=True)
-    if config.unlabelled.baseline:
-        checkpoint_path(str(baseline_path(config.output))).unlink(missing_ok=True)
+    for path in config.unfinished(config.to_json()):
+        path.unlink(missing_ok=True)
 
 
 def shown_split(splits: dict[str, np.ndarray]) -> str:
