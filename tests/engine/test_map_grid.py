@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
+from known_segmenter import CLASSES, header
 from osgeo import gdal, ogr
 from synthetic import LEFT, TOP, UTM, rectangle, write_polygons, write_raster
 from torch import nn
@@ -18,9 +19,7 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import InputError, NothingToMap
 from plugin.engine.mapping import map_grid, segment
-from plugin.engine.models.header import ModelHeader
 
-CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
 NODATA = 0
 HEIGHT, WIDTH = 151, 203
 RASTERS = ("probabilities", "confidence", "entropy", "margin")
@@ -39,13 +38,8 @@ class Soft(nn.Module):
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
-        "band_names": ("band 1",), "mean": (100.0,), "std": (50.0,), "classes": CLASSES, "chip_size": 64,
-        "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    header = ModelHeader(**{**usual, **values})
-    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(header.target is not None), header))
+    made = header(**values)
+    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(made.target is not None), made))
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +181,18 @@ def test_an_extent_an_area_and_a_mosaic(tmp_path: Path) -> None:
     with pytest.raises(NothingToMap, match="smaller than a pixel of"):
         both(tmp_path, image, extent=tiny, pixel_size=0.25)
     assert not list((tmp_path / "input").glob(".*"))
+
+
+def test_each_of_several_rasters_keeps_its_own_pixels(tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "one.tif", smooth(), nodata=0)
+    other = write_raster(tmp_path / "other.tif", smooth()[:, ::-1], LEFT + 900, TOP, nodata=0)
+    settings = {"more_images": [other], "combine": "separate", "pixel_size": 1.3}
+    read, own = both(tmp_path, image, **settings)
+    for one, two in zip([read, *read["more"]], [own, *own["more"]]):
+        assert np.array_equal(pixels(two["output"]), spread(pixels(one["output"]), 1.3))
+        counts = [int((pixels(two["output"]) == value).sum()) for value in CLASSES.values]
+        assert [row["pixels"] for row in two["classes"]] == counts
+    assert gdal.Open(own["more"][0]["output"]).GetGeoTransform()[0] == LEFT + 900
 
 
 def test_the_pixels_read_may_be_those_of_the_input(tmp_path: Path) -> None:

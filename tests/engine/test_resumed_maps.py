@@ -487,7 +487,8 @@ def test_two_ranks_make_the_map_of_one_process_and_resume_it(
     model = str(tmp_path / "m.safetensors")
     names = {"architecture": "fcn8s", "encoder": "resnet18"}
     save_model(Path(model), create_model(*names.values(), 1, 3), header(**names))
-    settings = {**EVERYTHING, "model": model, "halo": 32, "mixed_precision": False}
+    grids = {"pixel_size": 1.5, "map_grid": "input"}
+    settings = {**EVERYTHING, **grids, "model": model, "halo": 32, "mixed_precision": False}
     map_raster(tmp_path / "one", image, **settings)
     with monkeypatch.context() as patched:
         patched.setattr(Keeper, "write", writing_until(9, Keeper.write))
