@@ -44,7 +44,7 @@ class _NoResult(Exception):
 
 def run_job(
     python: str, job: str, config: dict[str, Any], reporter: Reporter, log_path: Optional[str] = None,
-    inherit: bool = False,
+    inherit: bool = False, variables: Optional[dict[str, str]] = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a job in a new worker and wait for its result.
 
@@ -58,6 +58,7 @@ def run_job(
         reporter: Receives the worker's events on the calling thread; is asked ten times a second whether to cancel.
         log_path: File for the worker's log; without it, its last lines go to `reporter.log` after a failure.
         inherit: Keep the environment variables of QGIS's libraries, which QGIS's Python needs and others must not get.
+        variables: Further environment variables.
 
     Returns:
         The result of the job.
@@ -67,11 +68,11 @@ def run_job(
         Cancelled: The user cancelled the job; the worker has ended by then.
     """
     with scratch_folder() as scratch, in_use(python):
-        begun, job_file = time.time(), scratch / "job.json"
-        job_file.write_text(json.dumps({"protocol": PROTOCOL, "job": job, "config": config}), encoding="utf-8")
+        begun, text = time.time(), json.dumps({"protocol": PROTOCOL, "job": job, "config": config})
         log_file = Path(log_path) if log_path else scratch / "worker.log"
+        environment = {**(os.environ if inherit else clean_environment(python)), **(variables or {})}
         with open(log_file, "wb") as log:
-            worker = _Worker(python, job_file, log, dict(os.environ) if inherit else clean_environment(python))
+            worker = _Worker(python, text, log, environment)
         result, files = None, JOBS[job].config.results(config)
         try:
             result = worker.run(reporter)
@@ -106,13 +107,13 @@ def _remove_newer(path: Path, begun: float) -> None:
 class _Worker:
     """A running worker: its process, and a thread that puts its output into a queue."""
 
-    def __init__(self, python: str, job_file: Path, log: IO[bytes], environment: dict[str, str]) -> None:
+    def __init__(self, python: str, job: str, log: IO[bytes], environment: dict[str, str]) -> None:
         self.begun = time.monotonic()
         self.garbage: deque[str] = deque(maxlen=3)  # output that is not an event
         self._lines: queue.Queue[Optional[bytes]] = queue.Queue()
         try:
             self.process = subprocess.Popen(  # nosec B603  # no shell; the worker, in the Python that was chosen
-                [python, "-m", "plugin.engine.worker", str(job_file)],
+                [python, "-m", "plugin.engine.worker", "-"],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -127,6 +128,7 @@ class _Worker:
             ) from error
         self._commands, self._output = not_none(self.process.stdin), not_none(self.process.stdout)
         threading.Thread(target=self._read, daemon=True, name="worker output").start()
+        self._command(job)
 
     def _read(self) -> None:
         with self._output as output:

@@ -373,12 +373,14 @@ class ApartAlgorithm(TerrazzoAlgorithm):
     def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Run the job in its process and return the result."""
         from ..plugin.environment import qgis_python
+        from ..plugin.proxy import qgis_proxy
         from ..plugin.worker_process import run_job
 
         config = self.CONFIG.from_json(settings)
         with gdal_errors_paused():  # the job may run for hours
             inherit = self._python == qgis_python() and not self.NEEDS_TORCH
-            return run_job(self._python, self.name(), config.to_json(), reporter, inherit=inherit)
+            given = config.to_json()
+            return run_job(self._python, self.name(), given, reporter, inherit=inherit, variables=qgis_proxy())
 
 
 class WorkerAlgorithm(ApartAlgorithm):

@@ -167,7 +167,15 @@ def gdal_path(layer: QgsRasterLayer) -> str:
             f'The raster layer "{layer.name()}" comes from the provider {layer.providerType()}, not from a file.',
             SAVE_IT,
         )
-    source = OPEN_OPTIONS.sub("", layer.source())
+    source = layer.source()
+    if "authcfg=" in source:
+        source = layer.dataProvider().dataSourceUri(True)  # with user and password in the address
+    source = OPEN_OPTIONS.sub("", source)
+    if "authcfg=" in source:
+        raise InputError(
+            f'The login of the raster layer "{layer.name()}" cannot be passed to the program that reads it.',
+            "Use a login with user and password, enter the master password, or save the raster on this computer.",
+        )
     path = Path(source)
     # The worker runs in another folder; names such as NETCDF:"file":variable are not paths.
     return str(path.absolute()) if path.exists() else source

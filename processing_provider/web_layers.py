@@ -39,7 +39,7 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
     Raises:
         InputError: They cannot be fetched.
     """
-    from ..plugin.engine.rasters.web_layer import check_url, zoom_sizes
+    from ..plugin.engine.rasters.web_layer import check_headers, check_url, zoom_sizes
 
     crs = layer.dataProvider().crs()
     wkt = crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2019)
@@ -54,6 +54,7 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
     known: dict[str, Any] = {
         "title": layer.name(), "url": given.get("url", ""), "crs_code": crs.authid(),
         "crs_wkt": wkt,
+        "headers": _headers(given),
         "referer": given.get("http-header:referer") or given.get("referer") or "",
         "image_format": given.get("format") or "image/png",
         "layers": ",".join(value for name, value in pairs if name == "layers"),
@@ -70,6 +71,7 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
         known["service"] = "wms"
     found = WebLayer(**known)
     check_url(found)
+    check_headers(found)
     return found
 
 
@@ -87,16 +89,29 @@ def described_at(path: Path, title: str) -> WebLayer:
 
 def _why_not(given: dict[str, str]) -> str:
     """Return why a layer cannot be fetched; "" if it can."""
-    if any(given.get(name) for name in ("authcfg", "username", "password")):
-        return "needs a login, which is not passed on"
-    headers = [name for name in given if name.startswith("http-header:") and name != "http-header:referer"]
-    if any(given[name] for name in headers):
-        return f"needs the header {headers[0].partition(':')[2]}, which is not passed on"
     if given.get("type", "") not in ("", "xyz"):
         return f"is of the type {given['type'][:20]}, which cannot be fetched"
     if given.get("interpretation"):
         return "shows values that QGIS calculates from colours"
     return ""
+
+
+def _headers(given: dict[str, str]) -> tuple[str, ...]:
+    """Return the headers of a layer's requests but for the referer; its login is one of them.
+
+    Raises:
+        InputError: Its login cannot be passed on.
+    """
+    from .logins import basic, login_headers
+
+    start = "http-header:"
+    found = [f"{name[len(start) :]}: {value}" for name, value in given.items() if name.startswith(start) and value]
+    found = [header for header in found if not header.lower().startswith("referer:")]
+    if given.get("authcfg"):
+        found += login_headers(given["authcfg"], given.get("url", ""))
+    elif given.get("username") or given.get("password"):
+        found.append(basic(given.get("username", ""), given.get("password", "")))
+    return tuple(found)
 
 
 def _zoom(given: dict[str, str], name: str, otherwise: int) -> int:
@@ -174,6 +189,7 @@ class Part(Record):
         """
         from ..plugin.engine.files import cache_folder, raster_names
         from ..plugin.environment import qgis_python, require_python
+        from ..plugin.proxy import qgis_proxy
         from ..plugin.worker_process import run_job
         from .algorithm import python_setting
 
@@ -192,7 +208,10 @@ class Part(Record):
         }  # fmt: skip
         config = FetchTilesConfig.from_json(settings)
         python = own or require_python(python_setting()).path
-        return str(run_job(python, "fetchtiles", config.to_json(), reporter, inherit=own is not None)["output"])
+        found = run_job(
+            python, "fetchtiles", config.to_json(), reporter, inherit=own is not None, variables=qgis_proxy()
+        )
+        return str(found["output"])
 
 
 class WebInput(Record):

@@ -87,6 +87,7 @@ class TileServer(ThreadingHTTPServer):
         answer: Gives the answer to a path that is not the usual one; may wait.
         asked: (path, headers) of all requests.
         files: Contents of other paths.
+        login_wanted: Whether it is a proxy that asks for a login.
     """
 
     daemon_threads = True
@@ -97,6 +98,7 @@ class TileServer(ThreadingHTTPServer):
         self.answer: Callable[[str], Answer] = lambda path: None
         self.asked: list[tuple[str, Any]] = []
         self.files: dict[str, bytes] = {}
+        self.login_wanted = False
 
     @property
     def address(self) -> str:
@@ -139,6 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers))
         status, kind, body = self.server.answer(self.path) or self.server.usual(self.path)
+        refused = self.server.login_wanted and not self.headers["Proxy-Authorization"]
+        if refused:
+            status, kind, body = 407, "text/plain", b"who are you?"
         whole, wanted = len(body), self.headers.get("Range")
         if wanted and status == 200:
             begin, _, end = wanted.removeprefix("bytes=").partition("-")
@@ -147,6 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             if status == 206:
                 self.send_header("Content-Range", f"bytes {begin}-{int(begin) + len(body) - 1}/{whole}")
+            if refused:
+                self.send_header("Proxy-Authenticate", 'Basic realm="proxy"')
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

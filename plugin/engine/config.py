@@ -491,6 +491,7 @@ class WebLayer(Settings):
     image_format: str = "image/png"
     matrix_set: str = ""  # wmts
     referer: str = ""  # header of the requests
+    headers: tuple[str, ...] = ()  # further ones, each "name: value"
 
 
 class FetchTilesConfig(JobConfig):

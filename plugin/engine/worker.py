@@ -9,6 +9,9 @@ A training or `segmentraster` may be started as several ranks, `torchrun -m plug
 `docs/cluster.md`). The first rank claims the outputs, reads the commands and sends the events; the others send only the
 error that ends them. A rank ends when its parent does; the end of standard input means nothing if it comes before the
 start, as on clusters.
+
+With - instead of JOB.json, the job is the first line of standard input: QGIS passes it so, because it may hold keys of
+servers, which must lie on no disk.
 """
 
 from __future__ import annotations
@@ -145,14 +148,19 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def read_job(path: str) -> tuple[str, dict[str, Any]]:
+def read_job(path: str, text: str | None = None) -> tuple[str, dict[str, Any]]:
     """Read the id and settings of a job.
+
+    Args:
+        path: The job file; its name, if `text` is its content.
+        text: The job; None to read the file.
 
     Raises:
         InputError: The file is not a job file of this protocol, or its job is unknown.
     """
     try:
-        job = parse_json(read_bytes(path, JSON_MEMORY), constants=True)
+        data = read_bytes(path, JSON_MEMORY) if text is None else text.encode()
+        job = parse_json(data, constants=True)
         protocol, name, settings = job["protocol"], str(job["job"]), job["config"]
     except (OSError, *DAMAGES) as error:
         raise InputError(f"{path} is not a job file ({error}).", "Start jobs from Terrazzo's algorithms.") from error
@@ -219,10 +227,10 @@ def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[s
         return JOBS[name](settings, reporter)
 
 
-def run(path: str, reporter: JsonReporter) -> int:
-    """Run the job of a job file, send its result or error, and return the exit status."""
+def run(path: str, reporter: JsonReporter, text: str | None = None) -> int:
+    """Run a job, send its result or error, and return the exit status; arguments as of `read_job`."""
     try:
-        name, settings = read_job(path)
+        name, settings = read_job(path, text)
         if reporter.cancel_requested():  # before the job started
             raise Cancelled
         result = carry_out(name, settings, reporter)
@@ -268,6 +276,7 @@ def main(arguments: list[str]) -> int:
         print("Usage: python -m plugin.engine.worker JOB.json", file=sys.stderr)
         return EXIT_ERROR
     events, commands = private_streams()
+    text = commands.readline() if arguments[0] == "-" else None
     reporter = JsonReporter(events)
     if launched():
         parent = os.getppid()
@@ -275,7 +284,7 @@ def main(arguments: list[str]) -> int:
     if not launched() or (own_rank().number == 0 and not has_ended(commands)):
         threading.Thread(target=reporter.listen, args=(commands,), daemon=True, name="commands").start()
     threading.Thread(target=reporter.end_when_orphaned, daemon=True, name="orphan").start()
-    return run(arguments[0], reporter)
+    return run(arguments[0], reporter, text)
 
 
 if __name__ == "__main__":

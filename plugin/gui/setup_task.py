@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from typing import Optional
-from urllib.parse import quote
 
-from qgis.core import QgsApplication, QgsAuthMethodConfig, QgsSettings, QgsTask
+from qgis.core import QgsApplication, QgsTask
 from qgis.PyQt.QtCore import QCoreApplication, pyqtSignal
 
 from ..engine.errors import Cancelled, EngineError
 from ..engine.events import Reporter
+from ..proxy import qgis_proxy
 from ..setup.building import Plan
 from ..setup.planning import build_planned
 
@@ -68,30 +68,6 @@ class SetupTask(QgsTask):
         global _running
         _running = None
         self.ended.emit(self.error or ("" if done else self.CANCELLED))
-
-
-def qgis_proxy() -> dict[str, str]:
-    """Return QGIS's proxy (Settings ▸ Options ▸ Network) as the variables that installers read; {} if none is set."""
-    settings = QgsSettings()
-    if not settings.value("proxy/proxyEnabled", False, type=bool):
-        return {}
-    host, port = settings.value("proxy/proxyHost", ""), settings.value("proxy/proxyPort", "")
-    kind = {"HttpProxy": "http", "HttpCachingProxy": "http", "Socks5Proxy": "socks5"}.get(
-        settings.value("proxy/proxyType", "")
-    )
-    if not host or kind is None:  # the system's own settings, which installers read themselves
-        return {}
-    user, password = settings.value("proxy/proxyUser", ""), settings.value("proxy/proxyPassword", "")
-    stored = settings.value("proxy/authcfg", "")
-    if stored:
-        config = QgsAuthMethodConfig()
-        if QgsApplication.authManager().loadAuthenticationConfig(stored, config, True):
-            user, password = config.config("username"), config.config("password")
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
-    address = f"{kind}://{login}{host}{f':{port}' if port else ''}"
-    excluded = ",".join(settings.value("proxy/noProxyUrls", [], type=list) or [])
-    found = {"HTTP_PROXY": address, "HTTPS_PROXY": address}
-    return {**found, "NO_PROXY": excluded} if excluded else found
 
 
 _running: Optional[SetupTask] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from heard import Heard
 
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled
-from plugin.engine.events import Reporter
+from plugin.engine.events import PROTOCOL, Reporter
 from plugin.worker_process import WorkerError, run_job
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake workers are POSIX scripts")
@@ -157,6 +158,7 @@ def test_a_worker_may_end_by_itself_when_told_to(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     code = f"""
         open({str(sign)!r}, "w").close()
+        sys.stdin.readline()
         assert sys.stdin.readline() == "cancel\\n"
         open({str(tmp_path / "tidy")!r}, "w").close()
     """
@@ -165,12 +167,30 @@ def test_a_worker_may_end_by_itself_when_told_to(tmp_path: Path) -> None:
     assert (tmp_path / "tidy").exists()
 
 
+def test_the_job_is_passed_on_no_disk_and_in_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    code = """
+        from pathlib import Path
+        files = {str(path): path.read_text() for path in Path(TEMPORARY).rglob("*") if path.is_file()}
+        job = json.loads(sys.stdin.readline())
+        send("result", result={"job": job, "files": files, "command": sys.argv, "proxy": os.environ["GDAL_HTTP_PROXY"]})
+    """.replace("TEMPORARY", repr(str(tmp_path / "temporary")))
+    config, variables = (
+        {"url": "https://a.example/?key=geheim", "long": "x" * 200_000},
+        {"GDAL_HTTP_PROXY": "http://p:1"},
+    )
+    found = run_job(fake_worker(tmp_path, code), "status", config, Reporter(), variables=variables)
+    assert found["job"] == {"protocol": PROTOCOL, "job": "status", "config": config} and found["proxy"] == "http://p:1"
+    assert found["files"] and "geheim" not in str((found["files"], found["command"]))
+
+
 def test_finish_is_passed_on(tmp_path: Path) -> None:
     class Finishing(Reporter):
         def finish_requested(self) -> bool:
             return True
 
-    python = fake_worker(tmp_path, "send('result', result={'heard': sys.stdin.readline()})")
+    python = fake_worker(tmp_path, "sys.stdin.readline(); send('result', result={'heard': sys.stdin.readline()})")
     assert run_job(python, "status", {}, Finishing()) == {"heard": "finish\n"}
 
 

@@ -217,7 +217,7 @@ def test_a_panel_that_opens_while_a_build_runs_shows_it(fake, qgis_app, tmp_path
 
 
 def test_qgis_proxy_reaches_the_installers(qgis_app, provider):
-    from terrazzo.plugin.gui.setup_task import qgis_proxy
+    from terrazzo.plugin.proxy import qgis_proxy
 
     settings = QgsSettings()
     assert qgis_proxy() == {}

@@ -1,7 +1,10 @@
 """Layers of tile and map servers as QGIS has them, from a server on this machine."""
 
+import contextlib
 import json
+import tempfile
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,15 @@ import tile_server
 from conftest import Listener, leftovers
 from osgeo import gdal
 from qgis.core import (
+    QgsApplication,
+    QgsAuthMethodConfig,
     QgsFeature,
     QgsGeometry,
     QgsProcessingContext,
     QgsProcessingException,
     QgsRasterLayer,
     QgsRectangle,
+    QgsSettings,
     QgsVectorLayer,
 )
 from terrazzo.plugin.engine.events import Reporter
@@ -154,6 +160,127 @@ def test_a_map_of_a_web_layer_is_that_of_the_raster_behind_it(run, server, behin
     assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
 
 
+def exported(run, tmp_path, layer, *listeners):
+    run("exportchips", *listeners, INPUT=[layer], TASK="unlabelled", PIXEL_SIZE=9.6, CHIP_SIZE=64,
+        EXTENT=extent(*WHOLE), OUTPUT=str(tmp_path / "chips"))  # fmt: skip
+
+
+def secrets_seen():
+    """Files in temporary folders of jobs and command lines of processes that show the key."""
+    folders = Path(tempfile.gettempdir()).glob("terrazzo-*")
+    places = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    places += Path("/proc").glob("[0-9]*/cmdline")
+    found = []
+    for place in places:
+        with contextlib.suppress(OSError):
+            if KEY.encode() in place.read_bytes():
+                found.append(place)
+    return found
+
+
+def test_headers_and_logins_of_a_layer_are_passed_on(run, server, tmp_path):
+    seen = []
+    server.answer = lambda path: seen.extend(secrets_seen())
+    heard = Listener()
+    more = f"&http-header:referer=https://r.example/&http-header:X-Key={KEY}&username=jo&password={KEY}"
+    exported(run, tmp_path, xyz(server, more), heard)
+    login = b64encode(f"jo:{KEY}".encode()).decode()
+    assert len(server.asked) == 9
+    for _, headers in server.asked:
+        assert (headers["X-Key"], headers["Authorization"]) == (KEY, f"Basic {login}")
+        assert headers["Referer"] == "https://r.example/"
+    assert seen == [] and KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+
+
+@pytest.fixture
+def login(qgis_app):
+    """Stores an authentication configuration; gives its id."""
+    manager = QgsApplication.authManager()
+    if manager.isDisabled() or not manager.setMasterPassword("master", True):
+        pytest.skip("QGIS has no authentication database here")
+    stored = []
+
+    def store(method, **values):
+        config = QgsAuthMethodConfig(method)
+        config.setName(method)
+        for name, value in values.items():
+            config.setConfig(name, value)
+        found = manager.storeAuthenticationConfig(config)
+        assert found[0] if isinstance(found, tuple) else found
+        stored.append(config.id())
+        return config.id()
+
+    yield store
+    for authcfg in stored:
+        manager.removeAuthenticationConfig(authcfg)
+
+
+def test_a_login_in_the_authentication_database_is_passed_on(run, server, login, tmp_path):
+    authcfg = login("Basic", username="jo", password=KEY)
+    exported(run, tmp_path, xyz(server, f"&authcfg={authcfg}"))
+    expected = f"Basic {b64encode(f'jo:{KEY}'.encode()).decode()}"
+    assert len(server.asked) == 9 and {headers["Authorization"] for _, headers in server.asked} == {expected}
+
+
+def test_a_login_that_cannot_be_passed_on_is_refused(provider, server, login, tmp_path):
+    layer = xyz(server, f"&authcfg={login('PKI-Paths', certpath='a', keypath='b')}")
+    given = {"INPUT": [layer], "TASK": "unlabelled", "PIXEL_SIZE": 9.6, "EXTENT": extent(*WHOLE)}
+    text = refused(provider, "exportchips", OUTPUT=str(tmp_path / "chips"), **given)
+    assert "is of the method PKI-Paths, which cannot be passed" in text
+
+
+def test_a_raster_on_a_server_is_read_with_its_login(run, server, login, behind, classifier, tmp_path):
+    server.files["/a.tif"] = Path(behind).read_bytes()
+    source = f"/vsicurl/{server.address}/a.tif authcfg='{login('Basic', username='jo', password=KEY)}'"
+    layer, seen, heard = QgsRasterLayer(source, "remote", "gdal"), [], Listener()
+    assert layer.isValid()
+    server.asked.clear()
+    server.answer = lambda path: seen.extend(secrets_seen())
+    usual = {"MODEL": classifier, "DEVICE": "cpu", "EXTENT": extent(100, 100, 300, 300), "STRIDE": 8}
+    run("classifyscenes", heard, INPUT=layer, OUTPUT=str(tmp_path / "a.tif"), **usual)
+    expected = f"Basic {b64encode(f'jo:{KEY}'.encode()).decode()}"
+    assert server.asked and {headers["Authorization"] for _, headers in server.asked} == {expected}
+    assert seen == [] and KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+    assert KEY.encode() not in (tmp_path / "a.tif").read_bytes()
+    layer = QgsRasterLayer(source, "remote", "gdal")
+    run("exportchips", heard, INPUT=[layer], TASK="unlabelled", CHIP_SIZE=64, OUTPUT=str(tmp_path / "chips"))
+    assert KEY not in (tmp_path / "chips" / "dataset.json").read_text()
+    assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+
+
+@pytest.fixture
+def proxy(server):
+    """QGIS's settings of a proxy, which is the server."""
+    settings = QgsSettings()
+    values = {"proxyEnabled": True, "proxyType": "HttpProxy", "proxyHost": "127.0.0.1", "proxyPort": server.server_port,
+              "proxyUser": "jo", "proxyPassword": KEY}  # fmt: skip
+    for name, value in values.items():
+        settings.setValue(f"proxy/{name}", value)
+    yield settings
+    settings.remove("proxy")
+
+
+def test_tiles_are_fetched_through_the_proxy_of_qgis(run, server, proxy, tmp_path):
+    seen = []
+    server.answer = lambda path: seen.extend(secrets_seen())
+    server.login_wanted = True
+    url = "type=xyz&url=http://tiles.example/%7Bz%7D/%7Bx%7D/%7By%7D.png&zmin=0&zmax=19"
+    exported(run, tmp_path, QgsRasterLayer(url, "ground", "wms"))
+    served = [headers for path, headers in server.asked if headers["Proxy-Authorization"]]
+    assert len(served) == 9 and all(path.startswith("http://tiles.example/14/") for path, _ in server.asked)
+    assert {headers["Proxy-Authorization"] for headers in served} == {
+        f"Basic {b64encode(f'jo:{KEY}'.encode()).decode()}"
+    }
+    assert seen == []
+
+
+def test_hosts_without_proxy_are_asked_directly(run, server, proxy, tmp_path):
+    proxy.setValue("proxy/proxyPort", 9)
+    proxy.setValue("proxy/noProxyUrls", [f"{server.address}/"])
+    exported(run, tmp_path, xyz(server))
+    assert len(server.asked) == 9
+
+
 def test_another_job_on_the_same_ground_asks_for_nothing(run, server, classifier, cache, tmp_path):
     usual = {"INPUT": xyz(server), "PIXEL_SIZE": 9.6}
     chips = {**usual, "INPUT": [xyz(server)], "TASK": "unlabelled", "CHIP_SIZE": 64, "EXTENT": extent(*WHOLE)}
@@ -270,9 +397,9 @@ def test_what_is_needed_is_said_before_anything_is_fetched(provider, server, tmp
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&authcfg=abc1234", "needs a login"),
-        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&username=a&password=b", "needs a login"),
-        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&http-header:x-key=b", "needs the header x-key"),
+        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&authcfg=abc1234", "QGIS does not give out the auth"),
+        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&http-header:x%20key=b", "that no header can have"),
+        ("type=xyz&url=ADDRESS/%7Bz%7D/%7Bx%7D/%7By%7D.png&http-header:x-key=b%0D%0Ac:%20d", "that no header can have"),
         ("type=xyz&url=file:///etc/%7Bz%7D/%7Bx%7D/%7By%7D", "cannot be used"),
     ],
 )

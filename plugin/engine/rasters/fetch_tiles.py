@@ -11,7 +11,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import Any, Optional
@@ -65,6 +65,13 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
     """
     layer = config.layer
     web_layer.check_url(layer)
+    web_layer.check_headers(layer)
+    with _headers(layer.headers):
+        return _fetch(config, reporter)
+
+
+def _fetch(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
+    layer = config.layer
     host = web_layer.host_of(layer.url)
     text = _description(config)
     with _few_drivers():
@@ -104,6 +111,19 @@ def fetch_tiles(config: FetchTilesConfig, reporter: Reporter) -> dict[str, Any]:
             reporter.warning(f"{host} has no tile for {missing:,} of {len(tiles):,} places, which have no data.")
         publish(draft)
     return {"output": config.output, "tiles": len(tiles), "missing": missing}
+
+
+@contextmanager
+def _headers(headers: Sequence[str]) -> Iterator[None]:
+    """Inside, GDAL adds headers to its requests; it reads them from a file, which is one in memory."""
+    file = f"/vsimem/headers_{os.getpid()}_{id(headers)}"
+    gdal.FileFromMemBuffer(file, "".join(f"{header}\r\n" for header in headers).encode("ascii"))
+    gdal.SetConfigOption("GDAL_HTTP_HEADER_FILE", file if headers else None)
+    try:
+        yield
+    finally:
+        gdal.SetConfigOption("GDAL_HTTP_HEADER_FILE", None)
+        gdal.Unlink(file)
 
 
 def _wanted(config: FetchTilesConfig, grid: Grid, window: Window, side: int) -> list[Window]:

@@ -22,6 +22,7 @@ FINEST_ZOOM = 22  # GDAL counts no more pixels across the world
 # What is fetched for 256 × 256 pixels, about.
 TILE_BYTES = 30_000
 PLACES = re.compile(r"\{(?:x|-?y|z|q)\}")
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+: [\x20-\x7e]*")
 # Rounding errors, in tiles.
 SLACK = 1e-6
 TIMEOUT = 30  # seconds for a tile
@@ -52,6 +53,19 @@ def check_url(layer: WebLayer) -> None:
         raise InputError(
             f'The address of the web layer "{layer.title}" cannot be used.',
             "It must begin with http:// or https://, and hold no placeholders but {x}, {y}, {-y}, {z} and {q}.",
+        )
+
+
+def check_headers(layer: WebLayer) -> None:
+    """Check that headers are such.
+
+    Raises:
+        InputError: They are not.
+    """
+    if not all(HEADER.fullmatch(header) for header in layer.headers):
+        raise InputError(
+            f'A header of the requests of the web layer "{layer.title}" has a name or value that no header can have.',
+            "Correct it in the layer's settings in QGIS.",
         )
 
 
