@@ -13,7 +13,7 @@ from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_band
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster
 from .list_parameters import Bands
-from .map_results import form_rows
+from .map_results import form_rows, resume_row
 from .mapped_raster import pixel_rows
 from .parameters import InputFolder, Parameters, Row, Setting
 
@@ -78,6 +78,7 @@ class ActivationMaps(WorkerAlgorithm):
             Setting("BATCH_SIZE", tr("Batch size (chips)"), tr("How many chips the network processes at a "
                 "time."), advanced=True),
             device_row(),
+            resume_row(),
             UsualRaster("OUTPUT", tr("Activation or feature maps"), tr(
                 "The GeoTIFF to write: one band of activation, or one band per channel."), optional=True,
                 called="activation"),

@@ -474,6 +474,7 @@ class ActivationMapsConfig(MappingConfig):
     halo: int = setting(192, low=0, high=2048)
     batch_size: int = setting(16, low=1, high=4096)
     device: str = "auto"
+    resume: bool = False  # as in SegmentRasterConfig, of a raster
 
 
 class WebLayer(Settings):

@@ -17,10 +17,12 @@ from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import ActivationMapsConfig
 from plugin.engine.drafts import hidden_folder
-from plugin.engine.errors import Cancelled, InputError
+from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
 from plugin.engine.mapping import activation, activation_rasters, writer
 from plugin.engine.mapping.grad_cam import chip_activation, pixel_gradients, weighted
+from plugin.engine.mapping.keeping import Keeper, Work
+from plugin.engine.mapping.reading import Batch
 from plugin.engine.mapping.taps import Tap
 from plugin.engine.models.classifier_network import Classifier
 from plugin.engine.models.factory import create_model
@@ -256,6 +258,39 @@ def test_weights_come_from_tiles_spread_over_the_raster(tmp_path: Path, monkeypa
     run(tmp_path, save(tmp_path, segmenter()), heard, input=image, target_class="spot", tile_size=32, halo=32)
     assert any("from 3 tiles of 25, spread over the raster" in text for text in heard.logs)
     assert heard.fractions[-1] == 1 and heard.fractions == sorted(heard.fractions)
+
+
+@pytest.mark.parametrize("kind", ["chips", "tiles", "feature_maps"])
+def test_resumed_maps_equal_those_that_were_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    image = write_raster(tmp_path / "i.tif", np.random.default_rng(0).integers(0, 9, (160, 160)).astype(np.uint8))
+    model = save(tmp_path, spotter() if kind == "chips" else segmenter())
+    settings = {"kind": kind, "channels": 3} if kind == "feature_maps" else {"target_class": "spot"}
+    settings.update(input=image, tile_size=32, halo=32)
+    (tmp_path / "whole").mkdir()
+    run(tmp_path / "whole", model, **settings)
+    network_calls: list[object] = []
+    kept, calculate, last = tmp_path / "kept", Keeper.calculate, 11
+    kept.mkdir()
+
+    def calculating(keeper: Keeper[Any], work: Work, advance: Any) -> Any:
+        if isinstance(work.batch, Batch):
+            network_calls.append(work)
+            if len(network_calls) > last:
+                raise ResourceError("The power is gone.", "Wait.")
+        return calculate(keeper, work, advance)
+
+    monkeypatch.setattr(Keeper, "calculate", calculating)
+    with pytest.raises(ResourceError, match="power"):
+        run(kept, model, resume=True, **settings)
+    network_calls.clear()
+    last, heard = 10**9, Heard()
+    run(kept, model, heard, resume=True, **settings)
+    assert 0 < len(network_calls) <= 25 - 11 + 2
+    assert not any("The weights of the channels" in text for text in heard.logs)
+    assert np.array_equal(pixels(kept / "a.tif"), pixels(tmp_path / "whole" / "a.tif"), equal_nan=True)
+    assert sorted(path.name for path in kept.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
 
 
 # --- feature maps

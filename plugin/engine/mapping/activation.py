@@ -39,6 +39,8 @@ def activation_maps(config: ActivationMapsConfig, reporter: Reporter) -> dict[st
     begun = time.monotonic()
     network, header = load_any(config.model)
     check_activation(config, header)
+    if config.resume and not config.input:
+        reporter.log("RESUME is for rasters: filters and pictures are made from the beginning.")
     result: dict[str, Any] = {"output": None, "picture": None, "pictures": None, "channels": 0}
     if config.kind == "filters":
         picture = not_none(config.picture)

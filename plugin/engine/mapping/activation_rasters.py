@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -25,17 +26,19 @@ from ..models.normalisation import Normaliser
 from ..windows import Window
 from .checks import bands_text
 from .class_maps import ClassWeights
+from .fingerprint import facts_of
 from .grad_cam import chip_activation, enlarged
+from .keeping import Keeper, Unit, kept_beside, plan_units
 from .opening import Opened, open_for_mapping
 from .outcome import number_of
 from .phases import Phases
-from .pipeline import Advance, FileSink, finish, run
+from .pipeline import Advance, finish, run
 from .reading import Batch, TileReader
 from .sources import USUAL_OVERLAP, ChipSource, Maps, TileSource
 from .steps import Steps
 from .style import write_ramp_qml
 from .taps import Tap, spacing
-from .tiling import Tiles, plan_tiles, round_tile_size
+from .tiling import round_tile_size
 from .writer import NUMBERS, PROBABILITY_SHARE, SMALLEST_BLOCK, Form, MapRaster
 
 # Maximum number of tiles used to compute the weights of channels, spread over the raster.
@@ -77,14 +80,18 @@ def write_activation(
     reader = TileReader(opened.raster, steps, config.area)
     cells = steps.over(window)
     side = max(1, round_tile_size(min(config.tile_size, max(window.width, window.height))) // unit)
-    planned = list(plan_tiles(steps.blocks(cells, side), source.outer))
-    outer = planned[0].tiles[0].outer
+    planned = list(plan_units(steps.blocks(cells, side), source.outer))
+    outer, count = planned[0].tiles.tiles[0].outer, cells.width * cells.height
     doing = f"tiles of {outer.width} × {outer.height} pixels in {bands_text(len(opened.info.bands))}"
-    with opened.at_work(outer.height, doing, "Halve TILE_SIZE or BATCH_SIZE."):
+    facts, example = partial(facts_of, config, opened.device), np.zeros((1, len(maps.names), 1, 1), np.float32)
+    with (
+        kept_beside(output, config.resume, facts, count, [example], reporter) as kept,
+        opened.at_work(outer.height, doing, "Halve TILE_SIZE or BATCH_SIZE."),
+    ):
         if maps.weights is not None:
-            _weigh(maps.weights, source, reader, planned, reporter)
-        pixels = cells.width * cells.height * config.rasters.copies()
-        check_writable(output, int(pixels * 4 * len(maps.names) * PROBABILITY_SHARE))
+            weigh = partial(_weigh, maps.weights, source, reader, planned, reporter)
+            maps.weights.take(kept.decisions.settle("weights", weigh, maps.weights.fits), opened.device)
+        check_writable(output, int(count * 4 * len(maps.names) * PROBABILITY_SHARE))
         like = dataclasses.replace(opened.info, grid=steps.coarse)
         form = Form.of(config.rasters, Phases(reporter))
         with _Raster(
@@ -93,15 +100,15 @@ def write_activation(
         ) as raster:  # fmt: skip
             raster.heat = target is not None
             start = 0 if maps.weights is None else WEIGHT_SHARE
-            stage = Stage(reporter, sum(map(len, planned)), "Mapping", start, form.phases.begin)
-            sinks: list[FileSink[Batch, torch.Tensor]] = [raster]
-            run(planned, reader.read, source.values, sinks, stage)
+            stage = Stage(reporter, count, "Mapping", start, form.phases.begin)
+            Keeper(kept, reader.read, source.values, [raster]).run(planned, stage)
             if not np.isfinite(raster.highest):
+                kept.forget()  # resuming would not help
                 raise InputError(
                     f"{opened.info.path} has no data in the area to map.",
                     "Choose another raster, extent or area; check the raster's nodata value.",
                 )
-            finish(sinks)
+            finish([raster])
     if target is not None and raster.highest <= 0:
         name = header.classes.names[target]
         reporter.warning(f'The activation of "{name}" is 0 everywhere: nothing in the raster supports this class.')
@@ -136,7 +143,7 @@ class _Maker:
         names = [f"activation of {self.header.classes.names[target]}"]
         if not isinstance(self.tap.network, Segmenter):
             return _Making(self._chips(lambda chips: self._chip_activation(chips, target), 1), names)
-        weights = ClassWeights(self.tap, target)
+        weights = ClassWeights(self.tap, target, self._maps_of_a_chip().shape[1])
         if self.header.whole_window:
             return _Making(self._chips(weights.activation, 1), names, weights=weights)
         return _Making(TileSource(weights.activation, self.normalise, self.config.halo), names, weights=weights)
@@ -144,7 +151,7 @@ class _Maker:
     def _features(self) -> _Making:
         tap, bands, size = self.tap, len(self.header.band_names), self.header.chip_size
         unit = spacing(tap, bands, self.opened.device)
-        found = tap.maps(torch.zeros(1, bands, size, size, device=self.opened.device))
+        found = self._maps_of_a_chip()
         channels = min(self.config.channels, found.shape[1])
         self.reporter.log(
             f"{tap.title[0].upper()}{tap.title[1:]}: {found.shape[1]} channels of {found.shape[2]} × {found.shape[3]} "
@@ -158,6 +165,11 @@ class _Maker:
         self.reporter.log(f"Each value stands for {unit} × {unit} pixels.")
         source = TileSource(lambda images: tap.maps(images)[:, :channels], self.normalise, self.config.halo, unit)
         return _Making(source, names, unit)
+
+    def _maps_of_a_chip(self) -> torch.Tensor:
+        """(1, F, h, w) maps of an image of the size of a chip."""
+        size = self.header.chip_size
+        return self.tap.maps(torch.zeros(1, len(self.header.band_names), size, size, device=self.opened.device))
 
     def _chips(self, maps: Maps, channels: int) -> ChipSource:
         size = self.header.chip_size
@@ -182,11 +194,11 @@ class _Maker:
 
 
 def _weigh(
-    weights: ClassWeights, source: TileSource | ChipSource, reader: TileReader, planned: list[Tiles], reporter: Reporter
-) -> None:
-    """Compute the weights of the channels from some of the tiles, spread over the raster."""
+    weights: ClassWeights, source: TileSource | ChipSource, reader: TileReader, planned: list[Unit], reporter: Reporter
+) -> list[float]:
+    """Return the weights of the channels, computed from some of the tiles, spread over the raster."""
     count = min(WEIGHT_TILES, len(planned))
-    chosen = [planned[(2 * number + 1) * len(planned) // (2 * count)] for number in range(count)]
+    chosen = [planned[(2 * number + 1) * len(planned) // (2 * count)].tiles for number in range(count)]
 
     def look(batch: Batch, advance: Advance) -> None:
         weights.look(source, batch)
@@ -194,7 +206,7 @@ def _weigh(
 
     stage = Stage(reporter, sum(map(len, chosen)), "Computing the weights of the channels", 0, WEIGHT_SHARE)
     run(chosen, reader.read, look, [], stage)
-    pixels = weights.settle()
+    found, pixels = weights.settle()
     some = "" if count == len(planned) else f" of {len(planned)}, spread over the raster"
     reporter.log(
         f"The weights of the channels come from {number_of(count, 'tile')}{some}: {number_of(pixels, 'pixel')} of the "
@@ -204,6 +216,7 @@ def _weigh(
         reporter.warning(
             "The network does not find the class in these tiles; the weights come from all pixels instead."
         )
+    return found
 
 
 class _Raster(MapRaster):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from ..errors import InputError, not_none
+from ..strangers.rules import LARGEST, within
 from .grad_cam import enlarged, pixel_gradients, weighted
 from .reading import Batch
 from .sources import ChipSource, TileSource, normalised
@@ -23,10 +24,11 @@ class ClassWeights:
     Args:
         tap: The network and its layer.
         target: Index of the class.
+        channels: The number of channels.
     """
 
-    def __init__(self, tap: Tap, target: int) -> None:
-        self.tap, self.target = tap, target
+    def __init__(self, tap: Tap, target: int, channels: int) -> None:
+        self.tap, self.target, self.channels = tap, target, channels
         self.weights: torch.Tensor | None = None  # (1, F)
         # First over the pixels predicted as the class, then over all pixels.
         self.sums: list[torch.Tensor | None] = [None, None]
@@ -49,11 +51,11 @@ class ClassWeights:
                 self.sums[place] = gradient if before is None else before + gradient
                 self.counts[place] += number
 
-    def settle(self) -> int:
+    def settle(self) -> tuple[list[float], int]:
         """Compute the weights; if no pixel of the class was found, all pixels count.
 
         Returns:
-            The number of pixels of the class.
+            The weights, and the number of pixels of the class.
 
         Raises:
             InputError: No pixel was shown.
@@ -62,8 +64,17 @@ class ClassWeights:
         total = self.sums[place]
         if total is None or not self.counts[place]:
             raise InputError("The raster has no data in the area to map.", "Choose another raster, extent or area.")
-        self.weights = total[None] / self.counts[place]
-        return self.counts[0]
+        return (total / self.counts[place]).tolist(), self.counts[0]
+
+    def fits(self, weights: object) -> bool:
+        """Return whether these could be the weights, of which nothing is known."""
+        return (
+            isinstance(weights, list) and len(weights) == self.channels and all(map(within(-LARGEST, LARGEST), weights))
+        )
+
+    def take(self, weights: list[float], device: torch.device) -> None:
+        """Use weights that are settled."""
+        self.weights = torch.tensor([weights], dtype=torch.float32, device=device)
 
 
 # Images (N, B, h, w) as shown to the network, and (N, h, w) bool of the pixels that count. Every wanted pixel of a

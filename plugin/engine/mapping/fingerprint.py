@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ..chips.fingerprint import features_hash, raster_state
-from ..config import ClassifyScenesConfig, SegmentRasterConfig
+from ..config import ActivationMapsConfig, ClassifyScenesConfig, SegmentRasterConfig
 from ..errors import not_none
 from ..strangers.paths import open_plain
 from .result_settings import ClassSettings, PolygonSettings, RasterSettings
@@ -26,8 +26,8 @@ CHUNK = 2**20
 
 
 def facts_of(
-    config: SegmentRasterConfig | ClassifyScenesConfig, device: torch.device, decided: Collection[str] = (),
-    **more: Any,
+    config: SegmentRasterConfig | ClassifyScenesConfig | ActivationMapsConfig, device: torch.device,
+    decided: Collection[str] = (), **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what the answers of a network follow from, ready for JSON, by what it is called in a message.
 
