@@ -2,10 +2,12 @@
 
     OMP_WAIT_POLICY=PASSIVE TERRAZZO_PYTHON -m benchmarks.train [--networks unet,resnet34 fcn,resnet50] [--size 256 …]
 
-For each network, on made-up chips:
-- limit: the same step, as few lines of PyTorch, on one batch of random tensors that lie on the device;
+For each network and batch size, on made-up chips:
+- limit: the same step, as few lines of PyTorch, on one batch of random tensors that lie on the device; on a GPU also
+  with cuDNN's search for the fastest algorithms, which the loop does without;
 - loop: the real loop (`loop.Fit`) with each preset of augmentation, on chips in memory or, with --cached, in a cache;
-- DataLoader: the step of the limit on batches that two processes read from the chip files with GDAL.
+- DataLoader: the step of the limit on batches that two processes read from the chip files with GDAL; not with
+  --without-loader.
 
 All take turns of an epoch each, so that a machine whose speed drifts is fair to all. Printed are medians over the turns
 and the ratio to the limit, by time and by processor time, which other work on the machine changes little. With
@@ -15,6 +17,7 @@ and the ratio to the limit, by time and by processor time, which other work on t
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import sys
@@ -64,20 +67,22 @@ class Clock(Stage):
 def main() -> None:
     """Time what the command line asks for, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("size", 256), ("bands", 4), ("batch", 8), ("chips", 16), ("turns", 5), ("many", 0)):
+    for name, default in (("size", 256), ("bands", 4), ("chips", 16), ("turns", 5), ("many", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--batch", nargs="*", type=int, default=[8])
     parser.add_argument("--networks", nargs="*", default=["unet,resnet34", "fcn,resnet50"])
     parser.add_argument("--presets", nargs="*", default=["none", "flips", "standard"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cached", action="store_true")
+    parser.add_argument("--without-loader", action="store_true")
     given = parser.parse_args()
     device = torch.device(given.device)
-    print(f"{given.chips} chips of {given.size}² pixels, {given.bands} bands, batches of {given.batch}; ", end="")
+    print(f"{given.chips} chips of {given.size}² pixels, {given.bands} bands; ", end="")
     print(f"{describe_device(device)}; PyTorch {torch.__version__}; load {load()}")
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder), given.size, given.bands, given.chips)
-        for network in given.networks:
-            compare(network, dataset, Path(folder), given, device)
+        for network, batch in itertools.product(given.networks, given.batch):
+            compare(network, dataset, Path(folder), argparse.Namespace(**{**vars(given), "batch": batch}), device)
         if given.many:
             read_many(Path(folder), given.many)
 
@@ -126,10 +131,11 @@ def compare(named: str, dataset: ChipDataset, folder: Path, given: argparse.Name
     first_turn()  # settles the type of number, which the others take over
     dtype = first.optimization.precision or torch.float32
     step = make_step(network, first.task, dtype, device)
-    turns = {
-        "limit": make_limit(step, len(places), given, device), **turns,
-        "DataLoader, 2 workers": make_loader(step, dataset, given, device),
-    }  # fmt: skip
+    turns = {"limit": make_limit(step, len(places), given, device), **turns}
+    if device.type == "cuda":
+        turns["limit, cuDNN's search"] = with_search(turns["limit"])
+    if not given.without_loader:
+        turns["DataLoader, 2 workers"] = make_loader(step, dataset, given, device)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
     for number in range(given.turns + 1):
         for name, turn in turns.items():
@@ -138,7 +144,8 @@ def compare(named: str, dataset: ChipDataset, folder: Path, given: argparse.Name
                 seconds[name].append(found)
     middles = {name: [statistics.median(column) for column in zip(*found)] for name, found in seconds.items()}
     limit = middles["limit"]
-    print(f"\n{architecture} with {encoder}, {str(dtype).removeprefix('torch.')}; load {load()}")
+    kind = str(dtype).removeprefix("torch.")
+    print(f"\n{architecture} with {encoder}, batches of {given.batch}, {kind}; load {load()}")
     print(f"{'':24}{'chips a second':>16}{'of the limit':>14}{'by processor time':>19}")
     for name, (passed, used) in middles.items():
         by_processor = f"{limit[1] / used:19.3f}" if "Loader" not in name else f"{'':>19}"
@@ -214,6 +221,20 @@ def make_limit(step: Callable[..., None], chips: int, given: argparse.Namespace,
         return since(begun, device)
 
     return turn
+
+
+def with_search(turn: Turn) -> Turn:
+    """A turn in which cuDNN tries its algorithms when it first sees the shape of a layer's tensors."""
+
+    def searching() -> tuple[float, float]:
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True
+        try:
+            return turn()
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+    return searching
 
 
 class Files(Dataset[tuple[np.ndarray, np.ndarray]]):

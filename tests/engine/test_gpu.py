@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from chip_folder import write_chip_folder
 from heard import Heard
 from optimizing import Costs, optimization
 from osgeo import gdal
+from ranked import ROOT, loopback
 from safetensors.torch import load_file
 from synthetic import write_raster
 
@@ -169,6 +173,44 @@ def test_a_gpu_that_is_too_small_for_the_batch_gets_it_in_pieces(chips, tmp_path
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert any("memory is not enough" in text for text in heard.logs)
     assert all(np.isfinite(epoch["training"]["loss"]) for epoch in header.history)
+
+
+# One rank of torchrun, which is told that there are two once it has connected: so it exchanges all that ranks do.
+RANK = """
+import os, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import torch, torch.distributed as dist
+from plugin.engine import ranks
+from plugin.engine.torchrun import Rank, own_rank
+from plugin.engine.training.train_segmenter import TrainSegmenterConfig, train_segmenter
+from heard import Heard
+device = torch.device({device!r})
+ranks.own_rank = lambda: Rank(0, 2)
+ranks.join(device)
+print(dist.get_backend_config())
+values = torch.arange(6.0, device=device)
+assert torch.equal(ranks.total(values), values) and torch.equal(ranks.gather(values), values)
+assert ranks.of_first(2.5) == 2.5 and ranks.highest(3) == 3
+ranks.own_rank = own_rank
+os.environ["WORLD_SIZE"] = "2"
+ranks.check_same = lambda facts: None  # with a rank that is not there
+ranks.average([values])
+assert torch.equal(values, torch.arange(6.0, device=device) / 2)
+settings = dict(chips={chips!r}, output={output!r}, encoder="resnet18", pretrained="none", epochs=2, batch_size=8)
+train_segmenter(TrainSegmenterConfig.from_json({{**settings, "loss": "dice", "device": device.type}}), Heard())
+dist.destroy_process_group()
+"""
+
+
+def test_a_rank_on_a_gpu_exchanges_through_nccl(chips, tmp_path):
+    script, output = tmp_path / "rank.py", tmp_path / "m.safetensors"
+    values = {"root": str(ROOT), "tests": str(ROOT / "tests"), "device": str(GPU), "chips": chips}
+    script.write_text(RANK.format(**values, output=str(output)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", str(script)]
+    done = subprocess.run(torchrun, cwd=ROOT, env={**os.environ, **loopback()}, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "nccl" in done.stdout and read_header(str(output)).metrics["validation"]["mean_iou"] > 0
 
 
 def test_a_map_in_16_bits_is_the_same_in_tiles_and_in_parts(chips, tmp_path):

@@ -102,7 +102,7 @@ class Task:
         missing = missing_values(images, self.nodata)
         if not with_levels or images.dtype is not torch.uint8:
             return Example(self.normalise(images, missing), missing, targets)
-        levels = torch.arange(256, dtype=torch.uint8, device=images.device)
+        levels = torch.arange(256, dtype=torch.int32, device=images.device)
         return Example(images, missing, targets, levels=self.normalise(levels.expand(*images.shape[:2], 1, -1)))
 
     def judge(self, logits: torch.Tensor, example: Example) -> Answers:

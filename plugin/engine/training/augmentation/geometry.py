@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ...chips.sampling import ENOUGH
-from .draws import centres, factors, within
+from .draws import centres, within
 from .example import Bands, Drawn, Example
 
 CELLS = 4  # of the grid whose corners the elastic step pulls, along a side
@@ -112,18 +113,23 @@ def draw_affine(count: int, strength: Mapping[str, float], generator: torch.Gene
     What is shown is the chip's part that `scale_jitter` crops, at a random place; it is shifted, sheared along both
     axes, zoomed and rotated about its middle.
     """
-    crop = 1 - strength["scale_jitter"] * torch.rand(count, generator=generator)
-    free = (1 - crop) * within((2, count), 1.0, generator)  # how far the part's middle is from the chip's
-    angle = within((count,), math.radians(strength["rotation"]), generator)
-    scale = crop / factors((count,), strength["zoom"], generator)
-    right, down = within((2, count), math.radians(strength["shear"]), generator).tan()
-    shift = 2 * within((2, count), strength["shift"], generator)
-    cosine, sine = scale * angle.cos(), scale * angle.sin()
+    # How far to either side: the part's middle, where there is room, the angle, the zoom, both shears, both shifts.
+    most = [1, 1, math.radians(strength["rotation"]), math.log1p(strength["zoom"])]
+    most += [math.radians(strength["shear"])] * 2 + [2 * strength["shift"]] * 2
+    # Drawn at once, and by NumPy, whose calls cost less than torch's where numbers are few.
+    drawn = torch.rand((1 + len(most), count), generator=generator).numpy()
+    crop = 1 - strength["scale_jitter"] * drawn[0]
+    sides = (2 * drawn[1:] - 1) * np.array(most, np.float32)[:, None]
+    free, (angle, zoom), shear, shift = sides[:2], sides[2:4], sides[4:6], sides[6:]
+    right, down = np.tan(shear)
+    scale = crop / np.exp(zoom)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    x, y = (1 - crop) * free + crop * shift
     rows = (
-        cosine - sine * down, cosine * right - sine, free[0] + crop * shift[0],
-        sine + cosine * down, sine * right + cosine, free[1] + crop * shift[1],
+        cosine - sine * down, cosine * right - sine, x,
+        sine + cosine * down, sine * right + cosine, y,
     )  # fmt: skip
-    return torch.stack(rows, dim=1).view(count, 2, 3)
+    return torch.from_numpy(np.stack(rows, 1).reshape(count, 2, 3))
 
 
 @lru_cache(maxsize=8)

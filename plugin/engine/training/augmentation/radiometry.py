@@ -131,14 +131,15 @@ def amplify(shape: torch.Size, strength: Mapping[str, float], bands: Bands, gene
     - brightness: ± `brightness` standard deviations; the same in all bands.
     - `radiometric_jitter`: for each band by itself, times 1 ± strength and plus 0 ± strength standard deviations.
     """
-    whole, each = (shape[0], 1, 1, 1), (shape[0], shape[1], 1, 1)
-    contrast = within(whole, strength["contrast"], generator)
-    brightness = within(whole, strength["brightness"], generator)
-    own, beside = within((2, *each), strength["radiometric_jitter"], generator)
-    gain, offset = (1 + own) * (1 + contrast), (1 + own) * brightness + beside
+    count = shape[0]
+    contrast = within((count, 1, 1, 1), strength["contrast"], generator)
+    brightness = within((count, 1, 1, 1), strength["brightness"], generator)
+    own, beside = within((2, count, shape[1], 1, 1), strength["radiometric_jitter"], generator)
+    own += 1
+    gain, offset = own + own * contrast, own * brightness + beside
     if not strength["contrast"]:
         return Drawn((gain, offset), _amplified)
-    return Drawn((gain, offset, -(1 + own) * contrast), _amplified)
+    return Drawn((gain, offset, own - gain), _amplified)
 
 
 def _amplified(
