@@ -308,7 +308,7 @@ def test_finished_maps_of_an_interrupted_job_are_kept_and_counted(
     network.calls = 0
     found = batch(folder, image, heard, resume=True, **settings)
     assert network.calls <= whole - 42 + 3, "what was under way, and nothing of the finished maps"
-    assert sum("was finished by an interrupted job, and is kept" in text for text in heard.logs) == 2
+    assert sum("is there already, made by the same job, and is kept" in text for text in heard.logs) == 2
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert contents(folder) == contents(tmp_path / "whole")
     moved = json.loads(json.dumps(expected).replace(str(tmp_path / "whole"), str(folder)))

@@ -121,6 +121,9 @@ def test_several_images_become_one_map_or_one_each_in_the_project(chain, provide
         assert gdal.Open(str(tmp_path / f"{name}.tif")).RasterXSize == 160
     assert sum(json.loads(found["CLASS_PIXELS"]).values()) == sum(json.loads(one["CLASS_PIXELS"]).values()) == 320 * 256
     assert found["HECTARES"] == pytest.approx(one["HECTARES"], rel=1e-4)
+    heard = Listener()
+    assert processing.run("terrazzo:segmentraster", {**wanted, "RESUME": True}, feedback=heard) == found
+    assert sum("is there already, made by the same job, and is kept" in text for text in heard.infos) == 2
 
 
 def test_several_images_need_one_way_of_naming_them(chain, provider, scene, tmp_path):

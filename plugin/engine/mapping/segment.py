@@ -40,7 +40,7 @@ from .steps import Steps
 from .tiling import round_tile_size
 from .writer import NumberRaster
 
-# What is kept of the answers depends on these settings.
+# What is kept.of the answers depends on these settings.
 DECIDED = ("min_confidence", "probability_type")
 
 
@@ -106,7 +106,7 @@ def _earlier(
         why = f"different are {', '.join(different)}" if different else f"{', '.join(missing)} is not there"
         reporter.log(f"{config.output} is replaced, because it is not what this job would make: {why}.")
         return None
-    reporter.log(f"{config.output} was finished by an interrupted job, and is kept.")
+    reporter.log(f"{config.output} is there already, made by the same job, and is kept.")
     return _result(config, RasterReader(config.output).info, header, finished, 0.0)
 
 
