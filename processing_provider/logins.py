@@ -20,11 +20,12 @@ def basic(user: str, password: str) -> str:
     return f"Authorization: Basic {b64encode(f'{user}:{password}'.encode()).decode('ascii')}"
 
 
-def login_headers(authcfg: str, url: str) -> list[str]:
+def login_headers(title: str, authcfg: str, url: str) -> list[str]:
     """Return the headers that QGIS adds for an authentication configuration.
 
     Args:
-        authcfg: Its id.
+        title: The layer's name.
+        authcfg: Id of the configuration.
         url: The address that is asked.
 
     Raises:
@@ -34,15 +35,15 @@ def login_headers(authcfg: str, url: str) -> list[str]:
     method = manager.configAuthMethodKey(authcfg)
     if method and method not in METHODS:
         raise InputError(
-            f"The authentication configuration {authcfg} is of the method {method}, which cannot be passed to the "
-            f"program that reads the layer; {', '.join(METHODS)} can.",
+            f'The authentication configuration {authcfg} of the layer "{title}" is of the method {method}, which '
+            f"cannot be passed to the program that reads the layer; {', '.join(METHODS)} can.",
             "Save the layer as a GeoTIFF in QGIS, and use that.",
         )
     fine, request = manager.updateNetworkRequest(QNetworkRequest(QUrl(url)), authcfg)
     names = list(request.rawHeaderList())
     if not fine or not names:
         raise InputError(
-            f"QGIS does not give out the authentication configuration {authcfg}.",
+            f'QGIS does not give out the authentication configuration {authcfg} of the layer "{title}".',
             "Check it in Settings ▸ Options ▸ Authentication, and enter the master password.",
         )
     return [f"{bytes(name).decode('latin-1')}: {bytes(request.rawHeader(name)).decode('latin-1')}" for name in names]

@@ -25,11 +25,11 @@ def web_rows() -> list[Row]:
     return [
         Number("MAX_TILES", tr("Most tiles from the web"), tr(
             "For layers from the web (XYZ, WMS, WMTS): how many tiles may be fetched from the server. Raise it only as "
-            "far as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, advanced=True),
+            "far as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, whole=True, advanced=True),
         Number("KEEP_TILES", tr("Keep tiles from the web (days)"), tr(
             "For so many days, tiles that were fetched are kept in your cache folder and used again, so that another "
             "job on the same ground does not ask the server. 0: none are kept, and none that were kept are used."),
-            default=float(KEEP_TILES), low=0.0, advanced=True),
+            default=float(KEEP_TILES), low=0.0, whole=True, advanced=True),
     ]  # fmt: skip
 
 

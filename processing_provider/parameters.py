@@ -137,10 +137,12 @@ class Number(ValueRow):
 
     default: float = 0.0
     low: float = 0.0
+    whole: bool = False  # whether it is shown without decimals
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """Create a number parameter."""
-        kind = QgsProcessingParameterNumber.Type.Double
+        kinds = QgsProcessingParameterNumber.Type
+        kind = kinds.Integer if self.whole else kinds.Double
         return QgsProcessingParameterNumber(
             self.name, self.label, type=kind, defaultValue=self.default, optional=True, minValue=self.low
         )

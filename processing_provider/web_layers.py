@@ -54,7 +54,7 @@ def web_layer(layer: QgsRasterLayer) -> WebLayer:
     known: dict[str, Any] = {
         "title": layer.name(), "url": given.get("url", ""), "crs_code": crs.authid(),
         "crs_wkt": wkt,
-        "headers": _headers(given),
+        "headers": _headers(layer.name(), given),
         "referer": given.get("http-header:referer") or given.get("referer") or "",
         "image_format": given.get("format") or "image/png",
         "layers": ",".join(value for name, value in pairs if name == "layers"),
@@ -96,7 +96,7 @@ def _why_not(given: dict[str, str]) -> str:
     return ""
 
 
-def _headers(given: dict[str, str]) -> tuple[str, ...]:
+def _headers(title: str, given: dict[str, str]) -> tuple[str, ...]:
     """Return the headers of a layer's requests but for the referer; its login is one of them.
 
     Raises:
@@ -108,7 +108,7 @@ def _headers(given: dict[str, str]) -> tuple[str, ...]:
     found = [f"{name[len(start) :]}: {value}" for name, value in given.items() if name.startswith(start) and value]
     found = [header for header in found if not header.lower().startswith("referer:")]
     if given.get("authcfg"):
-        found += login_headers(given["authcfg"], given.get("url", ""))
+        found += login_headers(title, given["authcfg"], given.get("url", ""))
     elif given.get("username") or given.get("password"):
         found.append(basic(given.get("username", ""), given.get("password", "")))
     return tuple(found)

@@ -91,6 +91,11 @@ SCENARIOS = (
         {"extent": (LEFT, TOP - SIDE * SIZE, LEFT + SIDE * SIZE, TOP)},
     ),
     Scenario(
+        "tiles kept", "fetchtiles",
+        {**LAYER, "extent": WHOLE, "output": "{here}/tiles.tif", "tile_cache": "{stock}/kept", "keep_tiles": 7},
+        ("tiles.tif",), {"extent": (LEFT, TOP - SIDE * SIZE, LEFT + SIDE * SIZE, TOP)},
+    ),
+    Scenario(
         "classifier", "trainclassifier",
         {"chips": "{stock}/classes", "output": "{here}/model.safetensors", "report": "{here}/report.html", **TINY,
          "seed": 1, "epochs": 3},

@@ -226,7 +226,7 @@ def test_a_login_that_cannot_be_passed_on_is_refused(provider, server, login, tm
     layer = xyz(server, f"&authcfg={login('PKI-Paths', certpath='a', keypath='b')}")
     given = {"INPUT": [layer], "TASK": "unlabelled", "PIXEL_SIZE": 9.6, "EXTENT": extent(*WHOLE)}
     text = refused(provider, "exportchips", OUTPUT=str(tmp_path / "chips"), **given)
-    assert "is of the method PKI-Paths, which cannot be passed" in text
+    assert "is of the method PKI-Paths, which cannot be passed to" in text
 
 
 def test_a_raster_on_a_server_is_read_with_its_login(run, server, login, behind, classifier, tmp_path):
