@@ -6,7 +6,9 @@ before a file of this computer is opened, what it names is looked at, also in fi
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from contextlib import suppress
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
@@ -118,8 +120,18 @@ def _beside(path: str) -> list[str]:
 
 def _state(path: str) -> tuple[tuple[int, int], ...]:
     """Size and time of a file and of those beside it, (-1, 0) for one that is not there."""
-    found = (gdal.VSIStatL(place) for place in (path, *_beside(path)))
-    return tuple((-1, 0) if status is None or status.IsDirectory() else (status.size, status.mtime) for status in found)
+    return tuple(_look(place) for place in (path, *_beside(path)))
+
+
+def _look(path: str) -> tuple[int, int]:
+    if path.startswith("/vsi"):
+        found = gdal.VSIStatL(path)
+        return (-1, 0) if found is None or found.IsDirectory() else (found.size, found.mtime)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a null character
+        return -1, 0
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
 
 
 def _names_of_file(path: str, first: bool) -> list[str]:
@@ -137,7 +149,7 @@ def _names_of_file(path: str, first: bool) -> list[str]:
     if ROOT.search(head):
         found += _names_in(_read(path, LARGEST), path[: -len(SEPARATOR.split(path)[-1])])
     elif first and head.startswith(TIFF):
-        found += _overviews_of(path)
+        found += _overviews_of(path, found)
     elif first and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         links = _all_in(path, JSON_HREF if b'"stac_version"' in head else CRS_LINK)
         found += [link.decode("utf-8", "replace").replace("\\/", "/") for link in links]
@@ -152,9 +164,11 @@ def _all_in(path: str, pattern: re.Pattern[bytes]) -> list[bytes]:
         return pattern.findall(text)
 
 
-def _overviews_of(path: str) -> list[str]:
+def _overviews_of(path: str, beside: list[str]) -> list[str]:
+    # Without a list of its siblings, GDAL would read the whole folder.
+    siblings = [SEPARATOR.split(place)[-1] for place in (path, *beside)]
     with suppress(RuntimeError):  # whoever opens it will say so
-        image = gdal.OpenEx(path, gdal.OF_RASTER, allowed_drivers=["GTiff"])
+        image = gdal.OpenEx(path, gdal.OF_RASTER, allowed_drivers=["GTiff"], sibling_files=siblings)
         named = image.GetMetadataItem("OVERVIEW_FILE", "OVERVIEWS")
         return [named] if named else []
     return []
