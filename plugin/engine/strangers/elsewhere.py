@@ -6,12 +6,12 @@ before a file of this computer is opened, what it names is looked at, also in fi
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from contextlib import suppress
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Optional
 
 from osgeo import gdal
@@ -128,7 +128,7 @@ def _look(path: str) -> tuple[int, int]:
         found = gdal.VSIStatL(path)
         return (-1, 0) if found is None or found.IsDirectory() else (found.size, found.mtime)
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except (OSError, ValueError):  # ValueError: a null character
         return -1, 0
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
