@@ -30,6 +30,7 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.mapping import inference, keeping, layout, segment
+from plugin.engine.mapping.finished import ITEM, Finished, read_finished
 from plugin.engine.mapping.keeping import Keeper, Kept, Taker, Unit, kept_beside, share_out
 from plugin.engine.mapping.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
 from plugin.engine.mapping.reading import Batch
@@ -369,6 +370,25 @@ def test_maps_of_another_job_are_replaced_when_several_are_resumed(
 
 
 # --- what others may have put there
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pixels": 5}, {"pixels": [1, 2]}, {"pixels": [1, 2, -3]}, {"pixels": None}, {"nodata": "7"}, {"hectares": 5},
+        {"hectares": [1.0]}, {"hectares": ["a", "b", "c"]}, {"facts": []}, {"statistics": {"mean": 1.0}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_what_a_map_says_of_itself_is_checked(tmp_path: Path, change: dict[str, Any]) -> None:
+    path, said = str(tmp_path / "map.tif"), Finished({"HALO": 1}, [1, 2, 3], 7, [1.0, 2.0, 3.0])
+    dataset = gdal.GetDriverByName("GTiff").Create(path, 2, 2)
+    said.write(dataset)
+    dataset = None
+    assert read_finished(path) == said
+    dataset = gdal.Open(path, gdal.GA_Update)
+    dataset.SetMetadataItem(ITEM, json.dumps({**vars(said), **change}))
+    dataset = None
+    assert read_finished(path) is None and read_finished(str(tmp_path / "none.tif")) is None
 
 
 def flip(data: bytearray) -> None:

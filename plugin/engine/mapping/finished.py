@@ -51,7 +51,7 @@ def read_finished(path: str) -> Finished | None:
             ("a figure", [] if found.statistics is None else [found.statistics[name] for name in FIGURES],
              within(-LARGEST, LARGEST)),
         )  # fmt: skip
+        sound = isinstance(found.facts, dict) and len(found.hectares or found.pixels) == len(found.pixels)
+        return found if sound and find_fault(rules) is None else None
     except (RuntimeError, *DAMAGES):
         return None
-    sound = isinstance(found.facts, dict) and len(found.hectares or found.pixels) == len(found.pixels)
-    return found if sound and find_fault(rules) is None else None
