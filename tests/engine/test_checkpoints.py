@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from chip_folder import write_chip_folder
@@ -304,6 +305,19 @@ def test_a_lack_of_memory_makes_smaller_pieces_and_the_same_step():
     assert moving.piece == 2 and [text for text in reporter.logs if "2 chips at once" in text]
     for one, other in zip(*(network.parameters() for network in networks)):
         assert torch.allclose(one, other, atol=1e-7)
+
+
+def test_dropout_follows_from_seed_and_step_and_no_device_is_looked_for(monkeypatch):
+    network, masks = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Dropout(0.5)), []
+    network[1].register_forward_hook(lambda module, given, found: masks.append(found != 0))
+    moving, batch = optimization(network, optimizer="sgd"), (torch.randn(4, 2, 8, 8), torch.randint(0, 3, (4, 8, 8)))
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "manual_seed", None)
+        for _ in range(3):
+            moving.step(Costs(), batch)
+    for step, mask in enumerate(masks):
+        torch.manual_seed(int(np.random.SeedSequence([0, step]).generate_state(2)[0]))
+        assert torch.equal(mask, nn.functional.dropout(torch.ones(4, 3, 8, 8)) != 0)
 
 
 def test_the_average_of_the_weights_is_what_counts():

@@ -103,7 +103,9 @@ class Optimization:
         rank = own_rank()
         place = [self.seed, self.pace.steps, rank.number]
         seeds = np.random.SeedSequence(place if rank.number else place[:2]).generate_state(2)
-        torch.manual_seed(int(seeds[0]))  # dropout
+        # For dropout. `torch.manual_seed` also looks for kinds of devices that are not here, which takes longer.
+        for drawing in (torch.default_generator, *torch.cuda.default_generators):
+            drawing.manual_seed(int(seeds[0]))
         generator = torch.Generator().manual_seed(int(seeds[1]))
         moment = Moment(generator, self.result, self.pace.position / self.pace.end)
         pieces = -(-len(batch[0]) // self.piece)
