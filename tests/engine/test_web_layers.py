@@ -244,7 +244,7 @@ def places(path: Path, boxes: Sequence[tuple[float, float, float, float]], epsg:
     layer = opened.CreateLayer("area", reference(epsg), ogr.wkbPolygon)
     for left, top, right, bottom in boxes:
         corners = [(left, top), (left, bottom), (right, bottom), (left, top)]
-        ring = ", ".join(f"{LEFT + x * SIZE!r} {TOP - y * SIZE!r}" for x, y in corners)
+        ring = ", ".join(f"{LEFT + x * SIZE} {TOP - y * SIZE}" for x, y in corners)
         geometry = ogr.CreateGeometryFromWkt(f"POLYGON (({ring}))")
         geometry.AssignSpatialReference(reference(3857))
         geometry.TransformTo(reference(epsg))
