@@ -202,7 +202,9 @@ def _content(place: Place, most: int) -> bytearray:
 def _packed(piece: Piece, unit: Tiles) -> list[bytes | memoryview]:
     """Return the parts of a record: a byte for each tile of the unit, the masks, and each array.
 
-    Masks and classes become small at little cost. Other numbers hardly do, and compressing them takes long.
+    Masks and classes become small at little cost. Other numbers hardly do, and compressing them takes long: a megapixel
+    of six probabilities as floats takes 7 ms for the checksum and 8 ms for writing; compressed with level 1, it would
+    be 7 % smaller, after 790 ms.
     """
     masks = dict(zip(piece.tiles, piece.wanted))
     says = bytes(NONE if tile not in masks else ALL if masks[tile] is None else SOME for tile in unit.tiles)
