@@ -111,12 +111,14 @@ class Grid(NamedTuple):
         return found.intersection(self.window)
 
 
-def tiles(area: Window, tile_size: int) -> Iterator[Window]:
-    """Divide `area` into tiles of `tile_size` pixels, row by row; tiles at the right and lower edge are smaller."""
-    for row_off in range(area.row_off, area.row_end, tile_size):
-        height = min(tile_size, area.row_end - row_off)
-        for col_off in range(area.col_off, area.col_end, tile_size):
-            yield Window(col_off, row_off, min(tile_size, area.col_end - col_off), height)
+def tiles(area: Window, width: int, height: Optional[int] = None) -> Iterator[Window]:
+    """Divide `area` into tiles, row by row; those at the right and lower edge are smaller. They are square if no
+    `height` is given.
+    """
+    for row_off in range(area.row_off, area.row_end, height or width):
+        rows = min(height or width, area.row_end - row_off)
+        for col_off in range(area.col_off, area.col_end, width):
+            yield Window(col_off, row_off, min(width, area.col_end - col_off), rows)
 
 
 def count_tiles(area: Window, tile_size: int) -> int:

@@ -425,7 +425,7 @@ def test_damaged_pieces_are_calculated_again(
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "{}", "[" * 10_000, '{"format_version": 2, "facts": {}, "decisions": {}}',
+        "", "[]", "{}", "[" * 10_000, '{"format_version": 1, "facts": {}, "decisions": {}}',
         '{"format_version": 1, "facts": [], "decisions": {}}', b"\x80\x04cos\nsystem\n.",
     ],
 )  # fmt: skip
@@ -478,7 +478,7 @@ def test_records_hold_what_they_were_given_and_nothing_else_is_read(tmp_path: Pa
     assert (mark, number, pixels) == (b"terrazzo", 7, 45) and zlib.crc32(data[36 : 36 + length]) == checksum
     assert data[36:39] == bytes([2, 0, 1])
     read = Pieces(tmp_path / "p", examples)
-    assert read.find() == 90 and read.read_job() == {"format_version": 1, "facts": {"fact": 1}, "decisions": {}}
+    assert read.find() == 90 and read.read_job() == {"format_version": 2, "facts": {"fact": 1}, "decisions": {}}
     found, empty = read.read(7, unit), read.read(9, unit)
     assert found is not None and found.tiles == piece.tiles and found.wanted[1] is None
     assert np.array_equal(found.wanted[0], piece.wanted[0])  # type: ignore[arg-type]
@@ -544,7 +544,10 @@ def writing_until(last: int, write: Callable[..., None]) -> Callable[..., None]:
     return written
 
 
-def test_each_rank_has_its_turn_of_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("in_turn", "first"), [(1, [0, 2, 4, 6, 8, 10]), (3, [0, 1, 2, 6, 7, 8])])
+def test_each_rank_has_its_turn_of_the_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turn: int, first: list[int]
+) -> None:
     """The first one begins, so that all is decided; no unit is done twice."""
     done: list[list[int]] = []
     for number in (0, 1):
@@ -564,8 +567,8 @@ def test_each_rank_has_its_turn_of_the_units(tmp_path: Path, monkeypatch: pytest
             return Batch(np.zeros((1, 1, 4, 4), np.uint8), None, unit.tiles, [None])
 
         sinks = [Taker(lambda found: np.zeros((1, 4, 4), np.uint8))]
-        share_out(Keeper(kept, read, lambda batch, advance: None, sinks), units, Heard())
-    assert sorted(done[0]) == [0, 2, 4, 6, 8, 10] and sorted(done[1]) == [1, 3, 5, 7, 9, 11]
+        share_out(Keeper(kept, read, lambda batch, advance: None, sinks), units, in_turn, Heard())
+    assert sorted(done[0]) == first and sorted(done[1]) == sorted({*range(12)} - {*first})
 
 
 def test_ranks_that_do_something_else_or_see_another_disk_are_told(

@@ -13,6 +13,8 @@ from ..models.folding import folded
 from ..models.header import ModelHeader
 from ..models.networks import STRIDE, Segmenter, calibrated
 from ..models.reach import decoder_reach, other_answers
+from ..models.streamable import Streamable, streamable
+from ..models.streaming import Stream
 from ..precision import WORTHWHILE, autocast, precision
 from .decisions import Decisions
 
@@ -46,6 +48,10 @@ class Inference:
         self.dtype = precision(device, mixed)
         self.settled = not mixed
         self.unneeded = 0  # pixels along the edges of images whose logits are not computed
+
+    def in_strips(self) -> Streamable | None:
+        """The network in strips; None if it cannot be run so."""
+        return streamable(self.network, len(self.header.band_names))
 
     def continue_edges(self) -> None:
         """Let convolutions repeat the edge of a tile instead of zeros, which would change answers far inside.
@@ -83,11 +89,23 @@ class Inference:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, C, h, w) logits in float32."""
+        self._choose_type(images)
+        return calibrated(self.logits(images, self.dtype, self.unneeded), self.header)
+
+    def push(self, stream: Stream, strip: torch.Tensor | None) -> torch.Tensor | None:
+        """As `Stream.push`, but calibrated and in float32."""
+        if strip is not None:
+            self._choose_type(strip)
+            strip = strip.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.dtype or torch.float32):
+            found = stream.push(strip)
+        return None if found is None else calibrated(found.float(), self.header)
+
+    def _choose_type(self, images: torch.Tensor) -> None:
         if not self.settled:
             sample = images[:1, :, :COMPARED, :COMPARED]
             name = self.decisions.settle("type", lambda: self._settle(sample), DTYPES.__contains__)
             self.dtype, self.settled = DTYPES[name], True
-        return calibrated(self.logits(images, self.dtype, self.unneeded), self.header)
 
     def logits(
         self, images: torch.Tensor, dtype: torch.dtype | None = torch.float32, unneeded: int = 0

@@ -284,12 +284,15 @@ class Taker(Generic[Found]):
         """As `Sink.write`."""
 
 
-def share_out(keeper: Keeper[Any], planned: Callable[[], Iterable[Unit]], reporter: Reporter) -> None:
+def share_out(
+    keeper: Keeper[Any], planned: Callable[[], Iterable[Unit]], in_turn: int, reporter: Reporter
+) -> None:  # fmt: skip
     """Calculate the pieces of a map together with other ranks.
 
     Args:
         keeper: Keeps them.
         planned: Returns all units.
+        in_turn: Units that follow each other and are calculated by one rank.
         reporter: Receives the progress.
 
     Raises:
@@ -303,8 +306,8 @@ def share_out(keeper: Keeper[Any], planned: Callable[[], Iterable[Unit]], report
                 break
             keeper.run([unit], stage)
         ranks.of_first(kept.begun)
-    own = (unit for unit in planned() if unit.number % rank.count == rank.number and unit.number not in kept.pieces)
-    keeper.run(own, stage)
+    mine = (unit for unit in planned() if unit.number // in_turn % rank.count == rank.number)
+    keeper.run((unit for unit in mine if unit.number not in kept.pieces), stage)
     kept.pieces.close()
     ranks.wait()
     if rank.number == 0:

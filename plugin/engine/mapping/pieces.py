@@ -31,7 +31,7 @@ from ..strangers.texts import JSON_MEMORY, parse_json
 from .reading import asked_of
 from .tiling import Tile, Tiles
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew no columns
 JOB, ENDING = "job.json", ".pieces"
 # Of a record: a mark, the number of the unit, its pixels, the length of what follows, and its CRC-32.
 HEAD = struct.Struct("<8sQQQI")

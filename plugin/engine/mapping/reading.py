@@ -137,6 +137,32 @@ class TileReader:
         return data, missing
 
 
+class ColumnReader(TileReader):
+    """Reads tiles that follow each other in a column, whose surroundings overlap: no row is read twice."""
+
+    _last: tuple[Window, np.ndarray, np.ndarray | None] | None = None
+
+    def read_mirrored(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `TileReader.read_mirrored`."""
+        before, here = self._last, window
+        if before is not None and _continues(window, before[0]):
+            here = Window(window.col_off, before[0].row_end, window.width, window.row_end - before[0].row_end)
+        data, missing = super().read_mirrored(here)
+        if before is not None and here != window:
+            rows = slice(window.row_off - before[0].row_off, None)
+            above, gaps = before[1][:, rows], None if before[2] is None else before[2][:, rows]
+            if missing is not None or gaps is not None:
+                missing = np.concatenate([_gaps(gaps, above), _gaps(missing, data)], 1)
+            data = np.concatenate([above, data], 1)
+        self._last = window, data, missing
+        return data, missing
+
+
+def _continues(window: Window, before: Window) -> bool:
+    same_columns = (window.col_off, window.width) == (before.col_off, before.width)
+    return same_columns and before.row_off <= window.row_off < before.row_end < window.row_end
+
+
 @contextmanager
 def explain_reading(path: str) -> Iterator[None]:
     """Turn GDAL's errors in the block into an `InputError`."""
@@ -155,4 +181,8 @@ def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
 def _stack_gaps(gaps: Sequence[np.ndarray | None], images: Sequence[np.ndarray]) -> np.ndarray | None:
     if all(gap is None for gap in gaps):
         return None
-    return _stack([np.zeros(image.shape, bool) if gap is None else gap for gap, image in zip(gaps, images)])
+    return _stack([_gaps(gap, image) for gap, image in zip(gaps, images)])
+
+
+def _gaps(gaps: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    return np.zeros(image.shape, bool) if gaps is None else gaps

@@ -21,7 +21,6 @@ from ..models.model_file import load_model
 from ..models.networks import Segmenter
 from ..rasters.raster_io import RasterInfo, RasterReader
 from ..torchrun import own_rank
-from ..windows import Window, tiles
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
 from .fingerprint import LATER, differences, facts_of
@@ -31,16 +30,15 @@ from .loading import Model, load_all
 from .measures import MEASURES, Scores
 from .opening import open_for_mapping
 from .outcome import class_areas, number_of, shares_text, tell_unanswered
-from .reading import TileReader
+from .reading import ColumnReader
 from .segmented_files import SegmentedFiles, scored, takes_of
 from .segmenter_source import choose_source
 from .separate import map_each
 from .sources import pinned_reading
 from .steps import Steps
-from .tiling import round_tile_size
 from .writer import NumberRaster
 
-# What is kept.of the answers depends on these settings.
+# What is kept of the answers depends on these settings.
 DECIDED = ("min_confidence", "probability_type")
 
 
@@ -126,7 +124,7 @@ def _map(
     times = config.averaging.times
     if times > 1:
         reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
-    reader = TileReader(opened.raster, Steps(1, 1, info.grid), config.area)
+    reader = ColumnReader(opened.raster, Steps(1, 1, info.grid), config.area)
     takes, rank = takes_of(config, header), own_rank()
     single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
     facts = partial(facts_of, config, opened.device, DECIDED, **{"the rasters to write": [*takes]})
@@ -134,23 +132,24 @@ def _map(
     pixels = window.width * window.height
     with ExitStack() as stack:
         kept = stack.enter_context(kept_beside(config.output, config.resume, facts, pixels, examples, reporter))
-        source, tile_size, at_once = choose_source(models, opened, reader, config, reporter, kept.decisions)
-        tile_size = min(tile_size, round_tile_size(max(window.width, window.height)))
+        source, tiling = choose_source(models, opened, reader, config, reporter, kept.decisions)
 
         def planned() -> Iterator[Unit]:
-            return plan_units(tiles(window, tile_size), source.outer, at_once)
+            return plan_units(tiling.cores(window), source.outer, tiling.at_once)
 
-        side = source.outer(Window(0, 0, tile_size, tile_size)).height
-        doing = f"tiles of {side} × {side} pixels in {bands_text(len(info.bands))}, {at_once} at a time"
-        at_work = partial(opened.at_work, side, doing, "Halve TILE_SIZE or BATCH_SIZE.")
+        outer = source.outer(next(tiling.cores(window)))
+        size = f"{outer.width} × {outer.height} pixels in {bands_text(len(info.bands))}"
+        doing = f"tiles of {size}, {tiling.at_once} at a time"
+        at_work = partial(opened.at_work, outer.height, doing, "Halve TILE_SIZE or BATCH_SIZE.")
         read = pinned_reading(reader.read, opened.device)
         network = scored(source.values, header.outputs)
         if rank.count > 1:
             with at_work():
-                share_out(Keeper(kept, read, network, [Taker(take) for take in takes.values()]), planned, reporter)
+                taking = Keeper(kept, read, network, [Taker(take) for take in takes.values()])
+                share_out(taking, planned, tiling.in_turn(window, rank.count), reporter)
             if rank.number:
                 return {}
-        files = SegmentedFiles(config, header, opened, tile_size, reporter, stack)
+        files = SegmentedFiles(config, header, opened, tiling.height, reporter, stack)
         files.target.facts = told
         start = SHARED if rank.count > 1 else 0.0
         with at_work():

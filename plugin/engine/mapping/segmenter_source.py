@@ -11,9 +11,12 @@ import torch
 
 from ..config import SegmentRasterConfig
 from ..events import Reporter
+from ..models.header import ModelHeader
 from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
+from ..models.streamable import Streamable
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
+from .columns import WORTHWHILE, choose_columns, choose_halo, is_width
 from .decisions import Decisions
 from .inference import Inference
 from .layout import lay_out
@@ -24,7 +27,8 @@ from .opening import Opened
 from .reading import TileReader
 from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource
 from .steps import Steps
-from .tiling import USUAL_TILE, round_tile_size
+from .strip_source import StripSource
+from .tiling import BLOCK_SIZE, USUAL_TILE, Tiling, round_tile_size
 
 # Minimum side of a tile of a whole-window network in windows; otherwise most windows would be computed for several
 # tiles.
@@ -37,8 +41,23 @@ class Chosen(NamedTuple):
     """How a raster is segmented."""
 
     source: Source  # of logits, followed by the mean entropy of the models if their disagreement is wanted
-    tile_size: int
-    at_once: int  # tiles per batch
+    tiling: Tiling
+
+
+class Network(NamedTuple):
+    """A model, and what runs it."""
+
+    model: Model[Segmenter]
+    inference: Inference
+    normalise: Normaliser
+    decisions: Decisions
+
+
+class Members(NamedTuple):
+    """A source for each model, and the tiles that suit all of them."""
+
+    sources: list[Source]
+    tiling: Tiling
 
 
 def choose_source(
@@ -59,28 +78,68 @@ def choose_source(
         InputError: The raster cannot be read.
         ResourceError: Memory is insufficient.
     """
-    kind, scales = kind_of(models[0].header), config.averaging.scales
+    networks = [
+        Network(
+            model, Inference(model.network, model.header, opened.device, config.mixed_precision, reporter, part),
+            Normaliser(model.header.mean, model.header.std, opened.device), part,
+        )
+        for model, part in ((model, decisions.part(str(number))) for number, model in enumerate(models, start=1))
+    ]  # fmt: skip
+    chosen = _in_columns(networks, opened, config, reporter) or _in_tiles(networks, opened, reader, config, reporter)
     beside = _entropy if config.measures.disagreement else None
-    chosen = [
-        _of_model(model, opened, reader, config, reporter, decisions.part(str(number)))
-        for number, model in enumerate(models, start=1)
-    ]
-    source = mean_of([one.source for one in chosen], kind, beside)
-    alone = len(models) == 1 and len(scales) == 1
+    return Chosen(mean_of(chosen.sources, kind_of(models[0].header), beside), chosen.tiling)
+
+
+def _in_columns(
+    networks: Sequence[Network], opened: Opened, config: SegmentRasterConfig, reporter: Reporter
+) -> Members | None:
+    """Return sources that run in strips; None if tiles suit the map better, or a network."""
+    part, free = opened.window, config.tile_size is None and config.area is None and config.averaging.times == 1
+    worthwhile = part.width * part.height >= WORTHWHILE and opened.device.type == "cpu"
+    if not (free and worthwhile) or any(one.model.header.whole_window for one in networks):
+        return None
+    sources: list[Source] = []
+    widths = []
+    for one in networks:
+        header, strips = one.model.header, one.inference.in_strips()
+        if strips is None:
+            return None
+
+        def choose(header: ModelHeader = header, strips: Streamable = strips) -> int:
+            return choose_columns(strips, len(header.band_names), header.outputs, part.width, opened.device)
+
+        width = one.decisions.settle("columns", choose, is_width)
+        if not width:
+            return None
+        halo = choose_halo(header.seams, width) if config.halo is None else config.halo
+        source = StripSource(one.inference, strips, one.normalise, part, halo, reporter.log)
+        sources.append(MemberSource(source, one.model))
+        widths.append(width)
+        reporter.log(
+            f"The network runs in strips down columns of {width} pixels, with a halo of {halo} to the left and right."
+        )
+    return Members(sources, Tiling(min(widths), BLOCK_SIZE, 1, True))
+
+
+def _in_tiles(
+    networks: Sequence[Network], opened: Opened, reader: TileReader, config: SegmentRasterConfig, reporter: Reporter
+) -> Members:
+    """Return sources that see tile by tile."""
+    found = [_of_model(one, opened, reader, config, reporter) for one in networks]
     # The smallest tiles suit the memory; whole-window networks need a certain size.
-    windows = [one.tile_size for one, model in zip(chosen, models) if model.header.whole_window]
-    tile_size = max(windows) if windows else min(one.tile_size for one in chosen)
-    return Chosen(source, tile_size, chosen[0].at_once if alone else 1)
+    windows = [size for (_, size), one in zip(found, networks) if one.model.header.whole_window]
+    size = max(windows) if windows else min(size for _, size in found)
+    size = min(size, round_tile_size(max(opened.window.width, opened.window.height)))
+    alone = len(networks) == 1 and len(config.averaging.scales) == 1 and not windows
+    return Members([source for source, _ in found], Tiling(size, size, config.batch_size if alone else 1))
 
 
 def _of_model(
-    model: Model[Segmenter], opened: Opened, reader: TileReader, config: SegmentRasterConfig, reporter: Reporter,
-    decisions: Decisions,
-) -> Chosen:  # fmt: skip
-    """Return the source of one model, which sees the raster in one or several sizes."""
+    network: Network, opened: Opened, reader: TileReader, config: SegmentRasterConfig, reporter: Reporter
+) -> tuple[Source, int]:
+    """Return the source of one model, which sees the raster in one or several sizes, and its tile size."""
+    model, logits, normalise, decisions = network
     header, averaging = model.header, config.averaging
-    logits = Inference(model.network, header, opened.device, config.mixed_precision, reporter, decisions)
-    normalise = Normaliser(header.mean, header.std, opened.device)
     kind = kind_of(header)
     maps = symmetric(logits, SYMMETRIES[averaging.test_time_augmentation], kind)
     if header.whole_window:
@@ -108,8 +167,7 @@ def _of_model(
             wider, step = math.ceil(halo / min(1.0, float(scale))), STRIDE * scale.denominator
             return TileSource(seen, normalise, wider, tell=reporter.log, step=step)
 
-    source = MemberSource(mean_of([at_scale(scale) for scale in averaging.scales], kind), model)
-    return Chosen(source, tile_size, 1 if header.whole_window else config.batch_size)
+    return MemberSource(mean_of([at_scale(scale) for scale in averaging.scales], kind), model), tile_size
 
 
 def _entropy(logits: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..models.networks import STRIDE
 from ..models.reach import HALOS
 from ..strangers.rules import whole
-from ..windows import Window
+from ..windows import Window, tiles
 
 # GeoTIFF blocks; larger tiles are a multiple of half a block, so that each block is written once.
 BLOCK_SIZE = 512
@@ -22,6 +22,7 @@ SEAM_SHARE = 0.0004
 # Tiles are not larger than necessary for this much work per pixel of the map.
 LITTLE_WORK = 1.06
 SMALLEST_TILE, USUAL_TILE, LARGEST_TILE = 64, 1024, 8192
+LONGEST_TURN = 16  # tiles of a column
 LARGEST_GIVEN = 2**14  # by the user, of the halo, too
 
 
@@ -54,6 +55,32 @@ class Layout(NamedTuple):
 
     tile_size: int
     halo: int
+
+
+class Tiling(NamedTuple):
+    """The tiles of a map, and how they are taken."""
+
+    width: int
+    height: int
+    at_once: int  # that go through the network together
+    in_columns: bool = False  # one column after the other, from top to bottom; otherwise row by row
+
+    def cores(self, part: Window) -> Iterator[Window]:
+        """Divide a part of a raster."""
+        if not self.in_columns:
+            return tiles(part, self.width, self.height)
+        columns = tiles(part, self.width, max(1, part.height))
+        return (tile for column in columns for tile in tiles(column, self.width, self.height))
+
+    def in_turn(self, part: Window, ranks: int) -> int:
+        """Return how many tiles a rank takes before the next one has its turn.
+
+        Each turn begins a column anew, but where a part of the raster has no data, long turns are unequal.
+        """
+        if not self.in_columns:
+            return 1
+        count = -(-part.width // self.width) * -(-part.height // self.height)
+        return min(LONGEST_TURN, -(-count // ranks))
 
 
 def is_layout(values: Any) -> bool:

@@ -91,8 +91,15 @@ def bytes_per_pixel(network: nn.Module, bands: int, unneeded: float = 0) -> floa
     more = (round(unneeded * LOOKED_AT),) if unneeded else ()
     try:
         trial = copy.deepcopy(network).to("meta")
-        with _Living() as living:
-            trial(torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta"), *more)
+        image = torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta")
+        return (image.nbytes + most_memory(lambda: trial(image, *more))) / LOOKED_AT**2
     except (RuntimeError, NotImplementedError, ValueError, AssertionError):
         return USUAL_BYTES
-    return living.most / LOOKED_AT**2
+
+
+@torch.no_grad()
+def most_memory(run: Callable[[], object]) -> int:
+    """Return the bytes that all tensors need at a time which a function makes, on the meta device or any other."""
+    with _Living() as living:
+        run()
+    return living.most

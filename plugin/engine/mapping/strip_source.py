@@ -1,0 +1,125 @@
+"""A source of a map whose network runs in strips, down columns of the raster that are as wide as the memory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from ..device import lacks_memory
+from ..errors import not_none
+from ..models.networks import STRIDE
+from ..models.normalisation import Normaliser
+from ..models.streamable import Streamable
+from ..models.streaming import Stream, cut
+from ..windows import Window
+from .inference import Inference
+from .pipeline import Advance
+from .reading import Batch, Images
+from .sources import normalised
+from .tiling import Tile, with_halo
+
+# Pixels of a strip: enough for all threads, and a fraction of a second. Its rows are a power of 2 times the stride.
+STRIP = 2**18
+
+
+def strip_rows(width: int) -> int:
+    """Return the rows of a strip of an image that is `width` pixels wide."""
+    return STRIDE * 2 ** max(0, int(math.log2(STRIP / (STRIDE * width)))) if width < STRIP // STRIDE else STRIDE
+
+
+class StripSource:
+    """A `Source` that takes the tiles of a column from top to bottom, and computes no row of it twice.
+
+    A tile that does not follow the last one begins the column anew, as far above as the network can look, so that the
+    map is the same. A column has a halo to its left and right, and at the top and bottom of the part to map.
+
+    Args:
+        network: The network.
+        strips: The same, in strips.
+        normalise: Normalises its bands; defines the device.
+        part: The part of the raster to map.
+        halo: In pixels.
+        tell: Called with a sentence when the memory is not enough.
+    """
+
+    def __init__(
+        self, network: Inference, strips: Streamable, normalise: Normaliser, part: Window, halo: int,
+        tell: Callable[[str], object],
+    ) -> None:  # fmt: skip
+        self.network, self.strips, self.normalise, self.halo, self.tell = network, strips, normalise, halo, tell
+        self.whole = with_halo(part, halo)
+        self.parts = 1  # of a strip, for want of memory
+        self._forget()
+
+    def _forget(self) -> None:
+        self.stream: Stream | None = None
+        self.column = (0, 0)  # its first column and width
+        self.seen = self.next = 0  # rows of the raster up to which it was pushed, and up to which there are results
+        self.ready: list[torch.Tensor] = []  # results above `next` that no tile has taken
+
+    def outer(self, core: Window) -> Window:
+        """As `Source.outer`."""
+        beside = with_halo(core, self.halo)
+        above = with_halo(core, self.strips.reach)
+        first, end = max(above.row_off, self.whole.row_off), min(above.row_end, self.whole.row_end)
+        return Window(beside.col_off, first, beside.width, end - first)
+
+    @torch.inference_mode()
+    def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
+        """As `Source.values`, of one tile."""
+        (tile,) = batch.tiles
+        while True:
+            self._begin(tile)
+            try:
+                return self._values(batch, tile, advance)
+            except (RuntimeError, MemoryError) as error:
+                if self._rows(tile) == STRIDE or not lacks_memory(error):
+                    raise
+            # Not in the handler, since the traceback of the error holds references to the tensors.
+            self._forget()
+            self.parts *= 2
+            self.tell(f"The memory is not enough for strips, so they have {self._rows(tile)} rows now.")
+
+    def _begin(self, tile: Tile) -> None:
+        """Begin a column, unless the tile follows the last one."""
+        outer, column = tile.outer, (tile.outer.col_off, tile.outer.width)
+        if self.stream is None or column != self.column or self.next - _rows(self.ready) != tile.core.row_off:
+            self._forget()
+            self.stream = self.strips.begin(self.whole.row_end - outer.row_off)
+            self.column, self.seen, self.next = column, outer.row_off, outer.row_off
+
+    def _values(self, batch: Batch, tile: Tile, advance: Advance) -> torch.Tensor:
+        core, outer = tile
+        rows, done = self._rows(tile), 0
+        while self.next < core.row_end:
+            # Strips end at the same rows wherever a column begins, so all values are calculated in the same way.
+            end = min(outer.row_end, self.seen + rows - (self.seen - self.whole.row_off) % rows)
+            there = slice(self.seen - outer.row_off, end - outer.row_off)
+            found = self.network.push(not_none(self.stream), self._strip(batch, there) if end > self.seen else None)
+            self.seen = end
+            if found is not None:
+                self.next += found.shape[-2]
+                self.ready = [*self.ready, found] if self.next > core.row_off else []
+            now = max(0, min(self.next, core.row_end) - core.row_off)
+            advance((now - done) / core.height)  # also of nothing: it may end the job
+            done = now
+        advance(1 - done / core.height)
+        ready = torch.cat(self.ready, -2)
+        first = self.next - ready.shape[-2]
+        self.ready = [cut(ready, core.row_end - first, self.next - first).clone()]
+        left = core.col_off - outer.col_off
+        return cut(ready, core.row_off - first, core.row_end - first)[..., left : left + core.width]
+
+    def _strip(self, batch: Batch, rows: slice) -> torch.Tensor:
+        missing = None if batch.missing is None else batch.missing[..., rows, :]
+        return normalised(Images(batch.data[..., rows, :], missing), self.normalise)
+
+    def _rows(self, tile: Tile) -> int:
+        """The rows of a strip."""
+        return max(STRIDE, strip_rows(tile.outer.width) // self.parts)
+
+
+def _rows(parts: list[torch.Tensor]) -> int:
+    return sum(part.shape[-2] for part in parts)

@@ -1,0 +1,376 @@
+"""Networks that run in strips answer as in one pass, and maps made so are the same wherever a column begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heard import Heard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_segmenter import header
+from osgeo import gdal
+from synthetic import write_raster
+from torch import nn
+
+from plugin.engine.config import SegmentRasterConfig
+from plugin.engine.errors import ResourceError
+from plugin.engine.mapping import columns, inference, segment, segmenter_source, strip_source
+from plugin.engine.mapping.columns import choose_columns, choose_halo, is_width
+from plugin.engine.mapping.reading import ColumnReader, TileReader
+from plugin.engine.mapping.steps import Steps
+from plugin.engine.mapping.strip_source import STRIP, strip_rows
+from plugin.engine.mapping.tiling import LONGEST_TURN, Tiling
+from plugin.engine.models.cost import most_memory
+from plugin.engine.models.factory import create_model
+from plugin.engine.models.folding import folded
+from plugin.engine.models.reach import HALOS
+from plugin.engine.models.streamable import streamable
+from plugin.engine.models.streaming import Stream
+from plugin.engine.rasters.raster_io import RasterReader
+from plugin.engine.windows import Window
+
+BANDS, CPU = 2, torch.device("cpu")
+
+
+class Branches(nn.Module):
+    """Maps with several users: a shortcut, a join of two strides, and a result that is used in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(BANDS, 4, 3, padding=1), nn.Conv2d(4, 4, 5, 2, padding=2)
+        self.third, self.last = nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        one = torch.relu_(self.first(images))
+        two = self.second(one)
+        two = nn.functional.silu(two + self.third(two))
+        larger = nn.functional.interpolate(two, scale_factor=2.0)
+        found: torch.Tensor = self.last(torch.cat([larger, one], 1))
+        return found
+
+
+def conv(*args: int, **more: Any) -> nn.Module:
+    return nn.Conv2d(*args, **more)
+
+
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "branches": Branches,
+    "strided": lambda: nn.Sequential(conv(BANDS, 4, 7, 4, padding=3), nn.Upsample(scale_factor=4), conv(4, 3, 1)),
+    "one-sided padding": lambda: nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)), conv(BANDS, 4, 3, 2), nn.Hardtanh(), nn.ConvTranspose2d(4, 3, 4, 2, 1)
+    ),
+    "padding below": lambda: nn.Sequential(nn.ZeroPad2d((1, 1, 0, 2)), conv(BANDS, 3, 3)),
+    "pools": lambda: nn.Sequential(
+        conv(BANDS, 4, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.LeakyReLU(0.1),
+        nn.Upsample(scale_factor=4, mode="bilinear", align_corners=False), conv(4, 3, 3, padding=1),
+    ),
+    "bilinear": lambda: nn.Sequential(
+        conv(BANDS, 4, 8, 8), nn.Upsample(scale_factor=8, mode="bilinear", align_corners=False), nn.BatchNorm2d(4)
+    ),
+    "transposed": lambda: nn.Sequential(conv(BANDS, 4, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2), nn.GELU(), nn.Sigmoid()),
+}  # fmt: skip
+
+
+def network_of(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name in SMALL:
+        return SMALL[name]().eval()
+    return folded(create_model(*name.split("/"), BANDS, 3).eval(), BANDS)
+
+
+def picture(rows: int, cols: int = 96) -> torch.Tensor:
+    image = torch.randn(1, BANDS, rows, cols, generator=torch.Generator().manual_seed(1))
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@settings(max_examples=10, deadline=None)
+@given(heights=st.lists(st.integers(1, 4), min_size=1, max_size=6))
+@torch.no_grad()
+def test_strips_of_any_height_give_the_result_of_one_pass(name: str, heights: list[int]) -> None:
+    network = network_of(name)
+    found = streamable(network, BANDS)
+    image = picture(32 * sum(heights))
+    assert found is not None
+    untouched = image.clone()
+    strips = torch.split(image, [32 * height for height in heights], -2)
+    whole = found.begin(image.shape[-2]).whole(strips)
+    torch.testing.assert_close(whole, network(image), rtol=1e-4, atol=1e-5)
+    assert torch.equal(image, untouched)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/resnet18", "unet/efficientnet_lite0", "unetplusplus/resnet18", "linknet/resnet18", "fcn/resnet18",
+        "fcn8s/resnet18", "unet/timm:resnet26d",
+    ],
+)  # fmt: skip
+@torch.no_grad()
+def test_usual_networks_run_in_strips(name: str) -> None:
+    network = network_of(name)
+    found = streamable(network, BANDS)
+    assert found is not None
+    image = picture(384, 64)
+    whole, expected = found.begin(384).whole(torch.split(image, 64, -2)), network(image)
+    assert (whole - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(conv(BANDS, 3, 3, padding=1), nn.InstanceNorm2d(3)),
+        nn.Sequential(conv(BANDS, 3, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)),
+        nn.Sequential(conv(BANDS, 3, 3, padding=1, padding_mode="replicate")),
+        nn.Sequential(conv(BANDS, 3, 1), nn.Softmax(2)),
+        nn.Sequential(conv(BANDS, 3, 1), nn.AdaptiveAvgPool2d(1)),
+    ],
+)
+def test_networks_that_look_at_more_than_some_rows_are_not_run_in_strips(network: nn.Module) -> None:
+    assert streamable(network.eval(), BANDS) is None
+
+
+class Fickle(nn.Module):
+    """Does something else with small images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = conv(BANDS, 3, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.convolution(images)
+        return found if images.shape[-2] < 100 else -found
+
+
+def test_a_network_whose_result_would_be_another_is_not_run_in_strips() -> None:
+    assert streamable(Fickle(), BANDS) is None
+
+
+@pytest.mark.parametrize("name", ["branches", "bilinear", "one-sided padding", "unet/resnet18"])
+@torch.no_grad()
+def test_a_row_depends_on_no_row_farther_than_the_reach(name: str) -> None:
+    network = network_of(name)
+    found = streamable(network, BANDS)
+    assert found is not None and found.reach % 32 == 0
+    rows = 2 * found.reach + 96
+    image, inner = picture(rows, 64), slice(found.reach + 32, found.reach + 64)
+    other = image.clone()
+    other[..., : inner.start - found.reach, :] = other[..., inner.stop + found.reach :, :] = 9.0
+    assert torch.equal(network(image)[..., inner, :], network(other)[..., inner, :])
+    # And it is not much too large.
+    nearer = max(0, found.reach - 64)
+    other[..., : inner.start - nearer, :] = other[..., inner.stop + nearer :, :] = 9.0
+    assert not torch.equal(network(image)[..., inner, :], network(other)[..., inner, :])
+
+
+def test_the_memory_does_not_grow_with_the_height() -> None:
+    found = streamable(network_of("unet/resnet18"), BANDS)
+    assert found is not None
+
+    def memory(height: int) -> int:
+        def run() -> None:
+            stream = found.begin(height)
+            for _ in range(height // 64):
+                stream.push(torch.empty(1, BANDS, 64, 64, device="meta").contiguous(memory_format=torch.channels_last))
+            while stream.done[-1] < height:
+                stream.push(None)
+
+        return most_memory(run)
+
+    assert memory(4096) == memory(2048) <= 1.05 * memory(1024)
+
+
+# --- columns
+
+
+def test_columns_are_whole_blocks_as_wide_as_the_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = streamable(network_of("unet/resnet18"), BANDS)
+    assert found is not None
+    widths = []
+    for memory in (1e9, 2e8, 1e8, 1e7):
+        monkeypatch.setattr(columns, "working_memory", lambda device, memory=memory: memory)
+        widths.append(choose_columns(found, BANDS, 3, 10_000, CPU))
+    assert widths[0] == 5120 or widths[0] == 10240
+    assert widths == sorted(widths, reverse=True) and widths[-1] == 0 and all(map(is_width, widths))
+    monkeypatch.undo()
+    assert choose_columns(found, BANDS, 3, 700, CPU) == 1024
+    assert not is_width(1000) and not is_width(-512) and not is_width("512")
+
+
+def test_wide_columns_need_less_halo() -> None:
+    costs = (9.0, 1.0, 0.2, 0.1, 0.05, 0.01, 0.0)
+    assert [choose_halo(costs, width) for width in (512, 1024, 10240)] == [96, 64, 32]
+    assert choose_halo((), 1024) == HALOS[-1]
+
+
+@pytest.mark.parametrize("width", [32, 1000, 4480, 8191, 8192, 10_000, 10**6])
+def test_strips_have_about_as_many_pixels_and_a_power_of_two_of_rows(width: int) -> None:
+    rows = strip_rows(width)
+    assert rows % 32 == 0 and (rows // 32).bit_count() == 1
+    assert rows == 32 or STRIP / 2 < rows * width <= STRIP
+
+
+@settings(max_examples=50, deadline=None)
+@given(width=st.integers(1, 40), height=st.integers(1, 40), part=st.tuples(*[st.integers(1, 90)] * 4))
+def test_tiles_in_columns_cover_each_pixel_once(width: int, height: int, part: tuple[int, ...]) -> None:
+    window = Window(*part)
+    count = np.zeros((200, 200), int)
+    cores = list(Tiling(width, height, 1, True).cores(window))
+    for core in cores:
+        count[core.slices_in(Window(0, 0, 200, 200))] += 1
+    inside = np.zeros_like(count)
+    inside[window.slices_in(Window(0, 0, 200, 200))] = 1
+    assert np.array_equal(count, inside)
+    assert cores == sorted(cores, key=lambda core: core[:2])
+
+
+def test_a_rank_takes_many_tiles_of_a_column_in_turn() -> None:
+    assert Tiling(64, 64, 1).in_turn(Window(0, 0, 10_000, 10_000), 2) == 1
+    assert Tiling(5120, 512, 1, True).in_turn(Window(0, 0, 10_000, 100_000), 4) == LONGEST_TURN
+    assert Tiling(5120, 512, 1, True).in_turn(Window(0, 0, 10_000, 3000), 4) == 3
+
+
+class Reading(RasterReader):
+    rows = 0
+
+    def read_marked(self, window: Window) -> Any:
+        self.rows += window.height
+        return super().read_marked(window)
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_rows_of_a_column_are_read_once(tmp_path: Path, nodata: int | None) -> None:
+    data = np.random.default_rng(0).integers(1, 200, (1200, 300)).astype(np.uint8)
+    data[500:700, 100:] = 0
+    path = write_raster(tmp_path / "image.tif", data, nodata=nodata)
+    first, second = Reading(path), Reading(path)
+    steps = Steps(1, 1, first.info.grid)
+    once, again = ColumnReader(first, steps, None), TileReader(second, steps, None)
+    windows = [Window(-32, top, 200, min(672, 1232 - top)) for top in (-32, 480, 992)]
+    for window in [*windows, windows[0], Window(64, 512, 200, 300)]:
+        (data, missing), (others, gaps) = once.read_mirrored(window), again.read_mirrored(window)
+        assert np.array_equal(data, others)
+        assert (missing is not None and missing.any()) == (gaps is not None and gaps.any())
+        assert missing is None or gaps is None or np.array_equal(missing, gaps)
+    assert second.rows - first.rows == 2 * 160
+
+
+# --- maps
+
+WIDTH, HEIGHT = 1100, 2300  # two columns, five tiles in each
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    """Regions, gaps, and a tile without data in the first column."""
+    rng = np.random.default_rng(3)
+    data = np.kron(rng.integers(10, 220, (HEIGHT // 20, WIDTH // 20)), np.ones((20, 20))).astype(np.uint8)
+    data += rng.integers(0, 30, data.shape, np.uint8)
+    data[100:140, 500:900] = data[1024:1536, :600] = 0
+    return write_raster(tmp_path / "image.tif", data, nodata=0)
+
+
+class Pushes:
+    """Those of a network; before one of them, an error is raised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.fails_at = 0, 0
+        self.failure: Exception = ResourceError("The power is gone.", "Wait.")
+        push = Stream.push
+
+        def counted(stream: Stream, strip: Any) -> Any:
+            self.count += 1
+            if self.count == self.fails_at:
+                raise self.failure
+            return push(stream, strip)
+
+        monkeypatch.setattr(Stream, "push", counted)
+
+
+@pytest.fixture
+def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.ZeroPad2d((0, 1, 0, 1)), conv(1, 4, 5, 2, padding=1), nn.ReLU(), conv(4, 6, 3, 2, padding=1), nn.SiLU(),
+            nn.Upsample(scale_factor=4), conv(6, 3, 3, padding=1),
+        ).eval()  # fmt: skip
+
+    monkeypatch.setattr(segment, "load_model", lambda path: (network(), header()))
+    monkeypatch.setattr(segmenter_source, "WORTHWHILE", 1)
+    monkeypatch.setattr(segmenter_source, "choose_columns", lambda *args: 1024)
+    monkeypatch.setattr(strip_source, "STRIP", 2**17)
+    return Pushes(monkeypatch)
+
+
+def map_raster(folder: Path, image: str, heard: Heard | None = None, **more: Any) -> tuple[np.ndarray, np.ndarray]:
+    folder.mkdir(exist_ok=True)
+    config = {
+        "input": image, "model": "m", "output": str(folder / "map.tif"), "probabilities": str(folder / "shares.tif"),
+        "device": "cpu", "halo": 32, **more,
+    }  # fmt: skip
+    segment.segment_raster(SegmentRasterConfig.from_json(config), heard or Heard())
+    classes, shares = gdal.Open(config["output"]), gdal.Open(config["probabilities"])
+    return classes.ReadAsArray(), shares.ReadAsArray()
+
+
+def test_a_map_in_columns_is_that_of_one_pass(tmp_path: Path, image: str, pushes: Pushes) -> None:
+    heard = Heard()
+    found = map_raster(tmp_path / "strips", image, heard)
+    assert pushes.count and any("columns of 1024 pixels" in text for text in heard.logs)
+    pushes.count = 0
+    expected = map_raster(tmp_path / "tile", image, tile_size=4096)
+    assert not pushes.count
+    assert np.array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-5)
+    assert (found[0] == 0).sum() == 40 * 400 + 512 * 600 and len(np.unique(found[0])) == 4
+
+
+@pytest.mark.parametrize("at", [8, 20, 40])
+def test_a_resumed_map_in_columns_is_the_same(tmp_path: Path, image: str, pushes: Pushes, at: int) -> None:
+    expected = map_raster(tmp_path / "one", image)
+    pushes.fails_at = pushes.count + at
+    with pytest.raises(ResourceError):
+        map_raster(tmp_path / "two", image, resume=True)
+    before = pushes.count
+    found = map_raster(tmp_path / "two", image, resume=True)
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1], equal_nan=True)
+    if at == 40:
+        assert pushes.count - before < before - at
+
+
+def test_strips_that_need_too_much_memory_become_smaller(tmp_path: Path, image: str, pushes: Pushes) -> None:
+    expected, heard = map_raster(tmp_path / "one", image), Heard()
+    pushes.fails_at, pushes.failure = pushes.count + 20, RuntimeError("can't allocate memory")
+    found = map_raster(tmp_path / "two", image, heard)
+    assert any("strips, so they have 32 rows" in text for text in heard.logs)
+    assert np.array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tile_size": 512}, {"test_time_augmentation": "mirror"}, {"test_time_scales": [1.0, 1.25]}], ids=str
+)
+def test_what_needs_tiles_gets_tiles(tmp_path: Path, image: str, pushes: Pushes, settings: dict[str, Any]) -> None:
+    map_raster(tmp_path / "map", image, **settings)
+    assert not pushes.count
+
+
+def test_a_network_that_cannot_be_run_in_strips_gets_tiles(
+    tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "streamable", lambda *args: None)
+    map_raster(tmp_path / "map", image)
+    assert not pushes.count
+
+
+def test_an_ensemble_runs_in_strips(tmp_path: Path, image: str, pushes: Pushes) -> None:
+    found = map_raster(tmp_path / "two", image, ensemble=["n"])
+    assert pushes.count
+    pushes.count = 0
+    expected = map_raster(tmp_path / "tile", image, ensemble=["n"], tile_size=4096)
+    assert not pushes.count and np.array_equal(found[0], expected[0])
