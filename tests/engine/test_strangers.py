@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import struct
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
@@ -32,7 +33,7 @@ from plugin.engine.errors import InputError
 from plugin.engine.rasters.raster_io import spatial_reference
 from plugin.engine.strangers.checkpoints import check_checkpoint
 from plugin.engine.strangers.crs import fault_of_crs
-from plugin.engine.strangers.paths import check_names, entries, inside
+from plugin.engine.strangers.paths import check_names, entries, inside, read_bytes
 from plugin.engine.strangers.texts import parse_json, parse_xml, read_lines, read_rows
 from plugin.engine.worker import read_job
 
@@ -434,6 +435,18 @@ def test_a_damaged_job_file_ends_in_words(tmp_path: Path, content: str) -> None:
 def test_a_message_is_short_whatever_a_stranger_wrote() -> None:
     error = InputError("x" * 10**6 + "\ud800\x1b[31m", "y" * 10**6)
     assert len(str(error)) < 1000 and str(error).isprintable()
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(10**8)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="it has more than 50"):
+        read_bytes(path, 5 * 10**7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
 
 
 def test_a_message_is_one_line_as_gdals_are_not() -> None:

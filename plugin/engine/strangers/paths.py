@@ -138,8 +138,9 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
         ValueError: It is larger than `most` bytes.
     """
     with open_plain(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        # The size is asked first: what is too large takes no memory.
+        data = b"" if (large := os.fstat(file.fileno()).st_size > most) else file.read(most + 1)
+    if large or len(data) > most:
         raise ValueError(f"it has more than {readable_size(most)}")
     return data
 
