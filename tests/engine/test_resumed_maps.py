@@ -426,7 +426,7 @@ def test_damaged_pieces_are_calculated_again(
     "text",
     [
         "", "[]", "{}", "[" * 10_000, '{"format_version": 1, "facts": {}, "decisions": {}}',
-        '{"format_version": 1, "facts": [], "decisions": {}}', b"\x80\x04cos\nsystem\n.",
+        '{"format_version": 2, "facts": [], "decisions": {}}', b"\x80\x04cos\nsystem\n.",
     ],
 )  # fmt: skip
 def test_a_damaged_list_is_no_list(tmp_path: Path, network: Calls, image: str, text: Any) -> None:

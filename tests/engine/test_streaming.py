@@ -121,6 +121,20 @@ def test_usual_networks_run_in_strips(name: str) -> None:
     assert (whole - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("name", ["unet/resnet18", "fcn8s/resnet18"])
+@torch.no_grad()
+def test_the_decoder_need_not_see_the_columns_of_a_halo(name: str) -> None:
+    network = network_of(name)
+    found = streamable(network, BANDS, 32)
+    assert found is not None
+    image = picture(192, 320)
+    whole, expected = found.begin(192).whole(torch.split(image, 64, -2)), network(image)
+    assert (whole[..., :32] == 0).all() and (whole[..., -32:] == 0).all()
+    inner = slice(128, -128)
+    assert (whole - expected)[..., inner].abs().max() <= 1e-5 * expected.abs().max()
+    assert torch.equal(expected, network(image, 0))
+
+
 @pytest.mark.parametrize(
     "network",
     [

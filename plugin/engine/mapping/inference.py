@@ -49,9 +49,11 @@ class Inference:
         self.settled = not mixed
         self.unneeded = 0  # pixels along the edges of images whose logits are not computed
 
-    def in_strips(self) -> Streamable | None:
-        """The network in strips; None if it cannot be run so."""
-        return streamable(self.network, len(self.header.band_names))
+    def in_strips(self, halo: int = 0) -> Streamable | None:
+        """The network in strips, without the logits that only a halo at the left and right has; None if it cannot be
+        run so.
+        """
+        return streamable(self.network, len(self.header.band_names), self.unneeded_of(halo) if halo else 0)
 
     def continue_edges(self) -> None:
         """Let convolutions repeat the edge of a tile instead of zeros, which would change answers far inside.

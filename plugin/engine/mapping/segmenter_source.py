@@ -112,6 +112,7 @@ def _in_columns(
         if not width:
             return None
         halo = choose_halo(header.seams, width) if config.halo is None else config.halo
+        strips = one.inference.in_strips(halo) or strips
         source = StripSource(one.inference, strips, one.normalise, part, halo, reporter.log)
         sources.append(MemberSource(source, one.model))
         widths.append(width)

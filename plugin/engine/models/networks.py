@@ -64,26 +64,30 @@ class Segmenter(nn.Module):
         """The side, in pixels, that an image of `size` pixels is padded to."""
         return max(self.smallest, -(-size // STRIDE) * STRIDE)
 
-    def forward(self, images: torch.Tensor, unneeded: int = 0) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, unneeded: int = 0, unneeded_rows: int | None = None) -> torch.Tensor:
         """(N, B, H, W) normalised bands → (N, C, H, W) logits; 0 in `unneeded` pixels along each edge, a multiple of
-        `STRIDE`, which the decoder does not see.
+        `STRIDE`, which the decoder does not see. It may be another number at the upper and lower edge.
         """
+        rows, cols = unneeded if unneeded_rows is None else unneeded_rows, unneeded
         height, width = images.shape[-2:]
         full = self.padded_size(height), self.padded_size(width)
         if full != (height, width):
             # Repeating the border adds no artificial edge.
             images = F.pad(images, (0, full[1] - width, 0, full[0] - height), mode="replicate")
         features = self.encoder(images)
-        if unneeded:
-            features = [_without_edges(feature, unneeded * feature.shape[-1] // full[1]) for feature in features]
+        if rows or cols:
+            features = [
+                _without_edges(feature, rows * feature.shape[-1] // full[1], cols * feature.shape[-1] // full[1])
+                for feature in features
+            ]
         logits: torch.Tensor = self.decoder(features)  # (N, C, h, w)
-        inner = full[0] - 2 * unneeded, full[1] - 2 * unneeded
+        inner = full[0] - 2 * rows, full[1] - 2 * cols
         if logits.shape[-2:] != inner:
             logits = F.interpolate(logits, size=inner, mode="bilinear", align_corners=False)
-        if unneeded:
-            logits = F.pad(logits, (unneeded,) * 4)
+        if rows or cols:
+            logits = F.pad(logits, (cols, cols, rows, rows))
         return logits[..., :height, :width]
 
 
-def _without_edges(feature: torch.Tensor, margin: int) -> torch.Tensor:
-    return feature[..., margin : feature.shape[-2] - margin, margin : feature.shape[-1] - margin]
+def _without_edges(feature: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
+    return feature[..., rows : feature.shape[-2] - rows, cols : feature.shape[-1] - cols]

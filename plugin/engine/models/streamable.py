@@ -59,29 +59,33 @@ class Streamable:
 
 
 @torch.no_grad()
-def streamable(network: nn.Module, bands: int) -> Streamable | None:
+def streamable(network: nn.Module, bands: int, unneeded: int = 0) -> Streamable | None:
     """Return a network as it is run in strips; None if a layer does not suit, or the result would be another.
 
     Args:
         network: (N, B, H, W) → (N, C, H, W), in evaluation mode; its weights are not copied.
         bands: Number of bands B.
+        unneeded: Columns at the left and right for which a `Segmenter` computes no logits.
     """
+    only = (unneeded, 0) if unneeded else ()
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(0)
     image, large = (
-        torch.randn(1, bands, *size, generator=generator).to(device, memory_format=torch.channels_last)
-        for size in (FOUND_WITH, COMPARED_WITH)
+        torch.randn(1, bands, rows, cols + 2 * unneeded, generator=generator).to(
+            device, memory_format=torch.channels_last
+        )
+        for rows, cols in (FOUND_WITH, COMPARED_WITH)
     )
     recorder = _Recorder(image)
     try:
         with recorder:
-            logits = network(image)
+            logits = network(image, *only)
         steps = recorder.steps_to(logits)
     except (Unsuitable, RuntimeError, ValueError, AssertionError):
         return None
     found = Streamable(steps, reach(steps))
     whole = found.begin(large.shape[-2]).whole(torch.split(large, 2 * STRIDE, -2))
-    return found if alike(network(large), whole, ALIKE) else None
+    return found if alike(network(large, *only), whole, ALIKE) else None
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -326,6 +330,15 @@ def _cat(call: _Call) -> Layer:
     return Layer(run, gives_room=True)
 
 
+def _slice(call: _Call) -> Layer:
+    """All rows, without some columns at the left and right."""
+    cols, first = not_none(call.sizes["self"])[3], call["start"] or 0
+    right = max(0, cols - call["end"]) if call["end"] is not None else 0
+    if call["dim"] != 3 or call["step"] != 1 or first < 0 or (call["end"] or 0) < 0:
+        raise Unsuitable(call.name)
+    return Layer(lambda values, memory: values[0][..., first : values[0].shape[3] - right])
+
+
 def _values(call: _Call) -> Layer:
     """A function of each value, such as an activation, or of the values of two maps."""
     names = [one.name for one in call.schema.arguments if not one.kwarg_only]
@@ -370,6 +383,7 @@ LAYERS: dict[str, Callable[[_Call], Layer]] = {
     "max_pool2d_with_indices": _max_pool,
     "native_batch_norm": _batch_norm,
     "relu": _relu,
+    "slice": _slice,
     "upsample_bilinear2d": _bilinear,
     "upsample_nearest2d": _nearest,
 }
