@@ -58,7 +58,7 @@ NETWORKS = {
     "c": ("U-Net with ResNet-34", ("unet", "resnet34")),
     "d": ("FCN with ResNet-50", ("fcn", "resnet50")),
 }
-SIDES = {"a": 10000, "b": 4096, "c": 2560, "d": 2048}  # of the part that is mapped
+SIDES = {"a": 10000, "b": 4096, "c": 4096, "d": 3072}  # of the part that is mapped
 READY, STRIP = 1024, 2**20  # side of the ready batches, and pixels in a strip
 STEPS, PLACES = 30, 8
 LEFT, TOP = 400000.0, 5500000.0

@@ -382,6 +382,15 @@ def test_a_network_that_cannot_be_run_in_strips_gets_tiles(
     assert not pushes.count
 
 
+def test_a_network_that_looks_at_single_pixels_gets_tiles(
+    tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (conv(1, 3, 1).eval(), header()))
+    heard = Heard()
+    map_raster(tmp_path / "map", image, heard)
+    assert not any("columns" in text for text in heard.logs)
+
+
 def test_an_ensemble_runs_in_strips(tmp_path: Path, image: str, pushes: Pushes) -> None:
     found = map_raster(tmp_path / "two", image, ensemble=["n"])
     assert pushes.count

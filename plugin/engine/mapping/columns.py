@@ -15,8 +15,8 @@ from ..strangers.rules import whole
 from .strip_source import strip_rows
 from .tiling import BLOCK_SIZE, SEAM_SHARE
 
-# Finding the layers of a network takes as long as a map of so many pixels gains.
-WORTHWHILE = 3000**2
+# Finding the layers of a network takes less time than a map of so many pixels gains.
+WORTHWHILE = 2048**2
 # In narrower columns, the halo costs as much as that of tiles.
 NARROWEST = 2 * BLOCK_SIZE
 # The memory that a column needs grows with its width; it is counted for this one.

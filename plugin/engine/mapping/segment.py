@@ -140,7 +140,8 @@ def _map(
         outer = source.outer(next(tiling.cores(window)))
         size = f"{outer.width} × {outer.height} pixels in {bands_text(len(info.bands))}"
         doing = f"tiles of {size}, {tiling.at_once} at a time"
-        at_work = partial(opened.at_work, outer.height, doing, "Halve TILE_SIZE or BATCH_SIZE.")
+        remedy = "Set TILE_SIZE to 512." if tiling.in_columns else "Halve TILE_SIZE or BATCH_SIZE."
+        at_work = partial(opened.at_work, outer.height, doing, remedy)
         read = pinned_reading(reader.read, opened.device)
         network = scored(source.values, header.outputs)
         if rank.count > 1:

@@ -102,7 +102,7 @@ def _in_columns(
     widths = []
     for one in networks:
         header, strips = one.model.header, one.inference.in_strips()
-        if strips is None:
+        if strips is None or not strips.reach:  # nothing to save
             return None
 
         def choose(header: ModelHeader = header, strips: Streamable = strips) -> int:
