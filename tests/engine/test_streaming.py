@@ -17,6 +17,7 @@ from osgeo import gdal
 from synthetic import write_raster
 from torch import nn
 
+from plugin.engine import precision
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import ResourceError
 from plugin.engine.mapping import columns, inference, segment, segmenter_source, strip_source
@@ -102,6 +103,32 @@ def test_strips_of_any_height_give_the_result_of_one_pass(name: str, heights: li
     whole = found.begin(image.shape[-2]).whole(strips)
     torch.testing.assert_close(whole, network(image), rtol=1e-4, atol=1e-5)
     assert torch.equal(image, untouched)
+
+
+class Mixed(nn.Module):
+    """Joins the image, which has 32 bits, with what a convolution makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = conv(BANDS, BANDS, 3, padding=1), conv(2 * BANDS, BANDS, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        one = torch.sigmoid(self.first(images))
+        found: torch.Tensor = self.last(torch.cat([one, images], 1)) + images
+        return found
+
+
+@pytest.mark.parametrize("network", [Branches, Mixed])
+@torch.no_grad()
+def test_strips_in_16_bits_are_as_in_one_pass(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    made = network().eval()
+    found, image = streamable(made, BANDS), picture(256)
+    assert found is not None
+    with precision.autocast(CPU, torch.bfloat16):
+        whole, expected = found.begin(256).whole(torch.split(image, 64, -2)), made(image)
+    assert whole.dtype is expected.dtype
+    torch.testing.assert_close(whole, expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(

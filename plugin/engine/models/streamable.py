@@ -253,7 +253,7 @@ def _pad(call: _Call) -> Layer:
     def run(values: Any, memory: Memory) -> torch.Tensor:
         (image,) = values
         _, channels, rows, cols = image.shape
-        found = memory.new(image, channels, rows, cols + left + right)
+        found = memory.new(values, channels, rows, cols + left + right)
         found[..., :left], found[..., left + cols :] = value, value
         found[..., left : left + cols].copy_(image)
         return found
@@ -283,7 +283,7 @@ def _nearest(call: _Call) -> Layer:
     def run(values: Any, memory: Memory) -> torch.Tensor:
         (image,) = values
         size = image.shape[-2] * factor, image.shape[-1] * factor
-        found: torch.Tensor = aten.upsample_nearest2d.out(image, size, out=memory.new(image, image.shape[1], *size))
+        found: torch.Tensor = aten.upsample_nearest2d.out(image, size, out=memory.new(values, image.shape[1], *size))
         return found
 
     return Layer(
@@ -324,7 +324,7 @@ def _cat(call: _Call) -> Layer:
 
     def run(values: Any, memory: Memory) -> torch.Tensor:
         rows, cols = values[0].shape[-2:]
-        found = memory.new(values[0], sum(one.shape[1] for one in values), rows, cols)
+        found = memory.new(values, sum(one.shape[1] for one in values), rows, cols)
         return torch.cat(values, 1, out=found)
 
     return Layer(run, gives_room=True)
@@ -355,7 +355,7 @@ def _values(call: _Call) -> Layer:
         given = arguments.copy()
         for place, value in zip(places, values):
             given[place] = value
-        found: torch.Tensor = write(*given, **more, out=memory.like(values[0]))
+        found: torch.Tensor = write(*given, **more, out=memory.like(values))
         return found
 
     return Layer(run, gives_room=True)
@@ -363,7 +363,7 @@ def _values(call: _Call) -> Layer:
 
 def _relu(call: _Call) -> Layer:
     def run(values: Any, memory: Memory) -> torch.Tensor:
-        return torch.clamp_min(values[0], 0, out=memory.like(values[0]))
+        return torch.clamp_min(values[0], 0, out=memory.like(values))
 
     return Layer(run, gives_room=True)
 

@@ -30,15 +30,23 @@ class Memory:
     room: int
     reuse: bool
 
-    def new(self, like: torch.Tensor, channels: int, rows: int, cols: int) -> torch.Tensor:
-        """Return an uninitialised (N, channels, rows, cols) tensor with room in front of it."""
+    def new(self, values: Sequence[torch.Tensor], channels: int, rows: int, cols: int) -> torch.Tensor:
+        """Return an uninitialised (N, channels, rows, cols) tensor for a result of these maps, with room in front."""
+        like = widest(values)
         size = len(like), channels, self.room + rows, cols
         whole = torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
         return whole[..., self.room :, :]
 
-    def like(self, first: torch.Tensor) -> torch.Tensor:
-        """Return where a result of the size of the first input may be written: over it, or to new memory."""
-        return first if self.reuse and not self.room else self.new(first, *first.shape[1:])
+    def like(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return where a result of the size of the first map may be written: over it, or to new memory."""
+        first = values[0]
+        reused = self.reuse and not self.room and first.dtype is widest(values).dtype
+        return first if reused else self.new(values, *first.shape[1:])
+
+
+def widest(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the map with the most bits per value: in 16 bits, some layers keep 32."""
+    return max(values, key=torch.Tensor.element_size)
 
 
 Run = Callable[[Sequence[torch.Tensor], Memory], torch.Tensor]
