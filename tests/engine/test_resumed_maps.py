@@ -112,6 +112,11 @@ def interrupt(network: Calls, folder: Path, image: str, calls: int, **settings: 
     return heard
 
 
+def change_image(image: str) -> None:
+    dataset = gdal.Open(image, gdal.GA_Update)
+    dataset.GetRasterBand(1).WriteArray(np.full((5, 5), 99, np.uint8))
+
+
 def pieces(folder: Path) -> Path:
     return hidden_folder(folder / "map.tif") / PIECES
 
@@ -198,9 +203,7 @@ def test_pieces_of_another_job_are_named_and_not_used(
     write_polygons(area, [(1, rectangle(LEFT, TOP - HEIGHT, LEFT + WIDTH, TOP))], layer="area")
     interrupt(network, tmp_path / "map", image, 20, **settings)
     if change == "image":
-        dataset = gdal.Open(image, gdal.GA_Update)
-        dataset.GetRasterBand(1).WriteArray(np.full((5, 5), 99, np.uint8))
-        dataset = None
+        change_image(image)
     elif change == "model":
         (tmp_path / "m").write_bytes(b"weightS")
     elif change == "area":
@@ -341,9 +344,7 @@ def test_maps_of_another_job_are_replaced_when_several_are_resumed(
     interrupted_batch(network, tmp_path / "map", image, **settings)
     first, heard = tmp_path / "map" / "map_image.tif", Heard()
     if change == "image":
-        dataset = gdal.Open(image, gdal.GA_Update)
-        dataset.GetRasterBand(1).WriteArray(np.full((5, 5), 99, np.uint8))
-        dataset = None
+        change_image(image)
     elif change == "model":
         (tmp_path / "m").write_bytes(b"weightS")
     elif change == "lost":
@@ -449,6 +450,22 @@ def test_decisions_that_cannot_be_are_made_again(tmp_path: Path, network: Calls,
     assert contents(tmp_path / "map") == contents(tmp_path / "whole")
 
 
+def test_a_piece_fits_no_unit_that_lies_elsewhere(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, [np.zeros((1, 1, 1), np.uint8)])
+    pieces.begin({}, {})
+
+    def unit(*core: int) -> Tiles:
+        return Tiles([Tile(Window(*core), Window(*core))])
+
+    pieces.write(0, unit(0, 0, 8, 2), Piece(unit(0, 0, 8, 2).tiles, [None], [np.ones((1, 2, 8), np.uint8)]))
+    pieces.close()
+    for other in (unit(0, 0, 4, 4), unit(8, 0, 8, 2)):  # with as many pixels
+        found = Pieces(tmp_path, pieces.examples)
+        assert found.find() == 16 and found.read(0, other) is None
+    found = Pieces(tmp_path, pieces.examples)
+    assert found.find() == 16 and found.read(0, unit(0, 0, 8, 2)) is not None
+
+
 def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path, network: Calls, image: str) -> None:
     interrupt(network, tmp_path / "map", image, 12)
     there = pieces(tmp_path / "map")
@@ -461,7 +478,7 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path, netwo
 
 
 def test_records_hold_what_they_were_given_and_nothing_else_is_read(tmp_path: Path) -> None:
-    """Format 1."""
+    """Format 2."""
     cores = [Window(x, 0, 5, 3) for x in (0, 5, 10)]
     unit = Tiles([Tile(core, core.expanded(2)) for core in cores])
     rng = np.random.default_rng(0)
@@ -475,7 +492,8 @@ def test_records_hold_what_they_were_given_and_nothing_else_is_read(tmp_path: Pa
     written.close()
     data = (tmp_path / "p" / "0.pieces").read_bytes()
     mark, number, pixels, length, checksum = struct.unpack("<8sQQQI", data[:36])
-    assert (mark, number, pixels) == (b"terrazzo", 7, 45) and zlib.crc32(data[36 : 36 + length]) == checksum
+    begun = zlib.crc32(b"[(0, 0, 5, 3), (5, 0, 5, 3), (10, 0, 5, 3)]")
+    assert (mark, number, pixels) == (b"terrazzo", 7, 45) and zlib.crc32(data[36 : 36 + length], begun) == checksum
     assert data[36:39] == bytes([2, 0, 1])
     read = Pieces(tmp_path / "p", examples)
     assert read.find() == 90 and read.read_job() == {"format_version": 2, "facts": {"fact": 1}, "decisions": {}}

@@ -20,7 +20,7 @@ from torch import nn
 from plugin.engine import precision
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import ResourceError
-from plugin.engine.mapping import columns, inference, segment, segmenter_source, strip_source
+from plugin.engine.mapping import inference, segment, segmenter_source, strip_source
 from plugin.engine.mapping.columns import choose_columns, choose_halo, is_width
 from plugin.engine.mapping.reading import ColumnReader, TileReader
 from plugin.engine.mapping.steps import Steps
@@ -229,17 +229,15 @@ def test_the_memory_does_not_grow_with_the_height() -> None:
 # --- columns
 
 
-def test_columns_are_whole_blocks_as_wide_as_the_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_are_whole_blocks_as_wide_as_the_memory_allows() -> None:
     found = streamable(network_of("unet/resnet18"), BANDS)
     assert found is not None
     widths = []
     for memory in (1e9, 2e8, 1e8, 1e7):
-        monkeypatch.setattr(columns, "working_memory", lambda device, memory=memory: memory)
-        widths.append(choose_columns(found, BANDS, 3, 10_000, CPU))
+        widths.append(choose_columns(found, BANDS, 3, 10_000, memory))
     assert widths[0] == 5120 or widths[0] == 10240
     assert widths == sorted(widths, reverse=True) and widths[-1] == 0 and all(map(is_width, widths))
-    monkeypatch.undo()
-    assert choose_columns(found, BANDS, 3, 700, CPU) == 1024
+    assert choose_columns(found, BANDS, 3, 700, 1e9) == 1024
     assert not is_width(1000) and not is_width(-512) and not is_width("512")
 
 
@@ -370,6 +368,16 @@ def test_a_map_in_columns_is_that_of_one_pass(tmp_path: Path, image: str, pushes
     assert np.array_equal(found[0], expected[0])
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-5)
     assert (found[0] == 0).sum() == 40 * 400 + 512 * 600 and len(np.unique(found[0])) == 4
+
+
+def test_the_type_is_chosen_by_a_whole_part_of_the_first_tile(
+    tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(inference, "precision", lambda device, mixed: None)
+    monkeypatch.setattr(inference.Inference, "_settle", lambda self, images: seen.append(images.shape) or "float32")
+    map_raster(tmp_path / "map", image, mixed_precision=True)
+    assert seen == [(1, 1, 512 + 32, 1024)]
 
 
 @pytest.mark.parametrize("at", [8, 20, 40])

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ..device import working_memory
 from ..models.cost import most_memory
 from ..models.reach import HALOS
 from ..models.streamable import Streamable
@@ -28,14 +27,14 @@ def is_width(value: Any) -> bool:
     return whole(0, 2**31)(value) and value % BLOCK_SIZE == 0
 
 
-def choose_columns(strips: Streamable, bands: int, outputs: int, width: int, device: torch.device) -> int:
+def choose_columns(strips: Streamable, bands: int, outputs: int, width: int, memory: float) -> int:
     """Return the width of columns, in which a map that is `width` pixels wide is divided into equal parts.
 
     Args:
         strips: The network.
         bands, outputs: Numbers of bands and of logits.
         width: Of the map, in pixels.
-        device: Device to work on.
+        memory: What the network may need of it, in bytes.
 
     Returns:
         A multiple of `BLOCK_SIZE`; 0 if the memory is enough for narrower columns than `NARROWEST` only.
@@ -51,7 +50,7 @@ def choose_columns(strips: Streamable, bands: int, outputs: int, width: int, dev
     # Beside it the logits of a tile, and what the sinks make of them; three images, two of them read ahead, and masks.
     beside = 12 * outputs * BLOCK_SIZE + 6 * bands * (BLOCK_SIZE + 2 * strips.reach)
     needed = most_memory(push) / COUNTED + beside  # per column of pixels
-    most = int(working_memory(device) / needed) - 2 * HALOS[-1]
+    most = int(memory / needed) - 2 * HALOS[-1]
     if most < min(width, NARROWEST):
         return 0
     count = -(-width // max(BLOCK_SIZE, most // BLOCK_SIZE * BLOCK_SIZE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -91,21 +92,25 @@ class Inference:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, C, h, w) logits in float32."""
-        self._choose_type(images)
+        self.choose_type(lambda: images)
         return calibrated(self.logits(images, self.dtype, self.unneeded), self.header)
 
     def push(self, stream: Stream, strip: torch.Tensor | None) -> torch.Tensor | None:
-        """As `Stream.push`, but calibrated and in float32."""
+        """As `Stream.push`, in the type that was chosen, but calibrated and in float32."""
         if strip is not None:
-            self._choose_type(strip)
             strip = strip.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.dtype or torch.float32):
             found = stream.push(strip)
         return None if found is None else calibrated(found.float(), self.header)
 
-    def _choose_type(self, images: torch.Tensor) -> None:
+    def choose_type(self, look: Callable[[], torch.Tensor]) -> None:
+        """Choose the type for all images, unless that is done.
+
+        Args:
+            look: Returns (N, B, h, w) images to choose it by.
+        """
         if not self.settled:
-            sample = images[:1, :, :COMPARED, :COMPARED]
+            sample = look()[:1, :, :COMPARED, :COMPARED]
             name = self.decisions.settle("type", lambda: self._settle(sample), DTYPES.__contains__)
             self.dtype, self.settled = DTYPES[name], True
 

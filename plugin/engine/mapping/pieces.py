@@ -128,7 +128,9 @@ class Pieces:
         """
         place = self._places.get(number)
         try:
-            return None if place is None else _unpacked(_content(place, self._most(unit)), unit, self.examples)
+            if place is None:
+                return None
+            return _unpacked(_content(place, _begun(unit), self._most(unit)), unit, self.examples)
         except DAMAGED:
             del self._places[number]
             return None
@@ -142,7 +144,7 @@ class Pieces:
         if self._file is None:
             self._file = self._own_file()
         parts = _packed(piece, unit)
-        checksum, length = 0, 0
+        checksum, length = _begun(unit), 0
         for part in parts:
             checksum, length = zlib.crc32(part, checksum), length + len(part)
         place = Place(Path(self._file.name), self._file.tell() + HEAD.size, length, checksum)
@@ -187,14 +189,19 @@ def _records(path: Path) -> Iterator[tuple[int, int, Place]]:
         return
 
 
-def _content(place: Place, most: int) -> bytearray:
-    """The content of a record."""
+def _begun(unit: Tiles) -> int:
+    """A checksum of where a unit lies, with which that of its record begins: so it fits no unit of another plan."""
+    return zlib.crc32(repr([tuple(tile.core) for tile in unit.tiles]).encode())
+
+
+def _content(place: Place, begun: int, most: int) -> bytearray:
+    """The content of a record, whose checksum was begun."""
     if place.length > most:
         raise ValueError(f"{place.length} bytes")
     content = bytearray(place.length)
     with open_plain(place.file) as file:
         file.seek(place.offset)
-        if file.readinto(content) != place.length or zlib.crc32(content) != place.checksum:  # type: ignore[attr-defined]
+        if file.readinto(content) != place.length or zlib.crc32(content, begun) != place.checksum:  # type: ignore[attr-defined]
             raise ValueError("it is damaged")
     return content
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from ..config import SegmentRasterConfig
+from ..device import working_memory
 from ..events import Reporter
 from ..models.header import ModelHeader
 from ..models.networks import STRIDE, Segmenter
@@ -98,6 +99,7 @@ def _in_columns(
     worthwhile = part.width * part.height >= WORTHWHILE and opened.device.type == "cpu"
     if not (free and worthwhile) or any(one.model.header.whole_window for one in networks):
         return None
+    memory = working_memory(opened.device) / len(networks)  # all keep their rows at the same time
     sources: list[Source] = []
     widths = []
     for one in networks:
@@ -106,7 +108,7 @@ def _in_columns(
             return None
 
         def choose(header: ModelHeader = header, strips: Streamable = strips) -> int:
-            return choose_columns(strips, len(header.band_names), header.outputs, part.width, opened.device)
+            return choose_columns(strips, len(header.band_names), header.outputs, part.width, memory)
 
         width = one.decisions.settle("columns", choose, is_width)
         if not width:

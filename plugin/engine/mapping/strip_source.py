@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -14,7 +13,7 @@ from ..models.normalisation import Normaliser
 from ..models.streamable import Streamable
 from ..models.streaming import Stream, cut
 from ..windows import Window
-from .inference import Inference
+from .inference import COMPARED, Inference
 from .pipeline import Advance
 from .reading import Batch, Images
 from .sources import normalised
@@ -26,7 +25,8 @@ STRIP = 2**18
 
 def strip_rows(width: int) -> int:
     """Return the rows of a strip of an image that is `width` pixels wide."""
-    return STRIDE * 2 ** max(0, int(math.log2(STRIP / (STRIDE * width)))) if width < STRIP // STRIDE else STRIDE
+    times = max(1, STRIP // (STRIDE * width))
+    return STRIDE * 2 ** (times.bit_length() - 1)
 
 
 class StripSource:
@@ -70,6 +70,9 @@ class StripSource:
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`, of one tile."""
         (tile,) = batch.tiles
+        # Of a strip alone, too few pixels would be compared, and those above the raster are a mirror image.
+        top = tile.core.row_off - tile.outer.row_off
+        self.network.choose_type(lambda: self._part(batch, slice(top, top + COMPARED), slice(0, COMPARED)))
         while True:
             self._begin(tile)
             try:
@@ -85,7 +88,7 @@ class StripSource:
     def _begin(self, tile: Tile) -> None:
         """Begin a column, unless the tile follows the last one."""
         outer, column = tile.outer, (tile.outer.col_off, tile.outer.width)
-        if self.stream is None or column != self.column or self.next - _rows(self.ready) != tile.core.row_off:
+        if self.stream is None or column != self.column or self.next - _height(self.ready) != tile.core.row_off:
             self._forget()
             self.stream = self.strips.begin(self.whole.row_end - outer.row_off)
             self.column, self.seen, self.next = column, outer.row_off, outer.row_off
@@ -97,7 +100,8 @@ class StripSource:
             # Strips end at the same rows wherever a column begins, so all values are calculated in the same way.
             end = min(outer.row_end, self.seen + rows - (self.seen - self.whole.row_off) % rows)
             there = slice(self.seen - outer.row_off, end - outer.row_off)
-            found = self.network.push(not_none(self.stream), self._strip(batch, there) if end > self.seen else None)
+            strip = self._part(batch, there, slice(None)) if end > self.seen else None
+            found = self.network.push(not_none(self.stream), strip)
             self.seen = end
             if found is not None:
                 self.next += found.shape[-2]
@@ -112,14 +116,14 @@ class StripSource:
         left = core.col_off - outer.col_off
         return cut(ready, core.row_off - first, core.row_end - first)[..., left : left + core.width]
 
-    def _strip(self, batch: Batch, rows: slice) -> torch.Tensor:
-        missing = None if batch.missing is None else batch.missing[..., rows, :]
-        return normalised(Images(batch.data[..., rows, :], missing), self.normalise)
+    def _part(self, batch: Batch, rows: slice, cols: slice) -> torch.Tensor:
+        missing = None if batch.missing is None else batch.missing[..., rows, cols]
+        return normalised(Images(batch.data[..., rows, cols], missing), self.normalise)
 
     def _rows(self, tile: Tile) -> int:
         """The rows of a strip."""
         return max(STRIDE, strip_rows(tile.outer.width) // self.parts)
 
 
-def _rows(parts: list[torch.Tensor]) -> int:
+def _height(parts: list[torch.Tensor]) -> int:
     return sum(part.shape[-2] for part in parts)
