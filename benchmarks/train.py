@@ -57,11 +57,13 @@ class EpochEnd(Exception):
 
 
 class Clock(Stage):
-    """Notes when the last step was done."""
+    """Notes when the last step of an epoch was done, and only then: to ask for processor time may take milliseconds."""
 
     def advance(self, steps: float = 1, text: str | None = None) -> None:
         """Called after each step."""
-        self.last = now()
+        self.done += 1
+        if self.done == self.steps:
+            self.last = now()
 
 
 def main() -> None:
@@ -179,7 +181,7 @@ def loop(fit: Fit) -> tuple[float, float]:
         if not fit.batches:
             raise EpochEnd
 
-    clock, begun = Clock(Reporter(), 1, ""), now()
+    clock, begun = Clock(Reporter(), fit.pace.steps_an_epoch, ""), now()
     try:
         fit.run(leave, clock)
     except EpochEnd:

@@ -20,10 +20,15 @@ from plugin.engine.training import train_classifier as classifier
 from plugin.engine.training.determinism import FIXED_SIZE, WORKSPACE, deterministic
 
 
+def fused_attention() -> bool:
+    found = (torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled())
+    return any((*found, torch.backends.cuda.cudnn_sdp_enabled()))
+
+
 def switches() -> tuple[Any, ...]:
     return (
         torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.benchmark, os.environ.get(WORKSPACE), warnings.showwarning,
+        torch.backends.cudnn.benchmark, os.environ.get(WORKSPACE), fused_attention(), warnings.showwarning,
     )  # fmt: skip
 
 
@@ -41,7 +46,7 @@ def test_the_switches_hold_for_the_job_only(
     during, train = [], classifier.train_compared
 
     def watched(*arguments: Any) -> Any:
-        during.append(switches()[:4])
+        during.append(switches()[:5])
         if fails:
             raise InputError("It fails.", "Let it.")
         return train(*arguments)
@@ -59,7 +64,7 @@ def test_the_switches_hold_for_the_job_only(
         else:
             classifier.train_classifier(config, Heard())
         assert switches() == usual
-    assert during == [(True, True, False, FIXED_SIZE)] * 2
+    assert during == [(True, True, False, FIXED_SIZE, False)] * 2
     if not fails:
         one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
         assert all(torch.equal(value, two[key]) for key, value in one.items())
@@ -81,7 +86,7 @@ def test_what_has_no_such_algorithm_is_named_once_and_other_warnings_are_shown(
     ]
     assert shown == ["something else"]
     with deterministic(False, heard):
-        assert switches()[:4] == usual[:4]
+        assert switches()[:5] == usual[:5]
 
 
 def test_a_workspace_that_the_user_has_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

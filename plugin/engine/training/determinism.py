@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainingConfig
 from ..events import Reporter
@@ -23,7 +24,8 @@ WORKSPACE, FIXED_SIZE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 def deterministic(wanted: bool, reporter: Reporter) -> Iterator[None]:
     """A block in which torch takes deterministic algorithms, if `wanted`; afterwards all is as it was.
 
-    Where torch has none, the other one is used, and the log names it.
+    Where torch has none, the other one is used, and the log names it. Attention is calculated step by step: as long as
+    torch only warns, its fused kernels are not deterministic on a GPU, although they could be.
     """
     if not wanted:
         yield
@@ -35,7 +37,7 @@ def deterministic(wanted: bool, reporter: Reporter) -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     cudnn.benchmark = False  # which would choose algorithms by their time
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             _tell_exceptions(reporter)
             yield
     finally:
@@ -43,6 +45,20 @@ def deterministic(wanted: bool, reporter: Reporter) -> Iterator[None]:
         cudnn.benchmark = benchmark
         if workspace is None:
             os.environ.pop(WORKSPACE, None)
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """A block that only adds up whole numbers, whose sum is the same in any order: torch may take the fast way."""
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
 
 
 def _tell_exceptions(reporter: Reporter) -> None:

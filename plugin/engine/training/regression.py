@@ -15,6 +15,7 @@ from ..config import TrainingConfig
 from ..errors import not_none
 from .augmentation.example import Example
 from .chips import Batch, ChipReader
+from .determinism import counting
 from .losses.table import ChosenLoss
 from .sampling import Sampling
 from .tally import Tally, or_worst
@@ -120,8 +121,9 @@ class RegressionTally(Tally):
         rows = (known.double(), truth, truth.square(), error, error.square(), error.abs())
         self.sums += torch.stack([row.sum() for row in rows])
         answer, label, off = _bins(truth + error), _bins(truth), _bins(error)
-        self.pairs.scatter_add_(0, answer * BINS + label, known.long())
-        self.errors.scatter_add_(0, off, known.long())
+        with counting():
+            self.pairs.scatter_add_(0, answer * BINS + label, known.long())
+            self.errors.scatter_add_(0, off, known.long())
 
     def state(self) -> dict[str, torch.Tensor]:
         """As `Tally.state`, with the sums and counts."""

@@ -15,6 +15,7 @@ from .. import ranks
 from ..assessment import confusion, scores
 from ..classes import IGNORE_INDEX
 from ..models.networks import likeliest
+from .determinism import counting
 
 
 def or_worst(figure: float | None, sign: int = 1) -> float:
@@ -69,7 +70,8 @@ class Tally:
     def include(self, other: Tally) -> None:
         """Count what another tally of this kind has counted."""
         found = other.state()
-        self.restore({name: value + found[name] for name, value in self.state().items()})
+        for name, value in self.state().items():
+            value += found[name]
 
     def calibrate(self, temperature: float) -> None:
         """Count answers as if logits were divided by a temperature; only the loss stays that of the training."""
@@ -114,11 +116,12 @@ class PixelTally(Tally):
         pairs = torch.add(targets, found, alpha=self.classes)  # (N, H, W), row = prediction, column = reference
         pairs = pairs.clamp_(max=self.classes**2).flatten()
         # Not bincount, for which the CPU waits on a GPU: it asks for the largest number first.
-        if pairs.is_cuda and not torch.are_deterministic_algorithms_enabled():
-            # Counts in the shared memory of its blocks. Additions to so few places wait for each other otherwise.
-            self.counts += torch.histc(pairs, len(self.counts), 0, len(self.counts) - 1)
-        else:
-            self.counts.scatter_add_(0, pairs.long(), torch.ones_like(pairs, dtype=torch.int64))
+        with counting():
+            if pairs.is_cuda:
+                # Counts in the shared memory of its blocks. Additions to so few places wait for each other otherwise.
+                self.counts += torch.histc(pairs, len(self.counts), 0, len(self.counts) - 1)
+            else:
+                self.counts.scatter_add_(0, pairs.long(), torch.ones_like(pairs, dtype=torch.int64))
 
     def state(self) -> dict[str, torch.Tensor]:
         """With the counts."""

@@ -13,6 +13,7 @@ import torch
 
 from ... import ranks
 from ...recipe.loss import LossSettings
+from ..determinism import counting
 from .cross_entropies import LEAST_ERROR, costs, wrong
 from .labels import LEAST_WEIGHT, compared, each_weight, mean
 
@@ -123,11 +124,13 @@ def _jaccard_shares(errors: torch.Tensor, of_class: torch.Tensor, counted: torch
     level = ((1 - errors) * (LEVELS - 1)).long()  # the largest errors first
     place = level + LEVELS * (of_class + 2 * torch.arange(classes, device=errors.device)[:, None])
     counts = torch.zeros(classes * 2 * LEVELS, dtype=torch.int64, device=errors.device)
-    counts.scatter_add_(0, place.flatten(), counted.long().expand(classes, -1).flatten())
+    with counting():
+        counts.scatter_add_(0, place.flatten(), counted.long().expand(classes, -1).flatten())
     if ranks.sums_are_shared():
         counts = ranks.total(counts)
-    others, own = counts.double().view(classes, 2, LEVELS).unbind(1)  # b and f
-    after, own_after = others.cumsum(1), own.cumsum(1)
+    levels = counts.view(classes, 2, LEVELS)
+    others, own = levels.double().unbind(1)  # b and f
+    after, own_after = levels.cumsum(2).double().unbind(1)  # of whole numbers, whose sums are exact on a GPU, too
     union = own_after[:, -1:] + after - others  # G + B
     grown = union + others
     left = own_after[:, -1:] - own_after + own / 2  # G − F − f/2
