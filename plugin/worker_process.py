@@ -21,8 +21,8 @@ from .engine.drafts import PIECES, hidden_folder, recover, scratch_folder
 from .engine.errors import Cancelled, EngineError, not_none, without_key
 from .engine.events import PROTOCOL, Reporter, readable_time
 from .engine.jobs import JOBS
-from .environment import clean_environment
 from .setup.building import in_use
+from .worker_python import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.1  # seconds between two checks for Cancel

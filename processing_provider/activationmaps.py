@@ -8,7 +8,8 @@ from qgis.core import QgsProcessingContext
 
 from ..plugin.engine.config import ActivationMapsConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import WorkerAlgorithm
 from .answer_parameters import UsualRaster, WishedFile, WishedFolder, check_bands, device_row, image_settings
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster

@@ -8,30 +8,31 @@ QGIS does not load them at start-up.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
-from osgeo import gdal, ogr, osr
 from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputDefinition,
-    QgsSettings,
 )
-from qgis.PyQt.QtCore import QCoreApplication, QTimer
+from qgis.PyQt.QtCore import QTimer
 from qgis.PyQt.QtGui import QIcon
 
 from ..plugin import setup
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import Cancelled, EngineError
 from ..plugin.engine.events import Reporter
+from ..plugin.icons import icon, icon_path
 from ..plugin.metadata import guide
+from ..plugin.python_setting import python_setting
+from ..plugin.translation import tr
+from .gdal_errors import gdal_errors, gdal_errors_paused
 from .layer_parameters import Polygons, Raster, Rasters
 from .parameters import Destination, Parameters, Row, ValueRow
 from .places import check_closed, check_kept, place_wished, places_read
@@ -41,37 +42,17 @@ if TYPE_CHECKING:
 
     from .features import FeatureSource
     from .looks import Look
-    from .web_layers import WebInput
+    from .web_parts import WebInput
 
-ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
 # The ids of the groups, in the order in which the algorithms are used.
 GROUPS = ("chips", "training", "mapping", "setup")
-PYTHON_SETTING = "terrazzo/python"
-
-
-def tr(text: str) -> str:
-    """Translate a text into the user's language."""
-    return QCoreApplication.translate("Terrazzo", text)
-
-
-def icon_path(name: str) -> str:
-    """Return the path of one of the plugin's icons."""
-    return str(ICONS / f"{name}.svg")
-
-
-def icon(name: str) -> QIcon:
-    """Return one of the plugin's icons."""
-    return QIcon(icon_path(name))
-
-
-def python_setting() -> str:
-    """Return the Python interpreter that the user chose for the worker; "" means that Terrazzo searches for one."""
-    return str(QgsSettings().value(PYTHON_SETTING, "") or "")
 
 
 class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     """Base class of all algorithms: a list of parameter rows, a `read` and a `work`."""
 
+    # All algorithms, set by the provider: messages may name parameters of any of them.
+    ALL: ClassVar[tuple[type[TerrazzoAlgorithm], ...]] = ()
     CONFIG: type[JobConfig]
     ID = ""  # used by scripts and models, so it never changes
     NAME = ""  # shown in the Toolbox
@@ -300,7 +281,8 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
     ) -> None:
         """Warn of raster layers that QGIS shows differently from what their files contain, and name servers."""
         from ..plugin.engine.strangers.elsewhere import host_asked
-        from .layers import hidden_in_qgis, is_web, raster_layers
+        from .layers import hidden_in_qgis, raster_layers
+        from .web_layers import is_web
 
         names = [row.name for row in self.rows() if isinstance(row, (Raster, Rasters))]
         for layer in (layer for name in names for layer in raster_layers(self, parameters, name, context)):
@@ -366,15 +348,15 @@ class ApartAlgorithm(TerrazzoAlgorithm):
         Raises:
             EngineError: No suitable Python was found.
         """
-        from ..plugin.environment import qgis_python, require_python
+        from ..plugin.worker_python import qgis_python, require_python
 
         return qgis_python() or require_python(python_setting()).path
 
     def run_worker(self, settings: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Run the job in its process and return the result."""
-        from ..plugin.environment import qgis_python
         from ..plugin.proxy import qgis_proxy
         from ..plugin.worker_process import run_job
+        from ..plugin.worker_python import qgis_python
 
         config = self.CONFIG.from_json(settings)
         with gdal_errors_paused():  # the job may run for hours
@@ -393,7 +375,7 @@ class WorkerAlgorithm(ApartAlgorithm):
 
         QGIS calls this before it opens a dialog, but `qgis_process` does not; there `read` reports the same.
         """
-        from ..plugin.environment import is_set_up, require_python
+        from ..plugin.worker_python import is_set_up, require_python
 
         try:
             require_python(python_setting())
@@ -408,7 +390,7 @@ class WorkerAlgorithm(ApartAlgorithm):
 
     def find_python(self) -> str:
         """Find the worker's Python."""
-        from ..plugin.environment import require_python
+        from ..plugin.worker_python import require_python
 
         return require_python(python_setting()).path
 
@@ -416,7 +398,7 @@ class WorkerAlgorithm(ApartAlgorithm):
 def unwritten(settings: dict[str, Any]) -> dict[str, Union[FeatureSource, WebInput]]:
     """Return the settings that are files still to be written: features first, because tiles take long."""
     from .features import FeatureSource
-    from .web_layers import WebInput
+    from .web_parts import WebInput
 
     kinds = (FeatureSource, WebInput)
     return {name: value for kind in kinds for name, value in settings.items() if isinstance(value, kind)}
@@ -428,58 +410,3 @@ def write_files(settings: dict[str, Any], folder: Path, reporter: Reporter) -> d
     for source in unwritten(settings).values():
         written.update(source.write(folder, reporter))
     return {**settings, **written}
-
-
-class _GdalErrors:
-    """Counts the jobs that need GDAL to raise exceptions, because other plugins in this process may rely on it not to.
-
-    GDAL has one setting for all threads, and the engine reads and writes on several.
-    """
-
-    lock = threading.Lock()
-    users = 0
-    switched: list[Any] = []  # noqa: RUF012 (shared on purpose)
-
-    @classmethod
-    def need(cls) -> None:
-        """Turn exceptions on for one more job."""
-        with cls.lock:
-            cls.users += 1
-            if cls.users == 1:
-                # Importing the engine's modules also turns exceptions on; that always happens inside this context.
-                cls.switched = [module for module in (gdal, ogr, osr) if not module.GetUseExceptions()]
-                for module in cls.switched:
-                    module.UseExceptions()
-
-    @classmethod
-    def release(cls) -> None:
-        """Count one job less; the last one restores GDAL's setting."""
-        with cls.lock:
-            cls.users -= 1
-            if not cls.users:
-                try:
-                    # GDAL before 3.7 restores them in reverse order only.
-                    for module in reversed(cls.switched):
-                        module.DontUseExceptions()
-                except RuntimeError:
-                    pass  # another plugin has turned exceptions on in the meantime: leave them on
-
-
-@contextmanager
-def gdal_errors() -> Iterator[None]:
-    """Let GDAL raise exceptions, as the engine expects; the previous setting returns when the last job ends."""
-    _GdalErrors.need()
-    try:
-        yield
-    finally:
-        _GdalErrors.release()
-
-
-@contextmanager
-def gdal_errors_paused() -> Iterator[None]:
-    """Inside `gdal_errors`: suspend it while the job does not use GDAL."""
-    _GdalErrors.release()
-    try:
-        yield
-    finally:
-        _GdalErrors.need()

@@ -21,7 +21,8 @@ from qgis.core import (
 from ..plugin.engine.config import JobConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.tasks import CLASSIFIER_TASKS
-from .algorithm import WorkerAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import WorkerAlgorithm
 from .parameters import Destination, OutputFile, OutputRaster, OutputVector, Parameters, Row, Setting, ValueRow
 
 

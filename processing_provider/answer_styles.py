@@ -15,7 +15,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtXml import QDomDocument
 
-from .algorithm import tr
+from ..plugin.translation import tr
 from .looks import Look
 
 OPACITY = 0.6

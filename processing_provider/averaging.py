@@ -13,7 +13,7 @@ from qgis.core import (
 )
 
 from ..plugin.engine.config import JobConfig
-from .algorithm import tr
+from ..plugin.translation import tr
 from .list_parameters import Numbers
 from .parameters import Parameters, Row, Setting, ValueRow, absolute
 

@@ -22,17 +22,19 @@ from qgis.core import (
 from ..plugin.engine.config import ClassifyFeaturesConfig
 from ..plugin.engine.errors import InputError, not_none
 from ..plugin.engine.events import Reporter
+from ..plugin.translation import tr
 from . import field_types
-from .algorithm import WorkerAlgorithm, tr
+from .algorithm import WorkerAlgorithm
 from .answer_parameters import FeatureSink, Text, check_bands, classifier_header, device_row, threshold_row
 from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_parameters import Features, Raster
-from .layers import is_web, layer_crs, raster_layer
+from .layers import layer_crs, raster_layer
 from .list_parameters import Bands
 from .mapped_raster import pixel_rows, raster_settings
 from .parameters import Parameters, Row, Setting
 from .places import place_wished
+from .web_layers import is_web
 
 if TYPE_CHECKING:
     from .sinks import WholeSink
@@ -130,7 +132,7 @@ class ClassifyFeatures(WorkerAlgorithm):
         """Read the settings, with the features as a source, and check that the model is a classifier."""
         from .features import ANY_KIND, feature_source
         from .layer_names import answer_name
-        from .web_layers import place_of
+        from .web_parts import place_of
 
         settings = super().read(parameters, context)
         self._prefix = self.values(parameters, context)["prefix"]

@@ -8,7 +8,8 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import ClassifyScenesConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import WorkerAlgorithm
 from .answer_parameters import (
     UsualRaster,
     WishedPolygons,

@@ -8,7 +8,8 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 
 from ..plugin.engine.config import ConvertChipsConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import ApartAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import ApartAlgorithm
 from .earlier_results import chips_row
 from .parameters import OutputFolder, Row, Setting
 

@@ -8,16 +8,11 @@ from typing import Any
 
 from processing.gui.AlgorithmDialog import AlgorithmDialog
 from qgis.core import QgsProcessingFeedback
-from qgis.PyQt.QtCore import QCoreApplication
 from qgis.PyQt.QtWidgets import QMessageBox
 
+from ..plugin.translation import tr
 from .earlier_results import propose_inputs, remember
 from .proposals import Proposals
-
-
-def tr(text: str) -> str:
-    """Translate a text into the user's language."""
-    return QCoreApplication.translate("Terrazzo", text)
 
 
 class Dialog(AlgorithmDialog):
@@ -25,13 +20,14 @@ class Dialog(AlgorithmDialog):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        propose_inputs(self.algorithm(), self.mainWidget())
-        self._proposals = Proposals(self.algorithm(), self.mainWidget())
+        algorithm, panel = self.algorithm(), self.mainWidget()
+        propose_inputs(algorithm.rows(), panel)
+        self._proposals = Proposals(algorithm.rows(), algorithm.NAMED_AFTER, panel)
         self.algorithmFinished.connect(self._finished)
 
     def _finished(self, fine: bool, results: dict[str, Any]) -> None:
         if fine:
-            remember(self.algorithm(), results)
+            remember(self.algorithm().name(), results)
         self._proposals.refresh()
 
     def setParameters(self, parameters: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Optional
 
 from qgis.core import QgsSettings
 
-from .algorithm import TerrazzoAlgorithm, tr
-from .parameters import InputFile, InputFolder
+from ..plugin.translation import tr
+from .parameters import InputFile, InputFolder, Row
 
 SETTING = "terrazzo/last_result/{}"  # per algorithm that writes datasets or models: the path of the last one
 CHIP_WRITERS = ("exportchips", "importchips")
@@ -49,11 +50,11 @@ def model_row(*trainers: str) -> ModelFile:
     return ModelFile("MODEL", tr("Model file"), text, filter=kind, writers=trainers)
 
 
-def remember(algorithm: TerrazzoAlgorithm, results: dict[str, Any]) -> None:
-    """Store the path of the dataset or model that a dialog's run has written, for later dialogs."""
+def remember(algorithm: str, results: dict[str, Any]) -> None:
+    """Store the path of the dataset or model that a run of an algorithm, given by its id, has written in a dialog."""
     path = results.get("OUTPUT")
-    if path and algorithm.name() in (*CHIP_WRITERS, *TRAINERS):
-        QgsSettings().setValue(SETTING.format(algorithm.name()), path)
+    if path and algorithm in (*CHIP_WRITERS, *TRAINERS):
+        QgsSettings().setValue(SETTING.format(algorithm), path)
 
 
 def last_written(writers: tuple[str, ...]) -> Optional[str]:
@@ -63,14 +64,14 @@ def last_written(writers: tuple[str, ...]) -> Optional[str]:
     return max(there, key=lambda path: Path(path).stat().st_mtime, default=None)
 
 
-def propose_inputs(algorithm: TerrazzoAlgorithm, panel: Any) -> None:
+def propose_inputs(rows: Iterable[Row], panel: Any) -> None:
     """Fill in the last dataset and model in a dialog.
 
     Args:
-        algorithm: The algorithm of the dialog.
+        rows: The rows of the dialog's algorithm.
         panel: The dialog's parameters, QGIS's `ParametersPanel`.
     """
-    for row in algorithm.rows():
+    for row in rows:
         if isinstance(row, (DatasetFolder, ModelFile)) and not panel.wrappers[row.name].parameterValue():
             path = last_written(row.writers)
             if path is not None:

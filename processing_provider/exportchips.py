@@ -9,9 +9,11 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsRe
 from ..plugin.engine.config import ExportChipsConfig
 from ..plugin.engine.errors import InputError, not_none
 from ..plugin.engine.events import Reporter
-from .algorithm import TerrazzoAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import TerrazzoAlgorithm
+from .coordinates import bounds
 from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFieldOf, Polygons, Rasters
-from .layers import Images, bounds, chosen_extent, raster_layers
+from .layers import Images, chosen_extent, raster_layers
 from .list_parameters import CLASS_COLUMNS, Bands, Numbers, Table
 from .mapped_raster import web_rows
 from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
@@ -19,7 +21,7 @@ from .splitting import split_areas, split_outputs, split_results, split_rows
 
 if TYPE_CHECKING:
     from .features import FeatureSource
-    from .web_layers import Part
+    from .web_parts import Part
 
 # How far a chip, which may be turned, reaches from one of its pixels, in chip sizes; and the largest automatic size.
 CHIP_REACH, LARGEST_AUTOMATIC = 1.5, 256
@@ -215,7 +217,7 @@ class ExportChips(TerrazzoAlgorithm):
         """Read the settings, with the layers of features as sources."""
         from .features import feature_source
         from .labels import LabelRasters, check_labels, class_mapping, label_features
-        from .web_layers import place_of
+        from .web_parts import place_of
 
         values = self.values(parameters, context)
         settings = self.settings(parameters, context)
@@ -265,7 +267,7 @@ def _located(
 
     Every chip has labelled pixels in the area; if it may be larger than a known size, all tiles of the place are.
     """
-    from .web_layers import WebInput, part_of
+    from .web_parts import WebInput, part_of
 
     sources: list[Union[str, Part]] = []
     sizes: list[float] = []

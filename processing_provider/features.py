@@ -24,8 +24,9 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter, Stage
 from .class_styles import absent
 from .classes import Values
+from .coordinates import crs_text, ground_crs, place_text, same_ground
 from .geopackage import GeoPackage
-from .layers import check_stays_here, crs_text, ground_crs, place_text, same_ground, vector_layer
+from .layers import check_stays_here, vector_layer
 
 NAMED_FEATURES = 10
 # If more than this share of the layer's extent is wanted, the whole layer is read.

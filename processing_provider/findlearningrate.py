@@ -9,7 +9,7 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 
 from ..plugin.engine.config import FindLearningRateConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import tr
+from ..plugin.translation import tr
 from .parameters import Destination, OutputFile, Row, Setting
 from .trainclassifier import TrainClassifier
 from .training_algorithm import LearningAlgorithm

@@ -8,7 +8,8 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 
 from ..plugin.engine.config import ImportChipsConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import ApartAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import ApartAlgorithm
 from .parameters import InputFolder, OutputFolder, Row, Setting
 from .splitting import split_outputs, split_results
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Optional
 
 from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext, QgsProcessingUtils
-from qgis.PyQt.QtCore import QCoreApplication
 
+from ..plugin.translation import tr
 from .parameters import Parameters
 
 
@@ -35,5 +35,5 @@ def map_name(algorithm: QgsProcessingAlgorithm, parameters: Parameters, context:
 
 def answer_name(subject: str, model: str) -> str:
     """Return the name for the result of a subject and a model file."""
-    words = file_name(model) or QCoreApplication.translate("Terrazzo", "map")
+    words = file_name(model) or tr("map")
     return f"{subject}: {words}" if subject else words

@@ -24,13 +24,11 @@ from qgis.core import (
 from ..plugin.engine.config import WebLayer
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
+from .coordinates import WKT2, crs_text, ground_crs, same_ground
+from .web_layers import OPEN_OPTIONS, SAVE_IT, described_at, describes_tiles, is_web, web_layer
 
-# Appended by QGIS to a GDAL source if the user set open options.
-OPEN_OPTIONS = re.compile(r"\|(option|credential):.*$")
 # Appended by QGIS to the source of any layer.
 LAYER_OPTIONS = re.compile(r"\|\w+[=:].*$", re.DOTALL)
-SAVE_IT = 'Save it as a GeoTIFF at the pixel size that you want ("Export", "Save As…") and use that.'
-WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT2_2019
 
 # What a job reads: a path for GDAL, or a web layer, whose tiles must be fetched.
 Source = Union[str, WebLayer]
@@ -112,9 +110,7 @@ def check_stays_here(given: Any, context: QgsProcessingContext) -> None:
     if not isinstance(given, str) or not given:
         return
     source = given if given.lstrip().startswith("<") else LAYER_OPTIONS.sub("", given)
-    if _describes_tiles(source):
-        from .web_layers import described_at
-
+    if describes_tiles(source):
         described_at(Path(source), Path(source).name)
     else:
         check_here(source)
@@ -122,25 +118,6 @@ def check_stays_here(given: Any, context: QgsProcessingContext) -> None:
 
 def _shown(entry: Any) -> str:
     return entry.name() if isinstance(entry, QgsMapLayer) else str(entry)
-
-
-def is_web(layer: QgsRasterLayer) -> bool:
-    """Return whether a layer comes from a server of tiles or maps, also if a file for GDAL describes it."""
-    return layer.providerType() == "wms" or description_of(layer) is not None
-
-
-def description_of(layer: QgsRasterLayer) -> Optional[Path]:
-    """Return the file that describes a web layer for GDAL's driver WMS; None for any other layer."""
-    path = OPEN_OPTIONS.sub("", layer.source())
-    return Path(path) if layer.providerType() == "gdal" and _describes_tiles(path) else None
-
-
-def _describes_tiles(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(1000).lstrip().startswith(b"<GDAL_WMS")
-    except (OSError, ValueError):
-        return False
 
 
 def source_of(layer: QgsRasterLayer) -> Source:
@@ -151,8 +128,6 @@ def source_of(layer: QgsRasterLayer) -> Source:
     """
     if not is_web(layer):
         return gdal_path(layer)
-    from .web_layers import web_layer
-
     return web_layer(layer)
 
 
@@ -207,26 +182,6 @@ def given_crs(layer: QgsRasterLayer) -> str:
     if not layer.crs().isValid() or layer.crs() == layer.dataProvider().crs():
         return ""
     return layer.crs().toWkt(WKT2)
-
-
-def ground_crs(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
-    """Return a CRS without its vertical part, which does not affect positions and may need transformation grids."""
-    if not crs.isValid():
-        return crs
-    from ..plugin.engine.rasters.raster_io import ground_crs
-
-    wkt = crs.toWkt(WKT2)
-    ground = QgsCoordinateReferenceSystem.fromWkt(ground_crs(wkt))
-    return ground if ground.isValid() and ground != crs else crs
-
-
-def same_ground(one: QgsCoordinateReferenceSystem, other: QgsCoordinateReferenceSystem) -> bool:
-    """Return whether two CRSs give the same positions; an unknown CRS equals only another unknown one."""
-    if one == other or not (one.isValid() and other.isValid()):
-        return one == other
-    from ..plugin.engine.rasters.raster_io import same_crs
-
-    return same_crs(one.toWkt(WKT2), other.toWkt(WKT2))
 
 
 class Images(Record):
@@ -346,24 +301,3 @@ def chosen_extent(
             "Give xmin,xmax,ymin,ymax, or leave it empty.",
         )
     return rectangle
-
-
-def bounds(rectangle: QgsRectangle) -> tuple[float, float, float, float]:
-    """Return (left, bottom, right, top)."""
-    return rectangle.xMinimum(), rectangle.yMinimum(), rectangle.xMaximum(), rectangle.yMaximum()
-
-
-def place_text(rectangle: QgsRectangle, crs: QgsCoordinateReferenceSystem) -> str:
-    """Describe an extent: "x 1 to 2, y 3 to 4 in EPSG:4326 (WGS 84)"."""
-    if rectangle.isNull() or not rectangle.isFinite():  # a null rectangle has the largest possible numbers
-        return f"an unknown place in {crs_text(crs)}"
-    left, bottom, right, top = (f"{value:.7g}" for value in bounds(rectangle))
-    return f"x {left} to {right}, y {bottom} to {top} in {crs_text(crs)}"
-
-
-def crs_text(crs: QgsCoordinateReferenceSystem) -> str:
-    """Describe a CRS: "EPSG:4326 (WGS 84)"."""
-    if not crs.isValid():
-        return "an unknown CRS"
-    name = crs.description() or "without a name"
-    return f"{crs.authid()} ({name})" if crs.authid() else name

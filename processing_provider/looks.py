@@ -10,7 +10,8 @@ from qgis.core import (
     QgsRendererCategory,
     QgsSingleBandGrayRenderer,
 )
-from qgis.PyQt.QtCore import QCoreApplication
+
+from ..plugin.translation import tr
 
 # Visible over any image, and distinguishable with red-green colour blindness.
 SPLIT_COLORS = {"training": "255,176,0", "validation": "100,143,255", "test": "220,38,127"}
@@ -41,7 +42,7 @@ class FootprintStyle(Look):
             symbol = QgsFillSymbol.createSimple(
                 {"color": f"{color},30", "outline_color": f"{color},255", "outline_width": "0.4"}
             )
-            words = QCoreApplication.translate("Terrazzo", split)
+            words = tr(split)
             categories.append(QgsRendererCategory(split, symbol, words))
         layer.setRenderer(QgsCategorizedSymbolRenderer("split", categories))
 

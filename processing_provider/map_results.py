@@ -13,7 +13,8 @@ from qgis.core import (
     QgsProcessingOutputString,
 )
 
-from .algorithm import TerrazzoAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import TerrazzoAlgorithm
 from .answer_parameters import WishedPolygons, WishedTable
 from .parameters import OutputRaster, Row, Setting
 

@@ -9,8 +9,9 @@ from qgis.core import QgsProcessingContext, QgsRasterLayer, QgsRectangle
 
 from ..plugin.engine.config import KEEP_TILES, MAX_TILES
 from ..plugin.engine.errors import not_none
-from .algorithm import tr
-from .layers import Images, bounds, chosen_extent, given_crs, layer_crs, raster_layer, source_of
+from ..plugin.translation import tr
+from .coordinates import bounds
+from .layers import Images, chosen_extent, given_crs, layer_crs, raster_layer, source_of
 from .parameters import Number, Parameters, Row, Setting
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def mapped_raster(
         InputError: The raster, the extent or the polygons cannot be used.
     """
     from .features import feature_source
-    from .web_layers import place_of
+    from .web_parts import place_of
 
     image = raster_layer(algorithm, parameters, "INPUT", context)
     crs = layer_crs(image)
@@ -95,7 +96,7 @@ def raster_settings(
     Raises:
         InputError: The raster cannot be used.
     """
-    from .web_layers import WebInput, part_of, size_of_model
+    from .web_parts import WebInput, part_of, size_of_model
 
     image = raster_layer(algorithm, parameters, "INPUT", context)
     values, source = algorithm.values(parameters, context), source_of(image)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, Optional
 
 from qgis.core import QgsProcessing, QgsProcessingUtils
 
-from .algorithm import TerrazzoAlgorithm
-from .parameters import Destination
+from .parameters import Destination, Row
 from .places import Place, file_given, place_wished
 
 FOLDER = "terrazzo"  # folder beside the image; results of what lies in it stay in it
@@ -26,19 +25,20 @@ class Proposals:
     input, results stay temporary.
 
     Args:
-        algorithm: The algorithm of the dialog.
+        rows: The rows of the dialog's algorithm.
+        named_after: Parameters; results are proposed beside the file or folder of the first that is given.
         panel: The dialog's parameters, QGIS's `ParametersPanel`.
     """
 
-    def __init__(self, algorithm: TerrazzoAlgorithm, panel: Any) -> None:
-        self.algorithm, self.wrappers, self.context = algorithm, panel.wrappers, panel.processing_context
+    def __init__(self, rows: Iterable[Row], named_after: tuple[str, ...], panel: Any) -> None:
+        self.named_after, self.wrappers, self.context = named_after, panel.wrappers, panel.processing_context
         self.rows = {
             row.name: row
-            for row in algorithm.rows()
+            for row in rows
             if isinstance(row, Destination) and row.called and self._place(row.name).temporary
         }
         self.shown = {name: self._place(name) for name in self.rows}
-        for name in (*algorithm.NAMED_AFTER, "MODEL"):
+        for name in (*named_after, "MODEL"):
             if name in self.wrappers:
                 self.wrappers[name].widgetValueHasChanged.connect(lambda *_: self.refresh())
         self.refresh()
@@ -77,7 +77,7 @@ class Proposals:
         """Yield, for each input that is given, the folder for results (None if they cannot be written) and their base
         name.
         """
-        for name in self.algorithm.NAMED_AFTER:
+        for name in self.named_after:
             subject = self._file(name)
             if subject is not None:
                 model = self._file("MODEL")
@@ -89,7 +89,7 @@ class Proposals:
         return None if wrapper is None else file_given(wrapper.parameterValue(), self.context)
 
     def _file_name(self, name: str, stem: str, number: int) -> str:
-        ending = self.algorithm.parameterDefinition(name).defaultFileExtension()
+        ending = self.wrappers[name].parameterDefinition().defaultFileExtension()
         words = [stem, self.rows[name].called, *([str(number)] if number > 1 else [])]
         return "_".join(words) + (f".{ending}" if ending else "")
 

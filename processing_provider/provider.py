@@ -7,8 +7,9 @@ from pathlib import Path
 from qgis.core import QgsProcessingModelAlgorithm, QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
+from ..plugin.icons import icon, icon_path
 from .activationmaps import ActivationMaps
-from .algorithm import GROUPS, icon, icon_path
+from .algorithm import GROUPS, TerrazzoAlgorithm
 from .classifyfeatures import ClassifyFeatures
 from .classifyscenes import ClassifyScenes
 from .convertchips import ConvertChips
@@ -26,6 +27,7 @@ ALGORITHMS = (
     ExportChips, ImportChips, ConvertChips, SplitChips, InspectChips, FindLearningRate, TrainClassifier, TrainSegmenter,
     SegmentRaster, ClassifyScenes, ClassifyFeatures, ActivationMaps, Status,
 )  # fmt: skip
+TerrazzoAlgorithm.ALL = ALGORITHMS
 
 MODELS = Path(__file__).resolve().parent.parent / "resources" / "models"
 

@@ -9,7 +9,8 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition
 from ..plugin.engine.config import SegmentRasterConfig
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import WorkerAlgorithm
 from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster, Rasters

@@ -15,7 +15,8 @@ from qgis.core import (
 
 from ..plugin.engine.config import SplitChipsConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import TerrazzoAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import TerrazzoAlgorithm
 from .earlier_results import chips_row
 from .parameters import Parameters, Row
 from .splitting import split_areas, split_outputs, split_results, split_rows

@@ -16,7 +16,7 @@ from qgis.core import (
 )
 
 from ..plugin.engine.errors import InputError
-from .algorithm import tr
+from ..plugin.translation import tr
 from .layer_parameters import FieldOf, Polygons
 from .parameters import Parameters, Row, Setting
 

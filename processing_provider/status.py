@@ -14,7 +14,9 @@ from qgis.core import (
 from ..plugin.engine.config import StatusConfig
 from ..plugin.engine.errors import EngineError
 from ..plugin.engine.events import Reporter
-from .algorithm import TerrazzoAlgorithm, python_setting, tr
+from ..plugin.python_setting import python_setting
+from ..plugin.translation import tr
+from .algorithm import TerrazzoAlgorithm
 from .parameters import Row
 
 TEXTS = ("PYTHON", "PYTHON_VERSION", "TORCH", "TORCHVISION", "GPU", "GPU_MEMORY", "MEMORY", "MISSING")
@@ -60,8 +62,8 @@ class Status(TerrazzoAlgorithm):
         """Ask the worker's Python; its problems are a result, not an error."""
         from ..plugin.engine.files import readable_size
         from ..plugin.engine.probe import OLDEST_TORCH_FOR_PTH, parse, spell
-        from ..plugin.environment import find_python, remedy
         from ..plugin.worker_process import run_job
+        from ..plugin.worker_python import find_python, remedy
 
         try:
             interpreter = find_python(python_setting())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plugin.engine.config import TrainClassifierConfig
-from .algorithm import tr
+from ..plugin.translation import tr
 from .earlier_results import chips_row
 from .list_parameters import Sizes
 from .parameters import Row, Setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .algorithm import tr
+from ..plugin.translation import tr
 from .list_parameters import Numbers
 from .parameters import InputFile, InputFolder, OutputFile, Row, Setting
 

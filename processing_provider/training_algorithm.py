@@ -8,7 +8,8 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputDefinition, QgsPr
 
 from ..plugin.engine.config import TrainingConfig
 from ..plugin.engine.events import Reporter
-from .algorithm import WorkerAlgorithm, tr
+from ..plugin.translation import tr
+from .algorithm import WorkerAlgorithm
 from .parameters import Parameters
 
 

@@ -14,17 +14,15 @@ NAME = re.compile(r"(?<![\w(“\"'/\\.=-])[A-Z][A-Z_]*[A-Z](?![\w/\\=-]|\.\w)")
 
 def in_words_of(algorithm: Any, text: str) -> str:
     """Put labels into a message for the user of an algorithm: "CHIP_SIZE is 3." → "Chip size (CHIP_SIZE) is 3."."""
-    labels = {**_all_labels(), **_labels(algorithm)}
+    labels = {**_labels_of(algorithm.ALL), **_labels(algorithm)}
     return NAME.sub(lambda found: f"{labels[found[0]]} ({found[0]})" if found[0] in labels else found[0], text)
 
 
 @cache
-def _all_labels() -> dict[str, str]:
-    """Return the labels of all algorithms' parameters; where algorithms differ, the first one's."""
-    from .provider import ALGORITHMS
-
+def _labels_of(kinds: tuple[type, ...]) -> dict[str, str]:
+    """Return the labels of the parameters of several algorithms; where algorithms differ, the first one's."""
     found: dict[str, str] = {}
-    for kind in reversed(ALGORITHMS):
+    for kind in reversed(kinds):
         found.update(_labels(kind()))
     return found
 

@@ -1,6 +1,6 @@
 """What a Python interpreter offers to a worker, found without imports, and the versions that a worker needs.
 
-`plugin/environment.py` runs this file with any interpreter, however old: only the standard library, no relative
+`plugin/worker_python.py` runs this file with any interpreter, however old: only the standard library, no relative
 imports, nothing newer than Python 3.7.
 """
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from qgis.core import Qgis, QgsSettings
-from qgis.PyQt.QtCore import QCoreApplication, Qt, QTimer
+from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtWidgets import QAction, QDockWidget, QFrame, QPushButton, QScrollArea
 
-from ...processing_provider.algorithm import icon, python_setting
+from ..icons import icon
+from ..python_setting import python_setting
+from ..translation import tr
 
 WELCOMED = "terrazzo/welcomed"
 MENU = "Terrazzo"
-
-
-def tr(text: str) -> str:
-    """Translate a text into the user's language."""
-    return QCoreApplication.translate("Terrazzo", text)
 
 
 class Door:
@@ -43,7 +40,7 @@ class Door:
 
     def welcome(self) -> None:
         """Show a message after the first installation; starts no process, because QGIS is still starting."""
-        from ..environment import is_set_up
+        from ..worker_python import is_set_up
 
         settings = QgsSettings()
         if settings.value(WELCOMED, False, type=bool):

@@ -8,7 +8,7 @@ from qgis.gui import QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from ...processing_provider.algorithm import icon
+from ..icons import icon
 
 
 class OptionsPage(QgsOptionsPageWidget):

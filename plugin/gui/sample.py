@@ -7,22 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import Qgis, QgsProject, QgsRasterLayer, QgsVectorLayer
-from qgis.PyQt.QtCore import QCoreApplication, QStandardPaths, QUrl
+from qgis.PyQt.QtCore import QStandardPaths, QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QFileDialog, QPushButton
 
 from ..metadata import page
+from ..translation import tr
 
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "resources" / "sample"
 FOLDER = "terrazzo-sample"
 IMAGE, LABELS = "image.tif", "landcover.gpkg"
 NOTE_SECONDS = 30
 LABELS_OPACITY = 0.6  # so that the image is visible through them
-
-
-def tr(text: str) -> str:
-    """Translate a text into the user's language."""
-    return QCoreApplication.translate("Terrazzo", text)
 
 
 def ask_and_show(iface: Any) -> None:

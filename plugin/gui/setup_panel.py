@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from qgis.core import Qgis, QgsSettings
 from qgis.gui import QgsCollapsibleGroupBox, QgsFileWidget
-from qgis.PyQt.QtCore import QCoreApplication, Qt
+from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import (
     QApplication,
     QComboBox,
@@ -23,26 +23,22 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
-from ...processing_provider.algorithm import PYTHON_SETTING, python_setting
 from ..engine.errors import EngineError
 from ..engine.events import readable_time
 from ..engine.files import readable_size
 from ..engine.probe import spell
-from ..environment import default_folder, find_python, is_set_up, require_python
+from ..python_setting import PYTHON_SETTING, python_setting
 from ..setup.building import Plan
 from ..setup.diagnosis import diagnose
 from ..setup.machine import Machine, free_space, look_at_machine
 from ..setup.planning import plan_build
 from ..setup.torch_builds import BUILDS, choose_build
+from ..translation import tr
+from ..worker_python import default_folder, find_python, is_set_up, require_python
 from . import setup_task
 
 FOLDER_SETTING = "terrazzo/folder"  # parent folder of the environments, if not the cache folder
 LOG_LINES = 2000
-
-
-def tr(text: str) -> str:
-    """Translate a text into the user's language."""
-    return QCoreApplication.translate("Terrazzo", text)
 
 
 class SetupPanel(QWidget):

@@ -6,13 +6,14 @@ import os
 from typing import Optional
 
 from qgis.core import QgsApplication, QgsTask
-from qgis.PyQt.QtCore import QCoreApplication, pyqtSignal
+from qgis.PyQt.QtCore import pyqtSignal
 
 from ..engine.errors import Cancelled, EngineError
 from ..engine.events import Reporter
 from ..proxy import qgis_proxy
 from ..setup.building import Plan
 from ..setup.planning import build_planned
+from ..translation import tr
 
 
 class _TaskReporter(Reporter):
@@ -46,7 +47,7 @@ class SetupTask(QgsTask):
     CANCELLED = "cancelled"
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(QCoreApplication.translate("Terrazzo", "Terrazzo: setting up training and mapping"))
+        super().__init__(tr("Terrazzo: setting up training and mapping"))
         self.plan = plan
         self.error = self.python = ""  # what went wrong; the interpreter that was built
         self.proxy = qgis_proxy()

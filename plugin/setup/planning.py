@@ -12,7 +12,7 @@ from typing import Any, Optional
 from ..engine.errors import EngineError, InputError, ResourceError
 from ..engine.events import Reporter
 from ..engine.probe import REQUIREMENTS
-from ..environment import SYSTEM_PYTHONS, check, clean_environment, default_folder, own_python, probe
+from ..worker_python import SYSTEM_PYTHONS, check, clean_environment, default_folder, own_python, probe
 from .bases import WITH_GDAL, Base, choose_base
 from .building import PYTHONS, UV, Plan, active_python, active_recipe, build
 from .machine import Machine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plugin import environment
+from plugin import worker_python
 from plugin.engine import probe
 from plugin.engine.errors import InputError, ResourceError
 
@@ -36,7 +36,7 @@ def fake(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(worker_python.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
 
@@ -44,15 +44,15 @@ def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_setting_comes_before_the_variable_and_that_before_all_else(
     fake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert environment.find_python().origin == "QGIS's Python"
-    monkeypatch.setenv(environment.VARIABLE, fake)
-    assert environment.find_python().path == fake
-    assert environment.find_python(sys.executable).path == sys.executable
+    assert worker_python.find_python().origin == "QGIS's Python"
+    monkeypatch.setenv(worker_python.VARIABLE, fake)
+    assert worker_python.find_python().path == fake
+    assert worker_python.find_python(sys.executable).path == sys.executable
 
 
 def test_a_setting_that_names_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="which Terrazzo's setting names"):
-        environment.find_python(str(tmp_path / "nothing"))
+        worker_python.find_python(str(tmp_path / "nothing"))
 
 
 def test_the_python_of_a_qgis_that_is_its_own_executable_is_found(
@@ -61,11 +61,11 @@ def test_the_python_of_a_qgis_that_is_its_own_executable_is_found(
     python = tmp_path / "bin" / "python3"
     python.parent.mkdir()
     python.touch()
-    monkeypatch.setattr(environment, "_prefixes_of_loaded", list)
+    monkeypatch.setattr(worker_python, "_prefixes_of_loaded", list)
     monkeypatch.setattr(sys, "executable", "/Applications/QGIS.app/Contents/MacOS/QGIS")
     for prefix in ("prefix", "exec_prefix", "base_prefix"):
         monkeypatch.setattr(sys, prefix, str(tmp_path))
-    assert environment.qgis_python() == str(python)
+    assert worker_python.qgis_python() == str(python)
 
 
 def test_the_python_that_the_bindings_came_from_goes_before_one_that_is_first_in_the_path(
@@ -81,11 +81,11 @@ def test_the_python_that_the_bindings_came_from_goes_before_one_that_is_first_in
     qgis = types.ModuleType("qgis")
     qgis.__file__ = str(tmp_path / "usr/lib/python3/dist-packages/qgis/__init__.py")
     monkeypatch.setitem(sys.modules, "qgis", qgis)
-    assert environment.qgis_python() == str(tmp_path / "usr" / "bin" / version)
+    assert worker_python.qgis_python() == str(tmp_path / "usr" / "bin" / version)
 
 
 def test_check_finds_nothing_missing_in_the_workers_python() -> None:
-    assert environment.check(sys.executable) == {}
+    assert worker_python.check(sys.executable) == {}
 
 
 def test_check_names_what_is_missing_and_the_remedy_is_one_command(fake: str) -> None:
@@ -93,10 +93,10 @@ def test_check_names_what_is_missing_and_the_remedy_is_one_command(fake: str) ->
     too_old = '"python": "Python 3.10 or newer", "torch": "torch"'
     answer.write_text(f'{{"python": "3.9.5", "missing": {{{too_old}}}, "versions": {{}}}}')
     with pytest.raises(ResourceError, match=r"lacks Python 3.10 or newer, torch. Choose a newer Python"):
-        environment.require_python(fake)
+        worker_python.require_python(fake)
     answer.write_text('{"python": "3.11.2", "missing": {"torch": "torch", "timm": "timm"}, "versions": {}}')
     with pytest.raises(ResourceError, match=f'lacks torch, timm. Install them with: "{fake}" -m pip install -r'):
-        environment.require_python(fake)
+        worker_python.require_python(fake)
 
 
 def test_what_is_too_old_counts_as_missing_and_both_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +130,10 @@ def test_what_is_no_python_is_said(tmp_path: Path, script: str | None, words: st
     python.write_text(f"#!/bin/sh\n{script}")
     python.chmod(0o755 if script else 0o644)
     with pytest.raises(ResourceError, match=words):
-        environment.check(str(python))
+        worker_python.check(str(python))
 
 
 def test_a_bare_python_runs_the_script() -> None:
-    script = environment.HERE / "environment.py"
+    script = worker_python.HERE / "environment.py"
     done = subprocess.run([sys.executable, "-S", str(script), "check", "/none"], capture_output=True, text=True)
     assert done.returncode == 1 and "The Python /none" in done.stderr and not done.stdout

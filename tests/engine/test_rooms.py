@@ -10,19 +10,25 @@ from pathlib import Path
 from plugin.engine import probe
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "plugin" / "engine"
-MODULES = {".".join(path.relative_to(ENGINE).with_suffix("").parts): path for path in ENGINE.rglob("*.py")}
+ENGINE = "plugin.engine."
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for room in ("plugin", "processing_provider")
+    for path in (ROOT / room).rglob("*.py")
+}
 
 
 def known_to(name: str) -> set[str]:
     """The modules that one imports, also for type hints, also late."""
-    package = name.split(".")[:-1]
+    package = name.split(".")
+    if MODULES[name].name != "__init__.py":
+        package.pop()
     found = set()
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             parent = ".".join(part for part in base if part)
-            names = {f"{parent}.{alias.name}".lstrip(".") for alias in node.names}
+            names = {f"{parent}.{alias.name}" for alias in node.names}
             found |= names & MODULES.keys() or {parent}
     return found & MODULES.keys() - {name}
 
@@ -35,14 +41,26 @@ def test_no_import_goes_round_in_a_circle() -> None:
     assert not left, f"in circles, or known to such: {sorted(left)}"
 
 
+def test_the_engine_knows_only_itself_and_the_plugin_only_registers_the_provider() -> None:
+    def floor(name: str) -> int:
+        return next(height for height, room in enumerate(("plugin.engine", "plugin", "")) if name.startswith(room))
+
+    upwards = [(name, other) for name in MODULES for other in known_to(name) if floor(other) > floor(name)]
+    assert upwards == [("plugin.main", "processing_provider.provider")]
+
+
 def test_rooms_know_only_those_beneath_them() -> None:
     floors = ("training mapping inspection", "assessment models chips", "reports rasters strangers recipe")
     floor = {room: height for height, rooms in enumerate(floors) for room in rooms.split()}
+
+    def room_of(name: str) -> str:
+        return name.removeprefix(ENGINE).split(".")[0] if name.startswith(ENGINE) else ""
+
     wrong = {
         f"{name} → {other}"
         for name in MODULES
         for other in known_to(name)
-        if (room := name.split(".")[0]) in floor and (above := other.split(".")[0]) in floor and room != above
+        if (room := room_of(name)) in floor and (above := room_of(other)) in floor and room != above
         if floor[above] < floor[room]
     }
     assert sorted(wrong) == []
@@ -57,19 +75,17 @@ class Nowhere:
             raise ImportError(f"{{name}} is for the worker alone")
 sys.meta_path.insert(0, Nowhere())
 for name in sys.argv[1:]:
-    importlib.import_module("plugin.engine." + name)
+    importlib.import_module(name)
 """
 
 
 def test_what_qgis_knows_of_the_engine_needs_nothing_that_only_the_worker_has() -> None:
-    known = {name for name in MODULES if name.startswith(("chips.", "rasters.", "strangers.", "recipe."))}
-    for path in (*ROOT.glob("processing_provider/*.py"), *ROOT.glob("plugin/*.py"), *ROOT.glob("plugin/[gs]*/*.py")):
-        # Also what is imported late, in `read` and `check`.
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                _, _, name = f".{node.module}.".rpartition(".engine.")
-                known |= {name.rstrip(".")} & MODULES.keys()
-    assert {"training.early_checks", "mapping.early_checks", "models.header", "config", "jobs"} <= known
+    rooms = tuple(ENGINE + room for room in ("chips.", "rasters.", "strangers.", "recipe."))
+    known = {name for name in MODULES if name.startswith(rooms)}
+    for name in MODULES:
+        if not name.startswith(ENGINE):
+            known |= {other for other in known_to(name) if other.startswith(ENGINE)}  # also what is imported late
+    assert {ENGINE + name for name in ("training.early_checks", "mapping.early_checks", "jobs")} <= known
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_THEM, *sorted(known)], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from heard import Heard
 
-from plugin import environment
+from plugin import worker_python
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.setup import building, planning
 from plugin.setup.building import ACTIVE, MARKER, active_python
@@ -61,7 +61,7 @@ def fake(tmp_path: Path, root: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(worker_python.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     monkeypatch.setattr(building, "TRIES", 1)
@@ -147,10 +147,10 @@ def test_what_a_killed_build_left_is_cleared_by_the_next(fake, root):
 
 def test_an_environment_without_its_marker_is_never_taken(fake, root, monkeypatch):
     build(root, fake)
-    monkeypatch.setattr(environment, "default_folder", lambda: root)
-    assert environment.find_python().origin == "Terrazzo's own environment"
+    monkeypatch.setattr(worker_python, "default_folder", lambda: root)
+    assert worker_python.find_python().origin == "Terrazzo's own environment"
     (root / "env1" / MARKER).unlink()
-    assert active_python(root) is None and environment.find_python().origin == "QGIS's Python"
+    assert active_python(root) is None and worker_python.find_python().origin == "QGIS's Python"
 
 
 @pytest.mark.parametrize(
@@ -322,12 +322,12 @@ def test_paths_with_spaces_and_umlauts_will_do(fake, tmp_path):
 
 def test_an_own_environment_is_shut_off_from_the_users_packages(fake, root):
     python = build(root, fake)
-    assert environment.clean_environment(python)["PYTHONNOUSERSITE"] == "1"
-    assert "PYTHONNOUSERSITE" not in environment.clean_environment(fake)
+    assert worker_python.clean_environment(python)["PYTHONNOUSERSITE"] == "1"
+    assert "PYTHONNOUSERSITE" not in worker_python.clean_environment(fake)
 
 
 def test_the_command_builds_and_prints_the_interpreter_last(fake, root):
-    command = [sys.executable, str(environment.HERE / "environment.py"), "build", str(root), "--torch", "pypi"]
+    command = [sys.executable, str(worker_python.HERE / "environment.py"), "build", str(root), "--torch", "pypi"]
     done = subprocess.run([*command, "--base", fake], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{root / 'env1' / 'bin' / 'python'}\n" and "3 GB to download" in done.stderr

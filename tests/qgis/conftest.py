@@ -114,7 +114,7 @@ def land(provider: Any) -> QgsVectorLayer:
 def worker_python() -> str:
     """A Python that has all a worker needs."""
     from terrazzo.plugin.engine.errors import EngineError
-    from terrazzo.plugin.environment import require_python
+    from terrazzo.plugin.worker_python import require_python
 
     try:
         return require_python().path

@@ -355,7 +355,7 @@ def test_collections_elsewhere_are_told_with_the_place_where_they_lie(pixels, tm
 
 
 def test_a_layer_whose_place_nobody_knows_is_told_without_numbers(provider):
-    from terrazzo.processing_provider.layers import place_text
+    from terrazzo.processing_provider.coordinates import place_text
 
     assert place_text(QgsRectangle(), QgsCoordinateReferenceSystem()) == "an unknown place in an unknown CRS"
     assert "inf" not in place_text(QgsRectangle(0, 0, float("inf"), 1), QgsCoordinateReferenceSystem("EPSG:4326"))

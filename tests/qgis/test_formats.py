@@ -45,7 +45,7 @@ def test_a_crash_while_a_strangers_folder_is_read_costs_no_project(run, photos, 
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -SEGV $$\n")
     python.chmod(0o755)
-    monkeypatch.setattr("terrazzo.plugin.environment.qgis_python", lambda: str(python))
+    monkeypatch.setattr("terrazzo.plugin.worker_python.qgis_python", lambda: str(python))
     with pytest.raises(QgsProcessingException, match=r"SIGSEGV|signal 11"):
         run("importchips", INPUT=photos, OUTPUT=str(tmp_path / "chips"))
     assert not (tmp_path / "chips").exists()
@@ -55,7 +55,7 @@ def test_jobs_that_need_no_torch_run_without_a_worker_of_ours(run, photos, tmp_p
     def lack(*_):
         raise AssertionError("the worker's Python was asked for")
 
-    monkeypatch.setattr("terrazzo.plugin.environment.require_python", lack)
+    monkeypatch.setattr("terrazzo.plugin.worker_python.require_python", lack)
     assert run("importchips", INPUT=photos, OUTPUT=str(tmp_path / "chips"))["CHIPS_COUNT"] == 12
 
 

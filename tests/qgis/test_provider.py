@@ -226,14 +226,14 @@ def test_metadata_says_what_the_plugin_needs():
 SLOW = {"torch", "torchvision", "numpy", "osgeo", "timm", "matplotlib", "segmentation_models_pytorch", "argparse"}
 # What nothing but a run, or the set-up's window, needs; benchmarks/startup.py tells what it would cost.
 ONLY_FOR_RUNS = tuple(f"anyname.{name}" for name in (
-    "plugin.environment", "plugin.worker_process", "plugin.setup.", "plugin.gui.setup_panel",
+    "plugin.worker_python", "plugin.worker_process", "plugin.setup.", "plugin.gui.setup_panel",
     "plugin.engine.rasters.raster_io", "plugin.engine.drafts", "plugin.engine.chips",
     "processing_provider.features", "processing_provider.classes", "processing_provider.class_",
     "processing_provider.dialog",
     "processing_provider.looks", "processing_provider.showing",
     "processing_provider.feedback", "processing_provider.answer_styles",
 ))  # fmt: skip
-MOST_MODULES = 64
+MOST_MODULES = 70
 QGIS_PLUGINS = Path(QgsApplication.pkgDataPath()) / "python" / "plugins"
 
 
@@ -275,7 +275,7 @@ def test_starting_the_plugin_imports_nothing_slow(provider):
 def test_the_desktop_gets_an_options_page_and_gives_it_back(provider, monkeypatch):
     from qgis.core import QgsSettings
     from terrazzo.plugin.gui.options import OptionsFactory
-    from terrazzo.processing_provider.algorithm import PYTHON_SETTING, python_setting
+    from terrazzo.plugin.python_setting import PYTHON_SETTING, python_setting
 
     page = OptionsFactory().createWidget(None)
     try:

@@ -28,7 +28,7 @@ BARE = {"python": "3.11.2", "missing": {"torch": "torch"}, "versions": {"numpy":
 @pytest.fixture
 def fake(tmp_path, monkeypatch, provider):
     """A machine whose QGIS has a Python without torch, and an installer of which nothing is downloaded."""
-    from terrazzo.plugin import environment
+    from terrazzo.plugin import worker_python
     from terrazzo.plugin.gui import setup_panel, setup_task
     from terrazzo.plugin.setup import machine, planning
 
@@ -39,10 +39,10 @@ def fake(tmp_path, monkeypatch, provider):
     python = base / "python"
     python.write_text(FAKE.format(seconds=0, broken=tmp_path / "broken"))
     python.chmod(0o755)
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
-    monkeypatch.setattr(environment, "qgis_python", lambda: str(python))
+    monkeypatch.delenv(worker_python.VARIABLE, raising=False)
+    monkeypatch.setattr(worker_python, "qgis_python", lambda: str(python))
     monkeypatch.setattr(planning, "own_python", lambda: str(python))
-    for module in (environment, planning, setup_panel):
+    for module in (worker_python, planning, setup_panel):
         monkeypatch.setattr(module, "default_folder", lambda version="": tmp_path / "worker")
     monkeypatch.setattr(setup_panel, "look_at_machine", lambda: machine.Machine("linux", "x86_64", None))
     monkeypatch.setattr(setup_task, "_running", None)
