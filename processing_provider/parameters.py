@@ -33,6 +33,12 @@ from .places import place_wished, wanted
 
 Parameters = dict
 
+# QGIS looks an enumeration's value up by name each time, and registering the algorithms needs hundreds of them. For the
+# same reason `definition` gives arguments by position where it can: by name they take three times as long.
+ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
+WHOLE = QgsProcessingParameterNumber.Type.Integer
+NUMBERS = {"int": WHOLE, "float": QgsProcessingParameterNumber.Type.Double}
+
 
 class Row(Record):
     """A parameter: its name, its label in the dialog and its help text."""
@@ -48,7 +54,7 @@ class Row(Record):
         definition = self.definition(config)
         definition.setHelp(self.explained(config))
         if self.advanced:
-            definition.setFlags(definition.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+            definition.setFlags(definition.flags() | ADVANCED)
         return definition
 
     def explained(self, config: type[JobConfig]) -> str:
@@ -90,23 +96,15 @@ class Setting(ValueRow):
         # A setting added after a release must be optional, or models saved with earlier releases become invalid.
         optional = self.optional or bool(absent)
         if said.choices:
-            return QgsProcessingParameterEnum(
-                self.name,
-                self.label,
-                options=list(said.choices),
-                defaultValue=said.default,
-                optional=optional,
-                usesStaticStrings=True,
-            )
+            choices, several, as_texts = list(said.choices), False, True
+            return QgsProcessingParameterEnum(self.name, self.label, choices, several, said.default, optional, as_texts)
         if kind == "bool":
-            return QgsProcessingParameterBoolean(self.name, self.label, defaultValue=said.default, optional=optional)
+            return QgsProcessingParameterBoolean(self.name, self.label, said.default, optional)
         if kind == "str":
-            return QgsProcessingParameterString(self.name, self.label, defaultValue=said.default, optional=optional)
-        types = {"int": QgsProcessingParameterNumber.Type.Integer, "float": QgsProcessingParameterNumber.Type.Double}
-        number = QgsProcessingParameterNumber(
-            self.name, self.label, type=types[kind], defaultValue=said.default, optional=optional
-        )
-        number.setMetadata({"widget_wrapper": {"decimals": self.decimals}})
+            return QgsProcessingParameterString(self.name, self.label, said.default, optional=optional)
+        number = QgsProcessingParameterNumber(self.name, self.label, NUMBERS[kind], said.default, optional)
+        if kind == "float":
+            number.setMetadata({"widget_wrapper": {"decimals": self.decimals}})
         if said.low is not None:
             number.setMinimum(said.low)
         if said.high is not None:
@@ -125,7 +123,7 @@ class Setting(ValueRow):
         if isinstance(definition, QgsProcessingParameterString):
             return algorithm.parameterAsString(parameters, self.name, context)
         number = algorithm.parameterAsDouble(parameters, self.name, context)
-        if definition.dataType() != QgsProcessingParameterNumber.Type.Integer:
+        if definition.dataType() != WHOLE:
             return number
         if not number.is_integer():  # QGIS would silently round it
             raise InputError(f"{self.name} is {number:g}.", "Give a whole number.")
@@ -141,8 +139,7 @@ class Number(ValueRow):
 
     def definition(self, config: type[JobConfig]) -> QgsProcessingParameterDefinition:
         """Create a number parameter."""
-        kinds = QgsProcessingParameterNumber.Type
-        kind = kinds.Integer if self.whole else kinds.Double
+        kind = NUMBERS["int" if self.whole else "float"]
         return QgsProcessingParameterNumber(
             self.name, self.label, type=kind, defaultValue=self.default, optional=True, minValue=self.low
         )

@@ -104,7 +104,8 @@ class Settings(Record):
                 continue
             of_group = spec.default_factory()
             for name, said in of_group.declared().items():
-                found[name] = dataclasses.replace(said, default=getattr(of_group, name))
+                default = getattr(of_group, name)
+                found[name] = said if default == said.default else dataclasses.replace(said, default=default)
         return found
 
     @classmethod
