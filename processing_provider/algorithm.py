@@ -280,7 +280,7 @@ class TerrazzoAlgorithm(QgsProcessingAlgorithm):
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> None:
         """Warn of raster layers that QGIS shows differently from what their files contain, and name servers."""
-        from ..plugin.engine.strangers.elsewhere import host_asked
+        from ..plugin.engine.strangers.addresses import host_asked
         from .layers import hidden_in_qgis, raster_layers
         from .web_layers import is_web
 
