@@ -157,6 +157,30 @@ def mirror(start: int, end: int, size: int) -> np.ndarray:
     return np.minimum(place, period - place) if size > 1 else np.zeros_like(place)
 
 
+def mirrored_span(start: int, end: int, size: int) -> tuple[int, int]:
+    """Return the first place of a row, and the one after the last, that `mirror` shows from `start` to `end`."""
+    places = mirror(start, end, size)
+    return int(places.min()), int(places.max()) + 1
+
+
+def mirrored(values: np.ndarray, axis: int, first: int, start: int, end: int, size: int) -> np.ndarray:
+    """Return the places from `start` to `end` of a mirrored row along an axis, as `mirror` does.
+
+    Args:
+        values: The places of the row that are seen there, from `first` on.
+        axis: Along which they lie.
+    """
+    before, after = max(0, -start), max(0, end - size)
+    if start >= size or end <= 0 or max(before, after) >= values.shape[axis]:  # far beyond the row
+        return values.take(mirror(start, end, size) - first, axis)
+    if before or after:  # a tenth of the time of picking place by place
+        edges = [(0, 0)] * values.ndim
+        edges[axis] = before, after
+        values = np.pad(values, edges, "reflect")
+    begin = start - first + before
+    return values[(slice(None),) * axis + (slice(begin, begin + end - start),)]
+
+
 def union(first: Optional[Bounds], second: Bounds) -> Bounds:
     """The smallest bounds around both; `first` may be None."""
     if first is None:

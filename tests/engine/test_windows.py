@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugin.engine.windows import Grid, Window, count_tiles, offsets, tiles
+from plugin.engine.windows import Grid, Window, count_tiles, mirror, mirrored, mirrored_span, offsets, tiles
 
 NORTH_UP = Grid(400000.0, 5500000.0, 0.5, -0.5, 300, 200)
 
@@ -66,3 +66,13 @@ def test_an_intersection_outside_is_empty() -> None:
 @pytest.mark.parametrize("halo", [0, 3])
 def test_a_halo_grows_every_side(halo: int) -> None:
     assert Window(5, 5, 10, 10).expanded(halo) == Window(5 - halo, 5 - halo, 10 + 2 * halo, 10 + 2 * halo)
+
+
+@given(st.integers(-40, 40), st.integers(1, 50), st.integers(1, 20), st.booleans())
+def test_mirrored_values_are_those_that_mirrored_places_name(start: int, length: int, size: int, rows: bool) -> None:
+    row = np.arange(size) * 10
+    first, end = mirrored_span(start, start + length, size)
+    part = row[first:end]
+    seen = part[:, None].repeat(3, 1) if rows else part[None].repeat(3, 0)
+    found = mirrored(seen, 0 if rows else 1, first, start, start + length, size)
+    assert (np.moveaxis(found, 0, 0 if rows else 1)[:, 0] == row[mirror(start, start + length, size)]).all()

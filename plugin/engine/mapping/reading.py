@@ -13,7 +13,7 @@ from ..chips.features import Area
 from ..errors import InputError, without_key
 from ..rasters.opening import ASK_SERVER
 from ..rasters.raster_io import RasterReader
-from ..windows import Window, mirror
+from ..windows import Window, mirrored, mirrored_span
 from .steps import Steps
 
 if TYPE_CHECKING:
@@ -121,19 +121,19 @@ class TileReader:
         Thus the network sees no artificial edge, and the same mirror image whatever the tile size.
         """
         grid = self.raster.info.grid
-        rows, cols = (
-            mirror(window.row_off, window.row_end, grid.height),
-            mirror(window.col_off, window.col_end, grid.width),
-        )
-        top, left = int(rows.min()), int(cols.min())
-        source = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
+        rows, cols = (window.row_off, window.row_end, grid.height), (window.col_off, window.col_end, grid.width)
+        (top, bottom), (left, right) = mirrored_span(*rows), mirrored_span(*cols)
+        source = Window(left, top, right - left, bottom - top)
         with explain_reading(self.raster.info.path):
             data, missing = self.raster.read_marked(source)
         if data.dtype not in COMPACT_TYPES:
             data = data.astype(np.float32)
         if source != window:
-            here = np.ix_(np.arange(len(data)), rows - top, cols - left)
-            data, missing = data[here], None if missing is None else missing[here]
+
+            def seen(values: np.ndarray) -> np.ndarray:
+                return mirrored(mirrored(values, 1, top, *rows), 2, left, *cols)
+
+            data, missing = seen(data), None if missing is None else seen(missing)
         return data, missing
 
 
