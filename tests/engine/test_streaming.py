@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_segmenter import header
 from osgeo import gdal
-from synthetic import write_raster
+from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
 
 from plugin.engine import precision
 from plugin.engine.config import SegmentRasterConfig
-from plugin.engine.errors import ResourceError
+from plugin.engine.errors import Cancelled, ResourceError
+from plugin.engine.events import Stage
 from plugin.engine.mapping import inference, segment, segmenter_source, strip_source
-from plugin.engine.mapping.columns import choose_columns, choose_halo, is_width
+from plugin.engine.mapping.columns import choose_halo, divide, is_width, pixels_seen, widest_columns, widths
 from plugin.engine.mapping.reading import ColumnReader, TileReader
 from plugin.engine.mapping.steps import Steps
 from plugin.engine.mapping.strip_source import STRIP, strip_rows
@@ -33,7 +34,7 @@ from plugin.engine.models.reach import HALOS
 from plugin.engine.models.streamable import streamable
 from plugin.engine.models.streaming import Stream
 from plugin.engine.rasters.raster_io import RasterReader
-from plugin.engine.windows import Window
+from plugin.engine.windows import Window, tiles
 
 BANDS, CPU = 2, torch.device("cpu")
 
@@ -232,19 +233,23 @@ def test_the_memory_does_not_grow_with_the_height() -> None:
 def test_columns_are_whole_blocks_as_wide_as_the_memory_allows() -> None:
     found = streamable(network_of("unet/resnet18"), BANDS)
     assert found is not None
-    widths = []
+    sizes = []
     for memory in (1e9, 2e8, 1e8, 1e7):
-        widths.append(choose_columns(found, BANDS, 3, 10_000, memory))
-    assert widths[0] == 5120 or widths[0] == 10240
-    assert widths == sorted(widths, reverse=True) and widths[-1] == 0 and all(map(is_width, widths))
-    assert choose_columns(found, BANDS, 3, 700, 1e9) == 1024
+        sizes.append(widest_columns(found, BANDS, 3, 10_000, memory))
+    assert sizes[0] == 5120 or sizes[0] == 10240
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 0 and all(map(is_width, sizes))
+    assert widest_columns(found, BANDS, 3, 700, 1e9) == 1024
     assert not is_width(1000) and not is_width(-512) and not is_width("512")
 
 
 def test_wide_columns_need_less_halo() -> None:
     costs = (9.0, 1.0, 0.2, 0.1, 0.05, 0.01, 0.0)
-    assert [choose_halo(costs, width) for width in (512, 1024, 10240)] == [96, 64, 32]
-    assert choose_halo((), 1024) == HALOS[-1]
+    part = Window(0, 0, 20480, 50_000)
+    halos = [choose_halo(costs, list(tiles(part, width, 50_000)), part) for width in (512, 1024, 10240)]
+    assert halos == [96, 64, 32]
+    assert choose_halo((), [part], part) == HALOS[-1]
+    # Also at the top and bottom of columns that end inside the part.
+    assert choose_halo(costs, [Window(0, 0, 10240, 2048)], part) == 64
 
 
 @pytest.mark.parametrize("width", [32, 1000, 4480, 8191, 8192, 10_000, 10**6])
@@ -255,11 +260,40 @@ def test_strips_have_about_as_many_pixels_and_a_power_of_two_of_rows(width: int)
 
 
 @settings(max_examples=50, deadline=None)
+@given(shape=st.tuples(*[st.integers(1, 7)] * 2), seed=st.integers(0, 99), width=st.integers(1, 4))
+def test_columns_hold_each_touched_block_once(shape: tuple[int, int], seed: int, width: int) -> None:
+    touched = np.random.default_rng(seed).random(shape) < 0.4
+    part = Window(100, 50, 512 * shape[1] - 100, 512 * shape[0] - 30)
+    columns, count = divide(part, 512 * width, touched), np.zeros(shape, int)
+    assert columns == sorted(columns)
+    for column in columns:
+        assert column == column.intersection(part) and column.width <= 512 * width
+        rows = slice((column.row_off - 50) // 512, -(-(column.row_end - 50) // 512))
+        cols = slice((column.col_off - 100) // 512, -(-(column.col_end - 100) // 512))
+        count[rows, cols] += 1
+        here = touched[rows, cols]
+        assert here.any(1).all() and here[:, 0].any() and here[:, -1].any()
+    assert count.max(initial=0) <= 1 and count[touched].all()
+    assert pixels_seen(columns) == sum(column.width * column.height for column in columns)
+    assert divide(part, 512 * width, np.ones(shape, bool)) == list(tiles(part, 512 * width, part.height))
+
+
+def test_columns_may_be_narrower_where_that_leaves_much_out() -> None:
+    assert widths(10240) == [10240, 5120, 2560, 1536] and widths(1024) == [1024] and widths(512) == [512]
+    apart = np.zeros((20, 20), bool)
+    apart[3:9, :2] = apart[3:9, -2:] = True  # two narrow polygons beside each other
+    part = Window(0, 0, 10240, 10240)
+    seen = {width: pixels_seen(divide(part, width, apart), 192) for width in widths(10240)}
+    assert seen[10240] > 3 * seen[5120] and seen[5120] == seen[2560] == 2 * (1024 + 384) * (3072 + 384)
+    assert divide(part, 5120, apart)[1] == Window(9216, 1536, 1024, 3072)
+
+
+@settings(max_examples=50, deadline=None)
 @given(width=st.integers(1, 40), height=st.integers(1, 40), part=st.tuples(*[st.integers(1, 90)] * 4))
 def test_tiles_in_columns_cover_each_pixel_once(width: int, height: int, part: tuple[int, ...]) -> None:
     window = Window(*part)
     count = np.zeros((200, 200), int)
-    cores = list(Tiling(width, height, 1, True).cores(window))
+    cores = list(Tiling(list(tiles(window, width, window.height)), width, height, 1, True).cores())
     for core in cores:
         count[core.slices_in(Window(0, 0, 200, 200))] += 1
     inside = np.zeros_like(count)
@@ -269,9 +303,9 @@ def test_tiles_in_columns_cover_each_pixel_once(width: int, height: int, part: t
 
 
 def test_a_rank_takes_many_tiles_of_a_column_in_turn() -> None:
-    assert Tiling(64, 64, 1).in_turn(Window(0, 0, 10_000, 10_000), 2) == 1
-    assert Tiling(5120, 512, 1, True).in_turn(Window(0, 0, 10_000, 100_000), 4) == LONGEST_TURN
-    assert Tiling(5120, 512, 1, True).in_turn(Window(0, 0, 10_000, 3000), 4) == 3
+    assert Tiling([Window(0, 0, 10_000, 10_000)], 64, 64, 1).in_turn(2) == 1
+    assert Tiling([Window(0, 0, 5120, 100_000)] * 2, 5120, 512, 1, True).in_turn(4) == LONGEST_TURN
+    assert Tiling([Window(0, 0, 5120, 3000)] * 2, 5120, 512, 1, True).in_turn(4) == 3
 
 
 class Reading(RasterReader):
@@ -318,7 +352,8 @@ class Pushes:
     """Those of a network; before one of them, an error is raised."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count, self.fails_at = 0, 0
+        self.count = self.fails_at = 0
+        self.pixels = 0  # of all strips
         self.failure: Exception = ResourceError("The power is gone.", "Wait.")
         push = Stream.push
 
@@ -326,6 +361,7 @@ class Pushes:
             self.count += 1
             if self.count == self.fails_at:
                 raise self.failure
+            self.pixels += 0 if strip is None else strip[0, 0].numel()
             return push(stream, strip)
 
         monkeypatch.setattr(Stream, "push", counted)
@@ -342,7 +378,7 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
 
     monkeypatch.setattr(segment, "load_model", lambda path: (network(), header()))
     monkeypatch.setattr(segmenter_source, "WORTHWHILE", 1)
-    monkeypatch.setattr(segmenter_source, "choose_columns", lambda *args: 1024)
+    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 1024)
     monkeypatch.setattr(strip_source, "STRIP", 2**17)
     return Pushes(monkeypatch)
 
@@ -370,6 +406,37 @@ def test_a_map_in_columns_is_that_of_one_pass(tmp_path: Path, image: str, pushes
     assert (found[0] == 0).sum() == 40 * 400 + 512 * 600 and len(np.unique(found[0])) == 4
 
 
+@pytest.fixture
+def area(tmp_path: Path) -> str:
+    """Two polygons beside each other, of different heights; one below, with a block between; and a small one."""
+    shapes = [(40, 30, 500, 700), (620, 100, 1090, 500), (700, 1600, 900, 2290), (1030, 1200, 1036, 1206)]
+    places = [(left, -bottom, right, -top) for left, top, right, bottom in shapes]
+    shift = [LEFT, TOP, LEFT, TOP]
+    polygons = [(1, rectangle(*(np.array(place) + shift))) for place in places]
+    return write_polygons(tmp_path / "area.gpkg", polygons, layer="area")
+
+
+def test_the_map_of_an_area_runs_in_strips_where_the_polygons_are(
+    tmp_path: Path, image: str, area: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    whole = map_raster(tmp_path / "whole", image)
+    everywhere, pushes.pixels = pushes.pixels, 0
+    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 512)
+    found = map_raster(tmp_path / "strips", image, heard, area=area)
+    assert any("columns of 512 pixels" in text for text in heard.logs)
+    assert 0 < pushes.pixels < 0.7 * everywhere
+    pushes.pixels = 0
+    tiled = map_raster(tmp_path / "tile", image, area=area, tile_size=4096)
+    assert not pushes.pixels
+    inside = tiled[0] != 0
+    left, top = 40, 30  # of the polygons
+    cut = [one[..., top:2290, left:1090] for one in whole]
+    assert np.array_equal(found[0], tiled[0]) and np.array_equal(found[0], np.where(inside, cut[0], 0))
+    np.testing.assert_allclose(found[1], tiled[1], rtol=0, atol=1e-5)
+    assert len(heard.fractions) > 2 and heard.fractions == sorted(heard.fractions)
+
+
 def test_the_type_is_chosen_by_a_whole_part_of_the_first_tile(
     tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +458,54 @@ def test_a_resumed_map_in_columns_is_the_same(tmp_path: Path, image: str, pushes
     assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1], equal_nan=True)
     if at == 40:
         assert pushes.count - before < before - at
+
+
+def test_a_resumed_map_keeps_its_strips_or_tiles(
+    tmp_path: Path, image: str, area: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever memory there is, and whether the network's layers can be found: no finished piece is lost."""
+    pushes.fails_at = 24
+    with pytest.raises(ResourceError):
+        map_raster(tmp_path / "strips", image, resume=True, area=area)
+    with monkeypatch.context() as now:
+        now.setattr(segmenter_source, "WORTHWHILE", 10**9)
+        now.setattr(segmenter_source, "widest_columns", lambda *args: 0)
+        now.setattr(inference, "streamable", lambda *args: None)
+        with pytest.raises(ResourceError, match="was made in strips, in which the network cannot be run now"):
+            map_raster(tmp_path / "strips", image, resume=True, area=area)
+    with monkeypatch.context() as now:
+        now.setattr(segmenter_source, "WORTHWHILE", 10**9)
+        now.setattr(segmenter_source, "widest_columns", lambda *args: 0)
+        heard = Heard()
+        found = map_raster(tmp_path / "strips", image, heard, resume=True, area=area)
+    assert any("strips down columns of" in text for text in heard.logs) and heard.logs[-1].startswith("Mapped")
+    expected = map_raster(tmp_path / "whole", image, area=area)
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1], equal_nan=True)
+    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 0)
+    with monkeypatch.context() as now, pytest.raises(Cancelled):
+        now.setattr(Stage, "INTERVAL", 0.0)
+        map_raster(tmp_path / "tiles", image, Heard(cancel_after=3), resume=True, area=area)
+    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 1024)
+    heard = Heard()
+    map_raster(tmp_path / "tiles", image, heard, resume=True, area=area)
+    assert heard.logs[1].startswith("Tiles of") and heard.logs[2].startswith("Mapping resumes: ")
+
+
+def test_progress_counts_a_tile_once_also_if_it_is_begun_again(
+    tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stage, "INTERVAL", 0.0)
+    done: list[float] = []
+    advance = Stage.advance
+
+    def counted(stage: Stage, steps: float = 1, text: str | None = None) -> None:
+        done.extend([steps] if stage.text == "Mapping" else [])
+        advance(stage, steps, text)
+
+    monkeypatch.setattr(Stage, "advance", counted)
+    pushes.fails_at, pushes.failure = 21, RuntimeError("can't allocate memory")
+    map_raster(tmp_path / "map", image)
+    assert min(done) >= 0 and sum(done) == pytest.approx(WIDTH * HEIGHT)
 
 
 def test_strips_that_need_too_much_memory_become_smaller(tmp_path: Path, image: str, pushes: Pushes) -> None:

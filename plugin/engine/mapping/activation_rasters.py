@@ -88,6 +88,7 @@ def write_activation(
         kept_beside(output, config.resume, facts, count, [example], reporter) as kept,
         opened.at_work(outer.height, doing, "Halve TILE_SIZE or BATCH_SIZE."),
     ):
+        kept.plan(count)
         if maps.weights is not None:
             weigh = partial(_weigh, maps.weights, source, reader, planned, reporter)
             maps.weights.take(kept.decisions.settle("weights", weigh, maps.weights.fits), opened.device)

@@ -1,16 +1,24 @@
-"""Chooses the columns in which a network that can be run in strips maps a raster; see `StripSource`."""
+"""Chooses the columns in which a network that can be run in strips maps a raster; see `StripSource`.
+
+They are made of blocks, squares of `BLOCK_SIZE` pixels, of which those that the polygons of an area do not touch are
+left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..chips.features import AREA_LAYER, FeatureFile
 from ..models.cost import most_memory
 from ..models.reach import HALOS
 from ..models.streamable import Streamable
 from ..strangers.rules import whole
+from ..windows import Grid, Window, tiles
+from .steps import Steps
 from .strip_source import strip_rows
 from .tiling import BLOCK_SIZE, SEAM_SHARE
 
@@ -27,7 +35,55 @@ def is_width(value: Any) -> bool:
     return whole(0, 2**31)(value) and value % BLOCK_SIZE == 0
 
 
-def choose_columns(strips: Streamable, bands: int, outputs: int, width: int, memory: float) -> int:
+def touched_blocks(part: Window, grid: Grid, area: str | None) -> np.ndarray:
+    """Return (rows, cols) bool, true for each block of a part of a raster that polygons touch.
+
+    Args:
+        part: The part; blocks are counted from its corner.
+        grid: Of the raster.
+        area: GeoPackage of the polygons. None = all blocks.
+    """
+    blocks = Steps(BLOCK_SIZE, BLOCK_SIZE, grid.part(part)).coarse
+    if area is None:
+        return np.ones((blocks.height, blocks.width), bool)
+    return FeatureFile(area, AREA_LAYER, blocks, all_touched=True).burn(blocks.window, 0) == 1
+
+
+def divide(part: Window, width: int, touched: np.ndarray) -> list[Window]:
+    """Divide a part of a raster into columns, which end where no block is touched, and are not wider than need be.
+
+    Args:
+        part: The part.
+        width: Of a column, a multiple of `BLOCK_SIZE`.
+        touched: The result of `touched_blocks`.
+    """
+    columns = []
+    for strip in tiles(Window(0, 0, touched.shape[1], 1), width // BLOCK_SIZE):
+        here = touched[:, strip.col_off : strip.col_end]
+        rows = np.flatnonzero(here.any(1))
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            cols = np.flatnonzero(here[run].any(0))
+            if cols.size:
+                blocks = strip.col_off + cols[0], run[0], cols[-1] + 1 - cols[0], len(run)
+                left, top, across, down = (BLOCK_SIZE * int(side) for side in blocks)
+                columns.append(Window(part.col_off + left, part.row_off + top, across, down).intersection(part))
+    return sorted(columns)
+
+
+def widths(widest: int) -> list[int]:
+    """Return the widths of columns to choose from: the widest ones, and half of them as long as that is useful."""
+    found = [widest]
+    while found[-1] >= 2 * NARROWEST:
+        found.append(-(-found[-1] // (2 * BLOCK_SIZE)) * BLOCK_SIZE)
+    return found
+
+
+def pixels_seen(columns: Sequence[Window], halo: int = 0) -> int:
+    """Return how many pixels a network sees in columns with a halo."""
+    return sum((column.width + 2 * halo) * (column.height + 2 * halo) for column in columns)
+
+
+def widest_columns(strips: Streamable, bands: int, outputs: int, width: int, memory: float) -> int:
     """Return the width of columns, in which a map that is `width` pixels wide is divided into equal parts.
 
     Args:
@@ -57,14 +113,16 @@ def choose_columns(strips: Streamable, bands: int, outputs: int, width: int, mem
     return -(-width // (count * BLOCK_SIZE)) * BLOCK_SIZE
 
 
-def choose_halo(seams: Sequence[float], width: int) -> int:
+def choose_halo(seams: Sequence[float], columns: Sequence[Window], part: Window) -> int:
     """Choose the halo so that columns leave practically no seams.
 
     Args:
         seams: The result of `reach.seam_costs`; empty if unknown, then the largest of its halos is taken.
-        width: Of a column.
+        columns: The columns.
+        part: The part of the raster that they divide.
     """
+    edges = sum(2 * column.height + 2 * column.width * (column.height < part.height) for column in columns)
     for halo, cost in zip(HALOS, seams):
-        if 2 * cost <= SEAM_SHARE * width:
+        if cost * edges <= SEAM_SHARE * pixels_seen(columns):
             return halo
     return HALOS[-1]

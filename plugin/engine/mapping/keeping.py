@@ -71,7 +71,7 @@ class Kept:
     Args:
         pieces: Its files.
         facts: Returns what the map is made from, ready for JSON, by what it is called in a message.
-        pixels: The size of the map.
+        pixels: The size of the map, until `plan` says how much of it is work.
         always: Whether to keep pieces of a short job, too.
         reporter: Receives warnings.
 
@@ -93,6 +93,12 @@ class Kept:
     def share(self) -> float:
         """See the class."""
         return min(1.0, (self._found + self._kept) / self.pixels)
+
+    def plan(self, pixels: int) -> None:
+        """Begin with a map of so many pixels, and say how much of it is kept of an interrupted job."""
+        self.pixels = pixels
+        if self._found:
+            self.reporter.log(f"Mapping resumes: {self.share:.0%} of the map is kept from an interrupted job.")
 
     def find(self) -> list[str]:
         """Look for pieces of an interrupted job.
@@ -204,9 +210,7 @@ def kept_beside(
                 "What is kept of an interrupted map is of another job, so this one starts from the beginning: "
                 f"different are {', '.join(different)}."
             )
-        elif kept.begun:
-            reporter.log(f"Mapping resumes: {kept.share:.0%} of the map is kept from an interrupted job.")
-        elif resume:
+        elif resume and not kept.begun:
             reporter.log(f"Nothing is kept of an interrupted map {output}: mapping starts from the beginning.")
         if not kept.begun:
             draft.clear()

@@ -107,6 +107,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     facts, example = partial(facts_of, config, opened.device), np.zeros((1, header.outputs, 1, 1), np.float32)
     with ExitStack() as stack:
         kept = stack.enter_context(kept_beside(place, config.resume, facts, count, [example], reporter))
+        kept.plan(count)
         form = Form.of(config.rasters, Phases(reporter))
         sinks, classes, made = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
         stage = Stage(reporter, count, "Classifying", end=form.phases.begin)

@@ -129,17 +129,19 @@ def _map(
     single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
     facts = partial(facts_of, config, opened.device, DECIDED, **{"the rasters to write": [*takes]})
     examples = [take(single) for take in takes.values()]
-    pixels = window.width * window.height
+    size = window.width * window.height
     with ExitStack() as stack:
-        kept = stack.enter_context(kept_beside(config.output, config.resume, facts, pixels, examples, reporter))
+        kept = stack.enter_context(kept_beside(config.output, config.resume, facts, size, examples, reporter))
         source, tiling = choose_source(models, opened, reader, config, reporter, kept.decisions)
+        pixels = tiling.pixels
+        kept.plan(pixels)
 
         def planned() -> Iterator[Unit]:
-            return plan_units(tiling.cores(window), source.outer, tiling.at_once)
+            return plan_units(tiling.cores(), source.outer, tiling.at_once)
 
-        outer = source.outer(next(tiling.cores(window)))
-        size = f"{outer.width} × {outer.height} pixels in {bands_text(len(info.bands))}"
-        doing = f"tiles of {size}, {tiling.at_once} at a time"
+        outer = source.outer(next(tiling.cores()))
+        shape = f"{outer.width} × {outer.height} pixels in {bands_text(len(info.bands))}"
+        doing = f"tiles of {shape}, {tiling.at_once} at a time"
         remedy = "Set TILE_SIZE to 512." if tiling.in_columns else "Halve TILE_SIZE or BATCH_SIZE."
         at_work = partial(opened.at_work, outer.height, doing, remedy)
         read = pinned_reading(reader.read, opened.device)
@@ -147,7 +149,7 @@ def _map(
         if rank.count > 1:
             with at_work():
                 taking = Keeper(kept, read, network, [Taker(take) for take in takes.values()])
-                share_out(taking, planned, tiling.in_turn(window, rank.count), reporter)
+                share_out(taking, planned, tiling.in_turn(rank.count), reporter)
             if rank.number:
                 return {}
         files = SegmentedFiles(config, header, opened, tiling.height, reporter, stack)

@@ -11,13 +11,23 @@ import torch
 
 from ..config import SegmentRasterConfig
 from ..device import working_memory
+from ..errors import ResourceError
 from ..events import Reporter
-from ..models.header import ModelHeader
 from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
-from ..models.streamable import Streamable
+from ..windows import Window
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
-from .columns import WORTHWHILE, choose_columns, choose_halo, is_width
+from .columns import (
+    NARROWEST,
+    WORTHWHILE,
+    choose_halo,
+    divide,
+    is_width,
+    pixels_seen,
+    touched_blocks,
+    widest_columns,
+    widths,
+)
 from .decisions import Decisions
 from .inference import Inference
 from .layout import lay_out
@@ -86,42 +96,67 @@ def choose_source(
         )
         for model, part in ((model, decisions.part(str(number))) for number, model in enumerate(models, start=1))
     ]  # fmt: skip
-    chosen = _in_columns(networks, opened, config, reporter) or _in_tiles(networks, opened, reader, config, reporter)
+    columns = _columns(networks, opened, config, decisions)
+    if columns:
+        chosen = _in_columns(networks, columns, opened, config, reporter)
+    else:
+        chosen = _in_tiles(networks, opened, reader, config, reporter)
     beside = _entropy if config.measures.disagreement else None
     return Chosen(mean_of(chosen.sources, kind_of(models[0].header), beside), chosen.tiling)
 
 
+def _columns(
+    networks: Sequence[Network], opened: Opened, config: SegmentRasterConfig, decisions: Decisions
+) -> list[Window]:
+    """Return the columns in which the networks run in strips; none if tiles suit the map better, or a network."""
+    part, whole_window = opened.window, any(one.model.header.whole_window for one in networks)
+    if config.tile_size or config.averaging.times > 1 or opened.device.type != "cpu" or whole_window:
+        return []
+    touched = touched_blocks(part, opened.info.grid, config.area)
+
+    def choose() -> int:
+        if pixels_seen(divide(part, NARROWEST, touched)) < WORTHWHILE:
+            return 0
+        memory = working_memory(opened.device) / len(networks)  # all keep their rows at the same time
+        widest = []
+        for one in networks:
+            header, strips = one.model.header, one.inference.in_strips()
+            if strips is None or not strips.reach:  # nothing to save
+                return 0
+            widest.append(widest_columns(strips, len(header.band_names), header.outputs, part.width, memory))
+        return min(widths(min(widest)), key=seen) if all(widest) else 0
+
+    def seen(width: int) -> int:
+        columns = divide(part, width, touched)
+        return sum(pixels_seen(columns, _halo(one, columns, part, config)) for one in networks)
+
+    width = decisions.settle("columns", choose, is_width)
+    return divide(part, width, touched) if width else []
+
+
+def _halo(network: Network, columns: Sequence[Window], part: Window, config: SegmentRasterConfig) -> int:
+    return choose_halo(network.model.header.seams, columns, part) if config.halo is None else config.halo
+
+
 def _in_columns(
-    networks: Sequence[Network], opened: Opened, config: SegmentRasterConfig, reporter: Reporter
-) -> Members | None:
-    """Return sources that run in strips; None if tiles suit the map better, or a network."""
-    part, free = opened.window, config.tile_size is None and config.area is None and config.averaging.times == 1
-    worthwhile = part.width * part.height >= WORTHWHILE and opened.device.type == "cpu"
-    if not (free and worthwhile) or any(one.model.header.whole_window for one in networks):
-        return None
-    memory = working_memory(opened.device) / len(networks)  # all keep their rows at the same time
+    networks: Sequence[Network], columns: Sequence[Window], opened: Opened, config: SegmentRasterConfig,
+    reporter: Reporter,
+) -> Members:  # fmt: skip
+    """Return sources that run in strips down some columns."""
     sources: list[Source] = []
-    widths = []
+    width = max(column.width for column in columns)
     for one in networks:
-        header, strips = one.model.header, one.inference.in_strips()
-        if strips is None or not strips.reach:  # nothing to save
-            return None
-
-        def choose(header: ModelHeader = header, strips: Streamable = strips) -> int:
-            return choose_columns(strips, len(header.band_names), header.outputs, part.width, memory)
-
-        width = one.decisions.settle("columns", choose, is_width)
-        if not width:
-            return None
-        halo = choose_halo(header.seams, width) if config.halo is None else config.halo
-        strips = one.inference.in_strips(halo) or strips
-        source = StripSource(one.inference, strips, one.normalise, part, halo, reporter.log)
+        halo = _halo(one, columns, opened.window, config)
+        strips = one.inference.in_strips(halo) or one.inference.in_strips()
+        if strips is None:
+            raise ResourceError(
+                "The interrupted map was made in strips, in which the network cannot be run now.",
+                "Close other programs, because they may need the memory for that, or map without RESUME.",
+            )
+        source = StripSource(one.inference, strips, one.normalise, columns, halo, reporter.log)
         sources.append(MemberSource(source, one.model))
-        widths.append(width)
-        reporter.log(
-            f"The network runs in strips down columns of {width} pixels, with a halo of {halo} to the left and right."
-        )
-    return Members(sources, Tiling(min(widths), BLOCK_SIZE, 1, True))
+        reporter.log(f"The network runs in strips down columns of {width} pixels, with a halo of {halo}.")
+    return Members(sources, Tiling(columns, width, BLOCK_SIZE, 1, True))
 
 
 def _in_tiles(
@@ -134,7 +169,9 @@ def _in_tiles(
     size = max(windows) if windows else min(size for _, size in found)
     size = min(size, round_tile_size(max(opened.window.width, opened.window.height)))
     alone = len(networks) == 1 and len(config.averaging.scales) == 1 and not windows
-    return Members([source for source, _ in found], Tiling(size, size, config.batch_size if alone else 1))
+    return Members(
+        [source for source, _ in found], Tiling([opened.window], size, size, config.batch_size if alone else 1)
+    )
 
 
 def _of_model(

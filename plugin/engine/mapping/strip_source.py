@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -33,38 +34,43 @@ class StripSource:
     """A `Source` that takes the tiles of a column from top to bottom, and computes no row of it twice.
 
     A tile that does not follow the last one begins the column anew, as far above as the network can look, so that the
-    map is the same. A column has a halo to its left and right, and at the top and bottom of the part to map.
+    map is the same. A column has a halo on all sides.
 
     Args:
         network: The network.
         strips: The same, in strips.
         normalise: Normalises its bands; defines the device.
-        part: The part of the raster to map.
+        columns: Parts of the raster, sorted by their first column and row.
         halo: In pixels.
         tell: Called with a sentence when the memory is not enough.
     """
 
     def __init__(
-        self, network: Inference, strips: Streamable, normalise: Normaliser, part: Window, halo: int,
-        tell: Callable[[str], object],
+        self, network: Inference, strips: Streamable, normalise: Normaliser, columns: Sequence[Window],
+        halo: int, tell: Callable[[str], object],
     ) -> None:  # fmt: skip
         self.network, self.strips, self.normalise, self.halo, self.tell = network, strips, normalise, halo, tell
-        self.whole = with_halo(part, halo)
+        self.columns = columns
         self.parts = 1  # of a strip, for want of memory
         self._forget()
 
     def _forget(self) -> None:
         self.stream: Stream | None = None
-        self.column = (0, 0)  # its first column and width
+        self.whole = Window(0, 0, 0, 0)  # the column with its halo
         self.seen = self.next = 0  # rows of the raster up to which it was pushed, and up to which there are results
         self.ready: list[torch.Tensor] = []  # results above `next` that no tile has taken
 
     def outer(self, core: Window) -> Window:
         """As `Source.outer`."""
-        beside = with_halo(core, self.halo)
-        above = with_halo(core, self.strips.reach)
-        first, end = max(above.row_off, self.whole.row_off), min(above.row_end, self.whole.row_end)
-        return Window(beside.col_off, first, beside.width, end - first)
+        beside = with_halo(core, self.strips.reach)
+        whole = self._whole(core)
+        first, end = max(beside.row_off, whole.row_off), min(beside.row_end, whole.row_end)
+        return Window(whole.col_off, first, whole.width, end - first)
+
+    def _whole(self, core: Window) -> Window:
+        """The column of a tile, with its halo."""
+        column = self.columns[bisect_right(self.columns, core[:2], key=lambda column: column[:2]) - 1]
+        return with_halo(column, self.halo)
 
     @torch.inference_mode()
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
@@ -73,10 +79,18 @@ class StripSource:
         # Of a strip alone, too few pixels would be compared, and those above the raster are a mirror image.
         top = tile.core.row_off - tile.outer.row_off
         self.network.choose_type(lambda: self._part(batch, slice(top, top + COMPARED), slice(0, COMPARED)))
+        done = 0
+
+        def advance_to(row: int) -> None:
+            nonlocal done
+            row = min(max(done, row), tile.core.height)  # rows that are computed again count once
+            advance((row - done) / tile.core.height)  # also of nothing: it may end the job
+            done = row
+
         while True:
             self._begin(tile)
             try:
-                return self._values(batch, tile, advance)
+                return self._values(batch, tile, advance_to)
             except (RuntimeError, MemoryError) as error:
                 if self._rows(tile) == STRIDE or not lacks_memory(error):
                     raise
@@ -87,15 +101,15 @@ class StripSource:
 
     def _begin(self, tile: Tile) -> None:
         """Begin a column, unless the tile follows the last one."""
-        outer, column = tile.outer, (tile.outer.col_off, tile.outer.width)
-        if self.stream is None or column != self.column or self.next - _height(self.ready) != tile.core.row_off:
+        outer, whole = tile.outer, self._whole(tile.core)
+        if self.stream is None or whole != self.whole or self.next - _height(self.ready) != tile.core.row_off:
             self._forget()
-            self.stream = self.strips.begin(self.whole.row_end - outer.row_off)
-            self.column, self.seen, self.next = column, outer.row_off, outer.row_off
+            self.stream = self.strips.begin(whole.row_end - outer.row_off)
+            self.whole, self.seen, self.next = whole, outer.row_off, outer.row_off
 
-    def _values(self, batch: Batch, tile: Tile, advance: Advance) -> torch.Tensor:
+    def _values(self, batch: Batch, tile: Tile, advance_to: Callable[[int], None]) -> torch.Tensor:
         core, outer = tile
-        rows, done = self._rows(tile), 0
+        rows = self._rows(tile)
         while self.next < core.row_end:
             # Strips end at the same rows wherever a column begins, so all values are calculated in the same way.
             end = min(outer.row_end, self.seen + rows - (self.seen - self.whole.row_off) % rows)
@@ -106,10 +120,8 @@ class StripSource:
             if found is not None:
                 self.next += found.shape[-2]
                 self.ready = [*self.ready, found] if self.next > core.row_off else []
-            now = max(0, min(self.next, core.row_end) - core.row_off)
-            advance((now - done) / core.height)  # also of nothing: it may end the job
-            done = now
-        advance(1 - done / core.height)
+            advance_to(self.next - core.row_off)
+        advance_to(core.height)
         ready = torch.cat(self.ready, -2)
         first = self.next - ready.shape[-2]
         self.ready = [cut(ready, core.row_end - first, self.next - first).clone()]

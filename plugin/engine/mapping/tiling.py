@@ -60,26 +60,29 @@ class Layout(NamedTuple):
 class Tiling(NamedTuple):
     """The tiles of a map, and how they are taken."""
 
+    parts: Sequence[Window]  # of the raster, one after the other
     width: int
     height: int
     at_once: int  # that go through the network together
-    in_columns: bool = False  # one column after the other, from top to bottom; otherwise row by row
+    in_columns: bool = False  # whether the parts are columns, in which a tile follows the one above it
 
-    def cores(self, part: Window) -> Iterator[Window]:
-        """Divide a part of a raster."""
-        if not self.in_columns:
-            return tiles(part, self.width, self.height)
-        columns = tiles(part, self.width, max(1, part.height))
-        return (tile for column in columns for tile in tiles(column, self.width, self.height))
+    @property
+    def pixels(self) -> int:
+        """Number of pixels in all tiles."""
+        return sum(part.width * part.height for part in self.parts)
 
-    def in_turn(self, part: Window, ranks: int) -> int:
+    def cores(self) -> Iterator[Window]:
+        """Divide the parts, row by row."""
+        return (tile for part in self.parts for tile in tiles(part, self.width, self.height))
+
+    def in_turn(self, ranks: int) -> int:
         """Return how many tiles a rank takes before the next one has its turn.
 
         Each turn begins a column anew, but where a part of the raster has no data, long turns are unequal.
         """
         if not self.in_columns:
             return 1
-        count = -(-part.width // self.width) * -(-part.height // self.height)
+        count = sum(-(-part.height // self.height) for part in self.parts)
         return min(LONGEST_TURN, -(-count // ranks))
 
 
