@@ -144,6 +144,7 @@ def test_usual_networks_run_in_strips(name: str) -> None:
     network = network_of(name)
     found = streamable(network, BANDS)
     assert found is not None
+    assert widest_columns(found, BANDS, 3, 2048, 8e9) == 2048
     image = picture(384, 64)
     whole, expected = found.begin(384).whole(torch.split(image, 64, -2)), network(image)
     assert (whole - expected).abs().max() <= 1e-5 * expected.abs().max()

@@ -372,7 +372,14 @@ def _batch_norm(call: _Call) -> Layer:
     """A batch norm that could not be folded into a convolution."""
     statistics = call["running_mean"], call["running_var"], call["weight"], call["bias"]
     eps = call["eps"]
-    return Layer(lambda values, memory: F.batch_norm(values[0], *statistics, False, 0.0, eps))
+
+    def run(values: Any, memory: Memory) -> torch.Tensor:
+        (image,) = values
+        # Unlike those of a convolution, they must be on the device `meta`, too, where memory is counted.
+        mean, spread, weight, bias = (None if one is None else one.to(image.device) for one in statistics)
+        return F.batch_norm(image, mean, spread, weight, bias, False, 0.0, eps)
+
+    return Layer(run)
 
 
 LAYERS: dict[str, Callable[[_Call], Layer]] = {
