@@ -191,9 +191,18 @@ def test_numbers_that_are_read_later_are_what_they_were():
     assert Later(values.clone()).read() == [1.5, 2.0]
 
 
+class Layers(nn.Sequential):
+    """PyTorch 2.5 does not compile an `nn.Sequential`."""
+
+    def forward(self, images):
+        for layer in self:
+            images = layer(images)
+        return images
+
+
 def test_a_compiled_network_keeps_its_names_and_its_numbers(monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", "eager")  # traces, and compiles nothing
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).train()
+    network = Layers(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).train()
     batch, reporter = (torch.rand(8, 3, 4, 4), torch.randint(0, 2, (8, 4, 4), dtype=torch.uint8)), Heard()
     other = copy.deepcopy(network)
     moved = [optimization(network=each, ema_decay=0.9) for each in (network, other)]

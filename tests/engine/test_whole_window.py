@@ -104,8 +104,9 @@ def test_every_network_of_the_catalogue_is_known_for_what_it_is(
     tmp_path: Path, architecture: str, encoder: str
 ) -> None:
     torch.manual_seed(0)
-    network = create_model(architecture, encoder, 1, 3).eval().requires_grad_(False)
-    # By another way than the trial's: the gradient of what is said of one end, at the other.
+    network = create_model(architecture, encoder, 1, 3).eval()
+    # By another way than the trial's: the gradient of what is said of one end, at the other. The weights may learn:
+    # otherwise PyTorch 2.5 and 2.6 pass a wrong one through batch norms, where a layer before them has another layout.
     image = torch.randn(1, 1, 1280, 64, requires_grad=True)
     network(image)[:, :, :8].square().sum().backward()
     assert image.grad is not None and image.grad[:, :, :64].any()

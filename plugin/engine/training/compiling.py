@@ -10,6 +10,18 @@ from ..events import Reporter
 BACKEND = "inductor"
 
 
+class _Trial(nn.Module):
+    """A small network; PyTorch 2.5 does not compile modules of its own that are called by themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layer(values)
+        return found
+
+
 def compile_network(network: nn.Module, device: torch.device, reporter: Reporter) -> None:
     """Have a network compiled when it is first used; its tensors keep their names.
 
@@ -21,7 +33,7 @@ def compile_network(network: nn.Module, device: torch.device, reporter: Reporter
         device: Where the network is.
         reporter: Receives the warning.
     """
-    trial = nn.Linear(2, 2).to(device)
+    trial = _Trial().to(device)
     torch._dynamo.config.suppress_errors = False
     try:
         trial.compile(backend=BACKEND)
