@@ -42,13 +42,14 @@ INPUTS = (
      "Polygons that say what is where.", (340, 40)),
     (QgsProcessingParameterField("CLASS_FIELD", "Class field", parentLayerParameterName="LABELS"),
      "The field that holds the class, as numbers or texts.", (560, 40)),
-    (QgsProcessingParameterNumber("CHIP_SIZE", "Chip size (empty: automatic)", WHOLE, None, True, 8, 8192),
+    (QgsProcessingParameterNumber("CHIP_SIZE", "Chip size (pixels or automatic)", WHOLE, None, True, 8, 8192),
      "Width and height of a chip in pixels.", (780, 40)),
     (QgsProcessingParameterNumber("EPOCHS", "Epochs (empty: automatic)", WHOLE, None, True, 1, 100000),
      "How often training goes through all training chips at most.", (780, 210)),
     (QgsProcessingParameterRasterLayer("MAP_IMAGE", "Image to map"),
      "The raster to map: the same as above, or another with the same bands.", (120, 380)),
 )  # fmt: skip
+ORDER = ["IMAGE", "LABELS", "CLASS_FIELD", "MAP_IMAGE", "CHIP_SIZE", "EPOCHS"]  # in the dialog
 
 
 def add_step(
@@ -92,6 +93,7 @@ def build() -> QgsProcessingModelAlgorithm:
         box = QgsProcessingModelParameter(parameter.name())
         box.setPosition(QPointF(*place))
         model.addModelParameter(parameter, box)
+    model.setParameterOrder(ORDER)
     given = Source.fromModelParameter
     export = {name: given(name) for name in ("LABELS", "CLASS_FIELD", "CHIP_SIZE")}
     add_step(model, "export", "terrazzo:exportchips", (430, 210), {"INPUT": given("IMAGE"), **export}, {})

@@ -44,8 +44,8 @@ class ActivationMaps(WorkerAlgorithm):
         """Declare the parameters."""
         return [
             Setting("KIND", tr("What to show"), tr(
-                "class_activation: where the network sees TARGET_CLASS. feature_maps: the output of LAYER. filters: "
-                "the filters of the first layer, which need no image.")),
+                "class_activation: where the network sees the class below. feature_maps: the output of the layer "
+                "below. filters: the filters of the first layer, which need no image.")),
             model_row("trainclassifier", "trainsegmenter"),
             Raster("INPUT", tr("Image"), tr(
                 "The raster to look at. It needs the bands that the model was trained on, and about the same pixel "
@@ -54,8 +54,8 @@ class ActivationMaps(WorkerAlgorithm):
                 "For class_activation with a classifier: a picture is made of each image in this folder and its "
                 "subfolders."),
                 optional=True),
-            Setting("TARGET_CLASS", tr("Class"), tr(
-                "The class to show, by value or name. Required for rasters; if empty, the likeliest class of each "
+            Setting("TARGET_CLASS", tr("Class (value or name)"), tr(
+                "The class to show. Required for rasters; if empty, the likeliest class of each "
                 "photograph is shown."), optional=True),
             Setting("LAYER", tr("Layer (empty: the last)"), tr(
                 "The layer to show, by its name in the list that feature_maps writes to the log. Empty: the last "
@@ -69,9 +69,9 @@ class ActivationMaps(WorkerAlgorithm):
                 "The band of the image for each band of the model, by number from 1, such as 3,2,1. Empty: bands are "
                 "matched by name, otherwise by order.")),
             *pixel_rows(),
-            Setting("STRIDE", tr("Stride (empty: half a chip)"), tr(
+            Setting("STRIDE", tr("Stride (pixels)"), tr(
                 "For classifiers: the distance of the chips in pixels. Overlapping chips are blended, each weighted "
-                "most at its centre. Smaller values are smoother and slower."), advanced=True),
+                "most at its centre. Smaller values are smoother and slower. Empty: half a chip."), advanced=True),
             Setting("TILE_SIZE", tr("Tile size (pixels)"), tr(
                 "Side of the squares that are processed at a time. Halve it if memory runs out."), advanced=True),
             Setting("HALO", tr("Halo (pixels)"), tr(
@@ -83,7 +83,7 @@ class ActivationMaps(WorkerAlgorithm):
             UsualRaster("OUTPUT", tr("Activation or feature maps"), tr(
                 "The GeoTIFF to write: one band of activation, or one band per channel."), optional=True,
                 called="activation"),
-            WishedFile("PICTURE", tr("Picture of the filters"), tr("The PNG file to write if KIND is filters."),
+            WishedFile("PICTURE", tr("Picture of the filters"), tr("The PNG file to write, to show filters."),
                 optional=True, filter=tr("PNG files") + " (*.png)"),
             WishedFolder("PICTURES", tr("Folder of pictures"), tr(
                 "A new folder for photographs: each photograph with the activation drawn over it, and a table of the "

@@ -71,9 +71,10 @@ class ClassifyScenes(WorkerAlgorithm):
                 "Each image in this folder and its subfolders is classified: the square in its middle, resampled to "
                 "the model's chip size."), optional=True),
             model_row("trainclassifier"),
-            Setting("STRIDE", tr("Stride (empty: chip size)"), tr(
-                "Distance from one chip to the next in pixels, which is also the pixel size of the result. With the "
-                "chip size, chips lie side by side; with 1, every pixel is classified by the chip around it.")),
+            Setting("STRIDE", tr("Stride (pixels)"), tr(
+                "Distance from one chip to the next in pixels, which is also the pixel size of the result. Empty: "
+                "the chip size, so that chips lie side by side. With 1, every pixel is classified by the chip around "
+                "it.")),
             Extent("EXTENT", tr("Extent"), tr("Classify only this rectangle.")),
             Polygons("AREA", tr("Area of interest"), tr(
                 "Classify only steps whose centre lies in these polygons."), optional=True),

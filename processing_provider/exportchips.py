@@ -50,14 +50,14 @@ class ExportChips(TerrazzoAlgorithm):
     def rows(self) -> list[Row]:
         """Declare the parameters."""
         return [*self._image_rows(), *self._label_rows(), *self._chip_rows(), *self._rare_rows(),
-                *split_rows(tr("automatic")), *self._output_rows()]  # fmt: skip
+                *split_rows(tr("a size chosen by Terrazzo")), *self._output_rows()]  # fmt: skip
 
     def _image_rows(self) -> list[Row]:
         return [
             NeededRasters("INPUT", tr("Images"), tr(
                 "The rasters to cut chips from, in any format of GDAL and with any number of bands. Required, unless "
                 "a folder of images is given. Layers from the web (XYZ, WMS, WMTS) need a pixel size, and an extent "
-                "or area: its tiles are fetched from the server, whose terms of use apply.")),
+                "or area: their tiles are fetched from the server, whose terms of use apply.")),
             InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
                 "A folder used instead: all rasters in it, in the order of their "
                 "names."), optional=True, advanced=True),
@@ -99,7 +99,7 @@ class ExportChips(TerrazzoAlgorithm):
                 "separate: each is cut into chips of its own; all need the same bands. mosaic: one large image, in "
                 "which later rasters lie on top and chips cross the seams. stack: bands of the same ground, such as "
                 "an orthophoto and a surface model, resampled to the pixels of the first."), optional=True),
-            Setting("PIXEL_SIZE", tr("Pixel size (empty: first image)"), tr(
+            Setting("PIXEL_SIZE", tr("Pixel size (map units)"), tr(
                 "In map units. Images of another pixel size are resampled to this one. Empty: that of the first "
                 "image. Of a layer from the web, the zoom level of this size is fetched, or the next finer "
                 "one."), advanced=True, decimals=10),
@@ -107,13 +107,13 @@ class ExportChips(TerrazzoAlgorithm):
             Bands("BANDS", tr("Bands (empty: all)"), tr(
                 "The bands to use, by number from 1, in the order wanted, such as 1-3,5. Empty: all except an alpha "
                 "band.")),
-            Setting("CHIP_SIZE", tr("Chip size (empty: automatic)"), tr(
+            Setting("CHIP_SIZE", tr("Chip size (pixels or automatic)"), tr(
                 "Width and height of a chip in pixels. Empty: 256, or less if images are small or labels are in few "
                 "places. Multiples of 32 suit every network.")),
-            Setting("STRIDE", tr("Stride (empty: chip size)"), tr(
+            Setting("STRIDE", tr("Stride (pixels)"), tr(
                 "Distance from one chip to the next in pixels. With less than the chip size, chips overlap: there are "
-                "more of them, and each place is seen in several surroundings.")),
-            Setting("PLACEMENT", tr("Where chips lie"), tr(
+                "more of them, and each place is seen in several surroundings. Empty: the chip size.")),
+            Setting("PLACEMENT", tr("Placement of chips"), tr(
                 "grid: side by side over the whole image. features: centred on each label feature. bounding_boxes: "
                 "the square around each label feature, resampled to the chip size. random: at random places."),
                 optional=True),
@@ -138,7 +138,7 @@ class ExportChips(TerrazzoAlgorithm):
             InputFile("CLASS_FILE", tr("Class table as a file"), tr(
                 "The same as a .csv file with the header {}, or as a .json list of objects with these keys.").format(
                 ",".join(CLASS_COLUMNS)), filter=tr("Class tables") + " (*.csv *.json)", optional=True, advanced=True),
-            Number("BUFFER", tr("Buffer around points and lines"), tr(
+            Number("BUFFER", tr("Buffer (map units)"), tr(
                 "How far labels reach around points and lines, in units of the first image's CRS, which may be "
                 "degrees. 0 labels only the pixels that they touch."), optional=True, advanced=True),
             Setting("OVERLAP_RULE", tr("Where label features overlap"), tr(
@@ -156,13 +156,13 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("POSITION_JITTER", tr("Position jitter (pixels)"), tr(
                 "For chips around features: how far a chip may be moved from its feature in each direction, so that "
                 "the network does not learn that objects are always in the middle."), optional=True, advanced=True),
-            Setting("RANDOM_CHIPS", tr("Random chips"), tr(
+            Setting("RANDOM_CHIPS", tr("Random chips: number"), tr(
                 "For random chips: about how many places are tried. Chips without labels are left out."),
                 optional=True, advanced=True),
-            Setting("MIN_DISTANCE", tr("Distance of random chips"), tr(
+            Setting("MIN_DISTANCE", tr("Random chips: distance (pixels)"), tr(
                 "For random chips: the minimum distance of their centres in pixels. Empty: half a chip."),
                 advanced=True),
-            Numbers("ROTATIONS", tr("Rotations, such as 0,90,180"), tr(
+            Numbers("ROTATIONS", tr("Rotations (°), such as 0,30,60"), tr(
                 "Each chip is cut once for each of these angles in degrees, clockwise. Empty: none. Angles other than "
                 "quarter turns resample the image."), advanced=True, example="0,90,180,270"),
             Setting("BLACKEN", tr("Blacken the surroundings"), tr(
@@ -172,14 +172,14 @@ class ExportChips(TerrazzoAlgorithm):
                 "Chips with a smaller share of labelled pixels are left out. 0 keeps every chip with at least "
                 "one."), advanced=True,
                 decimals=2),
-            Setting("MIN_CLASS_SHARE", tr("Minimum share of the class"), tr(
+            Setting("MIN_CLASS_SHARE", tr("Minimum class share (0 to 1)"), tr(
                 "For classification and multilabel: the share of a chip (0 to 1) that a class must cover to become a "
                 "class of the chip."),
                 optional=True, advanced=True, decimals=2),
-            Setting("MIN_FEATURE_SHARE", tr("Minimum share of a feature"), tr(
+            Setting("MIN_FEATURE_SHARE", tr("Minimum feature share (0 to 1)"), tr(
                 "The share of a label feature (0 to 1) that must lie inside a chip; smaller parts at the edges of "
                 "chips are not labelled."), optional=True, advanced=True, decimals=2),
-            Setting("BACKGROUND_SHARE", tr("Background chips to keep"), tr(
+            Setting("BACKGROUND_SHARE", tr("Background chips kept (0 to 1)"), tr(
                 "The share (0 to 1) of chips with nothing but background that is kept."), optional=True,
                 advanced=True,
                 decimals=2),

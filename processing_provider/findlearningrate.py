@@ -45,8 +45,8 @@ class FindLearningRate(LearningAlgorithm):
         settings = [row for row in trainings if row.name.lower() in known and not isinstance(row, Destination)]
         shared = {row.name: row for row in reversed(settings)}
         shared["ARCHITECTURE"] = Setting("ARCHITECTURE", tr("Architecture (empty: usual)"), tr(
-            "A segmentation network for chips with TASK segmentation or regression (empty: unet), or a classifier for "
-            "others (empty: efficientnet_lite0)."))  # fmt: skip
+            "A segmentation network for chips whose task is segmentation or regression (empty: unet), or a classifier "
+            "for others (empty: efficientnet_lite0)."))  # fmt: skip
         own = [
             Setting("TEST_STEPS", tr("Steps"), tr("Number of batches, and so of learning rates."), advanced=True),
             Setting("FIRST_RATE", tr("First rate"), tr(

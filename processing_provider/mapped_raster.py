@@ -24,10 +24,10 @@ AUTOMATIC_HALO = 256
 def web_rows() -> list[Row]:
     """Return the rows for what is fetched of layers from the web."""
     return [
-        Number("MAX_TILES", tr("Most tiles from the web"), tr(
+        Number("MAX_TILES", tr("Maximum number of web tiles"), tr(
             "For layers from the web (XYZ, WMS, WMTS): how many tiles may be fetched from the server. Raise it only as "
             "far as the provider's terms of use allow."), default=float(MAX_TILES), low=1.0, whole=True, advanced=True),
-        Number("KEEP_TILES", tr("Keep tiles from the web (days)"), tr(
+        Number("KEEP_TILES", tr("Keep web tiles (days)"), tr(
             "For so many days, tiles that were fetched are kept in your cache folder and used again, so that another "
             "job on the same ground does not ask the server. 0: none are kept, and none that were kept are used."),
             default=float(KEEP_TILES), low=0.0, whole=True, advanced=True),
@@ -37,7 +37,7 @@ def web_rows() -> list[Row]:
 def pixel_rows() -> list[Row]:
     """Return the rows for the pixel size to map at, and for web layers."""
     return [
-        Setting("PIXEL_SIZE", tr("Pixel size (empty: image)"), tr(
+        Setting("PIXEL_SIZE", tr("Pixel size (map units)"), tr(
             "In map units. An image with other pixels is resampled while it is read, and the result has this pixel "
             "size. Empty: that of the image. 0: that of the model. Of a layer from the web, the zoom level of this "
             "size is fetched, or the next finer one; empty: that of the model."), advanced=True, decimals=10),

@@ -77,10 +77,10 @@ class SegmentRaster(WorkerAlgorithm):
             Setting("MAP_GRID", tr("Pixels of the map"), tr(
                 "Where the image is read at another pixel size, the map may have the image's own pixels all the same."),
                 optional=True, advanced=True),
-            Setting("TILE_SIZE", tr("Tile size (empty: automatic)"), tr(
+            Setting("TILE_SIZE", tr("Tile size (pixels or automatic)"), tr(
                 "Side of the squares that are mapped at a time, in pixels. Empty: as is fastest with the free memory, "
                 "on a processor in strips down wide columns. The result is practically the same."), advanced=True),
-            Setting("HALO", tr("Halo (empty: automatic)"), tr(
+            Setting("HALO", tr("Halo (pixels or automatic)"), tr(
                 "How many pixels around each tile are read as context for the network. Empty: so many that the edges "
                 "of tiles should change no more than about 0.2 % of the pixels, as estimated for this network."),
                 advanced=True),

@@ -43,7 +43,7 @@ class SplitChips(TerrazzoAlgorithm):
         """Declare the parameters."""
         return [
             chips_row(tr("It is changed in place.")),
-            *split_rows(tr("as exported")),
+            *split_rows(tr("the blocks of the export")),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

@@ -30,7 +30,7 @@ def split_rows(blocks: str) -> list[Row]:
     """Return the rows of the split parameters.
 
     Args:
-        blocks: The meaning of an empty BLOCK_SIZE, for its label.
+        blocks: What an empty BLOCK_SIZE stands for.
     """
     return [
         Setting("SPLIT_METHOD", tr("Split by"), tr(
@@ -38,8 +38,9 @@ def split_rows(blocks: str) -> list[Row]:
             "areas: your own polygons. rasters: each raster, to test on scenes that are not in training. random: "
             "single chips; neighbours are alike, so accuracies are too high, and the log tells how many chips are "
             "affected."), optional=True),
-        Setting("BLOCK_SIZE", tr("Block size (empty: {})").format(blocks), tr(
-            "Side of the squares of ground that go to training, validation or test as a whole, in pixels."),
+        Setting("BLOCK_SIZE", tr("Block size (pixels)"), tr(
+            "Side of the squares of ground that go to training, validation or test as a whole. Empty: {}.")
+            .format(blocks),
             advanced=True),
         Polygons("SPLIT_AREAS", tr("Split areas"), tr(
             "For a split by areas: polygons that each go to one split as a whole. Chips that are not completely "

@@ -22,7 +22,7 @@ def daily_rows() -> list[Row]:
             "Chips a step. More need more memory, and steady the training.")),
         Setting("AUGMENTATION", tr("Augmentation"), tr(
             "How much training chips are varied each time they are shown, so that the network learns what does not "
-            "matter. Each part can be set by itself under Advanced. The report shows some chips so."), optional=True),
+            "matter. Each part can be set by itself under Advanced. The report shows some of them."), optional=True),
     ]  # fmt: skip
 
 
@@ -41,22 +41,22 @@ def augmentation_rows() -> list[Row]:
             "Shows a part of each chip, whose side is up to this share shorter, as large as the whole. For things "
             "that come in several sizes, or images of several pixel sizes.")),
         part("ROTATION", tr("Augmentation: rotation (°)"), tr(
-            "Rotates each chip by up to so many degrees either way. What comes in from outside of the chip is the chip "
-            "mirrored at its edge, also below.")),
+            "Rotates each chip by up to this angle either way. Ground outside the chip is replaced by the mirrored "
+            "chip, here and in what follows.")),
         part("ZOOM", tr("Augmentation: zoom (0 to 1)"), tr(
             "Shows each chip up to this share larger (0.25: 1.25 times), or as many times smaller.")),
         part("SHIFT", tr("Augmentation: shift (0 to 0.5)"), tr(
             "Moves each chip by up to this share of its side.")),
         part("SHEAR", tr("Augmentation: shear (°)"), tr(
-            "Leans each chip by up to so many degrees, along both sides.")),
+            "Shears each chip by up to this angle, along both sides.")),
         part("ELASTIC", tr("Augmentation: elastic (to 0.1)"), tr(
-            "Pulls the ground of each chip about, smoothly, by up to this share of its side.")),
+            "Distorts each chip smoothly, by up to this share of its side.")),
         part("BLUR", tr("Augmentation: blur (pixels)"), tr(
             "Blurs every second chip, by a Gaussian with a standard deviation of up to so many pixels.")),
         part("SHARPEN", tr("Augmentation: sharpen (0 to 3)"), tr(
             "Makes the details of every second chip up to so many times stronger.")),
         part("GAMMA_JITTER", tr("Augmentation: gamma (0 to 1)"), tr(
-            "Bends the values of each chip between dark and bright: to the power of up to 1 + this, or 1 / (1 + "
+            "Changes the gamma of each chip: raises its values to a power of up to 1 + this, or down to 1 / (1 + "
             "this).")),
         part("HUE", tr("Augmentation: hue (°)"), tr(
             "Turns the colours of each chip by up to so many degrees, where the bands are red, green and blue.")),
@@ -139,15 +139,15 @@ def run_rows() -> list[Row]:
     """How the run goes, for experts."""
     return [
         Setting("STEPS", tr("Run: steps (empty: by epochs)"), tr(
-            "Ends training after so many steps, of a batch each."), optional=True, advanced=True),
+            "Ends training after this number of steps, of one batch each."), optional=True, advanced=True),
         Setting("ACCUMULATION", tr("Run: batches per step"), tr(
-            "Adds up the gradients of so many batches before the weights change: as a larger batch, in the memory of "
-            "a small one."), optional=True, advanced=True),
+            "Adds up the gradients of this number of batches before the weights change: like a larger batch, in the "
+            "memory of a small one."), optional=True, advanced=True),
         Setting("EMA_DECAY", tr("Run: moving average (0 to 1)"), tr(
             "Keeps an exponential moving average of the weights with this decay at most (0.99, say), which is often a "
             "little better than the last weights. 0: none."), optional=True, advanced=True, decimals=5),
         Setting("PATIENCE", tr("Run: patience (epochs; 0: off)"), tr(
-            "Training ends when so many epochs in a row brought nothing better. The last epochs gain most."),
+            "Training ends after this number of epochs without improvement. The last epochs improve most."),
             advanced=True),
         Setting("MONITOR", tr("Run: figure of the best epoch"), tr(
             "The figure on validation chips by which the best epoch is kept, and whose lack of progress ends "
@@ -160,11 +160,11 @@ def run_rows() -> list[Row]:
             "Writes event files there while it trains, which TensorBoard shows; the package tensorboard has to be "
             "installed in the worker's Python."), optional=True, advanced=True),
         Setting("RESUME", tr("Run: resume from checkpoint"), tr(
-            "Goes on from the checkpoint beside the model file that a training with the same settings has left, if "
-            "there is one; it ends with the same weights as if it had not been interrupted."),
+            "Continues from the checkpoint beside the model file that a training with the same settings has left, "
+            "if there is one; it ends with the same weights as if it had not been interrupted."),
             optional=True, advanced=True),
         Setting("CHECKPOINT_MINUTES", tr("Run: checkpoint minutes"), tr(
-            "A checkpoint is written after each epoch, and within an epoch after so many minutes."),
+            "A checkpoint is written after each epoch, and within an epoch at this interval."),
             optional=True, advanced=True, decimals=1),
     ]  # fmt: skip
 
@@ -176,8 +176,8 @@ def sampling_rows() -> list[Row]:
             "Which training chips an epoch shows, and how often. Where classes are weighted as well, they are as "
             "frequent as in what is shown."), optional=True, advanced=True),
         Setting("BACKGROUND_SHARE", tr("Sampling: background chips"), tr(
-            "Of the training chips that show nothing but background, so many an epoch shows (0 to 1), each time "
-            "others."),
+            "The share of the training chips with nothing but background that an epoch shows (0 to 1); other ones in "
+            "each epoch."),
             optional=True, advanced=True, decimals=3),
         Setting("BACKGROUND_CLASS", tr("Sampling: background class"), tr(
             "Its name or value, where background chips are to be left out. Empty: the class called background."),
@@ -192,8 +192,8 @@ def unlabelled_rows() -> list[Row]:
         InputFolder("UNLABELLED_CHIPS", tr("Unlabelled: chip dataset"), tr(
             "Chips without labels, from which the network learns as well: where it is sure what a chip shows, it "
             "learns to see the same when the chip is varied. For few labels and many images of the same kind. A folder "
-            "written by “Export training chips”, with TASK unlabelled and the bands, CHIP_SIZE and PIXEL_SIZE of the "
-            "chips above. A labelled dataset works too, also the one above: its training chips are used without "
+            "written by “Export training chips”, with the task unlabelled and the bands, chip size and pixel size of "
+            "the chips above. A labelled dataset works too, also the one above: its training chips are used without "
             "their labels. Each step takes about two and a half times as long."), optional=True, advanced=True),
         expert("UNLABELLED_WEIGHT", tr("Unlabelled: weight"), tr(
             "How much their loss counts beside that of the labelled chips.")),
@@ -204,11 +204,11 @@ def unlabelled_rows() -> list[Row]:
             "Number of unlabelled chips beside each labelled one of a batch. More need more memory and time.")),
         expert("UNLABELLED_AUGMENTATION", tr("Unlabelled: augmentation"), tr(
             "How the chips are varied for the network to learn from. Labels move with the image.")),
-        expert("PSEUDO_LABEL_CONFIDENCE", tr("Unlabelled: confidence"), tr(
+        expert("PSEUDO_LABEL_CONFIDENCE", tr("Unlabelled: confidence (0 to 1)"), tr(
             "The probability (0 to 1) from which an answer counts as a label."), decimals=4),
         expert("BASELINE", tr("Unlabelled: compare with baseline"), tr(
-            "Before, trains the same network for as many steps on the labelled chips alone, and puts both into the "
-            "report. This takes up to twice as long; not with MINUTES.")),
+            "First trains the same network for as many steps on the labelled chips alone, and compares both in the "
+            "report. This takes up to twice as long. Not possible if the minutes are given.")),
     ]  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def machine_rows() -> list[Row]:
         InputFolder("CACHE_FOLDER", tr("Folder for decoded chips"), tr(
             "Chips that do not fit into memory are decoded once, into a file in this folder, which later trainings on "
             "them use as well. Empty: the user's folder for caches."), optional=True, advanced=True),
-        Setting("FOLD", tr("Fold (empty: the splits hold)"), tr(
+        Setting("FOLD", tr("Fold (empty: none)"), tr(
             "For cross-validation, with a dataset that is divided into folds: this one, counted from 1, is for "
             "validation and the others are for training. Run it once for each fold."), advanced=True),
         Setting("SEED", tr("Seed"), tr("The same seed gives the same start and order of chips."), advanced=True),
@@ -252,8 +252,8 @@ def optimizer_rows() -> list[Row]:
     return [
         Setting("OPTIMIZER", tr("Optimizer"), tr("How weights follow from gradients."), optional=True, advanced=True),
         Setting("LEARNING_RATE", tr("Optimizer: highest rate"), tr(
-            "How far a step goes: what the schedule makes of it in each step is this or less. Empty: what suits the "
-            "optimizer, 0.001 for adamw, and half of it for a classifier."), advanced=True),
+            "The highest learning rate of the schedule. Empty: the default of the optimizer, 0.001 for adamw, and half "
+            "of it for a classifier."), advanced=True),
         Setting("WEIGHT_DECAY", tr("Optimizer: weight decay"), tr(
             "Pulls the weights towards zero in each step. Empty: 0.01 for adamw, 0.0001 for sgd, none for others."),
             advanced=True),
@@ -266,7 +266,8 @@ def optimizer_rows() -> list[Row]:
             "The same for the squares of gradients: β₂ of the Adam family, α of rmsprop, ρ of adadelta. Empty: 0.999, "
             "0.99 and 0.9."), advanced=True, decimals=5),
         Setting("EPSILON", tr("Optimizer: epsilon"), tr(
-            "Is added to what is divided by, in all but sgd. Empty: what is usual."), advanced=True, decimals=12),
+            "A small number that is added to divisors, in all optimizers but sgd. Empty: PyTorch's default."),
+            advanced=True, decimals=12),
         Setting("GRADIENT_CLIP", tr("Optimizer: gradient clip"), tr(
             "Gradients whose norm is larger are shortened to it, so that a bad batch moves the weights no further than "
             "a good one. 0: never."), optional=True, advanced=True),
@@ -294,7 +295,7 @@ def schedule_rows() -> list[Row]:
         Setting("CYCLES", tr("Schedule: cycles of cyclic"), tr(
             "How often the rate rises and falls."), optional=True, advanced=True),
         Setting("PLATEAU_EPOCHS", tr("Schedule: epochs of plateau"), tr(
-            "After so many epochs in a row without a better one the rate drops."), optional=True, advanced=True),
+            "The rate drops after this number of epochs without improvement."), optional=True, advanced=True),
     ]  # fmt: skip
 
 

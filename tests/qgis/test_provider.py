@@ -7,7 +7,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from qgis.core import QgsApplication, QgsProcessingParameterDefinition
+from qgis.core import QgsApplication, QgsProcessingModelChildParameterSource, QgsProcessingParameterDefinition
 
 EXAMPLE = "Chips to map"
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,6 +192,31 @@ def test_labels_fit_into_the_dialog_as_qgis_opens_it(provider, name):
     for row in provider.algorithm(name).parameterDefinitions():
         marked = row.flags() & QgsProcessingParameterDefinition.Flag.FlagOptional and row.type() != "boolean"
         assert len(row.description() + (OPTIONAL if marked else "")) <= LONGEST, row.description()
+
+
+# Lengths on the ground or in the image.
+PIXELS = ("CHIP_SIZE", "BLOCK_SIZE", "TILE_SIZE", "HALO", "POSITION_JITTER", "MIN_DISTANCE", "SIMPLIFY")
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_labels_name_units_and_help_texts_name_parameters_as_the_dialog_does(provider, name):
+    for row in provider.algorithm(name).parameterDefinitions():
+        assert row.name() not in PIXELS or "(pixels" in row.description(), row.name()
+        assert row.name() != "PIXEL_SIZE" or "(map units" in row.description(), row.name()
+    words = set(re.findall(r"\w+", provider.algorithm(name).shortHelpString()))
+    names = {name for names in PARAMETERS.values() for name in names.split()}
+    assert not words & ({name for name in names if "_" in name} | {"TASK", "KIND", "LAYER", "MINUTES"})
+
+
+def test_the_example_model_asks_in_the_order_of_the_work_and_has_the_defaults_of_today(provider):
+    model = next(model for model in provider.algorithms() if model.displayName() == EXAMPLE)
+    inputs = [row.name() for row in model.parameterDefinitions() if not row.isDestination()]
+    assert inputs == ["IMAGE", "LABELS", "CLASS_FIELD", "MAP_IMAGE", "CHIP_SIZE", "EPOCHS"]
+    fixed = QgsProcessingModelChildParameterSource.Source.StaticValue
+    for child in model.childAlgorithms().values():
+        for name, (source, *_) in child.parameterSources().items():
+            default = child.algorithm().parameterDefinition(name).defaultValue()
+            assert source.source() != fixed or source.staticValue() == default, name
 
 
 def test_what_an_export_needs_comes_first_and_is_not_called_optional(provider):
