@@ -45,9 +45,9 @@ class SegmentRaster(WorkerAlgorithm):
         return tr(
             "Classifies each pixel of a raster with a trained network. The result holds the class values of your own "
             "labels, with their names and colours; with a model of numbers (regression) it is a raster of numbers in "
-            "the units of the training data.\nThe raster may be of any size: it is processed in tiles, which "
-            "are read with enough context that their edges do not show. Where the raster has no data, the result has "
-            "none either."
+            "the units of the training data.\nThe raster may be of any size: it is processed in parts (on a GPU in "
+            "tiles, on a processor mostly in strips), which are read with enough context that their edges do not show. "
+            "Where the raster has no data, the result has none either."
         )
 
     def rows(self) -> list[Row]:
@@ -81,11 +81,11 @@ class SegmentRaster(WorkerAlgorithm):
                 "Side of the squares that are mapped at a time, in pixels. Empty: as is fastest with the free memory, "
                 "on a processor in strips down wide columns. The result is practically the same."), advanced=True),
             Setting("HALO", tr("Halo (pixels or automatic)"), tr(
-                "How many pixels around each tile are read as context for the network. Empty: so many that the edges "
-                "of tiles should change no more than about 0.2 % of the pixels, as estimated for this network."),
-                advanced=True),
+                "How many pixels around each tile, or beside each column of strips, are read as context for the "
+                "network. Empty: so many that their edges should change no more than about 0.2 % of the pixels, as "
+                "estimated for this network."), advanced=True),
             Setting("BATCH_SIZE", tr("Batch size (tiles)"), tr("How many tiles the network processes at a "
-                "time."), advanced=True),
+                "time; strips are processed one by one."), advanced=True),
             *averaging_rows(scales=True),
             Setting("MIXED_PRECISION", tr("Mixed precision"), tr(
                 "Calculate with 16 bits on a GPU, and on a processor with bfloat16: faster. The first tile is compared "

@@ -49,7 +49,7 @@ JOBS = {
     "trainclassifier": Job(TrainClassifierConfig, "training.train_classifier", "train_classifier", ranks=True),
     "findlearningrate": Job(FindLearningRateConfig, "training.find_learning_rate", "find_learning_rate"),
     "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster", ranks=True),
-    "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes"),
+    "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes", ranks=True),
     "classifyfeatures": Job(ClassifyFeaturesConfig, "mapping.features", "classify_features"),
     "activationmaps": Job(ActivationMapsConfig, "mapping.activation", "activation_maps"),
     "fetchtiles": Job(FetchTilesConfig, "rasters.fetch_tiles", "fetch_tiles"),  # part of other algorithms

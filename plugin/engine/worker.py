@@ -5,10 +5,10 @@ object per line, {"event": "progress" | "log" | "warning" | "epoch" | "result" |
 Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the process that
 started the worker has ended, and the worker ends as well.
 
-A training or `segmentraster` may be started as several ranks, `torchrun -m plugin.engine.worker JOB.json` (see
-`docs/cluster.md`). The first rank claims the outputs, reads the commands and sends the events; the others send only the
-error that ends them. A rank ends when its parent does; the end of standard input means nothing if it comes before the
-start, as on clusters.
+A training, `segmentraster` or `classifyscenes` may be started as several ranks, `torchrun -m plugin.engine.worker
+JOB.json` (see `docs/cluster.md`). The first rank claims the outputs, reads the commands and sends the events; the
+others send only the error that ends them. A rank ends when its parent does; the end of standard input means nothing if
+it comes before the start, as on clusters.
 
 With - instead of JOB.json, the job is the first line of standard input: QGIS passes it so, because it may hold keys of
 servers, which must lie on no disk.
@@ -217,7 +217,8 @@ def carry_out(name: str, settings: dict[str, Any], reporter: Reporter) -> dict[s
     if rank.count > 1 and not JOBS[name].ranks:
         raise InputError(
             f"The job {name} runs as a single process, and torchrun has started {rank.count}.",
-            "Start it with --nnodes 1 --nproc-per-node 1; only trainings and segmentraster can be shared.",
+            "Start it with --nnodes 1 --nproc-per-node 1; what can be shared are trainings, segmentraster and "
+            "classifyscenes.",
         )
     with ExitStack() as stack:
         # Before the job imports torch, so that a second job with the same output fails at once.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed
 from heard import Heard
 from held import contents
-from known_classifier import SIZE, Breaking, header, mean
+from known_classifier import SIZE, Breaking, header, mean, trained_looking
+from ranked import start_ranks
 from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 
 from plugin.engine.classes import ClassTable
@@ -18,6 +22,8 @@ from plugin.engine.config import ClassifyScenesConfig
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.mapping import evaluation, keeping, scenes
+from plugin.engine.models.model_file import save_model
+from plugin.engine.torchrun import Rank
 
 HEIGHT, WIDTH = 150, 180
 NUMBERS = {"task": "chip_regression", "classes": ClassTable(())}
@@ -164,3 +170,35 @@ def test_scenes_without_an_answer_keep_nothing(tmp_path: Path, network: Failing)
 def test_answers_are_kept_beside_the_first_result(tmp_path: Path, network: Failing, image: str) -> None:
     interrupt(network, tmp_path / "map", image, 20, ["grid", "margin"])
     assert (hidden_folder(tmp_path / "map" / FILES["margin"]) / PIECES).is_dir()
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="torch.distributed with gloo is not here",
+)
+def test_two_ranks_classify_the_scenes_of_one_process(tmp_path: Path) -> None:
+    network, model = trained_looking("mlp", SIZE, 1), str(tmp_path / "m.safetensors")
+    save_model(model, network, header(architecture="mlp"))
+    data = np.random.default_rng(3).integers(10, 256, (600, 2100)).astype(np.uint8)
+    data[:300, :700] = 0
+    image = write_raster(tmp_path / "image.tif", data, nodata=0)
+    names = [name for name in FILES if name != "polygons"]
+    classify(tmp_path / "one", image, names, model=model, stride=SIZE)
+    (tmp_path / "two").mkdir()
+    config = {"input": image, "model": model, "device": "cpu", "stride": SIZE, "batch_size": 50}
+    config.update({name: str(tmp_path / "two" / FILES[name]) for name in names})
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps({"protocol": 1, "job": "classifyscenes", "config": config}))
+    both = start_ranks(["tests/ranked.py", str(job)])
+    said = [rank.communicate(timeout=120) for rank in both]
+    assert [rank.returncode for rank in both] == [0, 0], said
+    events = [json.loads(line) for line in said[0][0].splitlines()]
+    assert [event["event"] for event in events].count("result") == 1 and not said[1][0]
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_photographs_are_not_shared_among_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "own_rank", lambda: Rank(0, 2))
+    config = {"input_folder": str(tmp_path), "model": "m", "table": str(tmp_path / "t.csv")}
+    with pytest.raises(InputError, match="a single process"):
+        scenes.classify_scenes(ClassifyScenesConfig.from_json(config), Heard())

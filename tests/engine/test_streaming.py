@@ -281,12 +281,18 @@ def test_columns_hold_each_touched_block_once(shape: tuple[int, int], seed: int,
 
 def test_columns_may_be_narrower_where_that_leaves_much_out() -> None:
     assert widths(10240) == [10240, 5120, 2560, 1536] and widths(1024) == [1024] and widths(512) == [512]
-    apart = np.zeros((20, 20), bool)
-    apart[3:9, :2] = apart[3:9, -2:] = True  # two narrow polygons beside each other
     part = Window(0, 0, 10240, 10240)
-    seen = {width: pixels_seen(divide(part, width, apart), 192) for width in widths(10240)}
-    assert seen[10240] > 3 * seen[5120] and seen[5120] == seen[2560] == 2 * (1024 + 384) * (3072 + 384)
-    assert divide(part, 5120, apart)[1] == Window(9216, 1536, 1024, 3072)
+    seen = [pixels_seen(divide(part, width, np.eye(20, dtype=bool)), 192) for width in widths(10240)]
+    assert seen[0] > 4 * seen[-1] and seen == sorted(seen, reverse=True)
+
+
+def test_columns_leave_out_the_ground_between_polygons() -> None:
+    touched = np.zeros((20, 20), bool)
+    touched[3:9, :2] = touched[4:9, -2:] = True
+    touched[12, 5:14] = True
+    part = Window(0, 0, 10240, 10240)
+    expected = [Window(0, 1536, 1024, 3072), Window(2560, 6144, 4608, 512), Window(9216, 2048, 1024, 2560)]
+    assert divide(part, 10240, touched) == expected
 
 
 @settings(max_examples=50, deadline=None)

@@ -50,24 +50,37 @@ def touched_blocks(part: Window, grid: Grid, area: str | None) -> np.ndarray:
 
 
 def divide(part: Window, width: int, touched: np.ndarray) -> list[Window]:
-    """Divide a part of a raster into columns, which end where no block is touched, and are not wider than need be.
+    """Divide a part of a raster into columns, which end where no block is touched.
 
     Args:
         part: The part.
-        width: Of a column, a multiple of `BLOCK_SIZE`.
+        width: Of a column at most, a multiple of `BLOCK_SIZE`.
         touched: The result of `touched_blocks`.
     """
-    columns = []
-    for strip in tiles(Window(0, 0, touched.shape[1], 1), width // BLOCK_SIZE):
-        here = touched[:, strip.col_off : strip.col_end]
-        rows = np.flatnonzero(here.any(1))
-        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-            cols = np.flatnonzero(here[run].any(0))
-            if cols.size:
-                blocks = strip.col_off + cols[0], run[0], cols[-1] + 1 - cols[0], len(run)
-                left, top, across, down = (BLOCK_SIZE * int(side) for side in blocks)
-                columns.append(Window(part.col_off + left, part.row_off + top, across, down).intersection(part))
-    return sorted(columns)
+    blocks = tiles(Window(0, 0, *touched.shape[::-1]), width // BLOCK_SIZE, len(touched))
+    columns = [Window(*(BLOCK_SIZE * side for side in one)) for some in blocks for one in _without_gaps(some, touched)]
+    moved = [one._replace(col_off=one.col_off + part.col_off, row_off=one.row_off + part.row_off) for one in columns]
+    return sorted(one.intersection(part) for one in moved)
+
+
+def _without_gaps(blocks: Window, touched: np.ndarray) -> list[Window]:
+    """Cut blocks at each row and column of them in which none is touched, as long as there are such."""
+    rows, cols = blocks.slices_in(Window(0, 0, 0, 0))
+    here: np.ndarray = touched[rows, cols]
+    parts = [
+        Window(blocks.col_off + left, blocks.row_off + top, across, down)
+        for top, down in _runs(np.any(here, 1))
+        for left, across in _runs(np.any(here, 0))
+    ]
+    if parts in ([], [blocks]):
+        return parts
+    return [one for part in parts for one in _without_gaps(part, touched)]
+
+
+def _runs(values: np.ndarray) -> list[tuple[int, int]]:
+    """Return the beginning and the length of each run of true values."""
+    changes = np.flatnonzero(np.diff(values, prepend=False, append=False)).tolist()
+    return [(begin, end - begin) for begin, end in zip(changes[::2], changes[1::2])]
 
 
 def widths(widest: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import ranks
 from ..classes import IGNORE_INDEX
 from ..config import ClassifyScenesConfig
 from ..drafts import check_writable
@@ -18,6 +19,7 @@ from ..errors import InputError, not_none
 from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
 from ..rasters.raster_io import RasterInfo
+from ..torchrun import own_rank
 from ..vector_files import keeps_style
 from ..windows import Window
 from .answers import Answered, Answers, Numbers, Tally, known_answers
@@ -28,7 +30,7 @@ from .early_checks import check_answers, check_scene_outputs, check_source
 from .evaluation import shares
 from .fingerprint import facts_of
 from .ground import ground_of
-from .keeping import Keeper, kept_beside, plan_units
+from .keeping import SHARED, Keeper, Taker, Unit, kept_beside, plan_units, share_out
 from .layer_style import grid_style, marked, why_not_beside
 from .loading import load_all
 from .measures import MEASURES, Scores, stored
@@ -69,7 +71,8 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         output, probabilities, confidence, entropy, margin, polygons, areas, grid, table (paths; None if not written),
         several (whether a chip may have several classes), classes (value, name, pixels = steps or photographs, area
         and, where OUTPUT is a class raster, hectares of each; none for a model of numbers), area_unit, statistics (of
-        the numbers: minimum, maximum, mean, std; only for such a model), answered, seconds.
+        the numbers: minimum, maximum, mean, std; only for such a model), answered, seconds. {} for all ranks but the
+        first.
 
     Raises:
         InputError: The raster, the folder, the model or a setting cannot be used, or there is nothing to classify.
@@ -77,9 +80,13 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
         Cancelled: The user cancelled the job, or QGIS has ended.
     """
     check_source(config)
+    rank = own_rank()
     if config.input_folder:
+        if rank.count > 1:
+            raise InputError("Photographs are classified by a single process.", "Start one rank, or one per folder.")
         return classify_photographs(config, reporter)
     begun = time.monotonic()
+    ranks.join(torch.device("cpu"))
     models, header = load_all(load_classifier, config.models, reporter)
     check_answers(config, header)
     outputs = check_scene_outputs(config, header)
@@ -88,7 +95,8 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     size, stride = header.chip_size, config.stride or header.chip_size
     steps = Steps(size, stride, opened.info.grid)
     over, like = steps.over(opened.window), steps.described(opened.info)
-    _check_space(config, over, answers, reporter)
+    if not rank.number:
+        _check_space(config, over, answers, reporter)
     reporter.log(
         f"Classifying {opened} with {header.architecture} on {opened.device_text}: chips of {size} pixels every "
         f"{stride}, {number_of(over.width * over.height, 'step')}."
@@ -108,13 +116,24 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     with ExitStack() as stack:
         kept = stack.enter_context(kept_beside(place, config.resume, facts, count, [example], reporter))
         kept.plan(count)
+
+        def planned() -> Iterator[Unit]:
+            return plan_units(steps.blocks(over, side), source.outer)
+
+        rows = source.outer(Window(0, 0, side, side)).height
+        at_work = partial(opened.at_work, rows, doing, "Halve BATCH_SIZE.")
+        if rank.count > 1:
+            with at_work():
+                taking = Keeper(kept, reader.read, source.values, [Taker(partial(shares, answers=answers))])
+                share_out(taking, planned, 1, reporter)
+            if rank.number:
+                return {}
         form = Form.of(config.rasters, Phases(reporter))
         sinks, classes, made = _files(config, like, over, answers, max(side, SMALLEST_BLOCK), form, stack)
-        stage = Stage(reporter, count, "Classifying", end=form.phases.begin)
+        stage = Stage(reporter, count, "Classifying", SHARED if rank.count > 1 else 0.0, form.phases.begin)
         tally = Tally(answers)
-        with opened.at_work(source.outer(Window(0, 0, side, side)).height, doing, "Halve BATCH_SIZE."):
-            keeper = Keeper(kept, reader.read, source.values, [_Answering(answers, [tally, *sinks])])
-            keeper.run(plan_units(steps.blocks(over, side), source.outer), stage)
+        with at_work():
+            Keeper(kept, reader.read, source.values, [_Answering(answers, [tally, *sinks])]).run(planned(), stage)
         tell_unanswered(reporter, "step", tally.unanswered, tally.answered)
         if not tally.answered:
             kept.forget()  # resuming would not help
