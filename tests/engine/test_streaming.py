@@ -16,6 +16,8 @@ from known_segmenter import header
 from osgeo import gdal
 from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from plugin.engine import precision
 from plugin.engine.config import SegmentRasterConfig
@@ -73,6 +75,10 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     ),
     "bilinear": lambda: nn.Sequential(
         conv(BANDS, 4, 8, 8), nn.Upsample(scale_factor=8, mode="bilinear", align_corners=False), nn.BatchNorm2d(4)
+    ),
+    "enlarged": lambda: nn.Sequential(
+        conv(BANDS, 4, 8, 8), nn.ReLU(), nn.Upsample(scale_factor=4), conv(4, 4, 5, padding=2), nn.ReLU(),
+        nn.Upsample(scale_factor=2), conv(4, 3, (3, 5), padding=(2, 1)), conv(3, 3, (3, 3), padding=(0, 2)),
     ),
     "transposed": lambda: nn.Sequential(conv(BANDS, 4, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2), nn.GELU(), nn.Sigmoid()),
 }  # fmt: skip
@@ -132,6 +138,28 @@ def test_strips_in_16_bits_are_as_in_one_pass(network: type[nn.Module]) -> None:
     torch.testing.assert_close(whole, expected, rtol=1e-2, atol=1e-2)
 
 
+class Conversions(TorchDispatchMode):
+    """Counts conversions to another type."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_weights_are_converted_to_16_bits_once() -> None:
+    found = streamable(network_of("branches"), BANDS)
+    assert found is not None
+    stream, counts = found.begin(256), []
+    for strip in torch.split(picture(256), 64, -2):
+        with precision.autocast(CPU, torch.bfloat16), Conversions() as counter:
+            stream.push(strip)
+        counts.append(counter.count)
+    assert counts[0] > 1 and counts[1:] == [1, 1, 1]  # the image
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -148,6 +176,20 @@ def test_usual_networks_run_in_strips(name: str) -> None:
     image = picture(384, 64)
     whole, expected = found.begin(384).whole(torch.split(image, 64, -2)), network(image)
     assert (whole - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["unet/resnet18", "unetplusplus/resnet18"])
+@torch.no_grad()
+def test_enlarged_maps_cost_fewer_multiplications_in_strips(name: str) -> None:
+    network, image = network_of(name), picture(2048, 64)
+    found = streamable(network, BANDS)
+    assert found is not None
+    counts = []
+    for run in (network, lambda image: found.begin(2048).whole(torch.split(image, 64, -2))):
+        with FlopCounterMode(display=False) as counter:
+            run(image)
+        counts.append(counter.get_total_flops())
+    assert counts[1] < 0.9 * counts[0]
 
 
 @pytest.mark.parametrize("name", ["unet/resnet18", "fcn8s/resnet18"])

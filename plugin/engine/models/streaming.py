@@ -219,12 +219,14 @@ class Stream:
         first, last = layer.first(begin), layer.last(end - 1) + 1
         above, below = max(0, -first), max(0, last - height)
         values = [rows.take(first + above, last - below, layer.first(end)) for rows in inputs]
-        if layer.outside is not None and (above or below):
+        if layer.outside is None:
+            first += above
+        elif above or below:
             values = [F.pad(one, (0, 0, above, below), value=layer.outside) for one in values]
         result = layer.run(values, self.memory[number])
         if layer.origin is None:
             return result
-        origin = layer.origin(first + above)
+        origin = layer.origin(first)
         return cut(result, begin - origin, end - origin)
 
 
