@@ -312,7 +312,7 @@ class _Builder:
             if error.trouble is not None and error.trouble.local:
                 raise
             other = of_package_index(sys.platform)
-            self.reporter.log(f"{error} The package index's own build is installed instead: {other.size}.")
+            self.reporter.log(f"{error.problem} The package index's own build is tried instead: {other.size}.")
             _check_disk(self.plan.root, other)
             self._enter_torch(other)
             self._pip(pair, f"{failed}, neither from {build.index} nor from the package index")

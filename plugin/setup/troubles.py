@@ -98,7 +98,8 @@ TROUBLES = (
     _trouble(
         "no network",
         r"getaddrinfo failed|Name or service not known|Temporary failure in name resolution|nodename nor servname|"
-        r"Network is unreachable|No route to host|dns error",
+        r"Network is unreachable|No route to host|dns error|Connection refused|actively refused|WinError 1006[01]\b|"
+        r"ConnectTimeoutError|\(connect timeout=",
         "The package index cannot be reached: there is no network, or a firewall blocks it.",
         "Check the network and QGIS's Settings ▸ Options ▸ Network, then try again; or download the packages on "
         "another computer, and choose their folder under Advanced ▸ Packages from.",
@@ -140,6 +141,13 @@ TROUBLES = (
         "This Python cannot create virtual environments.",
         "On Debian and Ubuntu, install python3-venv (sudo apt-get install python3-venv); on other systems, install a "
         f"64-bit Python 3.12 or 3.13, and {BASE}.",
+    ),
+    _trouble(
+        "unlike builds",
+        r"operator torchvision::nms does not exist|Couldn't load custom C\+\+ ops|compiled with different CUDA",
+        "PyTorch and torchvision come from different builds, which do not work together.",
+        "Remove additional package indexes and folders (extra-index-url, find-links) from pip's configuration, which "
+        "“pip config list” shows, then set up again.",
     ),
     _trouble(
         "card too new",

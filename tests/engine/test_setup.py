@@ -143,6 +143,7 @@ PRINTED = {
     "folder lacks packages": "pip install --no-index --find-links D:\\wheels torch>=2.5\nERROR: No matching distribution found for torch>=2.5",  # noqa: E501
     "no wheels": "ERROR: No matching distribution found for torch>=2.3",
     "no venv": "The virtual environment was not created successfully because ensurepip is not available.",
+    "unlike builds": "RuntimeError: operator torchvision::nms does not exist",
     "card too new": "CUDA error: no kernel image is available for execution on the device",
     "driver too old": "The NVIDIA driver on your system is too old (found version 11040).",
     "processor too old": "Illegal instruction (core dumped)",
@@ -169,6 +170,20 @@ def test_each_trouble_is_known_by_what_is_printed(name):
 def test_why_uv_could_not_download_a_python(name, cause):
     trouble = troubles.find_trouble(f"{PRINTED['no managed python'].rsplit(':', 1)[0]}: {cause}")
     assert trouble is not None and trouble.name == name
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "NewConnectionError('Failed to establish a new connection: [Errno 111] Connection refused')",
+        "NewConnectionError('Failed to establish a new connection: [WinError 10061] No connection could be made')",
+        "ConnectTimeoutError('Connection to pypi.org timed out. (connect timeout=30.0)')",
+    ],
+)
+def test_an_index_behind_a_firewall_is_not_called_an_interrupted_download(cause):
+    retried = f"WARNING: Retrying (Retry(total=0)) after connection broken by '{cause}': /simple/torch/"
+    trouble = troubles.find_trouble(f"{retried}\nERROR: No matching distribution found for torch>=2.5")
+    assert trouble is not None and trouble.name == "no network"
 
 
 def test_a_python_without_pip_cannot_make_environments_either():

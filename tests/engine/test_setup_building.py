@@ -219,7 +219,7 @@ def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_ind
     make_unreachable(fake)
     reporter = Heard()
     build(root, fake, reporter, torch="cpu")
-    assert "installed instead: about 3 GB to download" in "\n".join(reporter.logs)
+    assert "tried instead: about 3 GB to download" in "\n".join(reporter.logs)
     assert "--index-url" not in asked(tmp_path)[-2]
     # The panel shows this plan again, and a rebuild finds it complete.
     plan = plan_build(PC, "cpu", folder=str(root), base=fake)
