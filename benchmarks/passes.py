@@ -53,6 +53,7 @@ class Passes(TorchDispatchMode):
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.counted: list[tuple[str, str, int, int]] = []  # where, operation, bytes read, bytes written
         self.copies = 0  # from the CPU
+        self.waits: list[str] = []  # which functions copy from memory that is not pinned
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do an operation, for real on the CPU and for show on the GPU."""
@@ -67,6 +68,8 @@ class Passes(TorchDispatchMode):
         if func.is_view or not made or func in (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh.default):
             return found
         self.copies += any(not value.is_cuda and value.ndim for value in given)
+        if any(not isinstance(value, FakeTensor) and value.ndim for value in given):
+            self.waits.append(caller())
         read, written = [weight(value) for value in given if value.is_cuda], sum(map(weight, made))
         name = str(func).removeprefix("aten.")
         if read and name.startswith("index"):  # looks only some of it up
@@ -115,6 +118,8 @@ def main() -> None:
         micro = 1e6 * (row[0] * LAUNCH + (row[1] + row[2]) / BYTES_A_SECOND)
         print(f"{where:34}{row[0]:9}{row[1] / 1e6:9.0f}{row[2] / 1e6:9.0f}{micro:7.0f}")
     print(f"copies from the CPU: {passes.copies}")
+    if passes.waits:
+        sys.exit(f"The CPU waits for the GPU in {', '.join(passes.waits)}.")
 
 
 def count(preset: str, batch: int, bands: int, size: int, dtype: str, nodata: float | None) -> Passes:
@@ -136,6 +141,7 @@ def count(preset: str, batch: int, bands: int, size: int, dtype: str, nodata: fl
         network.forward = lambda images: logits  # type: ignore[method-assign,assignment]
         for _ in range(2):  # the first step makes what all others use again
             passes.counted.clear()
+            passes.waits.clear()
             passes.copies = 0
             with passes.fake, passes:
                 answered = task.tally()

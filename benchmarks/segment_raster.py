@@ -13,7 +13,8 @@ raster, the others a corner of it (`SIDES`; --part 10000 maps all of it):
 
 Each runs in a process of its own, in alternating turns. Printed is the best turn of each: megapixels a second of the
 raster's own pixels, by time and by processor time, the ratio to the bare network by both, and the peak memory with all
-imports. With --tall N, the raster is seen N times in each direction through
+imports. Seconds of the job's parts follow, of which reading, writing, and network with fetching (which waits for a
+GPU) are done beside each other. With --tall N, the raster is seen N times in each direction through
 a virtual raster, so that large ones cost no space.
 """
 
@@ -41,6 +42,8 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.device import describe_device
 from plugin.engine.events import Reporter
 from plugin.engine.mapping import segment
+from plugin.engine.mapping.keeping import Keeper
+from plugin.engine.mapping.segmented_files import SegmentedFiles
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.model_file import load_model, save_model
@@ -62,6 +65,13 @@ SIDES = {"a": 10000, "b": 4096, "c": 4096, "d": 3072}  # of the part that is map
 READY, STRIP = 1024, 2**20  # side of the ready batches, and pixels in a strip
 STEPS, PLACES = 30, 8
 LEFT, TOP = 400000.0, 5500000.0
+PARTS = {
+    "reading": (Keeper, "read"),
+    "network": (Keeper, "calculate"),
+    "fetching": (Keeper, "take"),
+    "writing": (Keeper, "write"),
+    "completing": (SegmentedFiles, "finish"),
+}
 CONTENDERS = ("terrazzo", "bare", "strips", "onnxruntime")
 
 
@@ -221,11 +231,12 @@ def compare(letter: str, image: Path, model: Path, side: int, given: argparse.Na
             if answer is not None:
                 found[name].append(answer)
                 task["halo"] = answer.get("halo", task["halo"])
-    rows = {}
+    rows, parts = {}, []
     for name, turns in found.items():
         if turns:
             best = {key: min(turn[key] for turn in turns) for key in turns[0]}
             rows[name] = [part**2 / 1e6 / best[key] for key in ("seconds", "processor")] + [best["peak"]]
+            parts += [f"{key} {best[key]:.2f} s" for key in PARTS if key in best]
     print(f"{'':14}{'Mpx/s':>9}{'of bare':>9}{'Mpx/s of processor time':>26}{'of bare':>9}{'peak memory':>14}")
     bare = rows.get("bare", [float("nan")] * 2)
     for name, (rate, by_processor, peak) in rows.items():
@@ -233,6 +244,8 @@ def compare(letter: str, image: Path, model: Path, side: int, given: argparse.Na
             f"{name:14}{rate:9.3f}{rate / bare[0]:9.2f}{by_processor:26.3f}{by_processor / bare[1]:9.2f}"
             f"{peak / 1e6:11.0f} MB"
         )
+    if parts:
+        print(", ".join(parts), flush=True)
     if task["halo"]:
         print(f"halo {task['halo']}", flush=True)
 
@@ -285,12 +298,30 @@ def terrazzo(task: dict[str, Any], network: Any, header: ModelHeader, output: st
         {"input": task["image"], "model": task["model"], "output": output, "device": task["device"], **values}
     )
 
+    seconds: dict[str, float] = {}
+    for part, (owner, method) in PARTS.items():
+        watch(owner, method, part, seconds)
+
     def run() -> dict[str, Any]:
         log = Log()
         segment.segment_raster(config, log)
-        return {"halo": log.halo}
+        return {"halo": log.halo, **seconds}
 
     return run
+
+
+def watch(owner: type, method: str, part: str, seconds: dict[str, float]) -> None:
+    """Let a method add up the seconds that its calls take."""
+    original = getattr(owner, method)
+
+    def watched(*args: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return original(*args)
+        finally:
+            seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - begun
+
+    setattr(owner, method, watched)
 
 
 def bare(task: dict[str, Any], network: Any, header: ModelHeader, output: str, device: torch.device) -> Any:

@@ -3,20 +3,24 @@
     OMP_WAIT_POLICY=PASSIVE TERRAZZO_PYTHON -m benchmarks.train [--networks unet,resnet34 fcn,resnet50] [--size 256 …]
 
 For each network and batch size, on made-up chips:
-- limit: the same step, as few lines of PyTorch, on one batch of random tensors that lie on the device; on a GPU also
-  with cuDNN's search for the fastest algorithms, which the loop does without;
+- limit: the same step, as few lines of PyTorch, on one batch of random tensors that lie on the device; on a GPU also,
+  but for --without-limits, with cuDNN's search for the fastest algorithms, which the loop does without, and with
+  channels first instead of last;
 - loop: the real loop (`loop.Fit`) with each preset of augmentation, on chips in memory or, with --cached, in a cache;
 - DataLoader: the step of the limit on batches that two processes read from the chip files with GDAL; not with
   --without-loader.
 
 All take turns of an epoch each, so that a machine whose speed drifts is fair to all. Printed are medians over the turns
 and the ratio to the limit, by time and by processor time, which other work on the machine changes little. With
---many N, a cache of N chips of 64 pixels is read for an epoch as well, and the growth of the memory is printed.
+--profile, the operations follow that take the device the most time in a step with the last preset, and what they take
+in one of the limit. With --many N, a cache of N chips of 64 pixels is read for an epoch as well, and the growth of
+the memory is printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import os
 import statistics
@@ -31,6 +35,8 @@ import numpy as np
 import torch
 from osgeo import gdal
 from torch import nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity
 from torch.utils.data import DataLoader, Dataset
 
 from plugin.engine.chips.dataset import ChipDataset, open_dataset
@@ -49,6 +55,7 @@ from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 
 CLASSES = 5
+PROFILED, SHOWN = 4, 15  # steps that are profiled, and operations that are printed
 Turn = Callable[[], tuple[float, float]]  # an epoch; gives seconds, and seconds of processor time
 
 
@@ -77,6 +84,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cached", action="store_true")
     parser.add_argument("--without-loader", action="store_true")
+    parser.add_argument("--without-limits", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
     device = torch.device(given.device)
     print(f"{given.chips} chips of {given.size}² pixels, {given.bands} bands; ", end="")
@@ -134,8 +143,12 @@ def compare(named: str, dataset: ChipDataset, folder: Path, given: argparse.Name
     dtype = first.optimization.precision or torch.float32
     step = make_step(network, first.task, dtype, device)
     turns = {"limit": make_limit(step, len(places), given, device), **turns}
-    if device.type == "cuda":
+    if device.type == "cuda" and not given.without_limits:
         turns["limit, cuDNN's search"] = with_search(turns["limit"])
+        first_step = make_step(
+            copy.deepcopy(network).to(memory_format=torch.contiguous_format), first.task, dtype, device
+        )
+        turns["limit, channels first"] = make_limit(first_step, len(places), given, device)
     if not given.without_loader:
         turns["DataLoader, 2 workers"] = make_loader(step, dataset, given, device)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
@@ -151,7 +164,11 @@ def compare(named: str, dataset: ChipDataset, folder: Path, given: argparse.Name
     print(f"{'':24}{'chips a second':>16}{'of the limit':>14}{'by processor time':>19}")
     for name, (passed, used) in middles.items():
         by_processor = f"{limit[1] / used:19.3f}" if "Loader" not in name else f"{'':>19}"
-        print(f"{name:24}{len(places) / passed:16.2f}{limit[0] / passed:14.3f}{by_processor}")
+        print(f"{name:24}{len(places) / passed:16.2f}{limit[0] / passed:14.3f}{by_processor}", flush=True)
+    if given.profile:
+        few = make_limit(step, min(len(places), PROFILED * given.batch), given, device)
+        preset, fit = list(fits.items())[-1]
+        print_profile(preset, operations(lambda: loop(fit, PROFILED), device), operations(few, device))
 
 
 def make_fit(
@@ -174,14 +191,16 @@ def make_fit(
     return Fit(network, task, task, plan, sampling, config, chips, nothing, device, Reporter())
 
 
-def loop(fit: Fit) -> tuple[float, float]:
-    """An epoch of the real loop; its figures, and the copy of the best weights, come after the last step."""
+def loop(fit: Fit, steps: int = 0) -> tuple[float, float]:
+    """An epoch of the real loop, or so many steps; its figures, and the copy of the best weights, come after the last
+    step.
+    """
 
     def leave(fit: Fit) -> None:
-        if not fit.batches:
+        if fit.batches == steps:  # at the end of an epoch there are none
             raise EpochEnd
 
-    clock, begun = Clock(Reporter(), fit.pace.steps_an_epoch, ""), now()
+    clock, begun = Clock(Reporter(), steps or fit.pace.steps_an_epoch, ""), now()
     try:
         fit.run(leave, clock)
     except EpochEnd:
@@ -237,6 +256,29 @@ def with_search(turn: Turn) -> Turn:
             torch.backends.cudnn.benchmark = before
 
     return searching
+
+
+def operations(turn: Callable[[], object], device: torch.device) -> dict[str, tuple[float, float]]:
+    """What each operation takes of the device in a turn of `PROFILED` steps: milliseconds a step, and how often."""
+    on_gpu = device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with torch.profiler.profile(activities=kinds) as found:
+        turn()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+    rows = [row for row in found.key_averages() if row.device_type == DeviceType.CPU]
+    times = {row.key: row.self_device_time_total if on_gpu else row.self_cpu_time_total for row in rows}
+    return {row.key: (times[row.key] / 1e3 / PROFILED, row.count / PROFILED) for row in rows if times[row.key]}
+
+
+def print_profile(preset: str, ours: dict[str, tuple[float, float]], limit: dict[str, tuple[float, float]]) -> None:
+    """Print the operations that take the most time in a step of the loop."""
+    all_of = [tuple(sum(column) for column in zip(*found.values())) for found in (ours, limit)]
+    print(f"{f'a step, {preset}':44}{'ms':>9}{'times':>8}{'limit ms':>12}{'times':>8}")
+    names = sorted(ours, key=lambda name: -ours[name][0])[:SHOWN]
+    rows = [(name, ours[name], limit.get(name, (0.0, 0.0))) for name in names]
+    for name, mine, others in [*rows, ("all", *all_of)]:
+        print(f"{name[:43]:44}{mine[0]:9.3f}{mine[1]:8.1f}{others[0]:12.3f}{others[1]:8.1f}", flush=True)
 
 
 class Files(Dataset[tuple[np.ndarray, np.ndarray]]):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 BFLOAT16_FROM = 8, 0  # compute capability: NVIDIA's Ampere
@@ -36,3 +40,18 @@ def has_bfloat16() -> bool:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """A block whose operations on the device are calculated in `dtype` where that is safe."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
+@contextmanager
+def all_digits() -> Iterator[None]:
+    """A block in which GPUs calculate convolutions of float32 with all of its digits, not with the three of TF32."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    with warnings.catch_warnings():
+        # PyTorch 2.9 and later have a new setting beside this one, and refuse to read one where the other was changed.
+        warnings.filterwarnings("ignore", "Please use the new API settings to control TF32 behavior")
+        cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32 = before

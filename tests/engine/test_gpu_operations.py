@@ -78,7 +78,9 @@ def make_task(kind: str, loss: str, varied: bool) -> Task:
     if varied:
         config = config.replace(augmentation="strong", mixup=0.2, cutmix=0.2, hue=9.0, elastic=0.02)
     config = config.replace(**config.augmentation.settled().to_json())
-    info = dataclasses.replace(described(3, 16), task=kind, target={"mean": 2.0, "std": 1.0})
+    info = dataclasses.replace(
+        described(3, 16), task=kind, target={"mean": 2.0, "std": 1.0}, band_names=("green", "blue", "red")
+    )
     sampling = Sampling(config.sampling, info, np.ones((4, CLASSES), np.int64))
     task: Task = KINDS[kind](info, sampling, config, GPU)
     return task
@@ -101,7 +103,25 @@ def test_what_a_deterministic_step_does_beside_its_network_is_deterministic(refu
                 moment = Moment(torch.Generator().manual_seed(seed), network, 0.5)
                 with refused:
                     task.tally().add(*task.learn(network, (images, targets), moment))
-            assert not refused.found, loss
+                assert not refused.found, loss
+                assert not refused.waits or not (number or seed), loss  # the first step makes what is kept
+                refused.waits.clear()
+
+
+def test_validation_waits_for_nothing(refused: Refused) -> None:
+    network = torch.nn.Identity()
+    with refused.fake:
+        logits = torch.empty(4, CLASSES, 16, 16, device=GPU)
+        images = torch.empty(4, 3, 16, 16, dtype=torch.uint8, device=GPU)
+        targets = torch.empty(4, 16, 16, dtype=torch.uint8, device=GPU)
+        network.forward = lambda images: logits  # type: ignore[method-assign,assignment]
+        task = make_task("segmentation", "cross_entropy", False)
+        sample = task.sample(4, 0)
+        with refused:
+            answers = task.answer(network, (images, targets))
+            task.tally().add(*answers)
+            sample.add(answers.logits, answers.targets)
+    assert not refused.waits and refused.copies == 1  # which places are drawn
 
 
 @pytest.mark.parametrize(

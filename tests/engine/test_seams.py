@@ -391,3 +391,18 @@ def test_a_long_training_measures_seams_and_its_model_file_keeps_them(
         config = TrainSegmenterConfig.from_json({"chips": str(chips), "output": output, **settings})
         train_segmenter.train_segmenter(config, Heard())
         assert len(read_header(output).seams) == long * len(HALOS)
+
+
+def test_what_a_network_looks_at_is_measured_with_all_digits() -> None:
+    """The three digits of TF32, in which GPUs calculate convolutions by default, differ by more."""
+    seen = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, images: torch.Tensor, *_unneeded: int) -> torch.Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(images)
+
+    network: Any = Watched(1, 2, 1)
+    seam_costs(network, [torch.zeros(1, SEEN, SEEN)])
+    decoder_reach(network, 1)
+    assert len(seen) == 4 and not any(seen) and torch.backends.cudnn.allow_tf32

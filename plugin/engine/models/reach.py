@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from ..precision import all_digits
 from .networks import STRIDE, Segmenter
 
 # In pixels. Most convolutional networks see 300 to 500 pixels to each side, which the short strip shows at low cost; no
@@ -76,6 +77,7 @@ def _follows(found: torch.Tensor, moved: torch.Tensor, length: int) -> bool:
 
 
 @torch.inference_mode()
+@all_digits()
 def decoder_reach(network: Segmenter, bands: int) -> int | None:
     """Return how far the decoder looks to each side in the features, in pixels of the image.
 
@@ -117,6 +119,7 @@ def other_answers(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
+@all_digits()
 def seam_costs(logits: Callable[[torch.Tensor], torch.Tensor], images: Iterable[torch.Tensor]) -> tuple[float, ...]:
     """Measure how much of a map depends on how a raster is cut into tiles.
 

@@ -16,6 +16,7 @@ import torch
 
 from .. import ranks
 from ..assessment.calibration import BINS, Calibration, Reliability
+from ..device import to_device
 
 # Maximum number of logits that are kept of a split; of each chip, the same number of places is drawn at random.
 VALUES = 4_000_000
@@ -55,7 +56,7 @@ class Sample:
     def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Draw places of a batch, first those with a label: logits (N, K, …), targets (N, …) class indices."""
         labels, chips = targets.reshape(len(targets), -1), len(targets)
-        order = torch.rand(labels.shape, generator=self.generator).to(labels.device)
+        order = to_device(torch.rand(labels.shape, generator=self.generator), labels.device)
         order.masked_fill_(labels >= self.classes, -1)
         self._places = min(self.per_chip, labels.shape[1])
         drawn = order.topk(self._places).indices  # (N, places)

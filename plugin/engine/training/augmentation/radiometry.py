@@ -97,17 +97,17 @@ def tint(shape: torch.Size, strength: Mapping[str, float], bands: Bands, generat
     turn = within(shape[:1], math.radians(strength["hue"]), generator)
     stretch = 1 + within(shape[:1], strength["saturation"], generator)
     change = color_matrices(turn, stretch) - torch.eye(3)
-    return Drawn((change,), partial(_tinted, bands=bands, colors=bands.colors))
+    # In the order of the bands; on the device, a list of channels would have to be copied there, and waited for.
+    order = [bands.colors.index(channel) for channel in range(3)]
+    return Drawn((change[:, order][:, :, order],), partial(_tinted, bands=bands))
 
 
-def _tinted(example: Example, change: torch.Tensor, bands: Bands, colors: list[int]) -> Example:
-    images, mean, std = example.images, bands.mean[colors], bands.std[colors]
-    moved = torch.einsum("nij,njhw->nihw", change, images[:, colors] * std + mean)
+def _tinted(example: Example, change: torch.Tensor, bands: Bands) -> Example:
+    images, std = example.images, bands.std
+    moved = torch.einsum("nij,njhw->nihw", change, images * std + bands.mean)
     if example.missing is not None:  # a colour that is not known in full stays as it is
         moved = moved.masked_fill(example.missing.any(dim=1, keepdim=True), 0.0)
-    tinted = images.clone()
-    tinted[:, colors] += torch.where(std > 0, moved / std, 0.0)
-    return example.showing(tinted)
+    return example.showing(images + torch.where(std > 0, moved / std, 0.0))
 
 
 def color_matrices(turn: torch.Tensor, stretch: torch.Tensor) -> torch.Tensor:
