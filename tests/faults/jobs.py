@@ -55,6 +55,7 @@ CUT = {"input": ["{stock}/scene/image.tif"], "label_rasters": ["{stock}/scene/la
        "chip_size": SIZE, "block_size": SIZE}  # fmt: skip
 TINY = {"architecture": "lecture_cnn", "filters": [4, 4], **BRIEF}
 SEGMENTER = {"architecture": "unet", "encoder": "mobilenet_v3_small"}
+STREAMED = {"architecture": "linknet", "encoder": "mobilenet_v2"}  # runs in strips
 WHOLE = ([2], [5], [9], [5], [9], [2])  # the class of each chip
 SEVERAL = ([2, 5], [5], [], [5, 9], [9, 2], [2])
 
@@ -64,6 +65,9 @@ def make_stock(stock: Path) -> None:
     write_scene(stock / "scene", 96, 128)
     write_scene(stock / "beside", 96, 128, left=LEFT + 128)
     write_raster(stock / "scene/small.tif", scene(class_mask(40, 40)))
+    tall = scene(class_mask(2**13, 2**9))  # as large as a map has to be for strips, and as quick as can be
+    tall[:, 600:-600] = 0
+    write_raster(stock / "scene/tall.tif", tall, nodata=0, options=["COMPRESS=DEFLATE"])
     squares = [(value, rectangle(LEFT + 20 * value, TOP - 60, LEFT + 20 * value + 18, TOP - 30)) for value in (1, 2, 3)]
     write_polygons(stock / "features.gpkg", squares, "features")
     write_polygons(stock / "labels.gpkg", squares)
@@ -85,9 +89,10 @@ def make_stock(stock: Path) -> None:
         write_image(photographs / f"{number}.png", photo(number), "PNG")
     write_image(photographs / "5.jpg", photo(5), "JPEG")
     torch.manual_seed(0)
-    segmenter = create_model(SEGMENTER["architecture"], SEGMENTER["encoder"], 3, len(CLASSES)).eval()
-    described = header(3, task="segmentation", chip_size=SIZE, **SEGMENTER)
-    save_model(stock / "segmenter.safetensors", segmenter, described)
+    for name, parts in (("segmenter", SEGMENTER), ("streamed", STREAMED)):
+        segmenter = create_model(parts["architecture"], parts["encoder"], 3, len(CLASSES)).eval()
+        described = header(3, task="segmentation", chip_size=SIZE, **parts)
+        save_model(stock / f"{name}.safetensors", segmenter, described)
     shape = read_arguments("lecture_cnn", {"filters": [4, 4]}).to_json()
     classifier = trained_looking("lecture_cnn", 16, 3, filters=[4, 4])
     save_model(stock / "classifier.safetensors", classifier, header(3, chip_size=16, arguments=shape))

@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from headless import Headless
 from kills import Expected, Killing
-from scenarios import SCENARIOS, Scenario
+from scenarios import Scenario
 from server import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ LOOK = 0.02  # seconds between two looks at a worker
 # The jobs that run in a worker, and those that QGIS is killed in; the last ones run inside QGIS itself.
 IN_WORKERS = (
     "inspect", "segmenter", "unlabelled", "unlabelled resumed", "learning rate", "tiles", "classifier", "segment",
-    "segment resumed", "scenes", "scenes resumed", "grid", "photographs", "features", "activation",
+    "segment resumed", "strips resumed", "scenes", "scenes resumed", "grid", "photographs", "features", "activation",
 )  # fmt: skip
 IN_QGIS = ("features", "segment", "classifier", "export over", "split")
 WORKER, PARENTS, QGIS = "of a real worker", "of a real worker's parent", "of QGIS"
@@ -77,21 +77,19 @@ class RealKilling(Killing):
 
     Args:
         forked: Knows what the scenarios come to.
+        scenarios: Those of `IN_WORKERS` that may be killed.
     """
 
-    names = IN_WORKERS
-
-    def __init__(self, forked: Killing) -> None:
+    def __init__(self, forked: Killing, scenarios: Sequence[Scenario]) -> None:
         super().__init__(forked.server, forked.here.parent, forked.stock, forked.note, forked.counts, forked.address)
-        self.forked = forked
+        self.forked, self.scenarios = forked, scenarios
         self.observed: dict[str, Any] = {}
         self.victim = PARENTS
 
     def at_any_time(self, rng: random.Random, victim: str) -> None:
         """Kill a worker or its parent while one of the jobs runs."""
         self.victim = victim
-        name = rng.choice(self.names)
-        self.at_time(next(scenario for scenario in SCENARIOS if scenario.name == name), rng, victim)
+        self.at_time(rng.choice(self.scenarios), rng, victim)
 
     def learn(self, scenario: Scenario) -> Expected:
         """What a job comes to is known; how long it takes here is not."""
@@ -164,14 +162,13 @@ class QgisKilling(RealKilling):
     """The same with QGIS as the parent, which also runs the jobs that need no worker.
 
     Args:
+        scenarios: Those of `IN_QGIS` that may be killed.
         program: `qgis_process`.
         folder: Does not exist; for QGIS's settings.
     """
 
-    names = IN_QGIS
-
-    def __init__(self, forked: Killing, program: str, folder: Path) -> None:
-        super().__init__(forked)
+    def __init__(self, forked: Killing, scenarios: Sequence[Scenario], program: str, folder: Path) -> None:
+        super().__init__(forked, scenarios)
         self.kept = forked.kept.with_name("earlier_in_qgis")
         self.victim = QGIS
         folder.mkdir(parents=True)

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,32 +98,36 @@ def kill(killing: kills.Killing, options: argparse.Namespace, base: Path) -> Non
             killing.at_time(scenario, rng)
         tell(number + 1, options.kills, "kills")
     if options.processes:
-        kill_processes(killing, options.processes, options.seed, base)
+        kill_processes(killing, chosen, options.processes, options.seed, base)
 
 
-def kill_processes(killing: kills.Killing, count: int, seed: int, base: Path) -> None:
+def kill_processes(
+    killing: kills.Killing, chosen: Sequence[scenarios.Scenario], count: int, seed: int, base: Path
+) -> None:
     """Kill real workers and real parents."""
-    script, program = processes.RealKilling(killing), processes.find_qgis()
-    in_qgis = round(QGIS_SHARE * count) if program else 0
+    by_worker = [scenario for scenario in chosen if scenario.name in processes.IN_WORKERS]
+    by_qgis = [scenario for scenario in chosen if scenario.name in processes.IN_QGIS]
+    script, program = processes.RealKilling(killing, by_worker), processes.find_qgis()
     if program is None:
         print("There is no QGIS on this machine: none is killed.")
+    in_qgis = round((QGIS_SHARE if by_worker else 1) * count) if program and by_qgis else 0
+    count = count if by_worker else in_qgis
     for number in range(count - in_qgis):
         victim = processes.WORKER if number % 2 else processes.PARENTS
         script.at_any_time(random.Random(f"{seed}/process/{number}"), victim)
-        tell(number + 1, count, "kills of processes")
+        tell(number + 1, count, "kills of processes", 10)
     if program and in_qgis:
-        qgis = processes.QgisKilling(killing, program, base / "qgis")
+        qgis = processes.QgisKilling(killing, by_qgis, program, base / "qgis")
         for number in range(in_qgis):
             qgis.at_any_time(random.Random(f"{seed}/qgis/{number}"), processes.QGIS)
-            tell(count - in_qgis + number + 1, count, "kills of processes")
-        for scenario in scenarios.SCENARIOS:
-            if scenario.name in processes.IN_QGIS:
-                qgis.at_renames(scenario, processes.QGIS_RENAMES)
+            tell(count - in_qgis + number + 1, count, "kills of processes", 10)
+        for scenario in by_qgis:
+            qgis.at_renames(scenario, processes.QGIS_RENAMES)
 
 
-def tell(done: int, all_of_them: int, what: str) -> None:
+def tell(done: int, all_of_them: int, what: str, step: int = 50) -> None:
     """Show now and then how far it is."""
-    if done % 50 == 0 or done == all_of_them:
+    if done % step == 0 or done == all_of_them:
         print(f"{done} of {all_of_them} {what}", flush=True)
 
 
@@ -146,7 +150,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=60, help="kills of real workers and real parents")
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--short", action="store_true", help="few jobs only")
-    parser.add_argument("--job", action="append", help="kill only this one, by its name in kills.py; may be repeated")
+    names = [scenario.name for scenario in scenarios.SCENARIOS]
+    parser.add_argument("--job", action="append", choices=names, help="kill only this one; may be repeated")
     parser.add_argument("--mutation", help="try only this one again: SEED/NUMBER")
     parser.add_argument("--findings", default="build/faults.txt", help="the file for what is found")
     parser.add_argument("--scratch", help="an empty folder that is kept")

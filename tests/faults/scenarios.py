@@ -114,6 +114,12 @@ SCENARIOS = (
         ("map.tif", "areas.csv"), {"input": SMALL},
     ),
     Scenario(
+        "strips resumed", "segmentraster",
+        {"input": "{stock}/scene/tall.tif", "model": "{stock}/streamed.safetensors", "output": "{here}/map.tif",
+         "areas": "{here}/areas.csv", "resume": True, "device": "cpu"},
+        ("map.tif", "areas.csv"), {"input": SMALL},
+    ),
+    Scenario(
         "scenes", "classifyscenes",
         {"input": SCENE, "output": "{here}/map.tif", "probabilities": "{here}/shares.tif", "grid": "{here}/grid.gpkg",
          **SCENES},
