@@ -251,6 +251,15 @@ def test_a_segmentation_networks_activation_has_no_seams(tmp_path: Path) -> None
     assert np.abs(found[0] - found[1]).max() < 0.02 * found[0].max()
 
 
+def test_a_tile_alone_has_the_gradients_that_it_has_beside_others() -> None:
+    torch.manual_seed(0)
+    network = create_model("segformer", "mobilenet_v2", 3, 3).eval().requires_grad_(False)
+    tap, images = Tap(network, "encoder.features.16"), torch.randn(2, 3, 64, 64)
+    wanted = torch.ones((2, 64, 64), dtype=torch.bool)
+    alone = [pixel_gradients(tap, images[[place]], 1, wanted[[place]], False)[0] for place in range(2)]
+    torch.testing.assert_close(sum(alone), pixel_gradients(tap, images, 1, wanted, False)[0], rtol=1e-4, atol=1e-4)
+
+
 def test_weights_come_from_tiles_spread_over_the_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activation_rasters, "WEIGHT_TILES", 3)
     image = write_raster(tmp_path / "i.tif", np.random.default_rng(0).integers(0, 9, (160, 160)).astype(np.uint8))

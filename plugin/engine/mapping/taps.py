@@ -68,6 +68,9 @@ class Tap:
             InputError: The network does not use the layer, or it has no map as output.
         """
         self._size = images.shape[-2], images.shape[-1]
+        # Otherwise batch norms of PyTorch 2.5 and 2.6 give one image a wrong gradient before layers that see its pixels
+        # as a list, such as those of SegFormer's decoder.
+        images = images.contiguous(memory_format=torch.channels_last)
         if isinstance(self.module, Classifier):
             with torch.no_grad():
                 features = self.module.features(images)
