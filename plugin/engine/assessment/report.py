@@ -163,7 +163,7 @@ def _facts(report: TrainingReport, network: str) -> list[tuple[str, str]]:
         ("Chips", f"{counts}; {info.chip_size} × {info.chip_size} pixels, stride {info.stride}"),
         *_unlabelled(report),
         ("Bands", f"{len(header.band_names)} ({names}), {header.dtype}"),
-        ("Pixel size, CRS", f"{info.pixel_size:g}, {crs_text(info.crs)}"),
+        ("Pixel size, CRS", f"{info.pixel_size:g} map units, {crs_text(info.crs)}"),
         ("Network", f"{network}, {report.parameters:,} parameters"),
         ("Encoder weights", _start(header.recipe)),
         ("Device", report.device),

@@ -124,8 +124,8 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> str:
         slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if max(map(len, labels)) > 9 or classes > 8 else {}
         axes.set_xticks(np.arange(classes) + 0.5, labels, **slanted)
         axes.set_yticks(np.arange(classes) + 0.5, labels)
-        axes.set_xlabel("label says")
-        axes.set_ylabel("network says")
+        axes.set_xlabel("label")
+        axes.set_ylabel("prediction")
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
