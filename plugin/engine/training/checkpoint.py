@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load
 
 from .. import ranks
+from ..config import TrainingConfig
 from ..drafts import recover
 from ..errors import EngineError, InputError, ResourceError
 from ..events import Reporter
@@ -185,3 +186,9 @@ class Checkpoints:
         """Write the best weights without the state of the training, which is no good."""
         save_state(self.path, fitted.state, self.describe(fitted))
         return self.path
+
+
+def remove_checkpoints(config: TrainingConfig) -> None:
+    """Remove the checkpoint of a training, and that of its baseline."""
+    for path in config.unfinished(config.to_json()):
+        path.unlink(missing_ok=True)

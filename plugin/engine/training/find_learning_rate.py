@@ -15,7 +15,7 @@ from ..events import Reporter, readable_time
 from . import train_classifier, train_segmenter
 from .early_checks import check_range_test
 from .range_test import measure_losses, suggest
-from .train import Training
+from .ready import Training
 
 FEWEST = 10  # steps, without which a curve says nothing
 

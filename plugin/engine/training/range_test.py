@@ -16,7 +16,7 @@ from ..recipe.schedule import ScheduleSettings
 from .chips import StreamedChips, shuffled
 from .optimization import Optimization
 from .pace import Pace
-from .train import Training
+from .ready import Training
 
 # Losses of single batches differ by chance: steps on either side that a smoothed loss takes in, by their weights.
 SMOOTH_STEPS = 4.0  # standard deviation

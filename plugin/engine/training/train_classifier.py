@@ -36,24 +36,13 @@ from .classification import ClassificationTask, MultilabelTask
 from .determinism import deterministic, without_choices
 from .early_checks import check_classifier, check_results
 from .mistakes import find_misses, find_mistakes
+from .outcome import Trained, report_values, results, save, shown_split
 from .plan import FineTuning, settle
+from .ready import Training, check_classes, check_outputs, labelled_splits, settle_augmentation, warn_of_absent_classes
 from .recipe_file import with_recipe
 from .regression import ChipRegressionTask, NumberReader
 from .sampling import settle_sampling
-from .train import (
-    Trained,
-    Training,
-    check_classes,
-    check_outputs,
-    labelled_splits,
-    report_values,
-    results,
-    save,
-    settle_augmentation,
-    shown_split,
-    train_compared,
-    warn_of_absent_classes,
-)
+from .train import train_compared
 from .unlabelled import open_unlabelled
 
 TASKS = {"classification": ClassificationTask, "multilabel": MultilabelTask, "chip_regression": ChipRegressionTask}

@@ -32,26 +32,15 @@ from .chips import ChipReader, steps_an_epoch
 from .determinism import deterministic, without_choices
 from .early_checks import check_results, check_segmenter
 from .examples import choose_examples, predict_examples
+from .outcome import Trained, report_values, results, save, shown_split
 from .plan import FineTuning, settle
+from .ready import Training, check_classes, check_outputs, labelled_splits, settle_augmentation, warn_of_absent_classes
 from .recipe_file import with_recipe
 from .regression import RegressionTask, TargetReader
 from .sampling import settle_sampling
 from .seams import measure_seams
 from .segmentation import SegmentationTask
-from .train import (
-    Trained,
-    Training,
-    check_classes,
-    check_outputs,
-    labelled_splits,
-    report_values,
-    results,
-    save,
-    settle_augmentation,
-    shown_split,
-    train_compared,
-    warn_of_absent_classes,
-)
+from .train import train_compared
 from .unlabelled import open_unlabelled
 
 EXAMPLES = 6
