@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import known_segmenter
 import torch
 from torch import nn
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.models.classifier_arguments import read_arguments
 from plugin.engine.models.classifier_network import Classifier, create_classifier
-from plugin.engine.models.header import ModelHeader
 
 CLASSES = ClassTable.from_rows([(0, "dark", "#101010"), (7, "middling", "#808080"), (9, "bright", "#ffffff")])
 NODATA = 255  # 0 is a class
 SIZE = 8
 
 
-def header(bands: int = 1, **values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "classification", "architecture": "lecture_cnn", "encoder": "", "dtype": "uint8", "nodata": None,
-        "band_names": tuple(f"band {number}" for number in range(1, bands + 1)), "mean": (100.0,) * bands,
-        "std": (50.0,) * bands, "classes": CLASSES, "chip_size": SIZE, "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+header = partial(
+    known_segmenter.header, task="classification", architecture="lecture_cnn", encoder="", classes=CLASSES,
+    chip_size=SIZE,
+)  # fmt: skip
 
 
 class Known(nn.Module):

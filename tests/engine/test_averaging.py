@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import known_segmenter
 import numpy as np
 import pytest
 import torch
@@ -34,13 +36,7 @@ from plugin.engine.windows import Grid, Window
 CLASSES = ClassTable.from_rows([(1, "a", "#000000"), (2, "b", "#ffffff"), (3, "c", "#ff0000")])
 
 
-def header(**values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
-        "band_names": ("band 1",), "mean": (100.0,), "std": (50.0,), "classes": CLASSES, "chip_size": 32,
-        "pixel_size": 1.0, "crs": "", "whole_window": False,
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+header = partial(known_segmenter.header, classes=CLASSES, chip_size=32, whole_window=False)
 
 
 def image(height: int = 70, width: int = 110) -> np.ndarray:

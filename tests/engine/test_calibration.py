@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import known_segmenter
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ from plugin.engine.config import SegmentRasterConfig, TrainClassifierConfig, Tra
 from plugin.engine.mapping import segment
 from plugin.engine.mapping.evaluation import ChipPredictor
 from plugin.engine.mapping.reading import Images
-from plugin.engine.models.header import ModelHeader, read_header
+from plugin.engine.models.header import read_header
 from plugin.engine.training import calibration
 from plugin.engine.training.calibration import (
     PARTS,
@@ -333,6 +335,7 @@ def test_a_classifier_is_calibrated(several: bool, tmp_path: Path) -> None:
 # --- mapping
 
 CLASSES = ClassTable.from_rows([(1, "a", "#000000"), (2, "b", "#ffffff"), (3, "c", "#ff0000")])
+header = partial(known_segmenter.header, classes=CLASSES, chip_size=32)
 
 
 class Sure(torch.nn.Module):
@@ -341,14 +344,6 @@ class Sure(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         value = images[:, 0]
         return torch.stack([value, 2 - value, torch.full_like(value, 0.7)], 1)
-
-
-def header(temperature: float | None, whole_window: bool = False) -> ModelHeader:
-    return ModelHeader(
-        task="segmentation", architecture="unet", encoder="resnet18", dtype="uint8", nodata=None,
-        band_names=("band 1",), mean=(100.0,), std=(50.0,), classes=CLASSES, chip_size=32, pixel_size=1.0, crs="",
-        temperature=temperature, whole_window=whole_window,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("whole_window", [False, True])
@@ -360,7 +355,8 @@ def test_a_map_has_calibrated_probabilities_and_the_same_classes(
         data[:] = 130  # so that blending changes nothing
     image, maps = write_raster(tmp_path / "i.tif", data), {}
     for temperature in (None, 2.5):
-        monkeypatch.setattr(segment, "load_model", lambda path, some=temperature: (Sure(), header(some, whole_window)))
+        described = header(temperature=temperature, whole_window=whole_window)
+        monkeypatch.setattr(segment, "load_model", lambda path, found=described: (Sure(), found))
         places = tmp_path / f"{temperature}.tif", tmp_path / f"{temperature}p.tif"
         segment.segment_raster(
             SegmentRasterConfig(
@@ -380,7 +376,7 @@ def test_a_classifier_maps_with_calibrated_logits() -> None:
     made = SimpleNamespace(to=lambda *_, **__: network)
     images = Images(np.full((2, 1, 4, 4), 200, np.uint8), None)
     raw, cold = (
-        ChipPredictor(made, header(temperature), CPU, 1).values(images, lambda share: None)  # type: ignore[arg-type]
+        ChipPredictor(made, header(temperature=temperature), CPU, 1).values(images, lambda share: None)  # type: ignore[arg-type]
         for temperature in (None, 4.0)
     )
     assert torch.equal(raw, torch.tensor([[2.0, -2.0]] * 2)) and torch.equal(cold, raw / 4)

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
+import known_classifier
 import pytest
 import timm
 import torch
@@ -33,7 +35,6 @@ from plugin.engine.models.fine_tuning import (
     split_parameters,
     thaw_encoder,
 )
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import set_input_bands
 from plugin.engine.models.model_file import load_classifier, load_model, save_model
 from plugin.engine.models.summary import summarise
@@ -49,23 +50,11 @@ LARGE = 12_000_000
 REAL_FAMILIES = [family for family in FAMILIES if family.title != "ViT, patches of 14"]
 
 
-def header(**changes):
-    values = {
-        "task": "classification",
-        "architecture": "lecture_cnn",
-        "encoder": "",
-        "band_names": ("a", "b"),
-        "dtype": "uint8",
-        "nodata": None,
-        "mean": (1.0, 2.0),
-        "std": (1.0, 1.0),
-        "chip_size": 16,
-        "pixel_size": 1.0,
-        "crs": "",
-        "classes": ClassTable.from_rows([(1, "x", None), (2, "y", None), (7, "z", None)]),
-        "arguments": {"filters": [4, 8], "hidden_sizes": [8]},
-    }
-    return ModelHeader(**{**values, **changes})
+header = partial(
+    known_classifier.header, ("a", "b"), mean=(1.0, 2.0), std=(1.0, 1.0), chip_size=16,
+    classes=ClassTable.from_rows([(1, "x", None), (2, "y", None), (7, "z", None)]),
+    arguments={"filters": [4, 8], "hidden_sizes": [8]},
+)  # fmt: skip
 
 
 def header_of(name, bands, chip_size):

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import known_segmenter
 import numpy as np
 import pytest
 import torch
@@ -32,13 +33,8 @@ OTHER_ROWS = [(1, "c", "#000001"), (5, "a", "#ffffff"), (9, "b", "#ff0000")]  # 
 
 
 def header(*bands: str, rows: list[tuple[int, str, str]] = ROWS, **values: Any) -> ModelHeader:
-    names = bands or ("one", "two")
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
-        "band_names": names, "mean": (100.0,) * len(names), "std": (50.0,) * len(names),
-        "classes": ClassTable.from_rows(rows), "chip_size": 32, "pixel_size": 1.0, "crs": "", "whole_window": False,
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+    usual: dict[str, Any] = {"classes": ClassTable.from_rows(rows), "chip_size": 32, "whole_window": False}
+    return known_segmenter.header(bands or ("one", "two"), **{**usual, **values})
 
 
 class Weighted(nn.Module):

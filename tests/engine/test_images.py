@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import known_segmenter
 import numpy as np
 import pytest
 from heard import Heard
@@ -15,7 +16,6 @@ from synthetic import LEFT, TOP, reference, write_raster
 from plugin.engine.chips.dataset import read_info
 from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.sources import open_sources
-from plugin.engine.classes import ClassTable
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.checks import compare_with_training, open_for
@@ -133,13 +133,8 @@ def test_a_table_beside_other_bands_is_warned_of(tmp_path: Path) -> None:
 
 
 def header(bands: Sequence[str], **values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "band_names": tuple(bands),
-        "dtype": "uint8", "nodata": None, "mean": (100.0,) * len(bands), "std": (60.0,) * len(bands),
-        "classes": ClassTable.from_rows([(1, "a", None)]), "chip_size": 16, "pixel_size": 1.0,
-        "crs": reference(32633).ExportToWkt(["FORMAT=WKT2_2019"]),
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+    crs = reference(32633).ExportToWkt(["FORMAT=WKT2_2019"])
+    return known_segmenter.header(bands, **{"std": (60.0,) * len(bands), "chip_size": 16, "crs": crs, **values})
 
 
 def test_a_model_of_colours_sees_the_colours_and_one_of_numbers_the_numbers(tmp_path: Path) -> None:

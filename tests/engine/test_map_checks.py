@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import known_segmenter
 import numpy as np
 import pytest
 from heard import Heard
 from synthetic import reference, write_raster
 
-from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.checks import compare_with_training, match_bands, open_for
 from plugin.engine.mapping.outputs import check_rasters
@@ -25,13 +26,7 @@ def raster(*names: str) -> RasterInfo:
     return RasterInfo("r.tif", Grid(0, 0, 1, -1, 9, 9), bands, names, np.dtype("uint8"), (None,) * len(names), "")
 
 
-def header(**values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "band_names": ("red",), "dtype": "uint8",
-        "nodata": None, "mean": (100.0,), "std": (20.0,), "classes": ClassTable.from_rows([(1, "a", None)]),
-        "chip_size": 64, "pixel_size": 1.0, "crs": reference(32633).ExportToWkt(["FORMAT=WKT2_2019"]),
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+header = partial(known_segmenter.header, ("red",), std=(20.0,), crs=reference(32633).ExportToWkt(["FORMAT=WKT2_2019"]))
 
 
 def test_bands_are_matched_by_name_whatever_their_order_and_case() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
+from known_segmenter import CLASSES, header
 from osgeo import gdal, ogr, osr
 from synthetic import reference, write_raster
 from torch import nn
@@ -24,10 +25,8 @@ from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.mapping import borders, refining, segment, segmented_files, writer
 from plugin.engine.mapping.phases import Phases
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.windows import Grid
 
-CLASSES = ClassTable.from_rows([(2, "water", "#3366cc"), (5, "field", "#cccc33"), (9, "forest", "#116622")])
 NODATA = 0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,15 +46,9 @@ def shares_of(data: np.ndarray) -> np.ndarray:
     return odds / odds.sum(0)
 
 
-HEADER = ModelHeader(
-    task="segmentation", architecture="unet", encoder="resnet18", dtype="uint8", nodata=None,
-    band_names=("band 1",), mean=(100.0,), std=(50.0,), classes=CLASSES, chip_size=64, pixel_size=1.0, crs="",
-)  # fmt: skip
-
-
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), HEADER))
+    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), header()))
 
 
 def map_raster(folder: Path, image: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
@@ -145,7 +138,7 @@ def test_the_disk_is_asked_for_enough_space(
             taken.append(sum(path.stat().st_size for path in (tmp_path / "maps").rglob("*.tif*")))
 
     asked, taken = list[int](), list[int]()
-    monkeypatch.setattr(segment, "load_model", lambda path: (Speckled(), HEADER))
+    monkeypatch.setattr(segment, "load_model", lambda path: (Speckled(), header()))
     monkeypatch.setattr(segmented_files, "check_writable", lambda path, needed: asked.append(needed))
     image = write_raster(tmp_path / "image.tif", noise(1024, 1024))
     given = {"raster_format": form, "probability_type": kind, "probabilities": str(tmp_path / "maps" / "p.tif")}
@@ -578,10 +571,8 @@ def test_phases_divide_the_rest_of_the_progress() -> None:
 
 @pytest.mark.parametrize("name, value", [("confidence", "c.tif"), ("min_confidence", 0.5), ("min_mapping_unit", 4)])
 def test_numbers_have_no_classes_to_refine(tmp_path: Path, name: str, value: Any, monkeypatch: Any) -> None:
-    network, found = segment.load_model("m")
-    numbers = ModelHeader(**{**found.__dict__, "task": "regression", "classes": ClassTable(()),
-                             "target": {"mean": 0.0, "std": 1.0}})  # fmt: skip
-    monkeypatch.setattr(segment, "load_model", lambda path: (network, numbers))
+    numbers = header(task="regression", classes=ClassTable(()), target={"mean": 0.0, "std": 1.0})
+    monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), numbers))
     image = write_raster(tmp_path / "image.tif", smooth())
     with pytest.raises(InputError, match=f"{name.upper()} is given, but the model m predicts numbers"):
         map_raster(tmp_path, image, **{name: str(tmp_path / value) if isinstance(value, str) else value})

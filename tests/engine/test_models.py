@@ -1,7 +1,9 @@
 import json
 import struct
 import warnings
+from functools import partial
 
+import known_segmenter
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
@@ -15,7 +17,6 @@ from plugin.engine.errors import InputError
 from plugin.engine.models import encoder_weights
 from plugin.engine.models.architectures import ARCHITECTURES
 from plugin.engine.models.factory import create_encoder, create_model
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import adapt_filters
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.normalisation import BOUND, Normaliser, missing_values
@@ -26,22 +27,10 @@ CPU = torch.device("cpu")
 LIGHT = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0")
 
 
-def header(**changes):
-    values = {
-        "task": "segmentation",
-        "architecture": "fcn8s",
-        "encoder": "mobilenet_v3_small",
-        "band_names": ("a", "b"),
-        "dtype": "uint8",
-        "nodata": None,
-        "mean": (1.0, 2.0),
-        "std": (1.0, 1.0),
-        "chip_size": 64,
-        "pixel_size": 1.0,
-        "crs": "",
-        "classes": ClassTable.from_rows([(1, "x", None), (2, "y", None), (7, "z", None)]),
-    }
-    return ModelHeader(**{**values, **changes})
+header = partial(
+    known_segmenter.header, ("a", "b"), architecture="fcn8s", encoder="mobilenet_v3_small",
+    mean=(1.0, 2.0), std=(1.0, 1.0), classes=ClassTable.from_rows([(1, "x", None), (2, "y", None), (7, "z", None)]),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,15 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 from heard import Heard
+from known_segmenter import header
 from osgeo import gdal
 from synthetic import LEFT, TOP, write_raster
 
 from plugin.engine.chips.dataset import read_info
 from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.sources import open_sources
-from plugin.engine.classes import ClassTable
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.mapping.checks import open_for
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 
@@ -148,11 +147,7 @@ def test_filling_that_only_the_model_knows_is_not_mixed_into_its_surroundings(tm
     data = np.full((1, 8, 8), 100, np.int16)
     data[0, 2:5, 2:5] = -9999
     path = write_raster(tmp_path / "a.tif", data)
-    model = ModelHeader(
-        task="segmentation", architecture="unet", encoder="resnet18", dtype="int16", nodata=-9999,
-        band_names=("band 1",), mean=(100.0,), std=(50.0,), classes=ClassTable(()), chip_size=64, pixel_size=1.0,
-        crs="",
-    )  # fmt: skip
+    model = header(dtype="int16", nodata=-9999)
     for more, size in (((), None), ((), 2.0), ((), 0.5), (((path, ""),), None), (((path, ""),), 2.0)):
         reader = open_for(model, path, "", (), Heard(), size, more)
         found, valid = known(reader)

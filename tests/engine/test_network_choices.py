@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+from functools import partial
 from pathlib import Path
 
+import known_segmenter
 import pytest
 import timm
 import torch
@@ -19,7 +21,6 @@ from plugin.engine.models.decoder_settings import DecoderSettings, read_argument
 from plugin.engine.models.decoders import create_decoder
 from plugin.engine.models.encoders import ENCODERS, check_pair
 from plugin.engine.models.factory import create_encoder, create_model, try_model
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.reach import sees_whole_window
 
@@ -31,13 +32,10 @@ TRIED = (
 )  # fmt: skip
 
 
-def header(**values: object) -> ModelHeader:
-    usual: dict = {
-        "task": "segmentation", "dtype": "uint8", "nodata": None, "band_names": ("a", "b"), "mean": (0.0, 0.0),
-        "std": (1.0, 1.0), "classes": ClassTable.from_rows([(1, "x", None), (2, "y", None), (7, "z", None)]),
-        "chip_size": 64, "pixel_size": 1.0, "crs": "", "whole_window": True,
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+header = partial(
+    known_segmenter.header, ("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0), whole_window=True,
+    classes=ClassTable.from_rows([(1, "x", None), (2, "y", None), (7, "z", None)]),
+)  # fmt: skip
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from known_segmenter import header
 from safetensors.torch import save_file
 
 from plugin.engine.classes import ClassTable
@@ -14,7 +15,6 @@ from plugin.engine.models.classifier_weights import BEGINNINGS, load_classifier_
 from plugin.engine.models.classifiers import FAMILIES
 from plugin.engine.models.encoder_weights import PREFIXES, load_encoder_weights
 from plugin.engine.models.factory import create_model
-from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.input_bands import adapt_filters
 from plugin.engine.models.model_file import save_model
 from plugin.engine.models.timm_names import names_in_timm
@@ -24,21 +24,9 @@ BGR = ("blue", "green", "red")
 
 
 def save(path, network, task, architecture, encoder, bands, **changes):
-    values = {
-        "task": task,
-        "architecture": architecture,
-        "encoder": encoder,
-        "band_names": tuple(bands),
-        "dtype": "uint8",
-        "nodata": None,
-        "mean": (0.0,) * len(bands),
-        "std": (1.0,) * len(bands),
-        "chip_size": 64,
-        "pixel_size": 1.0,
-        "crs": "",
-        "classes": ClassTable.from_rows([(1, "x", None), (2, "y", None)]),
-    }
-    save_model(path, network, ModelHeader(**{**values, **changes}))
+    classes = ClassTable.from_rows([(1, "x", None), (2, "y", None)])
+    kind = {"task": task, "architecture": architecture, "encoder": encoder, "classes": classes}
+    save_model(path, network, header(bands, **{**kind, **changes}))
     return read_weights(str(path))
 
 

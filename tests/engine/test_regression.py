@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import known_segmenter
 import numpy as np
 import pytest
 import torch
@@ -187,17 +189,18 @@ def test_a_map_has_the_units_of_the_target(scene, trained, tmp_path):
     assert result["classes"] == [] and result["nodata_pixels"] == 0
 
 
+number_header = partial(
+    known_segmenter.header, task="regression", architecture="fcn8s", encoder="mobilenet_v2", classes=ClassTable(()),
+    target=TARGET,
+)  # fmt: skip
+
+
 def made(tmp_path, whole_window=False, **values):
     """A model file of numbers from random weights."""
     torch.manual_seed(0)
-    header = ModelHeader(
-        task="regression", architecture="fcn8s", encoder="mobilenet_v2", band_names=("a", "b", "c"), dtype="uint8",
-        nodata=None, mean=(100.0,) * 3, std=(50.0,) * 3, classes=ClassTable(()), chip_size=64, pixel_size=1.0, crs="",
-        whole_window=whole_window, target=TARGET,
-    )  # fmt: skip
-    header = dataclasses.replace(header, **values)
+    described = number_header(("a", "b", "c"), whole_window=whole_window, **values)
     path = tmp_path / "made.safetensors"
-    save_model(path, create_model("fcn8s", "mobilenet_v2", 3, 1).eval(), header)
+    save_model(path, create_model("fcn8s", "mobilenet_v2", 3, 1).eval(), described)
     return str(path)
 
 
@@ -230,10 +233,7 @@ def test_what_is_for_classes_is_refused_with_a_model_of_numbers(scene, tmp_path)
     ],
 )  # fmt: skip
 def test_a_target_that_no_map_could_rely_on_is_refused(tmp_path, target):
-    text = ModelHeader(
-        task="regression", architecture="fcn8s", encoder="mobilenet_v2", band_names=("a",), dtype="uint8", nodata=None,
-        mean=(0.0,), std=(1.0,), classes=ClassTable(()), chip_size=64, pixel_size=1.0, crs="", target=TARGET,
-    ).to_metadata()["terrazzo"]  # fmt: skip
+    text = number_header().to_metadata()["terrazzo"]
     assert ModelHeader.from_metadata(text, "m").target == TARGET
     values = json.loads(text)
     values["output"]["target"] = target

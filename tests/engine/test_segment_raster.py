@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import known_segmenter
 import numpy as np
 import pytest
 import torch
 from heard import Heard
+from known_classifier import CLASSES, NODATA
 from osgeo import gdal
 from synthetic import LEFT, TOP, UTM, rectangle, reference, write_polygons, write_raster
 from torch import nn
@@ -24,17 +27,7 @@ from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import save_model
 
-CLASSES = ClassTable.from_rows([(0, "dark", "#101010"), (7, "middling", "#808080"), (9, "bright", "#ffffff")])
-NODATA = 255  # 0 is a class
-
-
-def header(bands: int, **values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": "unet", "encoder": "resnet18", "dtype": "uint8", "nodata": None,
-        "band_names": tuple(f"band {number}" for number in range(1, bands + 1)), "mean": (100.0,) * bands,
-        "std": (50.0,) * bands, "classes": CLASSES, "chip_size": 64, "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+header = partial(known_segmenter.header, classes=CLASSES)
 
 
 class Threshold(nn.Module):

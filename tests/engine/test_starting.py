@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import known_segmenter
 import pytest
 import torch
 from heard import Heard
@@ -36,13 +38,7 @@ OLD = ClassTable.from_rows([(1, "Water", None), (4, "road", None), (7, "forest",
 NEW = ClassTable.from_rows([(1, "forest", None), (2, "water ", None), (3, "field", None), (4, "house", None)])
 
 
-def header(**values: Any) -> ModelHeader:
-    usual: dict[str, Any] = {
-        "task": "segmentation", "architecture": SHAPE[0], "encoder": SHAPE[1], "band_names": ("red", "green", "blue"),
-        "dtype": "uint8", "nodata": None, "mean": (100.0,) * 3, "std": (50.0,) * 3, "classes": OLD, "chip_size": 64,
-        "pixel_size": 1.0, "crs": "",
-    }  # fmt: skip
-    return ModelHeader(**{**usual, **values})
+header = partial(known_segmenter.header, ("red", "green", "blue"), architecture=SHAPE[0], encoder=SHAPE[1], classes=OLD)
 
 
 def begin(old: ModelHeader, tensors: dict[str, torch.Tensor], classes: ClassTable, bands: tuple[str, ...]) -> Any:

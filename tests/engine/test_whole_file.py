@@ -11,6 +11,7 @@ from typing import Any
 import known_classifier
 import pytest
 import torch
+from known_segmenter import header
 from safetensors.torch import save_file
 from torch import nn
 
@@ -40,10 +41,7 @@ def remove(path: Path) -> None:
 
 def segmenter(path: Path) -> Callable[[], torch.Tensor]:
     classes = ClassTable.from_rows([(1, "a", "#101010"), (2, "b", "#808080")])
-    header = ModelHeader(
-        "segmentation", "fcn8s", "resnet18", ("a",), "uint8", None, (0.0,), (1.0,), classes, 64, 1.0, ""
-    )
-    save_model(path, create_model("fcn8s", "resnet18", 1, 2), header)
+    save_model(path, create_model("fcn8s", "resnet18", 1, 2), header(["a"], architecture="fcn8s", classes=classes))
     return answers(load_model(str(path))[0], 64)
 
 
@@ -94,10 +92,8 @@ def test_header_and_weights_are_of_the_same_bytes(tmp_path: Path, monkeypatch: p
     segmenter(path)
     other = tmp_path / "other.safetensors"
     classes = ClassTable.from_rows([(5, "x", "#101010"), (6, "y", "#808080")])
-    header = ModelHeader(
-        "segmentation", "fcn8s", "resnet18", ("z",), "uint8", None, (9.0,), (3.0,), classes, 64, 1.0, ""
-    )
-    save_model(other, create_model("fcn8s", "resnet18", 1, 2), header)
+    described = header(["z"], architecture="fcn8s", mean=(9.0,), std=(3.0,), classes=classes)
+    save_model(other, create_model("fcn8s", "resnet18", 1, 2), described)
     from plugin.engine.models import model_file
 
     first = model_file.read_header
