@@ -16,8 +16,8 @@ from .layer_parameters import Extent, Features, FieldOf, NeededRasters, NumberFi
 from .layers import Images, chosen_extent, raster_layers
 from .list_parameters import CLASS_COLUMNS, Bands, Numbers, Table
 from .mapped_raster import web_rows
-from .parameters import InputFile, InputFolder, Number, OutputFolder, Parameters, Row, Setting
-from .splitting import split_areas, split_outputs, split_results, split_rows
+from .parameters import InputFile, InputFolder, Number, Parameters, Row, Setting
+from .splitting import dataset_rows, split_areas, split_outputs, split_results, split_rows
 
 if TYPE_CHECKING:
     from .features import FeatureSource
@@ -203,10 +203,7 @@ class ExportChips(TerrazzoAlgorithm):
             Setting("RESUME", tr("Resume an interrupted export"), tr(
                 "Keeps what an export has written when it is cancelled or killed, and resumes there when it is "
                 "started again with the same settings."), optional=True, advanced=True),
-            Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
-                "Without this, an existing dataset is an error. A folder that holds anything else is never touched."),
-                advanced=True),
-            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
+            *dataset_rows(),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

@@ -10,8 +10,8 @@ from ..plugin.engine.config import ImportChipsConfig
 from ..plugin.engine.events import Reporter
 from ..plugin.translation import tr
 from .algorithm import ApartAlgorithm
-from .parameters import InputFolder, OutputFolder, Row, Setting
-from .splitting import split_outputs, split_results
+from .parameters import InputFolder, Row, Setting
+from .splitting import dataset_rows, split_outputs, split_results
 
 
 class ImportChips(ApartAlgorithm):
@@ -54,10 +54,7 @@ class ImportChips(ApartAlgorithm):
                 "Divides the chips that are not for testing into this many folds for cross-validation, if the folder "
                 "has no splits."), advanced=True),
             Setting("SEED", tr("Seed"), tr("The same seed divides the same chips in the same way."), advanced=True),
-            Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
-                "Without this, an existing dataset is an error. A folder that holds anything else is never touched."),
-                advanced=True),
-            OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
+            *dataset_rows(),
         ]  # fmt: skip
 
     def outputs(self) -> list[QgsProcessingOutputDefinition]:

@@ -18,12 +18,22 @@ from qgis.core import (
 from ..plugin.engine.errors import InputError
 from ..plugin.translation import tr
 from .layer_parameters import FieldOf, Polygons
-from .parameters import Parameters, Row, Setting
+from .parameters import OutputFolder, Parameters, Row, Setting
 
 if TYPE_CHECKING:
     from .features import FeatureSource
 
 AREAS_LAYER = "areas"
+
+
+def dataset_rows() -> list[Row]:
+    """Return the rows for the dataset to write."""
+    return [
+        Setting("OVERWRITE", tr("Replace an earlier dataset in that folder"), tr(
+            "Without this, an existing dataset is an error. A folder that holds anything else is never touched."),
+            advanced=True),
+        OutputFolder("OUTPUT", tr("Chip dataset"), tr("The folder to write."), called="chips"),
+    ]  # fmt: skip
 
 
 def split_rows(blocks: str) -> list[Row]:

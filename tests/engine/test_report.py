@@ -1,11 +1,11 @@
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chip_folder import write_chip_folder
 from heard import Heard
+from pages import check_whole
 
 from plugin.engine.assessment import confusion
 from plugin.engine.assessment.report import Evaluation, Varied
@@ -50,20 +50,8 @@ def test_the_report_is_one_whole_page_that_needs_nothing_else(report, tmp_path):
     path = tmp_path / "report.html"
     write_report(str(path), report)
     page = path.read_text(encoding="utf-8")
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page) and "http-equiv" not in page
     assert page.count("<svg") == 2 and page.count("data:image/png") == 4
-    opened = []
-
-    class Balance(HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            if tag not in ("meta", "img", "br"):
-                opened.append(tag)
-
-        def handle_endtag(self, tag):
-            assert opened.pop() == tag
-
-    Balance().feed(page)
-    assert not opened
+    check_whole(page)
     assert not list(tmp_path.glob(".*"))
 
 
@@ -86,7 +74,7 @@ def test_figures_stand_in_the_page(report, tmp_path):
 def test_names_from_a_layer_cannot_become_code(report, tmp_path):
     write_report(str(tmp_path / "report.html"), report)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page and "chip &lt;2&gt;" in page
+    assert "&lt;script&gt;" in page and "chip &lt;2&gt;" in page
 
 
 def test_a_report_that_cannot_be_written_says_so(report, tmp_path):

@@ -118,13 +118,18 @@ def test_only_what_is_the_same_has_the_same_fingerprint(tmp_path: Path, settings
     assert (fingerprint_of(ExportChipsConfig(**settings)) != before) == (change in CHANGES)
 
 
-def test_labels_that_changed_meanwhile_are_never_mixed(
-    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin an export and end it half-way."""
     monkeypatch.setattr(journal, "SECONDS_BETWEEN_NOTES", 0)
     monkeypatch.setattr(Stage, "INTERVAL", 0)
     with pytest.raises(Cancelled):
         export_chips(ExportChipsConfig(**settings), Heard(cancel_after=40))
+
+
+def test_labels_that_changed_meanwhile_are_never_mixed(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(settings, monkeypatch)
     changed_values(tmp_path, settings)
     heard = Heard()
     export_chips(ExportChipsConfig(**settings), heard)
@@ -139,10 +144,7 @@ def test_labels_that_changed_meanwhile_are_never_mixed(
 def test_an_export_that_nothing_has_changed_goes_on(
     tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_NOTES", 0)
-    monkeypatch.setattr(Stage, "INTERVAL", 0)
-    with pytest.raises(Cancelled):
-        export_chips(ExportChipsConfig(**settings), Heard(cancel_after=40))
+    interrupt(settings, monkeypatch)
     moved_job(tmp_path, settings)  # as QGIS does: a temporary folder each time
     heard = Heard()
     export_chips(ExportChipsConfig(**settings), heard)
