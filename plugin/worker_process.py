@@ -128,7 +128,9 @@ class _Worker:
             ) from error
         self._commands, self._output = not_none(self.process.stdin), not_none(self.process.stdout)
         threading.Thread(target=self._read, daemon=True, name="worker output").start()
-        self._command(job)
+        # A long job does not fit into the pipe, and a Python that hangs never reads it.
+        self._sending = threading.Thread(target=self._command, args=(job,), daemon=True, name="worker input")
+        self._sending.start()
 
     def _read(self) -> None:
         with self._output as output:
@@ -143,10 +145,11 @@ class _Worker:
         while True:
             if give_up is None and reporter.cancel_requested():
                 give_up = time.monotonic() + CANCEL_GRACE
-                self._command("cancel")
+                if not self._sending.is_alive():  # else it has not read its job yet, and can only be killed
+                    self._command("cancel")
             if give_up is not None and time.monotonic() > give_up:
                 raise Cancelled
-            if not finishing and reporter.finish_requested():
+            if not finishing and reporter.finish_requested() and not self._sending.is_alive():
                 finishing = True
                 self._command("finish")
             try:
@@ -218,6 +221,7 @@ class _Worker:
             else:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self._sending.join(END_GRACE)  # the worker has ended, so it does not wait any more
         try:
             self._commands.close()
         except OSError:

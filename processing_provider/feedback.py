@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from qgis.core import QgsProcessingFeedback
 
+from ..plugin.engine.errors import without_key
 from ..plugin.engine.events import Reporter, readable_time
 
 # The log of QGIS is HTML, which collapses ordinary spaces.
@@ -52,11 +53,11 @@ class FeedbackReporter(Reporter):
 
     def log(self, text: str) -> None:
         """Write a line to the log."""
-        self.feedback.pushInfo(self.worded(text))
+        self.feedback.pushInfo(self.worded(without_key(text)))
 
     def warning(self, text: str) -> None:
         """Write a warning to the log."""
-        self.feedback.pushWarning(self.worded(text))
+        self.feedback.pushWarning(self.worded(without_key(text)))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Write a line of figures, in the log's monospaced font, so that epochs form a table."""

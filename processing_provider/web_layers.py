@@ -100,6 +100,12 @@ def _why_not(given: dict[str, str]) -> str:
         return f"is of the type {given['type'][:20]}, which cannot be fetched"
     if given.get("interpretation"):
         return "shows values that QGIS calculates from colours"
+    if given.get("tileDimensions"):
+        return f"shows a choice of the server's pictures ({given['tileDimensions'][:40]}), which cannot be asked for"
+    if given.get("filter"):
+        return "is filtered, which cannot be asked for"
+    if set(given.get("opacities", "").split(",")) - {"", "255"}:
+        return "shows sublayers that are partly transparent, which cannot be asked for"
     return ""
 
 

@@ -10,18 +10,29 @@ T = TypeVar("T")
 
 # The maximum lengths of a problem and a remedy, which may contain untrusted texts or long messages of a library.
 LONGEST = (650, 340)
-QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+# What hides secrets in an address: its login, and what follows a question mark, or a number sign with values; also
+# where all of it is encoded. And in the names of databases, a password.
+SECRETS = (
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]*@", re.IGNORECASE), r"\1…@"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#\"'<>]+)([?]|#(?=[^\s\"'<>]*=))[^\s\"'<>]*", re.IGNORECASE), r"\1\2…"),
+    (re.compile(r"(/vsi\w+\?)[^\s\"'<>]+"), r"\1…"),
+    (
+        re.compile(
+            r"\b((?:pass(?:word|wd)?|pwd|token|secret)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s,;&'\"<>]+)", re.IGNORECASE
+        ),
+        r"\1…",
+    ),
+)
 BREAK = re.compile(r"[\r\n]+\s*")
-LOGIN = re.compile(r"(https?://)[^\s/?#\"'<>@]*@")
 # The hidden folder of a result in the path of what is written there (`drafts.hidden_folder`).
 HIDDEN = re.compile(r"\.([^/\\]{1,255})\.partial[/\\](?=\1)")
 
 
 def plain(text: str, most: int) -> str:
-    """A text in one line, without surrogates and control characters, with the final paths of results that are being
-    written, and without its middle if longer than `most`.
+    """A text in one line, without secrets, surrogates and control characters, with the final paths of results that are
+    being written, and without its middle if longer than `most`.
     """
-    kept = BREAK.sub(" ", HIDDEN.sub("", text[: 20 * most]))
+    kept = BREAK.sub(" ", HIDDEN.sub("", without_key(text[: 20 * most])))
     shown = "".join("\ufffd" if category(letter)[0] == "C" else letter for letter in kept)
     half = most // 2 - 1
     return shown if len(shown) <= most else f"{shown[:half]} … {shown[len(shown) - half + 1 :]}"
@@ -29,9 +40,11 @@ def plain(text: str, most: int) -> str:
 
 def without_key(text: str) -> str:
     """A path or message in which addresses lose their user and password, and what follows their question mark, which
-    may be a key.
+    may be a key, and databases their password.
     """
-    return LOGIN.sub(r"\1…@", QUERY.sub(r"\1?…", text))
+    for secret, shown in SECRETS:
+        text = secret.sub(shown, text)
+    return text
 
 
 def not_none(value: Optional[T]) -> T:

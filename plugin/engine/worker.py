@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 from .drafts import abandon, claim
-from .errors import Cancelled, EngineError, InputError, ResourceError
+from .errors import Cancelled, EngineError, InputError, ResourceError, without_key
 from .events import PROTOCOL, Reporter
 from .jobs import JOBS
 from .strangers.paths import read_bytes
@@ -120,11 +120,11 @@ class JsonReporter(Reporter):
 
     def log(self, text: str) -> None:
         """Send a log line."""
-        self.send("log", text=text)
+        self.send("log", text=without_key(text))
 
     def warning(self, text: str) -> None:
         """Send a warning."""
-        self.send("warning", text=text)
+        self.send("warning", text=without_key(text))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Send the record of an epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 import zipfile
@@ -21,6 +22,7 @@ from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.strangers import elsewhere
 from plugin.engine.strangers.addresses import host_asked
 from plugin.engine.strangers.elsewhere import check_here
+from plugin.engine.worker import JsonReporter
 
 
 @pytest.fixture
@@ -292,4 +294,24 @@ def test_a_virtual_raster_that_cannot_be_looked_at_is_refused(tmp_path: Path, te
 
 def test_logins_in_addresses_are_not_shown() -> None:
     assert without_key("/vsicurl/https://me:secret@a.example/a.tif?b=1 x") == "/vsicurl/https://…@a.example/a.tif?… x"
-    assert without_key("https://a.example/a@b") == "https://a.example/a@b"
+    assert without_key("https://a.example/a@b#c") == "https://a.example/a@b#c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/vsicurl/https://me:se@cret@a.example/a.tif", "/vsicurl/ftp://me:secret@a.example/a.tif",
+        "socks5://me:secret@a.example:80", "https://a.example/a.tif#key=secret", "s3://a/b?sig=secret",
+        "/vsicurl?url=https%3A%2F%2Fme%3Asecret%40a.example", "PG:host=a.example password=secret dbname=b",
+        "PG:host=a.example password='a secret' dbname=b", "MSSQL:server=a;PWD=secret;database=b",
+        "MYSQL:a,user=me,password=secret,port=1",
+    ],
+)  # fmt: skip
+def test_no_message_shows_a_secret(text: str) -> None:
+    shown = without_key(f"a {text} cannot be read")
+    assert "cret" not in shown and shown.startswith("a ") and shown.endswith(" cannot be read")
+    assert "cret" not in str(InputError(f"a {text} cannot be read", f"See {text}."))
+    events = io.StringIO()
+    JsonReporter(events).log(text)
+    JsonReporter(events).warning(text)
+    assert events.getvalue().count("event") == 2 and "cret" not in events.getvalue()

@@ -25,6 +25,7 @@ from synthetic import LEFT, TOP, rectangle, write_polygons, write_raster
 from torch import nn
 
 from plugin.engine import precision
+from plugin.engine.chips.fingerprint import raster_state
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import PIECES, hidden_folder
@@ -329,6 +330,8 @@ def test_finished_maps_of_an_interrupted_job_are_kept_and_counted(
         ({"halo": 32}, "different are HALO 0, not 32"),
         ({"min_mapping_unit": 40.0}, "different are MIN_MAPPING_UNIT 30.0, not 40.0"),
         ({"margin": None}, "different are the results"),
+        ("another", "shares_image.tif is not what this job would make: different are the model"),
+        ("cut", "does not say that this job has made it"),
         ("image", "different are the image"),
         ("model", "different are the model"),
         ("lost", "areas_image.csv is not there"),
@@ -347,6 +350,14 @@ def test_maps_of_another_job_are_replaced_when_several_are_resumed(
         change_image(image)
     elif change == "model":
         (tmp_path / "m").write_bytes(b"weightS")
+    elif change == "another":  # of another model, and the name of the result has been given again
+        other, model = tmp_path / "other", tmp_path / "n"
+        model.write_bytes(b"others")
+        batch(other, image, **{**settings, "model": str(model)}, resume=True)
+        (other / "shares_image.tif").replace(tmp_path / "map" / "shares_image.tif")
+    elif change == "cut":  # GDAL copies what the map says
+        first.replace(tmp_path / "old.tif")
+        gdal.Translate(str(first), str(tmp_path / "old.tif"), srcWin=[0, 0, 50, 40])
     elif change == "lost":
         (tmp_path / "map" / "areas_image.csv").unlink()
     elif change == "foreign":
@@ -381,8 +392,8 @@ def test_maps_of_another_job_are_replaced_when_several_are_resumed(
     ],
 )  # fmt: skip
 def test_what_a_map_says_of_itself_is_checked(tmp_path: Path, change: dict[str, Any]) -> None:
-    path, said = str(tmp_path / "map.tif"), Finished({"HALO": 1}, [1, 2, 3], 7, [1.0, 2.0, 3.0])
-    dataset = gdal.GetDriverByName("GTiff").Create(path, 2, 2)
+    path, said = str(tmp_path / "map.tif"), Finished({"HALO": 1}, [1, 2, 3], 14, [1.0, 2.0, 3.0])
+    dataset = gdal.GetDriverByName("GTiff").Create(path, 4, 5)
     said.write(dataset)
     dataset = None
     assert read_finished(path) == said
@@ -390,6 +401,24 @@ def test_what_a_map_says_of_itself_is_checked(tmp_path: Path, change: dict[str, 
     dataset.SetMetadataItem(ITEM, json.dumps({**vars(said), **change}))
     dataset = None
     assert read_finished(path) is None and read_finished(str(tmp_path / "none.tif")) is None
+
+
+@pytest.mark.parametrize("change", ["names", "colours"])
+def test_what_lies_beside_a_raster_belongs_to_it(tmp_path: Path, change: str) -> None:
+    path = str(tmp_path / "a.asc")
+    gdal.GetDriverByName("AAIGrid").CreateCopy(path, gdal.GetDriverByName("MEM").Create("", 4, 4))
+    before = raster_state(path)
+    dataset = gdal.Open(path)
+    band = dataset.GetRasterBand(1)
+    if change == "names":
+        band.SetDescription("red")
+    else:
+        table = gdal.ColorTable()
+        table.SetColorEntry(1, (1, 2, 3, 255))
+        band.SetColorTable(table)
+    del band
+    dataset = None
+    assert raster_state(path) != before
 
 
 def flip(data: bytearray) -> None:

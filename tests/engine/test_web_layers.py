@@ -358,12 +358,43 @@ def test_tiles_that_are_old_damaged_or_half_written_are_fetched_again(server: Ti
     assert len(server.asked) == 12 + 5 and len(stored(tmp_path / "tiles")) == 12
 
 
-def test_places_without_a_tile_are_remembered(server: TileServer, tmp_path: Path) -> None:
-    left, bottom, right, top = bounds()
-    values = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 1, "extent": (left, bottom, right + 256 * SIZE, top)}
-    for _ in range(2):
-        found = fetching.fetch_tiles(config(server, tmp_path, **values), Heard())
-        assert (found["tiles"], found["missing"]) == (15, 3) and len(server.asked) == 15
+def test_places_without_a_tile_may_have_one_later(server: TileServer, tmp_path: Path) -> None:
+    values = {"tile_cache": str(tmp_path / "tiles"), "keep_tiles": 7}
+    lacking = f"/14/{FIRST_COL + 1}/{FIRST_ROW + 1}.png"
+    server.answer = lambda path: (404, "text/plain", b"") if path.startswith(lacking) else None
+    assert fetching.fetch_tiles(config(server, tmp_path, **values), Heard())["missing"] == 1
+    server.answer, heard = lambda path: None, Heard()
+    assert fetching.fetch_tiles(config(server, tmp_path, **values), heard)["missing"] == 0
+    assert len(server.asked) == 13 and any("11 of them were kept" in text for text in heard.logs)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_kept_tiles_are_the_users_alone_and_lie_in_their_own_places(tmp_path: Path) -> None:
+    folder = tmp_path / "tiles"
+    cache = TileCache(str(folder), "a", 7)
+    cache.put("0", "name", b"0")
+    cache.put("1", "name", b"1")
+    modes = {path: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+    assert set(modes.values()) == {0o700, 0o600}
+    zero, one = cache._path("0"), cache._path("1")
+    one.write_bytes(zero.read_bytes())
+    assert cache.get("0") == ("name", b"0") and cache.get("1") is None, "a tile fits no other place"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+def test_links_in_the_folder_of_tiles_lead_to_no_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, mine = TileCache(str(tmp_path / "tiles"), "a", 7), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "photo.jpg").write_bytes(b"old")
+    os.utime(mine / "photo.jpg", (1, 1))
+    path = cache._path("0")
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(tile_cache, "_numbers", iter(range(9)))
+    path.with_name(f".{path.name}.{os.getpid()}-0.partial").symlink_to(mine / "photo.jpg")
+    cache.put("0", "name", b"tile")
+    (tmp_path / "tiles" / "zz").symlink_to(mine)
+    TileCache(str(tmp_path / "tiles"), "a", 7)
+    assert (mine / "photo.jpg").read_bytes() == b"old" and cache.get("0") is None
 
 
 def test_answers_that_are_no_tiles_are_not_kept(server: TileServer, tmp_path: Path) -> None:

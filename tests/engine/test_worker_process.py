@@ -139,6 +139,17 @@ def test_cancel_is_answered_within_a_second_by_a_deaf_worker(tmp_path: Path) -> 
     pytest.fail("the worker's own child lives on")
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_long_job_that_nobody_reads_blocks_nothing(tmp_path: Path, ends: bool) -> None:
+    sign = tmp_path / "running"
+    python = fake_worker(tmp_path, f"open({str(sign)!r}, 'w'); time.sleep({0 if ends else 60})")
+    reporter, begun = CancelAt(tmp_path / "never" if ends else sign), time.monotonic()
+    images = [f"/somewhere/{number}.tif" for number in range(10_000)]
+    with pytest.raises(WorkerError if ends else Cancelled):
+        run_job(python, "segmentraster", {"more_images": images}, reporter)
+    assert time.monotonic() - (begun if ends else reporter.asked) < 5
+
+
 def test_cancel_while_torch_is_imported_is_answered_within_a_second(tmp_path: Path) -> None:
     class AtOnce(Reporter):
         def __init__(self) -> None:

@@ -25,6 +25,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from terrazzo.plugin.engine.events import Reporter
+from terrazzo.processing_provider.web_layers import _why_not
 from tile_server import KEY, LEFT, SIZE, TOP
 
 
@@ -409,6 +410,20 @@ def test_layers_that_cannot_be_fetched_are_refused(provider, server, tmp_path, s
     given = {"INPUT": [layer], "TASK": "unlabelled", "PIXEL_SIZE": 9.6, "EXTENT": extent(*WHOLE)}
     assert words in refused(provider, "exportchips", OUTPUT=str(tmp_path / "chips"), **given)
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tileDimensions": "Time=2020"}, "a choice of the server's pictures (Time=2020)"),
+        ({"filter": 'a:"b" = 1'}, "is filtered"),
+        ({"opacities": "255,99"}, "partly transparent"),
+        ({"opacities": "255,255", "filter": "", "tileDimensions": "", "type": ""}, ""),
+    ],
+)
+def test_settings_of_a_layer_that_change_its_pictures_are_not_passed_over(given, words):
+    why = _why_not(given)
+    assert words in why and bool(words) == bool(why)
 
 
 def test_labels_are_not_taken_from_the_web(provider, server, scene, tmp_path):

@@ -48,6 +48,8 @@ def raster_state(path: str) -> list[Any]:
     return [
         _files_of(dataset),
         [dataset.RasterXSize, dataset.RasterYSize, dataset.GetGeoTransform(), dataset.GetProjection()],
+        [(point.GCPPixel, point.GCPLine, point.GCPX, point.GCPY, point.GCPZ) for point in dataset.GetGCPs() or ()],
+        dataset.GetGCPProjection(),
         [_band_state(band) for band in bands],
     ]
 
@@ -56,7 +58,12 @@ def _band_state(band: gdal.Band) -> list[Any]:
     """How the values of a band are read; with statistics, GDAL stores a scale of 1 explicitly."""
     scale, offset = band.GetScale(), band.GetOffset()
     unscaled = scale in (None, 1.0) and offset in (None, 0.0)
-    return [band.DataType, str(band.GetNoDataValue()), band.GetMaskFlags(), None if unscaled else (scale, offset)]
+    colors = band.GetRasterColorTable()
+    return [
+        band.DataType, str(band.GetNoDataValue()), band.GetMaskFlags(), None if unscaled else (scale, offset),
+        band.GetDescription(), band.GetColorInterpretation(),
+        None if colors is None else [colors.GetColorEntry(place) for place in range(colors.GetCount())],
+    ]  # fmt: skip
 
 
 def _files_of(dataset: gdal.Dataset) -> list[tuple[str, Any]]:

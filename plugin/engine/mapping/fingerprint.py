@@ -37,7 +37,7 @@ def facts_of(
         decided: Settings of `LATER` on which what is compared depends as well.
         more: What else it follows from.
     """
-    free = {*COMPARED, *config.outputs(), *LATER} - {*decided}
+    free = {*COMPARED, *config.outputs(), *(LATER - {*decided})}
     settings = {name.upper(): value for name, value in config.to_json().items() if name not in free}
     beside = config.more_images if isinstance(config, SegmentRasterConfig) else ()
     facts = {

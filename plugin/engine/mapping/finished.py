@@ -23,7 +23,7 @@ class Finished:
 
     Attributes:
         facts: What it follows from, by what that is called in a message.
-        pixels: Those of each class, or of all numbers.
+        pixels: Those of each class, or of all numbers; of other rasters nothing is counted.
         nodata: All others.
         hectares: The area of each class; None if it is not known.
         statistics: Of the numbers; None for classes.
@@ -52,6 +52,9 @@ def read_finished(path: str) -> Finished | None:
              within(-LARGEST, LARGEST)),
         )  # fmt: skip
         sound = isinstance(found.facts, dict) and len(found.hectares or found.pixels) == len(found.pixels)
-        return found if sound and find_fault(rules) is None else None
+        # Other programs copy what a map says into parts of it, and into those with other pixels.
+        whole_map = sound and find_fault(rules) is None
+        size = dataset.RasterXSize * dataset.RasterYSize
+        return found if whole_map and sum(found.pixels) + found.nodata == size else None
     except (RuntimeError, *DAMAGES):
         return None

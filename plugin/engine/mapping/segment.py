@@ -14,7 +14,7 @@ import torch
 from .. import ranks
 from ..config import SegmentRasterConfig
 from ..device import choose_device
-from ..errors import InputError, NothingToMap
+from ..errors import InputError, NothingToMap, not_none
 from ..events import Reporter, Stage, readable_time
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
@@ -94,18 +94,23 @@ def _earlier(
     """
     if not Path(config.output).exists():
         return None
-    finished = read_finished(config.output)
-    if finished is None:
-        reporter.log(f"{config.output} does not say that this job has made it, and is replaced.")
-        return None
-    different = differences(finished.facts, facts)
     missing = [path for path in config.results(config.to_json()) if not Path(path).exists()]
-    if different or missing:
-        why = f"different are {', '.join(different)}" if different else f"{', '.join(missing)} is not there"
-        reporter.log(f"{config.output} is replaced, because it is not what this job would make: {why}.")
+    if missing:
+        reporter.log(f"{config.output} is replaced, because {', '.join(missing)} is not there.")
         return None
+    rasters = [config.output, *filter(None, (config.probabilities, *config.measures.wanted().values()))]
+    found = {path: read_finished(path) for path in rasters}
+    for path, said in found.items():
+        if said is None:
+            reporter.log(f"{config.output} is replaced, because {path} does not say that this job has made it.")
+            return None
+        different = differences(said.facts, facts)
+        if different:
+            why = f"{path} is not what this job would make: different are {', '.join(different)}"
+            reporter.log(f"{config.output} is replaced, because {why}.")
+            return None
     reporter.log(f"{config.output} is there already, made by the same job, and is kept.")
-    return _result(config, RasterReader(config.output).info, header, finished, 0.0)
+    return _result(config, RasterReader(config.output).info, header, not_none(found[config.output]), 0.0)
 
 
 def _map(
@@ -153,7 +158,8 @@ def _map(
             if rank.number:
                 return {}
         files = SegmentedFiles(config, header, opened, tiling.height, reporter, stack)
-        files.target.facts = told
+        for raster in files.rasters:
+            raster.facts = told
         start = SHARED if rank.count > 1 else 0.0
         with at_work():
             Keeper(kept, read, network, files.sinks).run(

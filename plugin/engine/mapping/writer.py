@@ -217,8 +217,15 @@ class MapRaster:
             work.unlink()
         self._style(self.draft.path.with_suffix(".qml"))
 
+    @property
+    def finished(self) -> Finished:
+        """What its file says."""
+        return Finished(self.facts or {}, [], self.size)
+
     def _complete(self) -> None:
         """Write what is known of the whole raster only when all pixels are there."""
+        if self.facts is not None:
+            self.finished.write(self.dataset)
 
     def _add_overviews(self) -> None:
         """Write overviews, to the file as it was closed: GDAL 3.6 can wait for itself forever if blocks of the raster
@@ -379,8 +386,7 @@ class ClassRaster(MapRaster):
             there, mean = values[self.counts > 0], float(values @ share)
             spread = float(np.sqrt((values - mean) ** 2 @ share))
             band.SetStatistics(float(there.min()), float(there.max()), mean, spread)
-        if self.facts is not None:
-            self.finished.write(self.dataset)
+        super()._complete()
 
     def _refine(self) -> None:
         side, left = self.refinement.majority, self.refinement.steps
@@ -450,6 +456,7 @@ class ShareRaster(MapRaster):
         for band, moments in zip(self.bands, self._moments):
             if moments.count:
                 band.SetStatistics(*moments.figures.values())
+        super()._complete()
 
     def _style(self, path: Path) -> None:
         if self._styled:
@@ -496,8 +503,7 @@ class NumberRaster(MapRaster):
 
     def _complete(self) -> None:
         self.bands[0].SetStatistics(*self.statistics.values())
-        if self.facts is not None:
-            self.finished.write(self.dataset)
+        super()._complete()
 
     def _style(self, path: Path) -> None:
         """A ramp over what lies within two standard deviations of the mean."""

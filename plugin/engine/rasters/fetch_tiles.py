@@ -45,8 +45,6 @@ DENIED = (401, 402, 403, 407)
 DRIVERS = ("WMS", "GTiff", "PNG", "JPEG", "WEBP", "GIF")
 CREATION = ("TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "BIGTIFF=IF_SAFER", "SPARSE_OK=TRUE", "ALPHA=YES")
 ADDRESS = re.compile(r"https?://\S+")
-# Kept for a place where the server has no tile.
-NO_TILE = ("", b"")
 LONGEST_ANSWER = 200  # letters of a server's message
 
 
@@ -309,11 +307,6 @@ class _Fetcher:
         """
         place = self._place(tile)
         kept = self.cache.get(place) if self.cache is not None else None
-        if kept is not None:
-            with self.lock:
-                self.reused += 1
-        if kept == NO_TILE:
-            return None
         connection = self.idle.get()
         try:
             for number, seconds in enumerate((*WAITS, None)):
@@ -321,12 +314,13 @@ class _Fetcher:
                     data, raw = connection.read(tile, kept)
                     if self.cache is not None and raw is not None:
                         self.cache.put(place, *raw)
+                    elif kept is not None:
+                        with self.lock:
+                            self.reused += 1
                     return data
                 except RuntimeError as error:
                     status, kept = _status(error), None
                     if status in MISSING:
-                        if self.cache is not None:
-                            self.cache.put(place, *NO_TILE)
                         return None
                     last = seconds is None or (status is None and number >= WAITS_FOR_IMAGE)
                     if last or (status is not None and status not in BUSY):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 import threading
 import time
 import zlib
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Optional
@@ -26,10 +28,11 @@ MOST_BYTES = 10**9  # of all tiles that are kept
 LOOK_AFTER = 0.05
 LARGEST = 2**25  # bytes of a tile
 DAY = 24 * 3600
-# At the start of a file: mark, CRC-32 of the rest, length of the name.
+# At the start of a file: mark, CRC-32 of its own name and the rest, length of the name that GDAL gives the tile.
 HEAD = struct.Struct(">4sIB")
-MARK = b"tzt1"
+MARK = b"tzt2"
 PARTIAL = ".partial"
+OWN = re.compile(r"[0-9a-f]{62}|\.[0-9a-f]{62}\.[\d-]+\.partial")  # names of files
 
 _numbers = count()
 
@@ -51,7 +54,7 @@ class TileCache:
         self.trim()
 
     def get(self, place: str) -> Optional[tuple[str, bytes]]:
-        """Return the name that GDAL gives a tile, and its bytes: "" and none if the server has no such tile.
+        """Return the name that GDAL gives a tile, and its bytes.
 
         Args:
             place: What tells the tile apart from others of the layer.
@@ -59,15 +62,16 @@ class TileCache:
         Returns:
             None if the tile is not kept.
         """
+        path = self._path(place)
         try:
-            with open_plain(self._path(place)) as file:
+            with open_plain(path) as file:
                 status = os.fstat(file.fileno())
                 old = not 0 <= time.time() - status.st_mtime + 60 <= self.days * DAY
                 if old or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
                     return None
                 record = file.read(LARGEST)
             mark, checksum, length = HEAD.unpack_from(record)
-            if mark != MARK or checksum != zlib.crc32(record[HEAD.size :]):
+            if mark != MARK or checksum != _checksum(path, record[HEAD.size :]):
                 return None
             end = HEAD.size + length
             return record[HEAD.size : end].decode("ascii"), record[end:]
@@ -80,8 +84,11 @@ class TileCache:
         rest = name.encode("ascii") + data
         draft = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}{PARTIAL}")
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft.write_bytes(HEAD.pack(MARK, zlib.crc32(rest), len(name)) + rest)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            # "x" follows no link.
+            with open(draft, "xb", opener=partial(os.open, mode=0o600)) as file:
+                file.write(HEAD.pack(MARK, _checksum(path, rest), len(name)) + rest)
             rename(draft, path)
         except OSError:
             with suppress(OSError):
@@ -99,9 +106,11 @@ class TileCache:
             self.added = 0
         files, oldest = [], time.time() - self.days * DAY
         for folder in _entries(self.folder):
-            for file in _entries(folder):
+            for file in _entries(folder) if len(folder.name) == 2 else ():
                 with suppress(OSError):
-                    status = file.stat()
+                    status = file.lstat()
+                    if not OWN.fullmatch(file.name):
+                        continue
                     if status.st_mtime < (oldest if file.suffix != PARTIAL else time.time() - DAY):
                         file.unlink()
                     else:
@@ -117,6 +126,10 @@ class TileCache:
     def _path(self, place: str) -> Path:
         name = hashlib.sha256(f"{self.layer}\n{place}".encode()).hexdigest()
         return self.folder / name[:2] / name[2:]
+
+
+def _checksum(path: Path, rest: bytes) -> int:
+    return zlib.crc32(rest, zlib.crc32(f"{path.parent.name}{path.name}".encode()))
 
 
 def _entries(folder: Path) -> list[Path]:
