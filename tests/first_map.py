@@ -3,9 +3,9 @@
     PYTHONPATH=tests SHOTS=FOLDER ZIP=terrazzo.zip xvfb-run -s "-screen 0 1600x1000x24" \
       sh -c 'openbox & qgis --profiles-path EMPTY_FOLDER --code tests/first_map.py'
 
-For a true trial HOME is an empty folder as well. PARTS names the parts to walk (without it
-`install,setup,sample,export,train,map`), DOCUMENTS the folder for the sample. QGIS ends by itself; `error.txt` in SHOTS
-tells where a walk broke off.
+For a true trial HOME is an empty folder as well, but not in the temporary folder, where QGIS names layers otherwise.
+PARTS names the parts to walk (without it `install,setup,sample,export,train,map`), DOCUMENTS the folder for the sample.
+QGIS ends by itself; `error.txt` in SHOTS tells where a walk broke off.
 """
 
 from __future__ import annotations

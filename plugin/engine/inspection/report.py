@@ -126,10 +126,10 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("Chips", f"{info.chip_size} × {info.chip_size} pixels, stride {info.stride}"
                   + (f"; {placement}" if placement else "")),
         ("Bands", f"{len(info.band_names)} ({names}), {info.dtype}, nodata {nodata}"),
-        ("Pixel size, CRS", f"{info.pixel_size:g}, {crs_text(info.crs)}"),
+        ("Pixel size, CRS", f"{info.pixel_size:g} map units, {crs_text(info.crs)}"),
         ("Split", ", ".join(words)),
         ("Read", f"{int(read.sum()):,} of {len(read):,} chips in {readable_time(max(1, inspection.seconds))}"),
-        ("Format", f"{info.format_version}" + (f", made {info.created}" if info.created else "")),
+        ("Format", f"{info.format_version}" + (f", written {info.created[:10]}" if info.created else "")),
     ]  # fmt: skip
 
 
