@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from qgis.core import QgsProcessingContext, QgsRasterLayer, QgsRectangle
 
-from ..plugin.engine.config import KEEP_TILES, MAX_TILES
+from ..plugin.engine.config import KEEP_TILES, MAX_TILES, WebLayer
 from ..plugin.engine.errors import not_none
 from ..plugin.translation import tr
 from .coordinates import bounds
-from .layers import Images, chosen_extent, given_crs, layer_crs, raster_layer, source_of
+from .layers import Images, chosen_extent, gdal_path, given_crs, layer_crs, raster_layer, source_of
 from .parameters import Number, Parameters, Row, Setting
 
 if TYPE_CHECKING:
     from .features import FeatureSource
+    from .web_parts import Part
 
 # Pixels around a part of a web layer that are fetched if the job itself chooses how many it looks at.
 AUTOMATIC_HALO = 256
@@ -96,7 +97,7 @@ def raster_settings(
     Raises:
         InputError: The raster cannot be used.
     """
-    from .web_parts import WebInput, part_of, size_of_model
+    from .web_parts import WebInput, size_of_model
 
     image = raster_layer(algorithm, parameters, "INPUT", context)
     values, source = algorithm.values(parameters, context), source_of(image)
@@ -106,8 +107,75 @@ def raster_settings(
     size = values["pixel_size"] or None
     if size is None and place is not None:
         size = size_of_model(source, header, place)
+    part, size = _part(source, image, size, values, context, header, place, near, reach)
+    return {**settings, "input": WebInput([part], alone=True), "pixel_size": size}
+
+
+def more_rasters(
+    algorithm: Any, parameters: Parameters, context: QgsProcessingContext, header: Any,
+    layers: Sequence[QgsRasterLayer], mapped: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Return the settings `more_images` and `more_crs` for rasters beside the first one.
+
+    Args:
+        algorithm, parameters, context, header: As for `mapped_raster`.
+        layers: The rasters.
+        mapped: What `mapped_raster` has returned.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    from .web_parts import Part, WebInput, place_of
+
+    found: list[Union[str, Part]] = []
+    for layer in layers:
+        source = source_of(layer)
+        if isinstance(source, str):
+            found.append(source)
+        else:
+            image, values = raster_layer(algorithm, parameters, "INPUT", context), algorithm.values(parameters, context)
+            extent, area = mapped["extent"], mapped["area"]
+            place = place_of(area, layer_crs(image), context) if extent is None else QgsRectangle(*extent)
+            size = mapped["pixel_size"]
+            if not size and (size is not None or values["combine"] == "mosaic"):
+                size = _size_of_first(image, header, as_trained=size is not None)
+            found.append(_part(source, image, size, values, context, header, place, area)[0])
+    web = any(isinstance(source, Part) for source in found)
+    more = WebInput(found, alone=False, setting="more_images") if web else found
+    return {"more_images": more, "more_crs": [given_crs(layer) for layer in layers]}
+
+
+def _part(
+    source: WebLayer, first: QgsRasterLayer, size: Optional[float], values: dict[str, Any],
+    context: QgsProcessingContext, header: Any, place: Optional[QgsRectangle], near: Optional[FeatureSource],
+    reach: float = 0.0,
+) -> tuple[Part, float]:  # fmt: skip
+    """Return the part of a web layer to fetch, and the pixel size to map at.
+
+    Args:
+        source: The layer.
+        first: The job's first raster, in whose CRS the place and sizes are.
+        size: The pixel size that is wanted; None if unknown.
+        values: Values of the parameters.
+        context, header, place, near, reach: As for `raster_settings`.
+
+    Raises:
+        InputError: As `part_of`.
+    """
+    from .web_parts import part_of
+
     halo = values.get("halo", 0)
     seen = max(AUTOMATIC_HALO if halo is None else halo, header.chip_size)
     margin = seen + reach / (size or 1.0)
-    part, size = part_of(source, place, layer_crs(image), size, margin, values, context, near, margin)
-    return {**settings, "input": WebInput([part], alone=True), "pixel_size": not_none(size)}
+    part, size = part_of(source, place, layer_crs(first), size, margin, values, context, near, margin)
+    return part, not_none(size)
+
+
+def _size_of_first(image: QgsRasterLayer, header: Any, as_trained: bool) -> float:
+    """Return the pixel size of a raster that is a file, or that of the model in the raster's units."""
+    if not as_trained:
+        return float(image.rasterUnitsPerPixelX())
+    from ..plugin.engine.mapping.checks import size_of_model
+    from ..plugin.engine.rasters.images import open_image
+
+    return size_of_model(open_image(gdal_path(image), given_crs(image)).look_at().info, header)

@@ -14,7 +14,7 @@ from .algorithm import WorkerAlgorithm
 from .averaging import averaging_rows
 from .earlier_results import model_row
 from .layer_parameters import Extent, Polygons, Raster, Rasters
-from .layers import Images, gdal_path, given_crs, raster_layers
+from .layers import Images, raster_layers
 from .list_parameters import Bands
 from .map_results import (
     area_outputs,
@@ -27,7 +27,7 @@ from .map_results import (
     resume_row,
     show_results,
 )
-from .mapped_raster import mapped_raster, pixel_rows
+from .mapped_raster import mapped_raster, more_rasters, pixel_rows
 from .parameters import Destination, InputFolder, OutputRaster, Parameters, Row, Setting
 
 
@@ -58,7 +58,8 @@ class SegmentRaster(WorkerAlgorithm):
                 optional=True),
             model_row("trainsegmenter"),
             Rasters("MORE_IMAGES", tr("More images"), tr(
-                "Rasters beside the first one, with the same bands."), optional=True, advanced=True),
+                "Rasters beside the first one, with the same bands; layers from the web as well."), optional=True,
+                advanced=True),
             InputFolder("INPUT_FOLDER", tr("Folder of images"), tr(
                 "A folder used instead of images: all rasters in it, in the order of their names."), optional=True,
                 advanced=True),
@@ -121,9 +122,9 @@ class SegmentRaster(WorkerAlgorithm):
         more = raster_layers(self, parameters, "MORE_IMAGES", context)
         given = {**parameters, "INPUT": paths[0]} if paths else parameters
         near = Images.of_files(paths, context).extent if paths else None
-        settings["more_images"] = paths[1:] or [gdal_path(layer) for layer in more]
-        settings["more_crs"] = [given_crs(layer) for layer in more]
-        settings.update(mapped_raster(self, given, context, self._header, more, near))
+        mapped = mapped_raster(self, given, context, self._header, more, near)
+        beside = more_rasters(self, given, context, self._header, more, mapped)
+        settings.update(mapped, **(beside if more else {"more_images": paths[1:], "more_crs": []}))
         self._name = map_name(self, parameters, context)
         return settings
 

@@ -87,12 +87,12 @@ class Part(Record):
             side = self.layer.tile_side
             return len(touched_tiles(*place, self._grid, self.layer.crs_wkt, side, self.margin, self.most))
 
-    def fetch(self, folder: Path, number: int, reporter: Reporter) -> str:
+    def fetch(self, folder: Path, name: str, reporter: Reporter) -> str:
         """Fetch the tiles into a GeoTIFF, in a process that ends at once when the job is cancelled.
 
         Args:
             folder: Folder for the file; that of `near` is there already.
-            number: Number of the part.
+            name: Name of a folder for it in there, which no other part of the job has.
             reporter: Receives progress and warnings.
 
         Returns:
@@ -104,12 +104,12 @@ class Part(Record):
         from ..plugin.worker_python import qgis_python, require_python
 
         own = qgis_python()
-        inside = folder / f"web_layer_{number}"
+        inside = folder / name
         inside.mkdir()
-        name = re.sub(r"[/\\?]", "_", self.layer.title)
+        title = re.sub(r"[/\\?]", "_", self.layer.title)
         near = self.near
         settings = {
-            **self.layer.to_json(), "output": str(inside / f"{raster_names([f'{name}.tif'])[0]}.tif"),
+            **self.layer.to_json(), "output": str(inside / f"{raster_names([f'{title}.tif'])[0]}.tif"),
             "fetched_size": self.size, "extent": self.extent, "max_tiles": self.most,
             "tile_cache": str(cache_folder() / "tiles"), "keep_tiles": self.days,
             "near": None if near is None else str(near.file_in(folder)),
@@ -154,7 +154,8 @@ class WebInput(Record):
         """
         found = []
         for number, source in enumerate(self.sources, start=1):
-            found.append(source if isinstance(source, str) else source.fetch(folder, number, reporter))
+            name = f"web_{self.setting}_{number}"
+            found.append(source if isinstance(source, str) else source.fetch(folder, name, reporter))
         return {self.setting: self._shaped(found)}
 
     def _shaped(self, found: list[str]) -> Any:

@@ -161,6 +161,44 @@ def test_a_map_of_a_web_layer_is_that_of_the_raster_behind_it(run, server, behin
     assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
 
 
+@pytest.fixture(scope="module")
+def segmenter(provider, worker_python, dataset, tmp_path_factory):
+    """A model file of a segmentation network, which has learned little."""
+    import processing
+
+    path = str(tmp_path_factory.mktemp("segmenter") / "model.safetensors")
+    usual = {"ENCODER": "mobilenet_v3_small", "EPOCHS": 2, "BATCH_SIZE": 4, "DEVICE": "cpu"}
+    processing.run("terrazzo:trainsegmenter", {"CHIPS": dataset, **usual, "OUTPUT": path}, feedback=Listener())
+    return path
+
+
+def test_a_web_layer_beside_a_raster_is_mapped_like_the_raster_behind_it(run, server, behind, segmenter, tmp_path):
+    left = str(tmp_path / "left.tif")
+    gdal.Translate(left, behind, srcWin=[0, 0, 400, 768])
+    usual = {"MODEL": segmenter, "DEVICE": "cpu", "EXTENT": extent(*WHOLE), "TILE_SIZE": 256, "HALO": 32}
+    for name, layer in (("file", behind), ("web", xyz(server))):
+        (tmp_path / name).mkdir()
+        heard = Listener()
+        run("segmentraster", heard, INPUT=left, MORE_IMAGES=[layer], OUTPUT=str(tmp_path / name / "map.tif"), **usual)
+        assert KEY not in json.dumps([heard.infos, heard.warnings, heard.texts])
+    one, other = (gdal.Open(str(tmp_path / name / "map.tif")) for name in ("file", "web"))
+    assert (one.ReadAsArray() == other.ReadAsArray()).all() and len(np.unique(one.ReadAsArray())) > 1
+    assert one.GetGeoTransform() == pytest.approx(other.GetGeoTransform(), abs=SIZE * 1e-4)
+
+
+def test_a_web_layer_beside_a_raster_has_its_pixels(provider, server, behind, segmenter, tmp_path):
+    given = {"MODEL": segmenter, "INPUT": behind, "MORE_IMAGES": [xyz(server)], "OUTPUT": str(tmp_path / "map.tif")}
+    assert "neither Extent (EXTENT) nor" in refused(provider, "segmentraster", **given)
+    given["EXTENT"] = extent(*WHOLE)
+    algorithm = provider.algorithm("segmentraster").create()
+    settings = algorithm.read(given, QgsProcessingContext())
+    assert settings["more_images"].sources[0].size == pytest.approx(SIZE) and settings["pixel_size"] is None
+    assert "no Pixel size" in refused(provider, "segmentraster", COMBINE="separate", **given)
+    each = algorithm.read({**given, "COMBINE": "separate", "PIXEL_SIZE": 2 * SIZE}, QgsProcessingContext())
+    assert each["more_images"].sources[0].size == pytest.approx(2 * SIZE) and each["pixel_size"] == 2 * SIZE
+    assert server.asked == []
+
+
 def exported(run, tmp_path, layer, *listeners):
     run("exportchips", *listeners, INPUT=[layer], TASK="unlabelled", PIXEL_SIZE=9.6, CHIP_SIZE=64,
         EXTENT=extent(*WHOLE), OUTPUT=str(tmp_path / "chips"))  # fmt: skip
