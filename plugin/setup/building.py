@@ -256,7 +256,7 @@ class _Builder:
         self.plan, self.target, self.reporter = plan, target, reporter
         self.python = python_of(target)
         self.fell_back = False  # whether PyTorch came from the package index instead of the plan's own index
-        self.runner = Runner(environment, reporter, self._downloaded)
+        self.runner = Runner(environment, reporter, self._downloaded, self._unpacking)
 
     def build(self) -> Path:
         """Create, fill and test the environment."""
@@ -357,6 +357,11 @@ class _Builder:
         # not yet a good estimate at the beginning
         left = spent * (1 - share) / share if share > 0.02 and spent > 3 else None
         self.reporter.progress(self.start + (self.end - self.start) * share, self.text, left)
+
+    def _unpacking(self) -> None:
+        """Report that a download has ended, because unpacking it takes minutes, for which there is no estimate."""
+        if self.expected:
+            self.reporter.progress(self.end, f"{self.text}: unpacking")
 
 
 def requirement_lines() -> list[str]:

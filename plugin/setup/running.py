@@ -24,6 +24,7 @@ STALLED = 150.0  # seconds without a byte after which a download is restarted
 WAITS = (3.0, 15.0)  # seconds before the second and third try of a temporary failure
 TAIL = 40  # lines that are searched for the reason of a failure
 PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")
+UNPACKING = re.compile(r"^Installing collected packages\b")
 DOWNLOADING = re.compile(r"^\s*(Downloading|Progress|Obtaining|Collecting|Looking in)\b")
 
 
@@ -48,12 +49,18 @@ class Runner:
         environment: Environment variables for the commands.
         reporter: Receives every line, and is asked whether to cancel.
         on_bytes: Called with (bytes downloaded, total bytes) of a download.
+        on_unpacking: Called when everything is downloaded.
     """
 
     def __init__(
-        self, environment: dict[str, str], reporter: Reporter, on_bytes: Optional[Callable[[int, int], None]] = None
+        self,
+        environment: dict[str, str],
+        reporter: Reporter,
+        on_bytes: Optional[Callable[[int, int], None]] = None,
+        on_unpacking: Optional[Callable[[], None]] = None,
     ) -> None:
-        self.environment, self.reporter, self.on_bytes = environment, reporter, on_bytes
+        self.environment, self.reporter = environment, reporter
+        self.on_bytes, self.on_unpacking = on_bytes, on_unpacking
 
     def run(self, command: list[str], doing: str, tries: int = 1) -> str:
         """Run a command to its end.
@@ -129,6 +136,8 @@ class Runner:
                 elif line.strip():
                     tail.append(line)
                     self.reporter.log(line)
+                    if self.on_unpacking is not None and UNPACKING.match(line):
+                        self.on_unpacking()
         finally:
             stop(process)
 

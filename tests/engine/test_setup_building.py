@@ -229,6 +229,18 @@ def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_ind
     assert "is complete" in again.logs[-1]
 
 
+def test_when_all_is_downloaded_no_time_left_is_promised(fake, root):
+    class Told(Heard):
+        def progress(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
+            told.append((text, seconds_left))
+
+    told: list[tuple[str, float | None]] = []
+    printed = 'echo "Progress 90 of 100"; echo "Installing collected packages: torch"'
+    Path(fake).write_text(Path(fake).read_text().replace('echo "installing"', printed))
+    build(root, fake, Told())
+    assert ("Installing PyTorch (3 GB): unpacking", None) in told
+
+
 def test_a_larger_build_is_not_tried_where_the_disk_is_too_small_for_it(fake, root, monkeypatch):
     monkeypatch.setattr(building, "free_space", lambda folder: 3e9)
     make_unreachable(fake)
