@@ -24,10 +24,10 @@ logs=${OUT:-$(mktemp -d)}
 if [ "$device" = cuda ]; then
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || exit 1
   "$python" -c 'import torch; print("PyTorch", torch.__version__); torch.ones(1, device="cuda")' || exit 1
-  patience=1 batches="64 16 128" many="--chips 2048 --turns 3" few="--batch 64 --chips 1024 --turns 1" raster="--size 10000 --part 10000 --turns 1"
+  patience=1 batches="64 16 128" many="--chips 2048 --turns 3" few="--batch 64 --chips 1024 --turns 1" raster="--size 10000 --part 10000 --turns 1 --tiles 2048 --networks c d a"
 else
   patience=10 batches="2" many="--chips 4 --turns 1 --size 64" few="--batch 2 --chips 4 --turns 1 --size 64"
-  raster="--size 1024 --turns 1 --steps 2"
+  raster="--size 512 --turns 1 --steps 2 --tiles 256 --networks c a"
 fi
 
 status=0 summary=""
@@ -40,15 +40,15 @@ run() {  # a name, the longest time in seconds, and a command
   summary+="$1: $([ "$code" = 0 ] && echo passed || echo "FAILED ($code)") in $((SECONDS - begun)) s"$'\n'
 }
 
-run loop 150 "$python" -m benchmarks.train --device $device --batch $batches $many --networks unet,resnet34 \
+run loop 140 "$python" -m benchmarks.train --device $device --batch $batches $many --networks unet,resnet34 \
   --presets none standard --without-loader --profile
-run tests 130 "$python" -m pytest -v -rfE --tb=short -p no:cacheprovider tests/engine/test_gpu.py
-run maps 120 "$python" -m benchmarks.segment_raster --device $device $raster --networks c d a --contenders terrazzo bare
-run fcn 40 "$python" -m benchmarks.train --device $device $few --networks fcn,resnet50 --presets standard --without-limits
-run cached 40 "$python" -m benchmarks.train --device $device $few --networks unet,resnet34 --presets standard --cached --without-loader \
+run tests 120 "$python" -m pytest -v -rfE --tb=short -p no:cacheprovider tests/engine/test_gpu.py
+run maps 150 "$python" -m benchmarks.segment_raster --device $device $raster --contenders terrazzo bare
+run fcn 35 "$python" -m benchmarks.train --device $device $few --networks fcn,resnet50 --presets standard --without-limits
+run cached 35 "$python" -m benchmarks.train --device $device $few --networks unet,resnet34 --presets standard --cached --without-loader \
   --without-limits
 
 echo "== summary"
 echo -n "$summary"
-grep -hE '^(loop|limit|DataLoader|[a-z0-9]+ with|terrazzo|bare|\([a-d]\)|reading|all )|FAILED|ERROR|passed|failed' "$logs"/*.log
+grep -hE '^(loop|limit|DataLoader|[a-z0-9]+ with|terrazzo|tiles of|bare|\([a-d]\)|all )|FAILED|ERROR|passed|failed' "$logs"/*.log
 exit $status

@@ -6,7 +6,8 @@ On a made raster of `--size`² pixels, 4 bands of bytes and 6 classes, for (a) o
 pipeline, (b) U-Net with EfficientNet-Lite0, (c) U-Net with ResNet-34 and (d) FCN with ResNet-50, each taught for some
 steps on the same pixels. Its file says how far it looks, as after a training of some minutes. (a) maps the whole
 raster, the others a corner of it (`SIDES`; --part 10000 maps all of it):
-- terrazzo: the job with its defaults, or with what --set gives, such as --set halo=64;
+- terrazzo: the job with its defaults, or with what --set gives, such as --set halo=64; with --tiles also with tiles
+  of these sizes;
 - bare: the same network in float32 on ready batches of 1024 × 1024 pixels, as many pixels as are mapped;
 - strips: a plain script that reads strips with the halo that Terrazzo used, and runs the network on them;
 - onnxruntime: the same script with the exported network, if onnx and onnxruntime are installed (CPU only).
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS))
     parser.add_argument("--set", nargs="*", default=[], help="settings of the job: halo=64")
+    parser.add_argument("--tiles", nargs="*", default=[], help="tile sizes with which the job runs as well")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", default="", help="keeps raster and networks for the next run")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
@@ -222,12 +224,16 @@ def compare(letter: str, image: Path, model: Path, side: int, given: argparse.Na
         "letter": letter, "image": str(image), "model": str(model), "device": given.device,
         "settings": dict(pair.split("=") for pair in given.set), "halo": 0,
     }  # fmt: skip
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in given.contenders}
+    tiles = {f"tiles of {size}": {"tile_size": size} for size in given.tiles}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in [*given.contenders, *tiles]}
     part = min(side, given.part or (side if given.tall > 1 else SIDES[letter]))
     print(f"\n({letter}) {NETWORKS[letter][0]}, {part} × {part} pixels", flush=True)
     for _ in range(given.turns):
         for name in found:
-            answer = run_contender({**task, "contender": name, "side": part, "whole": side})
+            who, settings = (
+                ("terrazzo", {**task["settings"], **tiles[name]}) if name in tiles else (name, task["settings"])
+            )
+            answer = run_contender({**task, "contender": who, "settings": settings, "side": part, "whole": side})
             if answer is not None:
                 found[name].append(answer)
                 task["halo"] = answer.get("halo", task["halo"])
@@ -236,7 +242,8 @@ def compare(letter: str, image: Path, model: Path, side: int, given: argparse.Na
         if turns:
             best = {key: min(turn[key] for turn in turns) for key in turns[0]}
             rows[name] = [part**2 / 1e6 / best[key] for key in ("seconds", "processor")] + [best["peak"]]
-            parts += [f"{key} {best[key]:.2f} s" for key in PARTS if key in best]
+            took = [f"{key} {best[key]:.2f} s" for key in PARTS if key in best]
+            parts += [f"{name}: {', '.join(took)}"] if took else []
     print(f"{'':14}{'Mpx/s':>9}{'of bare':>9}{'Mpx/s of processor time':>26}{'of bare':>9}{'peak memory':>14}")
     bare = rows.get("bare", [float("nan")] * 2)
     for name, (rate, by_processor, peak) in rows.items():
@@ -244,8 +251,7 @@ def compare(letter: str, image: Path, model: Path, side: int, given: argparse.Na
             f"{name:14}{rate:9.3f}{rate / bare[0]:9.2f}{by_processor:26.3f}{by_processor / bare[1]:9.2f}"
             f"{peak / 1e6:11.0f} MB"
         )
-    if parts:
-        print(", ".join(parts), flush=True)
+    print("\n".join(parts), flush=True)
     if task["halo"]:
         print(f"halo {task['halo']}", flush=True)
 

@@ -166,9 +166,11 @@ def compare(named: str, dataset: ChipDataset, folder: Path, given: argparse.Name
         by_processor = f"{limit[1] / used:19.3f}" if "Loader" not in name else f"{'':>19}"
         print(f"{name:24}{len(places) / passed:16.2f}{limit[0] / passed:14.3f}{by_processor}", flush=True)
     if given.profile:
-        few = make_limit(step, min(len(places), PROFILED * given.batch), given, device)
         preset, fit = list(fits.items())[-1]
-        print_profile(preset, operations(lambda: loop(fit, PROFILED), device), operations(few, device))
+        steps = min(PROFILED, fit.pace.steps_an_epoch)
+        few = make_limit(step, min(len(places), steps * given.batch), given, device)
+        ours, limits = operations(lambda: loop(fit, steps), steps, device), operations(few, steps, device)
+        print_profile(preset, ours, limits)
 
 
 def make_fit(
@@ -258,8 +260,8 @@ def with_search(turn: Turn) -> Turn:
     return searching
 
 
-def operations(turn: Callable[[], object], device: torch.device) -> dict[str, tuple[float, float]]:
-    """What each operation takes of the device in a turn of `PROFILED` steps: milliseconds a step, and how often."""
+def operations(turn: Callable[[], object], steps: int, device: torch.device) -> dict[str, tuple[float, float]]:
+    """What each operation takes of the device in a turn of some steps: milliseconds a step, and how often."""
     on_gpu = device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with torch.profiler.profile(activities=kinds) as found:
@@ -268,7 +270,7 @@ def operations(turn: Callable[[], object], device: torch.device) -> dict[str, tu
             torch.cuda.synchronize(device)
     rows = [row for row in found.key_averages() if row.device_type == DeviceType.CPU]
     times = {row.key: row.self_device_time_total if on_gpu else row.self_cpu_time_total for row in rows}
-    return {row.key: (times[row.key] / 1e3 / PROFILED, row.count / PROFILED) for row in rows if times[row.key]}
+    return {row.key: (times[row.key] / 1e3 / steps, row.count / steps) for row in rows if times[row.key]}
 
 
 def print_profile(preset: str, ours: dict[str, tuple[float, float]], limit: dict[str, tuple[float, float]]) -> None:

@@ -23,6 +23,12 @@ from plugin.engine.training.sampling import Sampling
 from plugin.engine.training.segmentation import SegmentationTask
 from plugin.engine.training.task import Moment, Task
 
+# Older ones ask the driver of a GPU that only seems to be there, and abort the process without one (seen with 2.5).
+RELEASE = tuple(int(number) for number in torch.__version__.split(".")[:2])
+pytestmark = pytest.mark.skipif(
+    torch.version.cuda is None or RELEASE < (2, 14), reason="needs PyTorch 2.14 or later, in a build for GPUs"
+)
+
 KINDS: dict[str, Any] = {
     "segmentation": SegmentationTask, "regression": RegressionTask, "classification": ClassificationTask,
     "multilabel": MultilabelTask, "chip_regression": ChipRegressionTask,

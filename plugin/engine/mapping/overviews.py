@@ -6,10 +6,13 @@ GDAL's own (`MODE`) take as long as a small network, because they count the valu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 
 import numpy as np
 from osgeo import gdal
 
+from ..threads import WORKERS, work_ahead
 from ..windows import Window, tiles
 from .phases import Phase
 
@@ -32,13 +35,23 @@ def write_modes(dataset: gdal.Dataset, levels: Sequence[int], phase: Phase) -> N
         band = dataset.GetRasterBand(number)
         nodata = int(band.GetNoDataValue())
         overviews = [band.GetOverview(place) for place in range(len(levels))]
-        for window in tiles(Window(0, 0, dataset.RasterXSize, dataset.RasterYSize), SIDE):
-            values = band.ReadAsArray(*window)
-            for level, overview in zip(levels, overviews):
-                values = halved(values, nodata)
-                overview.WriteArray(values, window.col_off // level, window.row_off // level)
-            done += window.width * window.height
-            phase.reach(done / total)
+        windows = list(tiles(Window(0, 0, dataset.RasterXSize, dataset.RasterYSize), SIDE))
+        values = (band.ReadAsArray(*window) for window in windows)  # not by a thread: the raster is being written to
+        halve = partial(halved_often, times=len(levels), nodata=nodata)
+        with closing(work_ahead(halve, values, waiting=WORKERS + 1)) as pieces:
+            for window, (_, smaller) in zip(windows, pieces):
+                for level, overview, part in zip(levels, overviews, smaller):
+                    overview.WriteArray(part, window.col_off // level, window.row_off // level)
+                done += window.width * window.height
+                phase.reach(done / total)
+
+
+def halved_often(values: np.ndarray, times: int, nodata: int) -> list[np.ndarray]:
+    """Return values `halved` once, twice and so on."""
+    found = [halved(values, nodata)]
+    for _ in range(times - 1):
+        found.append(halved(found[-1], nodata))
+    return found
 
 
 def halved(values: np.ndarray, nodata: int) -> np.ndarray:
