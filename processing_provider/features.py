@@ -27,6 +27,7 @@ from .classes import Values
 from .coordinates import crs_text, ground_crs, place_text, same_ground
 from .geopackage import GeoPackage
 from .layers import check_stays_here, vector_layer
+from .parameters import Parameters
 
 NAMED_FEATURES = 10
 # If more than this share of the layer's extent is wanted, the whole layer is read.
@@ -48,7 +49,7 @@ PLAIN_POLYGONS = {
 
 def feature_source(
     algorithm: QgsProcessingAlgorithm,
-    parameters: dict,
+    parameters: Parameters,
     name: str,
     context: QgsProcessingContext,
     crs: QgsCoordinateReferenceSystem,

@@ -14,6 +14,7 @@ from .class_table import ClassMapping
 from .classes import ClassField, NumberField, OneClass, Values, find_field, together
 from .features import ANY_KIND, FeatureSource, feature_source
 from .layers import Images, gdal_path, given_crs, label_partners, raster_layers, vector_layer
+from .parameters import Parameters
 from .saved_styles import opened_plainly
 
 FEATURE_PLACEMENTS = ("features", "bounding_boxes")
@@ -103,7 +104,7 @@ def class_mapping(values: dict[str, Any]) -> ClassMapping:
 
 def label_features(
     algorithm: QgsProcessingAlgorithm,
-    parameters: dict,
+    parameters: Parameters,
     context: QgsProcessingContext,
     values: dict[str, Any],
     images: Images,
@@ -162,7 +163,7 @@ class LabelRasters:
     def of(
         cls,
         algorithm: QgsProcessingAlgorithm,
-        parameters: dict,
+        parameters: Parameters,
         context: QgsProcessingContext,
         values: dict[str, Any],
         images: Images,
@@ -191,7 +192,7 @@ class LabelRasters:
 
     @classmethod
     def _of_layers(
-        cls, algorithm: QgsProcessingAlgorithm, parameters: dict, context: QgsProcessingContext
+        cls, algorithm: QgsProcessingAlgorithm, parameters: Parameters, context: QgsProcessingContext
     ) -> LabelRasters:
         layers = raster_layers(algorithm, parameters, "LABEL_RASTERS", context)
         return cls([gdal_path(layer) for layer in layers], [given_crs(layer) for layer in layers], layers)

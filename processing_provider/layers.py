@@ -25,6 +25,7 @@ from ..plugin.engine.config import WebLayer
 from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
 from .coordinates import WKT2, crs_text, ground_crs, same_ground
+from .parameters import Parameters
 from .web_layers import OPEN_OPTIONS, SAVE_IT, described_at, describes_tiles, is_web, web_layer
 
 # Appended by QGIS to the source of any layer.
@@ -35,7 +36,7 @@ Source = Union[str, WebLayer]
 
 
 def raster_layer(
-    algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
+    algorithm: QgsProcessingAlgorithm, parameters: Parameters, name: str, context: QgsProcessingContext
 ) -> QgsRasterLayer:
     """Return the raster layer of a parameter.
 
@@ -53,7 +54,7 @@ def raster_layer(
 
 
 def vector_layer(
-    algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
+    algorithm: QgsProcessingAlgorithm, parameters: Parameters, name: str, context: QgsProcessingContext
 ) -> Optional[QgsVectorLayer]:
     """Return the vector layer of a parameter, even if only its selected features are used; None if there is none."""
     given = parameters.get(name)
@@ -64,7 +65,7 @@ def vector_layer(
 
 
 def raster_layers(
-    algorithm: QgsProcessingAlgorithm, parameters: dict, name: str, context: QgsProcessingContext
+    algorithm: QgsProcessingAlgorithm, parameters: Parameters, name: str, context: QgsProcessingContext
 ) -> list[QgsRasterLayer]:
     """Return the raster layers of a parameter in order.
 
@@ -282,7 +283,7 @@ def label_partners(images: list[Source], labels: list[str], folder: str) -> list
 
 def chosen_extent(
     algorithm: QgsProcessingAlgorithm,
-    parameters: dict,
+    parameters: Parameters,
     name: str,
     context: QgsProcessingContext,
     crs: QgsCoordinateReferenceSystem,

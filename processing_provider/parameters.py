@@ -31,7 +31,7 @@ from ..plugin.engine.errors import InputError
 from ..plugin.engine.records import Record
 from .places import place_wished, wanted
 
-Parameters = dict
+Parameters = dict[str, Any]
 
 # QGIS looks an enumeration's value up by name each time, and registering the algorithms needs hundreds of them. For the
 # same reason `definition` gives arguments by position where it can: by name they take three times as long.

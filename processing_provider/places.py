@@ -158,7 +158,7 @@ def check_closed(outputs: dict[str, Place], project: Optional[QgsProject]) -> No
                 )
 
 
-def places_read(names: Iterable[str], parameters: dict, context: QgsProcessingContext) -> dict[str, Place]:
+def places_read(names: Iterable[str], parameters: dict[str, Any], context: QgsProcessingContext) -> dict[str, Place]:
     """Return `place_read` of several parameters, by name."""
     return {name: place_read(parameters.get(name), context) for name in names}
 
