@@ -42,7 +42,7 @@ run() {  # a name, the longest time in seconds, and a command
 
 run loop 140 "$python" -m benchmarks.train --device $device --batch $batches $many --networks unet,resnet34 \
   --presets none standard --without-loader --profile
-run tests 120 "$python" -m pytest -v -rfE --tb=short -p no:cacheprovider tests/engine/test_gpu.py
+run tests 120 "$python" -m pytest -v -rP --tb=short -p no:cacheprovider tests/engine/test_gpu.py
 run maps 150 "$python" -m benchmarks.segment_raster --device $device $raster --contenders terrazzo bare
 run fcn 35 "$python" -m benchmarks.train --device $device $few --networks fcn,resnet50 --presets standard --without-limits
 run cached 35 "$python" -m benchmarks.train --device $device $few --networks unet,resnet34 --presets standard --cached --without-loader \
@@ -50,5 +50,5 @@ run cached 35 "$python" -m benchmarks.train --device $device $few --networks une
 
 echo "== summary"
 echo -n "$summary"
-grep -hE '^(loop|limit|DataLoader|[a-z0-9]+ with|terrazzo|tiles of|bare|\([a-d]\)|all )|FAILED|ERROR|passed|failed' "$logs"/*.log
+grep -hE '^(loop|limit|DataLoader|[a-z0-9]+ with|terrazzo|tiles of|bare|\([a-d]\)|all )|FAILED|ERROR|passed|failed|DETERMINISTIC' "$logs"/*.log
 exit $status
