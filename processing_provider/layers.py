@@ -291,10 +291,11 @@ def chosen_extent(
     """Return the extent of a parameter in `crs`; None if it is not given.
 
     Raises:
-        InputError: The extent is empty or outside the area of the CRS.
+        InputError: The extent is empty or outside the area of the CRS, or that of a file that leads to a server.
     """
     if parameters.get(name) in (None, ""):
         return None
+    check_stays_here(parameters[name], context)  # an extent may be that of a file
     rectangle = algorithm.parameterAsExtent(parameters, name, context, crs)
     if rectangle.isEmpty() or not rectangle.isFinite():
         raise InputError(

@@ -52,6 +52,7 @@ def test_no_parameter_takes_a_file_that_leads_to_a_server(provider, server, scen
         ("exportchips", polygons),
         ("exportchips", {**polygons, "LABELS": f"{vector}|layername=a"}),
         ("exportchips", {**polygons, "LABELS": QgsProcessingFeatureSourceDefinition(vector, False)}),
+        ("exportchips", {**chips, "EXTENT": vector}),
         ("classifyscenes", {**mapping, "INPUT": raster}),
         ("classifyscenes", {**mapping, "INPUT": scene[0], "AREA": vector}),
         ("classifyfeatures", {**mapping, "INPUT": scene[0], "FEATURES": vector}),
