@@ -40,7 +40,7 @@ def create_encoder(encoder: str, in_channels: int, output_stride: int = 32, pyra
         network = create_timm_encoder(name.removeprefix("tu-"), output_stride, pyramid)
     else:
         # MiT asks tensors for their numbers while it is made, which those without memory do not have.
-        device = torch.get_default_device()
+        device = torch.empty(0).device  # get_default_device of PyTorch 2.5 does not know that of a `with`
         with torch.device("cpu") if name.startswith("mit_") else device:
             network = smp.encoders.get_encoder(name, in_channels=3, depth=5, weights=None, output_stride=output_stride)
         network.to(device)
