@@ -89,9 +89,9 @@ class SegmentRaster(WorkerAlgorithm):
                 "time; strips are processed one by one."), advanced=True),
             *averaging_rows(scales=True),
             Setting("MIXED_PRECISION", tr("Mixed precision"), tr(
-                "Calculate with 16 bits on a GPU, and on a processor with bfloat16: faster. The first tile is compared "
-                "with 32 bits; if more than 0.5 % of its pixels differ, 32 bits are used."), advanced=True,
-                optional=True),
+                "Calculate with 16 bits on a GPU, and on a processor with bfloat16: faster. Some parts of the raster "
+                "are compared with 32 bits first; if more than 0.5 % of their pixels differ, 32 bits are used."),
+                advanced=True, optional=True),
             Setting("DEVICE", tr("Device (auto, cpu, cuda or cuda:n)"), tr(
                 "Where to compute. auto uses an NVIDIA GPU if there is one."), advanced=True),
             resume_row(),

@@ -172,7 +172,7 @@ def test_what_was_measured_holds_for_the_rest(
     heard = Heard()
     map_raster(tmp_path / "whole", image, heard, **settings)
     assert "bfloat16 is used" in "".join(heard.logs)
-    interrupt(network, tmp_path / "resumed", image, 5, **settings)
+    interrupt(network, tmp_path / "resumed", image, 9, **settings)
     monkeypatch.setattr(inference, "WORTHWHILE", 1e9)
     monkeypatch.setattr(layout, "working_memory", lambda device: 1e9)
     again = Heard()

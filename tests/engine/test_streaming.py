@@ -522,14 +522,16 @@ def test_the_map_of_an_area_runs_in_strips_where_the_polygons_are(
     assert len(heard.fractions) > 2 and heard.fractions == sorted(heard.fractions)
 
 
-def test_the_type_is_chosen_by_a_whole_part_of_the_first_tile(
+def test_the_type_is_chosen_by_places_all_over_the_raster(
     tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, ...]] = []
+    seen: list[torch.Tensor] = []
     monkeypatch.setattr(inference, "precision", lambda device, mixed: None)
-    monkeypatch.setattr(inference.Inference, "_settle", lambda self, images: seen.append(images.shape) or "float32")
+    monkeypatch.setattr(inference.Inference, "_compare", lambda self, images, trial: seen.append(images) or "float32")
     map_raster(tmp_path / "map", image, mixed_precision=True)
-    assert seen == [(1, 1, 512 + 32, 1024)]
+    (images,) = seen
+    assert images.shape == (4, 1, 512, 512)
+    assert len({float(one.mean()) for one in images}) == 4
 
 
 @pytest.mark.parametrize("at", [8, 20, 40])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import nn
 
+from ..errors import not_none
 from ..events import Reporter
 from ..models.folding import folded
 from ..models.header import ModelHeader
 from ..models.networks import STRIDE, Segmenter, calibrated
 from ..models.reach import decoder_reach, other_answers
+from ..models.rounding import rounded
 from ..models.streamable import Streamable, streamable
 from ..models.streaming import Stream
 from ..models.turned import turned
@@ -21,9 +23,7 @@ from ..precision import WORTHWHILE, autocast, precision
 from .averaging import AS_IS, Symmetry
 from .decisions import Decisions
 
-# So much of the first image is calculated in both types, in pixels a side.
-COMPARED = 1024
-# With 16 bits, so many of its pixels may have another class.
+# With 16 bits, so many of the pixels by which the type is chosen may have another class.
 ALIKE = 0.005
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -48,8 +48,8 @@ class Inference:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.header, self.device, self.reporter = header, device, reporter
         self.decisions = decisions or Decisions()
-        self.dtype = precision(device, mixed)
-        self.settled = not mixed
+        self.dtype = torch.float32  # until it is chosen
+        self.mixed, self.possible = mixed, precision(device, mixed)
         self.unneeded = 0  # pixels along the edges of images whose logits are not computed
 
     def in_strips(self, halo: int = 0, symmetry: Symmetry = AS_IS) -> Streamable | None:
@@ -98,56 +98,70 @@ class Inference:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, B, h, w) → (N, C, h, w) logits in float32."""
-        self.choose_type(lambda: images)
-        return calibrated(self.logits(images, self.dtype, self.unneeded), self.header)
+        return calibrated(self._answers(self.network, images, self.dtype, self.unneeded), self.header)
 
     def push(self, stream: Stream, strip: torch.Tensor | None) -> torch.Tensor | None:
-        """As `Stream.push`, in the type that was chosen, but calibrated and in float32."""
+        """As `Stream.push`, but calibrated and in float32."""
         if strip is not None:
             strip = strip.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.dtype or torch.float32):
+        with autocast(self.device, self.dtype):
             found = stream.push(strip)
         return None if found is None else calibrated(found.float(), self.header)
 
-    def choose_type(self, look: Callable[[], torch.Tensor]) -> None:
-        """Choose the type for all images, unless that is done.
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """The same as of a call, but not calibrated, calculated in float32, and for all pixels."""
+        return self._answers(self.network, images, torch.float32)
+
+    @torch.no_grad()
+    def choose_type(self, look: Callable[[], torch.Tensor | None]) -> None:
+        """Choose the type in which the map is calculated, and round the weights to it.
 
         Args:
-            look: Returns (N, B, h, w) images to choose it by.
+            look: Returns (N, B, h, w) images from all over the raster; None if there are none.
         """
-        if not self.settled:
-            sample = look()[:1, :, :COMPARED, :COMPARED]
-            name = self.decisions.settle("type", lambda: self._settle(sample), DTYPES.__contains__)
-            self.dtype, self.settled = DTYPES[name], True
+        if not self.mixed:
+            return
+        images = cache(look)
+        trial = cache(lambda dtype: rounded(self.network, not_none(images()), dtype))
 
-    def logits(
-        self, images: torch.Tensor, dtype: torch.dtype | None = torch.float32, unneeded: int = 0
-    ) -> torch.Tensor:
-        """The same, but not calibrated, calculated in a given type, and 0 in `unneeded` pixels along the edges."""
-        more = (unneeded,) if unneeded else ()
-        with autocast(self.device, dtype or torch.float32):
-            found: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last), *more)
-        return found.float()
+        def choose() -> str:
+            seen = None if self.possible is torch.float32 else images()
+            return "float32" if seen is None else self._compare(seen, trial)
 
-    def _settle(self, images: torch.Tensor) -> str:
-        """Return the name of the type for all images, after a comparison with this one where it may be another."""
-        if self.dtype is torch.float32:
-            return "float32"
-        half = self.dtype or torch.bfloat16
+        self.dtype = DTYPES[self.decisions.settle("type", choose, DTYPES.__contains__)]
+        if self.dtype is not torch.float32 and images() is not None:
+            self.network = trial(self.dtype)
+
+    def _compare(self, images: torch.Tensor, trial: Callable[[torch.dtype], nn.Module]) -> str:
+        """Return the name of the type for the map, after a comparison of both.
+
+        Args:
+            images: (N, B, h, w).
+            trial: Returns the network with weights of another type.
+        """
+        half = self.possible or torch.bfloat16
         name = str(half).removeprefix("torch.")
         found, seconds = [], []
-        for dtype in (torch.float32, half):
+        for dtype, network in ((torch.float32, self.network), (half, trial(half))):
             begun = time.process_time()
-            found.append(self.logits(images, dtype))
+            found.append(self._answers(network, images, dtype))
             seconds.append(time.process_time() - begun)
         other = float(other_answers(*found).float().mean())
         what = "number" if self.header.target else "class"
-        text = f"In {name}, {1 - other:.2%} of the first tile's pixels have the same {what} as in float32"
+        where = f"{len(images)} parts of the raster" if len(images) > 1 else "a part of the raster"
+        text = f"In {name}, {1 - other:.2%} of the pixels in {where} have the same {what} as in float32"
         faster = True
-        if self.dtype is None:  # a processor
+        if self.possible is None:  # a processor
             times = seconds[0] / max(seconds[1], 1e-9)
             faster = times >= WORTHWHILE
             text += f", and it is {times:.2f} times as fast"
         good = faster and other <= ALIKE
         self.reporter.log(f"{text}: {name if good else 'float32'} is used.")
         return name if good else "float32"
+
+    def _answers(self, network: nn.Module, images: torch.Tensor, dtype: torch.dtype, unneeded: int = 0) -> torch.Tensor:
+        """Logits in float32, calculated in a type; 0 in `unneeded` pixels along the edges."""
+        more = (unneeded,) if unneeded else ()
+        with autocast(self.device, dtype):
+            found: torch.Tensor = network(images.contiguous(memory_format=torch.channels_last), *more)
+        return found.float()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-import torch
+from collections.abc import Callable
 
 from ..config import SegmentRasterConfig
 from ..device import working_memory
 from ..events import Reporter
 from ..models.cost import bytes_per_pixel
-from ..models.networks import STRIDE, Segmenter
+from ..models.networks import Segmenter
 from ..models.normalisation import Normaliser
 from ..models.reach import HALOS, SEEN, seam_costs
-from ..windows import Window
 from .decisions import Decisions
 from .inference import Inference
 from .loading import Model
 from .opening import Opened
-from .reading import Images, TileReader
+from .reading import TileReader
+from .samples import samples
 from .sources import normalised
 from .tiling import Layout, choose_layout, is_layout
 
@@ -68,7 +66,8 @@ def _chosen(
     seams, given = header.seams, (config.tile_size, config.halo)
     if config.halo is None and not seams and window.width * window.height >= SMALL:
         with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
-            seams = seam_costs(network.logits, _samples(window, model, normalise, reader))
+            images = samples(window, PLACES, SEEN, reader)
+            seams = seam_costs(network.logits, (normalised(model.part(image), normalise)[0] for image in images))
         if seams:
             reporter.log("How far the network looks is measured, because its model file does not say.")
     return choose_layout(seams, lambda layout: needed(layout) <= memory, *given)
@@ -99,18 +98,3 @@ def memory_of(network: Inference, outputs: int, times: int) -> Callable[[Layout]
         return max((whole - decoder) * side**2 + decoder * seen**2, logits * side**2) + beside * side**2
 
     return needed
-
-
-def _samples(
-    window: Window, model: Model[Segmenter], normalise: Normaliser, reader: TileReader
-) -> Iterator[torch.Tensor]:
-    """Yield (B, `SEEN`, `SEEN`) normalised images from a part of the raster, if most of their pixels have data."""
-    for number in range(PLACES**2):
-        row, col = divmod(number, PLACES)
-        top = window.row_off + (2 * row + 1) * window.height // (2 * PLACES) - SEEN // 2
-        left = window.col_off + (2 * col + 1) * window.width // (2 * PLACES) - SEEN // 2
-        place = Window(left // STRIDE * STRIDE, top // STRIDE * STRIDE, SEEN, SEEN)
-        data, missing = reader.read_mirrored(place)
-        if missing is None or missing.mean() < 0.5:
-            images = Images(data[None], None if missing is None else missing[None])
-            yield normalised(model.part(images), normalise)[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -36,8 +38,9 @@ from .loading import Model
 from .mean_source import MemberSource, mean_of
 from .measures import entropy
 from .opening import Opened
-from .reading import TileReader
-from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource
+from .reading import Images, TileReader
+from .samples import samples
+from .sources import USUAL_OVERLAP, ChipSource, Source, TileSource, WindowSource, normalised
 from .steps import Steps
 from .strip_source import StripSource
 from .tiling import BLOCK_SIZE, USUAL_TILE, Tiling, round_tile_size
@@ -47,6 +50,9 @@ from .tiling import BLOCK_SIZE, USUAL_TILE, Tiling, round_tile_size
 WINDOWS_ACROSS = 4
 # The windows of one batch have as many pixels as a tile of this side.
 WINDOWS_AT_ONCE = 512
+
+# The type of number is chosen by so many pixels, in squares of this side.
+SAMPLED_PIXELS, SAMPLED = 2**20, 512
 
 
 class Chosen(NamedTuple):
@@ -97,6 +103,10 @@ def choose_source(
         )
         for model, part in ((model, decisions.part(str(number))) for number, model in enumerate(models, start=1))
     ]  # fmt: skip
+    for one in networks:
+        doing = "images with which the type of number is chosen"
+        with opened.at_work(SAMPLED, doing, "Set MIXED_PRECISION to false."):
+            one.inference.choose_type(partial(_examples, one, opened, reader))
     columns = _columns(networks, opened, config, decisions)
     if columns:
         chosen = _in_columns(networks, columns, opened, config, reporter)
@@ -104,6 +114,22 @@ def choose_source(
         chosen = _in_tiles(networks, opened, reader, config, reporter)
     beside = _entropy if config.measures.disagreement else None
     return Chosen(mean_of(chosen.sources, kind_of(models[0].header), beside), chosen.tiling)
+
+
+def _examples(network: Network, opened: Opened, reader: TileReader) -> torch.Tensor | None:
+    """Return (N, B, h, w) normalised images from all over the raster; None if most of it has no data."""
+    header, part = network.model.header, opened.window
+    side = header.chip_size if header.whole_window else SAMPLED
+    count = min(max(1, SAMPLED_PIXELS // side**2), -(-part.width // side) * -(-part.height // side))
+    found: list[Images] = []
+    for finer in range(3):  # if many parts have no data
+        across = math.ceil(math.sqrt(count)) * 2**finer
+        found = list(islice(samples(part, across, side, reader), count))
+        if len(found) == count:
+            break
+    if not found:
+        return None
+    return torch.cat([normalised(network.model.part(images), network.normalise) for images in found])
 
 
 def _columns(

@@ -14,7 +14,7 @@ from ..models.normalisation import Normaliser
 from ..models.streamable import Streamable
 from ..models.streaming import Stream, cut
 from ..windows import Window
-from .inference import COMPARED, Inference
+from .inference import Inference
 from .pipeline import Advance
 from .reading import Batch, Images
 from .sources import normalised
@@ -76,9 +76,6 @@ class StripSource:
     def values(self, batch: Batch, advance: Advance) -> torch.Tensor:
         """As `Source.values`, of one tile."""
         (tile,) = batch.tiles
-        # Of a strip alone, too few pixels would be compared, and those above the raster are a mirror image.
-        top = tile.core.row_off - tile.outer.row_off
-        self.network.choose_type(lambda: self._part(batch, slice(top, top + COMPARED), slice(0, COMPARED)))
         done = 0
 
         def advance_to(row: int) -> None:
