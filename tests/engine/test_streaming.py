@@ -24,7 +24,6 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import Cancelled, ResourceError
 from plugin.engine.events import Stage
 from plugin.engine.mapping import inference, segment, segmenter_source, strip_source
-from plugin.engine.mapping.averaging import SYMMETRIES
 from plugin.engine.mapping.columns import choose_halo, divide, is_width, pixels_seen, widest_columns, widths
 from plugin.engine.mapping.reading import ColumnReader, TileReader
 from plugin.engine.mapping.steps import Steps
@@ -36,7 +35,6 @@ from plugin.engine.models.folding import folded
 from plugin.engine.models.reach import HALOS
 from plugin.engine.models.streamable import streamable
 from plugin.engine.models.streaming import Stream
-from plugin.engine.models.turned import turned
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window, tiles
 
@@ -220,40 +218,6 @@ def test_the_decoder_need_not_see_the_columns_of_a_halo(name: str) -> None:
 )
 def test_networks_that_look_at_more_than_some_rows_are_not_run_in_strips(network: nn.Module) -> None:
     assert streamable(network.eval(), BANDS) is None
-
-
-TURNED = {
-    "kernels of all sizes": lambda: nn.Sequential(
-        conv(BANDS, 4, 4, 4), nn.Upsample(scale_factor=4, mode="bilinear", align_corners=False),
-        conv(4, 4, 7, 2, padding=3), nn.AvgPool2d(2), conv(4, 4, 3, padding=2, dilation=2),
-        nn.ConvTranspose2d(4, 3, 4, 2, 1), conv(3, 3, (3, 5), 1, (1, 2)),
-    ),
-    "turnable": lambda: nn.Sequential(conv(BANDS, 1, 1), turnable()),
-    "unet/resnet18": lambda: network_of("unet/resnet18"),
-    "unet/efficientnet_lite0": lambda: network_of("unet/efficientnet_lite0"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", TURNED)
-@torch.no_grad()
-def test_a_network_with_turned_kernels_answers_as_to_a_turned_image(name: str) -> None:
-    network, image = TURNED[name]().eval(), picture(192, 128)
-    weights = [value.clone() for value in network.state_dict().values()]
-    answers = []
-    for symmetry in SYMMETRIES["symmetries"]:
-        made = turned(network, symmetry, BANDS)
-        assert made is not None
-        answers.append(made(image))
-        torch.testing.assert_close(answers[-1], symmetry.undo(network(symmetry.apply(image))), rtol=1e-3, atol=1e-4)
-        assert streamable(made, BANDS) is not None
-    assert not torch.allclose(answers[0], answers[1], rtol=1e-2, atol=1e-2)
-    assert all(map(torch.equal, weights, network.state_dict().values()))
-
-
-@pytest.mark.parametrize("name", ["one-sided padding", "padding below"])
-def test_a_network_that_would_answer_something_else_is_not_turned(name: str) -> None:
-    network = network_of(name)
-    assert turned(network, SYMMETRIES["flips"][2], BANDS) is None
 
 
 class Fickle(nn.Module):
@@ -603,39 +567,12 @@ def test_strips_that_need_too_much_memory_become_smaller(tmp_path: Path, image: 
     assert np.array_equal(found[0], expected[0])
 
 
-@pytest.mark.parametrize("settings", [{"tile_size": 512}, {"test_time_scales": [1.0, 1.25]}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"tile_size": 512}, {"test_time_augmentation": "mirror"}, {"test_time_scales": [1.0, 1.25]}], ids=str
+)
 def test_what_needs_tiles_gets_tiles(tmp_path: Path, image: str, pushes: Pushes, settings: dict[str, Any]) -> None:
     map_raster(tmp_path / "map", image, **settings)
     assert not pushes.count
-
-
-def turnable() -> nn.Module:
-    """Strided layers that look farther to one side, and passed-over pixels."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        conv(1, 4, 3, 2, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), conv(4, 4, 1, 2), conv(4, 6, 5, padding=2),
-        nn.SiLU(), nn.ConvTranspose2d(6, 4, 2, 2), nn.Upsample(scale_factor=4), conv(4, 3, 3, padding=1),
-    ).eval()  # fmt: skip
-
-
-def test_test_time_augmentation_runs_in_strips(
-    tmp_path: Path, image: str, area: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(segment, "load_model", lambda path: (turnable(), header()))
-    heard, settings = Heard(), {"test_time_augmentation": "symmetries", "halo": 64, "area": area}
-    found = map_raster(tmp_path / "strips", image, heard, **settings)
-    assert any("strips down columns" in text for text in heard.logs)
-    expected = map_raster(tmp_path / "tile", image, tile_size=4096, **settings)
-    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-5)
-    assert np.array_equal(found[0], expected[0])
-    plain = map_raster(tmp_path / "plain", image, halo=64, area=area)
-    assert np.nanmax(np.abs(plain[1] - found[1])) > 1e-3
-
-
-def test_a_network_whose_kernels_cannot_be_turned_gets_tiles(tmp_path: Path, image: str, pushes: Pushes) -> None:
-    heard = Heard()  # it pads at one side
-    map_raster(tmp_path / "map", image, heard, test_time_augmentation="flips")
-    assert any(text.startswith("Tiles of") for text in heard.logs)
 
 
 def test_a_network_that_cannot_be_run_in_strips_gets_tiles(

@@ -18,9 +18,7 @@ from ..models.reach import decoder_reach, other_answers
 from ..models.rounding import rounded
 from ..models.streamable import Streamable, streamable
 from ..models.streaming import Stream
-from ..models.turned import turned
 from ..precision import WORTHWHILE, autocast, precision
-from .averaging import AS_IS, Symmetry
 from .decisions import Decisions
 
 # With 16 bits, so many of the pixels by which the type is chosen may have another class.
@@ -52,15 +50,11 @@ class Inference:
         self.mixed, self.possible = mixed, precision(device, mixed)
         self.unneeded = 0  # pixels along the edges of images whose logits are not computed
 
-    def in_strips(self, halo: int = 0, symmetry: Symmetry = AS_IS) -> Streamable | None:
-        """The network in strips, without the logits that only a halo at the left and right has, and as if it saw the
-        image after a symmetry; None if it cannot be run so.
+    def in_strips(self, halo: int = 0) -> Streamable | None:
+        """The network in strips, without the logits that only a halo at the left and right has; None if it cannot be
+        run so.
         """
-        bands = len(self.header.band_names)
-        network: nn.Module | None = self.network
-        if symmetry != AS_IS:
-            network = turned(self.network, symmetry, bands)
-        return None if network is None else streamable(network, bands, self.unneeded_of(halo) if halo else 0)
+        return streamable(self.network, len(self.header.band_names), self.unneeded_of(halo) if halo else 0)
 
     def continue_edges(self) -> None:
         """Let convolutions repeat the edge of a tile instead of zeros, which would change answers far inside.

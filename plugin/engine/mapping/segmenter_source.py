@@ -17,7 +17,6 @@ from ..errors import ResourceError
 from ..events import Reporter
 from ..models.networks import STRIDE, Segmenter
 from ..models.normalisation import Normaliser
-from ..models.turned import weight_bytes
 from ..windows import Window
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
 from .columns import (
@@ -137,9 +136,8 @@ def _columns(
 ) -> list[Window]:
     """Return the columns in which the networks run in strips; none if tiles suit the map better, or a network."""
     part, whole_window = opened.window, any(one.model.header.whole_window for one in networks)
-    if config.tile_size or config.averaging.scales != (Fraction(1),) or opened.device.type != "cpu" or whole_window:
+    if config.tile_size or config.averaging.times > 1 or opened.device.type != "cpu" or whole_window:
         return []
-    symmetries = SYMMETRIES[config.averaging.test_time_augmentation]
     touched = touched_blocks(part, opened.info.grid, config.area)
 
     def choose() -> int:
@@ -151,11 +149,7 @@ def _columns(
             header, strips = one.model.header, one.inference.in_strips()
             if strips is None or not strips.reach:  # nothing to save
                 return 0
-            if any(one.inference.in_strips(symmetry=symmetry) is None for symmetry in symmetries[1:]):
-                return 0
-            copies = weight_bytes(one.inference.network) * (len(symmetries) - 1)
-            each = (memory - copies) / len(symmetries)
-            widest.append(widest_columns(strips, len(header.band_names), header.outputs, part.width, each))
+            widest.append(widest_columns(strips, len(header.band_names), header.outputs, part.width, memory))
         return min(widths(min(widest)), key=seen) if all(widest) else 0
 
     def seen(width: int) -> int:
@@ -178,16 +172,15 @@ def _in_columns(
     sources: list[Source] = []
     width = max(column.width for column in columns)
     for one in networks:
-        halo, seen = _halo(one, columns, opened.window, config), []
-        for symmetry in SYMMETRIES[config.averaging.test_time_augmentation]:
-            strips = one.inference.in_strips(halo, symmetry) or one.inference.in_strips(symmetry=symmetry)
-            if strips is None:
-                raise ResourceError(
-                    "The interrupted map was made in strips, in which the network cannot be run now.",
-                    "Close other programs, because they may need the memory for that, or map without RESUME.",
-                )
-            seen.append(StripSource(one.inference, strips, one.normalise, columns, halo, reporter.log))
-        sources.append(MemberSource(mean_of(seen, kind_of(one.model.header)), one.model))
+        halo = _halo(one, columns, opened.window, config)
+        strips = one.inference.in_strips(halo) or one.inference.in_strips()
+        if strips is None:
+            raise ResourceError(
+                "The interrupted map was made in strips, in which the network cannot be run now.",
+                "Close other programs, because they may need the memory for that, or map without RESUME.",
+            )
+        source = StripSource(one.inference, strips, one.normalise, columns, halo, reporter.log)
+        sources.append(MemberSource(source, one.model))
         reporter.log(f"The network runs in strips down columns of {width} pixels, with a halo of {halo}.")
     return Members(sources, Tiling(columns, width, BLOCK_SIZE, 1, True))
 
