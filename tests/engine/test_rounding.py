@@ -62,6 +62,18 @@ def test_a_network_with_folded_norms_answers_more_alike() -> None:
     assert off[1] < 0.5 * off[0]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_0_stay_0_and_others_become_one_of_both_neighbours(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(64, 8, 3)
+    network.weight.data[:, ::2] = 0
+    found = rounded(network, torch.rand(1, 64, 20, 20), dtype).weight.data
+    assert (found[:, ::2] == 0).all()
+    assert torch.equal(found, found.to(dtype).float()) and (found != network.weight.data.to(dtype)).any()
+    distance = torch.finfo(dtype).eps * network.weight.data.abs().clamp_min(torch.finfo(dtype).smallest_normal)
+    assert ((found - network.weight.data).abs() <= distance).all()
+
+
 def test_the_network_itself_stays_as_it_is() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
     before = copy.deepcopy(network.state_dict())

@@ -66,7 +66,7 @@ def _round(convolution: nn.Conv2d, means: torch.Tensor, dtype: torch.dtype) -> N
     other = _neighbours(near, error)
     change = (other - near.double()) * inputs
     left = (wanted - bias.double())[:, None]
-    useful = (change * left > 0) & (change.abs() <= left.abs())
+    useful = (change * left > 0) & (change.abs() <= left.abs()) & (near != 0)
     # First those that are nearly in the middle between both numbers.
     cost = ((other - weight) ** 2 - error**2) / change.abs().clamp_min(torch.finfo(torch.float64).tiny)
     order = cost.masked_fill(~useful, torch.inf).argsort(dim=1, stable=True)
@@ -81,9 +81,9 @@ def _neighbours(near: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
     """Return the numbers of a type on the other side of values, in float64.
 
     Args:
-        near: The nearest numbers of the type.
+        near: The nearest numbers of the type, of 16 bits; for 0 the result means nothing.
         error: How much larger they are than the values.
     """
-    up = torch.full_like(near, torch.inf)
-    found: torch.Tensor = torch.nextafter(near, torch.where(error > 0, -up, up)).double()
-    return found
+    # The next number away from 0 has the next larger bits, whatever its sign.
+    step = torch.where((error > 0) == (near < 0), 1, -1).to(torch.int16)
+    return (near.view(torch.int16) + step).view(near.dtype).double()
