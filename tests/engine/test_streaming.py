@@ -34,7 +34,7 @@ from plugin.engine.models.factory import create_model
 from plugin.engine.models.folding import folded
 from plugin.engine.models.reach import HALOS
 from plugin.engine.models.streamable import streamable
-from plugin.engine.models.streaming import Stream
+from plugin.engine.models.streaming import Layer, Step, Stream
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window, tiles
 
@@ -110,6 +110,13 @@ def test_strips_of_any_height_give_the_result_of_one_pass(name: str, heights: li
     whole = found.begin(image.shape[-2]).whole(strips)
     torch.testing.assert_close(whole, network(image), rtol=1e-4, atol=1e-5)
     assert torch.equal(image, untouched)
+
+
+def test_a_layer_that_gives_fewer_rows_than_it_says_ends_in_an_error() -> None:
+    image = Step(Layer(lambda values, memory: values[0]), ())
+    short = Layer(lambda values, memory: values[0][..., :0, :], first=lambda row: 0)
+    with pytest.raises(ValueError, match="No further row"):
+        Stream([image, Step(short, (0,))], 64).whole([picture(64)])
 
 
 class Mixed(nn.Module):

@@ -120,7 +120,11 @@ class Inference:
 
         def choose() -> str:
             seen = None if self.possible is torch.float32 else images()
-            return "float32" if seen is None else self._compare(seen, trial)
+            if seen is not None:
+                return self._compare(seen, trial)
+            if self.possible is not torch.float32:
+                self.reporter.log("Most of the raster has no data to choose the type of number by: float32 is used.")
+            return "float32"
 
         self.dtype = DTYPES[self.decisions.settle("type", choose, DTYPES.__contains__)]
         if self.dtype is not torch.float32 and images() is not None:

@@ -69,10 +69,10 @@ def streamable(network: nn.Module, bands: int, unneeded: int = 0) -> Streamable 
         with recorder:
             logits = network(image, *only)
         steps = recorder.steps_to(logits)
-    except (Unsuitable, RuntimeError, ValueError, AssertionError):
+        found = Streamable(steps, reach(steps))
+        whole = found.begin(large.shape[-2]).whole(torch.split(large, 2 * STRIDE, -2))
+    except (Unsuitable, RuntimeError, ValueError, IndexError, AssertionError):
         return None
-    found = Streamable(steps, reach(steps))
-    whole = found.begin(large.shape[-2]).whole(torch.split(large, 2 * STRIDE, -2))
     expected = network(large, *only)
     return found if expected.shape == whole.shape and alike(expected, whole, ALIKE) else None
 

@@ -199,9 +199,16 @@ class Stream:
         return found
 
     def whole(self, strips: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Take all strips of the image, and return the whole result."""
-        parts = [self.push(strip) for strip in strips]
+        """Take all strips of the image, and return the whole result.
+
+        Raises:
+            ValueError: A layer does not give as many rows as it says.
+        """
+        parts, done = [self.push(strip) for strip in strips], [-1]
         while self.done[-1] < self.heights[-1]:
+            if done == self.done:
+                raise ValueError("No further row is ready.")
+            done = self.done.copy()
             parts.append(self.push(None))
         return torch.cat([part for part in parts if part is not None], -2)
 
