@@ -44,6 +44,35 @@ def test_another_preset_replaces_all_numbers_of_the_recipes(tmp_path):
     assert found.augmentation == AugmentationSettings(augmentation="light", noise=0.5) and found.seed == 9
 
 
+@pytest.mark.parametrize(
+    ("of_recipe", "changed", "expected"),
+    [
+        ({"learning_rate": 0.001, "weight_decay": 0.01}, {"optimizer": "sgd"}, {"learning_rate": None}),
+        ({"optimizer": "adam", "epsilon": 1e-5}, {"optimizer": "sgd"}, {"epsilon": None, "weight_decay": None}),
+        ({"optimizer": "sgd", "learning_rate": 0.1}, {"optimizer": "sgd"}, {"learning_rate": 0.1}),  # the same one
+        ({"optimizer": "sgd", "learning_rate": 0.1}, {}, {"optimizer": "sgd", "learning_rate": 0.1}),
+        ({"learning_rate": 0.001}, {"optimizer": "sgd", "learning_rate": 0.2}, {"learning_rate": 0.2}),
+        ({"epochs": 40, "freeze": "warm_up", "freeze_epochs": 5}, {"epochs": 4}, {"freeze_epochs": None}),
+        ({"freeze": "warm_up", "freeze_epochs": 5}, {"freeze": "encoder"}, {"freeze_epochs": None}),
+        ({"class_weight_list": "1, 2"}, {"class_weights": "balanced"}, {"class_weight_list": ""}),
+        ({"timm_encoder": "regnety_016", "pretrained": "none"}, {"encoder": "resnet18"}, {"timm_encoder": ""}),
+        ({"encoder": "resnet50", "pretrained": "aerial_fmow"}, {"encoder": "resnet18"}, {"pretrained": "auto"}),
+        ({"encoder": "resnet50", "pretrained": "aerial_fmow"}, {"architecture": "fpn"}, {"pretrained": "aerial_fmow"}),
+        ({"normalization": "group"}, {"architecture": "dpt"}, {"normalization": "batch"}),
+    ],
+)
+def test_what_belongs_to_a_setting_of_the_recipe_goes_with_it(tmp_path, of_recipe, changed, expected):
+    found = with_recipe(config(written(tmp_path / "r.json", of_recipe), **changed)).to_json()
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_the_shape_of_a_teaching_network_goes_with_it(tmp_path):
+    recipe = str(written(tmp_path / "r.json", {"architecture": "lecture_cnn", "filters": [8], "pretrained": "none"}))
+    values = {"chips": "c", "output": "o", "recipe": recipe, "architecture": "resnet18"}
+    found = with_recipe(TrainClassifierConfig.from_json(values))
+    assert (found.filters, found.pretrained) == (None, "auto")
+
+
 def test_what_qgis_copies_as_json_is_a_recipe(tmp_path):
     copied = {"algorithm_path": "x", "inputs": {"CHIPS": "/x", "OUTPUT": "y", "SEED": 9, "ENCODER": "resnet18"}}
     found = with_recipe(config(written(tmp_path / "r.json", copied)))

@@ -16,6 +16,8 @@ MAX_FILTERS = 4096
 MAX_WIDTH = 65536
 # of one layer; more do not fit into the memory of any suitable computer
 MAX_WEIGHTS = 500_000_000
+# The settings that shape a teaching network.
+ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
 POOLING = 2  # every block halves its map
 
 

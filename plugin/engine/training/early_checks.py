@@ -16,7 +16,7 @@ from ..config import (
 from ..device_name import check_device_name
 from ..errors import InputError
 from ..files import check_kept, check_names
-from ..models.classifier_arguments import TeachingArguments, check_arguments, read_arguments
+from ..models.classifier_arguments import ARGUMENTS, TeachingArguments, check_arguments, read_arguments
 from ..models.encoders import check_pair
 from ..models.header import read_header
 from ..models.pretrained import choose_source
@@ -32,8 +32,6 @@ REPORT_ENDINGS = {".html": "HTML", ".htm": "HTML"}
 # In smaller chips, segmentation networks would see more padding than ground.
 SMALLEST_CHIP = 32
 
-# The settings that shape a teaching network.
-ARGUMENTS = ("filters", "hidden_sizes", "kernel_size", "stride", "padding", "activation", "dropout", "block_dropout")
 WHY_NOT = {
     "segmentation": "Export chips with TASK classification or multilabel, or use “Train a segmentation network”.",
     "regression": "Use “Train a segmentation network”, which learns the numbers of pixels; or export chips with TASK "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from ..config import TrainingConfig
+from ..config import TrainClassifierConfig, TrainingConfig, TrainSegmenterConfig
 from ..errors import InputError
+from ..models.classifier_arguments import ARGUMENTS
+from ..models.decoder_settings import DecoderSettings
 from ..models.encoders import TIMM
 from ..models.header import read_header
 from ..recipe.augmentation import AugmentationSettings
@@ -24,7 +26,23 @@ OWN = frozenset(
         "unlabelled_chips", "baseline",
     )
 )  # fmt: skip
-LENGTHS = frozenset(("epochs", "steps", "minutes"))
+LENGTHS = ("epochs", "steps", "minutes")
+# What is chosen for the value of another setting, by hand or by itself, and would not suit another value of it.
+BELONGING = {
+    **dict.fromkeys(LENGTHS, (*LENGTHS, "freeze_epochs")),
+    "augmentation": tuple(AugmentationSettings.declared()),
+    "class_weights": ("class_weight_list",),
+    "freeze": ("freeze_epochs",),
+    "optimizer": ("learning_rate", "weight_decay", "square_momentum", "epsilon"),
+}
+BELONGING_TO_NETWORK: dict[type[TrainingConfig], dict[str, tuple[str, ...]]] = {
+    TrainSegmenterConfig: {
+        "architecture": tuple(DecoderSettings.declared()),
+        "encoder": ("timm_encoder", "pretrained"),
+        "timm_encoder": ("pretrained",),
+    },
+    TrainClassifierConfig: {"architecture": (*ARGUMENTS, "pretrained")},
+}
 
 
 def with_recipe(config: Config) -> Config:
@@ -67,10 +85,10 @@ def _with_settings(config: Config, recipe: str) -> Config:
         )
     found = {name: _listed(value, declared[name].kind) for name, value in found.items()}
     given = {name: value for name, value in config.to_json().items() if value != declared[name].default}
-    if not LENGTHS.isdisjoint(given):
-        found = {name: value for name, value in found.items() if name not in LENGTHS}
-    if "augmentation" in given:  # the numbers of the recipe's preset would hide another preset
-        found = {name: value for name, value in found.items() if name not in AugmentationSettings.declared()}
+    belonging = {**BELONGING, **BELONGING_TO_NETWORK.get(type(config), {})}
+    changed = [name for name in belonging if name in given and given[name] != found.get(name, declared[name].default)]
+    unfit = {other for name in changed for other in belonging[name]}
+    found = {name: value for name, value in found.items() if name not in unfit}
     try:
         return config.replace(**{**found, **given})
     except InputError as error:
