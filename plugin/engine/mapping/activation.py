@@ -15,7 +15,8 @@ from ..models.model_file import load_classifier, load_model
 from ..models.networks import Segmenter
 from ..tasks import CLASSIFIER_TASKS
 from .activation_rasters import write_activation
-from .early_checks import check_activation, find_class
+from .chosen import find_class
+from .early_checks import check_activation
 from .filters import write_filters
 from .overlays import write_overlays
 from .taps import Tap, describe_layers

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..errors import InputError, not_none
 from ..events import Reporter
+from ..files import check_kept
 from ..models.header import ModelHeader
 from ..rasters.images import in_units, open_image
 from ..rasters.likeness import far_off, named_otherwise, sizes_differ
@@ -287,3 +288,12 @@ def sample_statistics(reader: RasterReader, area: Window) -> tuple[np.ndarray, n
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / count
         return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
+
+def check_not_input(
+    outputs: Mapping[str, str | None], raster: RasterReader, models: Sequence[str], more: Sequence[str] = ()
+) -> None:
+    """Refuse to overwrite the raster, a file that it consists of, more rasters of a mosaic, or a model."""
+    # A virtual raster may not list the raster below, or list a text that is not a file.
+    files = [*more, raster.info.path, *raster.files()]
+    check_kept(outputs, {"the raster to be mapped": files, "the model file": models})

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..classes import ClassTable
 from ..config import (
     ActivationMapsConfig,
     ClassifyFeaturesConfig,
@@ -24,9 +23,10 @@ from ..models.header import ModelHeader
 from ..models.tasks import check_task
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..vector_files import VECTOR_ENDINGS
-from .checks import open_for
+from .checks import check_not_input, open_for
+from .chosen import chosen_classes, find_class
 from .map_grid import input_pixels
-from .outputs import POLYGON_ENDINGS, check_not_input, check_rasters
+from .outputs import POLYGON_ENDINGS, check_rasters, class_outputs, segmentation_outputs, segmentation_rasters
 from .photograph_files import check_folder
 from .separate import each_of
 from .tables import AREA_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
@@ -48,25 +48,6 @@ def check_segmentation(config: SegmentRasterConfig, header: ModelHeader) -> None
     outputs = check_segmentation_outputs(config, header)
     check_raster(config.input, config.bands, config.pixel_size, header, config.models, outputs, config.more)
     input_pixels(config, header)
-
-
-def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
-    """Return the path of each raster by parameter; None is not written."""
-    measures = config.measures
-    return {
-        "OUTPUT": config.output, "PROBABILITIES": config.probabilities, "CONFIDENCE": measures.confidence,
-        "ENTROPY": measures.entropy, "MARGIN": measures.margin, "DISAGREEMENT": measures.disagreement,
-    }  # fmt: skip
-
-
-def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
-    """Return the path of each file by parameter; None is not written."""
-    return {**segmentation_rasters(config), **class_outputs(config)}
-
-
-def class_outputs(config: SegmentRasterConfig | ClassifyScenesConfig) -> dict[str, str | None]:
-    """Return the path of each file that follows from the raster of classes, by parameter; None is not written."""
-    return {"POLYGONS": config.regions.polygons, "AREAS": config.areas}
 
 
 def check_segmentation_outputs(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, str | None]:
@@ -268,44 +249,3 @@ def check_raster(
     # Its warnings are reported when the job runs.
     reader = open_for(header, path, "", bands, Reporter(), pixel_size, more)
     check_not_input(outputs, reader, models, [path for path, _ in more])
-
-
-def find_class(header: ModelHeader, text: str) -> int:
-    """Return the index of a class from its value or name.
-
-    Raises:
-        InputError: There is no such class, or the text is empty.
-    """
-    wanted = text.strip()
-    if header.target is not None:
-        raise InputError(
-            "The model predicts numbers, which have no class whose activation could be mapped.",
-            "Choose KIND feature_maps, or a model of classes.",
-        )
-    known = ", ".join(f"{kind.value} {kind.name}" for kind in header.classes.classes)
-    if not wanted:
-        raise InputError(
-            "A raster shows the activation of one class, but no TARGET_CLASS is given.", f"Give one of {known}."
-        )
-    found = header.classes.find(wanted)
-    if found is not None:
-        return found
-    raise InputError(f'TARGET_CLASS is "{text}", but the model has no such class.', f"Choose one of {known}.")
-
-
-def chosen_classes(text: str, classes: ClassTable) -> list[int]:
-    """Return the indices of classes from a list of values or names, separated by commas; all for an empty one.
-
-    Raises:
-        InputError: There is no such class.
-    """
-    found = []
-    for word in filter(None, map(str.strip, text.split(","))):
-        index = classes.find(word)
-        if index is None:
-            known = ", ".join(f"{kind.value} {kind.name}" for kind in classes.classes)
-            raise InputError(
-                f'POLYGON_CLASSES names "{word}", but the model has no such class.', f"Choose from {known}."
-            )
-        found.append(index)
-    return sorted(set(found)) or list(range(len(classes)))

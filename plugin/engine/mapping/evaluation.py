@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from ..models.header import ModelHeader
 from ..models.networks import calibrated
 from ..models.normalisation import Normaliser
 from ..windows import Window
-from .answers import Answered, Answers, Numbers
 from .averaging import SYMMETRIES, Symmetry, kind_of, mean, symmetric_answers
 from .dense import SharedEvaluator, is_worthwhile, layers_of, saving
 from .pipeline import Advance
@@ -171,35 +169,3 @@ def choose_evaluation(
         "chip, with the same result."
     )
     return tried, shared
-
-
-Chips = TypeVar("Chips", bound=Images)
-
-
-def answering(
-    logits: Callable[[Chips, Advance], torch.Tensor], answers: Answers
-) -> Callable[[Chips, Advance], Answered]:
-    """Return a function from work to answers, given one to logits: (N, C) of chips or (N, C, rows, cols) of steps."""
-    return lambda work, advance: answered(logits(work, advance), work.asked, answers)
-
-
-def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answered:
-    """(N, C, …) logits, and (N, …) bool of those that count → their answers."""
-    return Answered.of(shares(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers), asked)
-
-
-def shares(logits: torch.Tensor, answers: Answers) -> np.ndarray:
-    """(N, C, …) logits → float32 of the same shape: probabilities, or numbers in the units of the target."""
-    return in_units(logits, answers.target) if isinstance(answers, Numbers) else probabilities(logits, answers.several)
-
-
-def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:
-    """(N, C, …) logits → probabilities: softmax, or sigmoid if a chip may have several classes."""
-    found: np.ndarray = (logits.sigmoid() if several else logits.softmax(1)).cpu().numpy()
-    return found
-
-
-def in_units(values: torch.Tensor, target: dict[str, float]) -> np.ndarray:
-    """Standardised values of any shape → float32 in the units of the target."""
-    found: np.ndarray = (values * target["std"] + target["mean"]).cpu().numpy()
-    return found

@@ -24,9 +24,9 @@ from .answers import Answered, Answers, Tally, known_answers
 from .checks import bands_text
 from .classifier_source import predict_chips
 from .early_checks import check_answers
-from .evaluation import answering
 from .feature_chips import FeatureChipReader, FeatureChips
 from .loading import load_all
+from .logits import answering
 from .opening import open_for_mapping
 from .outcome import number_of, tell_tally, tell_unanswered
 from .pipeline import finish, run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +15,6 @@ from ..rasters.raster_io import RasterInfo
 from ..rasters.resampled import NEAREST, find_taps
 from ..windows import Grid, Window, tiles
 from .checks import open_for
-
-if TYPE_CHECKING:
-    from .pieces import Piece
-    from .reading import Batch
-    from .writer import MapRaster
 
 # Pixels a side of what is written at a time: a tile may cover many more pixels of the map than it has itself.
 SIDE = 2048
@@ -97,32 +91,5 @@ class MapGrid:
         return Window(col, row, col_end - col, row_end - row)
 
 
-class OnMapGrid:
-    """A `Sink` that hands what is computed on to a raster with the pixels of a `MapGrid`.
-
-    Tiles then do not end where the raster's blocks do. Some blocks are written twice, and the first place that they had
-    in the file stays empty: GeoTIFFs get about 8 % larger, but the memory does not grow with the width of the map.
-
-    Args:
-        raster: The raster.
-        grid: Its pixels.
-    """
-
-    def __init__(self, raster: MapRaster, grid: MapGrid) -> None:
-        self.raster, self.grid, self.take = raster, grid, raster.take
-
-    def write(self, batch: Batch | Piece, taken: np.ndarray) -> None:
-        """As `Sink.write`; raises as `MapRaster.write`."""
-        for tile, wanted, values in zip(batch.tiles, batch.wanted, taken):
-            for window, rows, cols in self.grid.parts(tile.core):
-                there = None if wanted is None else _picked(wanted, rows, cols)
-                self.raster.write_tile(window, there, _picked(values, rows, cols))
-
-
 def _nearest(start: float, scale: float, count: int, size: int) -> np.ndarray:
     return find_taps(NEAREST, start, scale, count, size).nearest
-
-
-def _picked(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """(..., H, W) → (..., h, w)."""
-    return values.take(cols, axis=-1).take(rows, axis=-2)

@@ -18,9 +18,8 @@ from ..models.header import ModelHeader
 from ..rasters.block_cache import limited_cache
 from ..rasters.raster_io import RasterInfo, RasterReader, crs_text
 from ..windows import Window
-from .checks import compare_with_training, open_for
+from .checks import check_not_input, compare_with_training, open_for
 from .map_grid import MapGrid, input_pixels
-from .outputs import check_not_input
 
 # For rasters on servers: further tries where one is busy, after 1, 2, 4 and 8 seconds, and an end to endless waiting.
 REMOTE = {

@@ -1,13 +1,13 @@
-"""Checks the file names of outputs of mapping jobs."""
+"""The files that mapping jobs write, by parameter, and checks of their names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+from ..config import ClassifyScenesConfig, SegmentRasterConfig
 from ..errors import InputError
-from ..files import check_kept, check_names
-from ..rasters.raster_io import RasterReader
+from ..files import check_names
 
 RASTER_ENDINGS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF"}
 POLYGON_ENDINGS = {".gpkg": "a GeoPackage"}
@@ -40,10 +40,20 @@ def check_rasters(outputs: Mapping[str, str | None]) -> None:
             )
 
 
-def check_not_input(
-    outputs: Mapping[str, str | None], raster: RasterReader, models: Sequence[str], more: Sequence[str] = ()
-) -> None:
-    """Refuse to overwrite the raster, a file that it consists of, more rasters of a mosaic, or a model."""
-    # A virtual raster may not list the raster below, or list a text that is not a file.
-    files = [*more, raster.info.path, *raster.files()]
-    check_kept(outputs, {"the raster to be mapped": files, "the model file": models})
+def segmentation_rasters(config: SegmentRasterConfig) -> dict[str, str | None]:
+    """Return the path of each raster by parameter; None is not written."""
+    measures = config.measures
+    return {
+        "OUTPUT": config.output, "PROBABILITIES": config.probabilities, "CONFIDENCE": measures.confidence,
+        "ENTROPY": measures.entropy, "MARGIN": measures.margin, "DISAGREEMENT": measures.disagreement,
+    }  # fmt: skip
+
+
+def segmentation_outputs(config: SegmentRasterConfig) -> dict[str, str | None]:
+    """Return the path of each file by parameter; None is not written."""
+    return {**segmentation_rasters(config), **class_outputs(config)}
+
+
+def class_outputs(config: SegmentRasterConfig | ClassifyScenesConfig) -> dict[str, str | None]:
+    """Return the path of each file that follows from the raster of classes, by parameter; None is not written."""
+    return {"POLYGONS": config.regions.polygons, "AREAS": config.areas}

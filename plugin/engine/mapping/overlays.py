@@ -21,15 +21,15 @@ from ..models.normalisation import Normaliser
 from ..reports.pictures import between, stretch, visible_bands
 from ..vector_files import TEXT, Field
 from .answers import Answered, Answers
-from .early_checks import find_class
-from .evaluation import answered
+from .chosen import find_class
 from .grad_cam import chip_activation, enlarged
+from .logits import answered
 from .outcome import tell_unanswered
+from .photograph_chips import PhotographReader, Photographs, chunks
 from .photograph_files import photographs_in
-from .photographs import FILE_FIELD, PhotographReader, Photographs, chunks
 from .pipeline import Advance, finish, run
 from .sources import normalised
-from .tables import Table
+from .tables import FILE_FIELD, Table
 from .taps import Tap
 
 PICTURE_FIELD, SHOWN_FIELD = Field("picture", TEXT), Field("activation", TEXT)

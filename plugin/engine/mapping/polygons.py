@@ -17,7 +17,7 @@ from ..vector_files import INTEGER, NUMBER, TEXT, Field
 from ..windows import Window
 from ..xml_elements import Element, SubElement, tostring
 from .borders import Borders, planar_area
-from .early_checks import chosen_classes
+from .chosen import chosen_classes
 from .refining import SQUARE_METRES, pixel_unit
 from .result_settings import PolygonSettings, RefiningSettings
 from .style import polygons_style

@@ -27,12 +27,12 @@ from .checks import bands_text
 from .class_files import ClassFile, class_files, finish_with
 from .classifier_source import choose_step_source
 from .early_checks import check_answers, check_scene_outputs, check_source
-from .evaluation import shares
 from .fingerprint import facts_of
 from .ground import ground_of
 from .keeping import SHARED, Keeper, Taker, Unit, kept_beside, plan_units, share_out
 from .layer_style import grid_style, marked, why_not_beside
 from .loading import load_all
+from .logits import shares
 from .measures import MEASURES, Scores, stored
 from .opening import open_for_mapping
 from .outcome import class_areas, number_of, tell_tally, tell_unanswered

@@ -17,13 +17,13 @@ from ..events import Reporter
 from ..models.header import ModelHeader
 from ..windows import Window
 from .class_files import ClassFile, class_files, finish_with
-from .early_checks import segmentation_outputs
-from .evaluation import in_units
 from .ground import ground_of
-from .map_grid import OnMapGrid
+from .logits import in_units
 from .measures import MEASURES, Scores, all_classes, stored, sure_classes
+from .on_map_grid import OnMapGrid
 from .opening import Opened
 from .outcome import number_of
+from .outputs import segmentation_outputs
 from .phases import Phases
 from .pieces import Piece
 from .pipeline import Advance, Sink

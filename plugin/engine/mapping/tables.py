@@ -13,7 +13,7 @@ from osgeo import ogr
 
 from ..drafts import claim
 from ..errors import InputError, ResourceError
-from ..vector_files import Field, GdalFile, create_vector_file, keeps_style
+from ..vector_files import TEXT, Field, GdalFile, create_vector_file, keeps_style
 from ..windows import Grid, Window
 from .answers import Answered, Answers
 from .layer_style import STYLE_TABLE, keep_inside
@@ -27,6 +27,8 @@ ogr.UseExceptions()
 SYSTEM_TABLES = ("gpkg_", "sqlite_", "rtree_")
 # Names of layers.
 SCENE_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, AREA_LAYER = "scenes", "photographs", "polygons", "areas"
+# The column of the name of a photograph.
+FILE_FIELD = Field("file", TEXT)
 NAMED_LAYERS = 5  # in the message about layers that would be lost
 
 
