@@ -43,7 +43,7 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.device import describe_device
 from plugin.engine.events import Reporter
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.keeping import Keeper
+from plugin.engine.mapping.calculation import Keeper
 from plugin.engine.mapping.segmented_files import SegmentedFiles
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header

@@ -20,8 +20,8 @@ from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
 from plugin.engine.mapping import activation, activation_rasters, writer
+from plugin.engine.mapping.calculation import Keeper, Work
 from plugin.engine.mapping.grad_cam import chip_activation, pixel_gradients, weighted
-from plugin.engine.mapping.keeping import Keeper, Work
 from plugin.engine.mapping.reading import Batch
 from plugin.engine.mapping.taps import Tap
 from plugin.engine.models.classifier_network import Classifier

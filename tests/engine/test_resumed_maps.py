@@ -30,9 +30,10 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
-from plugin.engine.mapping import inference, keeping, layout, segment
+from plugin.engine.mapping import calculation, inference, keeping, layout, segment
+from plugin.engine.mapping.calculation import Keeper, Taker, share_out
 from plugin.engine.mapping.finished import ITEM, Finished, read_finished
-from plugin.engine.mapping.keeping import Keeper, Kept, Taker, Unit, kept_beside, share_out
+from plugin.engine.mapping.keeping import Kept, Unit, kept_beside
 from plugin.engine.mapping.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
 from plugin.engine.mapping.reading import Batch
 from plugin.engine.mapping.tiling import Tile, Tiles
@@ -598,8 +599,9 @@ def test_each_rank_has_its_turn_of_the_units(
     """The first one begins, so that all is decided; no unit is done twice."""
     done: list[list[int]] = []
     for number in (0, 1):
-        monkeypatch.setattr(keeping, "own_rank", lambda number=number: Rank(number, 2))
-        monkeypatch.setattr(keeping, "ranks", SimpleNamespace(of_first=float, wait=lambda: None))
+        for room in (keeping, calculation):
+            monkeypatch.setattr(room, "own_rank", lambda number=number: Rank(number, 2))
+            monkeypatch.setattr(room, "ranks", SimpleNamespace(of_first=float, wait=lambda: None))
         done.append([])
         kept = Kept(Pieces(tmp_path / "p", [np.zeros((1, 1, 1), np.uint8)]), dict, 12 * 16, True, Heard())
         assert kept.find() == [] and kept.begun == (number == 1)

@@ -24,11 +24,12 @@ from ..models.header import ModelHeader
 from ..models.networks import Segmenter
 from ..models.normalisation import Normaliser
 from ..windows import Window
+from .calculation import Keeper
 from .checks import bands_text
 from .class_maps import ClassWeights
 from .fingerprint import facts_of
 from .grad_cam import chip_activation, enlarged
-from .keeping import Keeper, Unit, kept_beside, plan_units
+from .keeping import Unit, kept_beside, plan_units
 from .opening import Opened, open_for_mapping
 from .outcome import number_of
 from .phases import Phases

@@ -1,7 +1,4 @@
-"""Keeps the finished pieces of a map while it is made, and takes those of an interrupted job in place of new ones.
-
-Several ranks share the work in the same way: each keeps its pieces, of which the first one makes the map.
-"""
+"""Keeps the finished pieces of a map beside it while it is made; they stay if the job is interrupted."""
 
 from __future__ import annotations
 
@@ -11,32 +8,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
 from .. import ranks
 from ..drafts import PIECES, claim, hidden_folder
 from ..errors import Cancelled, InputError, ResourceError
-from ..events import Reporter, Stage
+from ..events import Reporter
 from ..torchrun import own_rank
 from ..windows import Window
 from .decisions import Decisions
 from .fingerprint import differences
 from .pieces import Piece, Pieces
-from .pipeline import Advance, Sink, run
-from .reading import Batch
 from .tiling import Tiles, plan_tiles
 
 # A job that takes fewer seconds is soon done again.
 LONG_JOB = 120.0
 # The disk needs so many times the space that the rest of the pieces will take, because the results need some as well.
 SPARE = 2
-
-# The share of the progress of several ranks for their pieces; the rest is for the map that is made from them.
-SHARED = 0.8
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -55,14 +45,6 @@ def plan_units(cores: Iterable[Window], outer: Callable[[Window], Window], at_on
     """Yield the units of a map; the arguments are those of `plan_tiles`."""
     for number, unit in enumerate(plan_tiles(cores, outer, at_once)):
         yield Unit(number, unit)
-
-
-@dataclass(frozen=True)
-class Work:
-    """A unit that was read: from the raster, or from what is kept."""
-
-    unit: Unit
-    batch: Batch | Piece
 
 
 class Kept:
@@ -224,95 +206,3 @@ def kept_beside(
                 reporter.warning(f"{kept.share:.0%} of the map is kept beside it: RESUME continues from there.")
             raise
         kept.pieces.close()
-
-
-class Keeper(Generic[Found]):
-    """Reads, calculates and writes the units of a map in the pipeline, or takes them from what is kept.
-
-    Args:
-        kept: What is kept of the map.
-        read_tiles: Reads tiles; None where there is nothing to map.
-        network: Turns them into what the sinks receive.
-        sinks: Receive everything, whether calculated or kept.
-    """
-
-    def __init__(
-        self, kept: Kept, read_tiles: Callable[[Tiles], Batch | None], network: Callable[[Batch, Advance], Found],
-        sinks: Sequence[Sink[Batch | Piece, Found]],
-    ) -> None:  # fmt: skip
-        self.kept, self.read_tiles, self.network, self.sinks = kept, read_tiles, network, sinks
-
-    def run(self, units: Iterable[Unit], stage: Stage) -> None:
-        """Do all units; returns and raises as `pipeline.run`."""
-        run(units, self.read, self.calculate, [self], stage)
-
-    def read(self, unit: Unit) -> Work | None:
-        """Read a unit, on the reading thread; None if there is nothing to map."""
-        batch: Batch | Piece | None = self.kept.pieces.read(unit.number, unit.tiles)
-        if batch is None:
-            batch = self.read_tiles(unit.tiles)
-            if batch is None:
-                self.kept.keep(unit, Piece([], [], []))
-        return Work(unit, batch) if batch is not None and batch.tiles else None
-
-    def calculate(self, work: Work, advance: Advance) -> Found | Piece:
-        """Return what the sinks receive."""
-        if isinstance(work.batch, Batch):
-            return self.network(work.batch, advance)
-        advance(1)
-        return work.batch
-
-    def take(self, found: Found | Piece) -> list[Any]:
-        """As `Sink.take`: what each sink takes."""
-        return found.taken if isinstance(found, Piece) else [sink.take(found) for sink in self.sinks]
-
-    def write(self, work: Work, taken: list[Any]) -> None:
-        """As `Sink.write`; keeps what was calculated before the sinks get it, because they change it."""
-        if isinstance(work.batch, Batch):
-            self.kept.keep(work.unit, Piece(work.batch.tiles, work.batch.wanted, taken))
-        for sink, one in zip(self.sinks, taken):
-            sink.write(work.batch, one)
-
-
-class Taker(Generic[Found]):
-    """A `Sink` that writes nothing.
-
-    Args:
-        take: What it takes.
-    """
-
-    def __init__(self, take: Callable[[Found], np.ndarray]) -> None:
-        self.take = take
-
-    def write(self, work: Batch | Piece, taken: np.ndarray) -> None:
-        """As `Sink.write`."""
-
-
-def share_out(
-    keeper: Keeper[Any], planned: Callable[[], Iterable[Unit]], in_turn: int, reporter: Reporter
-) -> None:  # fmt: skip
-    """Calculate the pieces of a map together with other ranks.
-
-    Args:
-        keeper: Keeps them.
-        planned: Returns all units.
-        in_turn: Units that follow each other and are calculated by one rank.
-        reporter: Receives the progress.
-
-    Raises:
-        As `pipeline.run`.
-    """
-    rank, kept = own_rank(), keeper.kept
-    stage = Stage(reporter, kept.pixels // rank.count, "Mapping", end=SHARED)
-    if rank.number == 0:  # until all is decided
-        for unit in planned():
-            if kept.begun:
-                break
-            keeper.run([unit], stage)
-        ranks.of_first(kept.begun)
-    mine = (unit for unit in planned() if unit.number // in_turn % rank.count == rank.number)
-    keeper.run((unit for unit in mine if unit.number not in kept.pieces), stage)
-    kept.pieces.close()
-    ranks.wait()
-    if rank.number == 0:
-        kept.pieces.find()

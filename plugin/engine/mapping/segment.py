@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,29 +14,29 @@ import torch
 from .. import ranks
 from ..config import SegmentRasterConfig
 from ..device import choose_device
-from ..errors import InputError, NothingToMap, not_none
-from ..events import Reporter, Stage, readable_time
+from ..errors import InputError, not_none
+from ..events import Reporter, readable_time
 from ..models.header import ModelHeader
 from ..models.model_file import load_model
 from ..models.networks import Segmenter
 from ..rasters.raster_io import RasterInfo, RasterReader
 from ..torchrun import own_rank
+from .calculation import Calculation
 from .checks import bands_text
 from .early_checks import check_answers, check_segmentation_outputs
 from .fingerprint import LATER, differences, facts_of
 from .finished import Finished, read_finished
-from .keeping import SHARED, Keeper, Taker, Unit, kept_beside, plan_units, share_out
+from .keeping import kept_beside, plan_units
 from .loading import Model, load_all
 from .measures import MEASURES, Scores
-from .opening import open_for_mapping
-from .outcome import class_areas, number_of, shares_text, tell_unanswered
+from .opening import Opened, open_for_mapping
+from .outcome import class_areas, number_of
 from .reading import ColumnReader
 from .segmented_files import SegmentedFiles, scored, takes_of
 from .segmenter_source import choose_source
 from .separate import map_each
 from .sources import pinned_reading
 from .steps import Steps
-from .writer import NumberRaster
 
 # What is kept of the answers depends on these settings.
 DECIDED = ("min_confidence", "probability_type")
@@ -121,69 +121,63 @@ def _map(
     begun = time.monotonic()
     outputs = check_segmentation_outputs(config, header)
     opened = open_for_mapping(config, header, outputs, reporter)
-    info, window, classes = opened.info, opened.window, header.classes
+    _tell_plan(config, header, opened, reporter)
+    with ExitStack() as stack:
+        calculation, rows = _calculation(config, models, header, opened, reporter, stack)
+        if not calculation.share(takes_of(config, header).values(), reporter):
+            return {}
+        files = SegmentedFiles(config, header, opened, rows, reporter, stack)
+        for raster in files.rasters:
+            raster.facts = told
+        calculation.make(files.sinks, "Mapping", files.phases.begin, reporter)
+        if not files.target.mapped:
+            calculation.kept.forget()  # resuming would not help
+        files.check_mapped(opened)
+        files.finish()
+    seconds, shown = time.monotonic() - begun, opened.shown[0]
+    reporter.log(
+        f"Mapped {number_of(files.target.mapped, 'pixel')} in {readable_time(seconds)}: {files.summary(shown)}."
+    )
+    return _result(config, shown, header, files.target.finished, seconds)
+
+
+def _tell_plan(config: SegmentRasterConfig, header: ModelHeader, opened: Opened, reporter: Reporter) -> None:
+    """Describe what will be mapped, and how."""
     reporter.log(f"Mapping {opened} with {header.architecture} and {header.encoder} on {opened.device_text}.")
-    shown, part = opened.shown
     if opened.map_grid is not None:
+        shown, part = opened.shown
         reporter.log(f"The map has the pixels of {shown.path}: {part.width} × {part.height} of {shown.size_text}.")
     times = config.averaging.times
     if times > 1:
         reporter.log(f"Each tile is seen {times} times, mirrored, turned or in other sizes; the mean counts.")
-    reader = ColumnReader(opened.raster, Steps(1, 1, info.grid), config.area)
-    takes, rank = takes_of(config, header), own_rank()
+
+
+def _calculation(
+    config: SegmentRasterConfig, models: Sequence[Model[Segmenter]], header: ModelHeader, opened: Opened,
+    reporter: Reporter, stack: ExitStack,
+) -> tuple[Calculation[Scores], int]:  # fmt: skip
+    """Return how the map is calculated, and the height of its tiles; what is kept is closed at the end of `stack`."""
+    reader = ColumnReader(opened.raster, Steps(1, 1, opened.info.grid), config.area)
+    takes = takes_of(config, header)
     single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
     facts = partial(facts_of, config, opened.device, DECIDED, **{"the rasters to write": [*takes]})
     examples = [take(single) for take in takes.values()]
-    size = window.width * window.height
-    with ExitStack() as stack:
-        kept = stack.enter_context(kept_beside(config.output, config.resume, facts, size, examples, reporter))
-        source, tiling = choose_source(models, opened, reader, config, reporter, kept.decisions)
-        pixels = tiling.pixels
-        kept.plan(pixels)
-
-        def planned() -> Iterator[Unit]:
-            return plan_units(tiling.cores(), source.outer, tiling.at_once)
-
-        outer = source.outer(next(tiling.cores()))
-        shape = f"{outer.width} × {outer.height} pixels in {bands_text(len(info.bands))}"
-        doing = f"tiles of {shape}, {tiling.at_once} at a time"
-        remedy = "Set TILE_SIZE to 512." if tiling.in_columns else "Halve TILE_SIZE or BATCH_SIZE."
-        at_work = partial(opened.at_work, outer.height, doing, remedy)
-        read = pinned_reading(reader.read, opened.device)
-        network = scored(source.values, header.outputs)
-        if rank.count > 1:
-            with at_work():
-                taking = Keeper(kept, read, network, [Taker(take) for take in takes.values()])
-                share_out(taking, planned, tiling.in_turn(rank.count), reporter)
-            if rank.number:
-                return {}
-        files = SegmentedFiles(config, header, opened, tiling.height, reporter, stack)
-        for raster in files.rasters:
-            raster.facts = told
-        start = SHARED if rank.count > 1 else 0.0
-        with at_work():
-            Keeper(kept, read, network, files.sinks).run(
-                planned(), Stage(reporter, pixels, "Mapping", start, files.phases.begin)
-            )
-        target = files.target
-        if not target.mapped:
-            kept.forget()  # resuming would not help
-        files.tell_unsure()
-        tell_unanswered(reporter, "pixel", target.unanswered, target.mapped)
-        if not target.mapped:
-            raise NothingToMap(
-                f"{info.path} has no data in the area to map: all of its {window.width} × {window.height} pixels "
-                "are nodata or masked.",
-                "Choose another raster, extent or area; check the raster's nodata value.",
-            )
-        files.finish()
-    seconds, finished = time.monotonic() - begun, target.finished
-    if isinstance(target, NumberRaster):
-        text = str(target.moments)
-    else:
-        text = shares_text(classes, target.counts, target.mapped, shown, target.hectares)
-    reporter.log(f"Mapped {number_of(target.mapped, 'pixel')} in {readable_time(seconds)}: {text}.")
-    return _result(config, shown, header, finished, seconds)
+    size = opened.window.width * opened.window.height
+    kept = stack.enter_context(kept_beside(config.output, config.resume, facts, size, examples, reporter))
+    source, tiling = choose_source(models, opened, reader, config, reporter, kept.decisions)
+    kept.plan(tiling.pixels)
+    outer = source.outer(next(tiling.cores()))
+    doing = (
+        f"tiles of {outer.width} × {outer.height} pixels in {bands_text(len(opened.info.bands))}, {tiling.at_once} at "
+        "a time"
+    )
+    remedy = "Set TILE_SIZE to 512." if tiling.in_columns else "Halve TILE_SIZE or BATCH_SIZE."
+    calculation = Calculation(
+        kept, lambda: plan_units(tiling.cores(), source.outer, tiling.at_once),
+        pinned_reading(reader.read, opened.device), scored(source.values, header.outputs),
+        partial(opened.at_work, outer.height, doing, remedy), tiling.in_turn(own_rank().count),
+    )  # fmt: skip
+    return calculation, tiling.height
 
 
 def _result(

@@ -12,9 +12,10 @@ import torch
 
 from ..config import SegmentRasterConfig
 from ..drafts import check_writable
-from ..errors import InputError, ResourceError, not_none
+from ..errors import InputError, NothingToMap, ResourceError, not_none
 from ..events import Reporter
 from ..models.header import ModelHeader
+from ..rasters.raster_io import RasterInfo
 from ..windows import Window
 from .class_files import ClassFile, class_files, finish_with
 from .ground import ground_of
@@ -22,7 +23,7 @@ from .logits import in_units
 from .measures import MEASURES, Scores, all_classes, stored, sure_classes
 from .on_map_grid import OnMapGrid
 from .opening import Opened
-from .outcome import number_of
+from .outcome import number_of, shares_text, tell_unanswered
 from .outputs import segmentation_outputs
 from .phases import Phases
 from .pieces import Piece
@@ -86,17 +87,40 @@ class SegmentedFiles:
         """What receives the map, in the order of `takes_of`."""
         return self.rasters if self._grid is None else [OnMapGrid(raster, self._grid) for raster in self.rasters]
 
-    def tell_unsure(self) -> None:
-        """Report how many pixels have no class because of MIN_CONFIDENCE.
+    def check_mapped(self, opened: Opened) -> None:
+        """Report the pixels that have no class or number, although they have data.
+
+        Args:
+            opened: The raster, for messages.
 
         Raises:
-            InputError: All of them.
+            InputError: No pixel has one.
+            NothingToMap: No pixel has data.
         """
-        if isinstance(self.target, ClassRaster) and self.target.unsure:
-            problem = f"{number_of(self.target.unsure, 'pixel')} have a lower confidence than MIN_CONFIDENCE"
-            if not self.target.mapped:
+        target = self.target
+        if isinstance(target, ClassRaster) and target.unsure:
+            problem = f"{number_of(target.unsure, 'pixel')} have a lower confidence than MIN_CONFIDENCE"
+            if not target.mapped:
                 raise InputError(f"All {problem}.", "Give a smaller MIN_CONFIDENCE.")
             self.reporter.log(f"{problem} and get no class.")
+        tell_unanswered(self.reporter, "pixel", target.unanswered, target.mapped)
+        if not target.mapped:
+            raise NothingToMap(
+                f"{opened.info.path} has no data in the area to map: all of its {opened.window.width} × "
+                f"{opened.window.height} pixels are nodata or masked.",
+                "Choose another raster, extent or area; check the raster's nodata value.",
+            )
+
+    def summary(self, info: RasterInfo) -> str:
+        """Describe the map: its numbers, or the shares of its classes.
+
+        Args:
+            info: The raster whose pixels it has.
+        """
+        target = self.target
+        if isinstance(target, NumberRaster):
+            return str(target.moments)
+        return shares_text(target.classes, target.counts, target.mapped, info, target.hectares)
 
     def finish(self) -> None:
         """Complete all files, then publish them.
