@@ -20,7 +20,7 @@ from plugin.engine.models.architectures import ARCHITECTURES
 from plugin.engine.models.decoder_settings import DecoderSettings, read_arguments
 from plugin.engine.models.decoders import create_decoder
 from plugin.engine.models.encoders import ENCODERS, check_pair
-from plugin.engine.models.factory import create_encoder, create_model, try_model
+from plugin.engine.models.factory import create_encoder, create_model, lay_out_model, try_model
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.reach import sees_whole_window
 
@@ -97,8 +97,17 @@ def test_names_that_timm_does_not_have_and_networks_that_cannot_be_encoders_are_
         try_model("unet", "timm:resnet_18", 3, 2, USUAL)
     with pytest.raises(InputError, match=r"maxvit_tiny_tf_224 of timm cannot be an encoder .*divisible"):
         try_model("unet", "timm:maxvit_tiny_tf_224", 3, 2, USUAL)
+
+
+@pytest.mark.parametrize("encoder", ["timm:swinv2_tiny_window8_256", "timm:deit_tiny_patch16_224"])
+def test_an_encoder_that_is_not_dilated_is_refused_whether_it_says_so_or_not(encoder: str) -> None:
     with pytest.raises(InputError, match="deeplabv3 needs an encoder whose last stages can be dilated"):
-        try_model("deeplabv3", "timm:swinv2_tiny_window8_256", 3, 2, USUAL)
+        try_model("deeplabv3", encoder, 3, 2, USUAL)
+    try_model("dpt", encoder, 3, 2, USUAL)
+
+
+def test_a_network_of_an_earlier_model_file_is_made_though_its_encoder_is_not_dilated() -> None:
+    lay_out_model("deeplabv3", "timm:deit_tiny_patch16_224", 3, 2, USUAL)
 
 
 def test_any_encoder_of_timm_can_be_named_and_comes_back_from_its_model_file(tmp_path: Path) -> None:

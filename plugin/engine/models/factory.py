@@ -86,10 +86,19 @@ def lay_out_model(
 
 
 def try_model(architecture: str, encoder: str, in_channels: int, classes: int, settings: DecoderSettings) -> None:
-    """Show a network that is laid out without memory an image; raises as `lay_out_model`."""
+    """Show a network that is laid out without memory an image.
+
+    Raises:
+        InputError: As `lay_out_model`, or the encoder leaves its last stages as they are where they should be dilated.
+    """
     network = lay_out_model(architecture, encoder, in_channels, classes, settings).eval()
     with torch.device("meta"), torch.no_grad(), _explained(architecture, encoder):
-        network(torch.zeros(1, in_channels, *TRIED))
+        image = torch.zeros(1, in_channels, *TRIED)
+        network(image)
+        stride = TRIED[0] // network.encoder(image)[-1].shape[-2]
+    # Some of timm's take no notice of the stride that they are asked for. Older model files may have such networks.
+    if ARCHITECTURES[architecture].output_stride < min(STRIDE, stride):
+        raise not_dilated(architecture, encoder)
 
 
 @contextlib.contextmanager
