@@ -46,6 +46,24 @@ def test_bands_are_chosen_by_number_and_keep_their_order(tmp_path: Path) -> None
     assert reader.read(Window(0, 0, 1, 1)).ravel().tolist() == [30, 10]
 
 
+@pytest.mark.parametrize("interleave", ["BAND", "PIXEL"])
+@pytest.mark.parametrize("bands", [(2, 3), (3, 1), (3, 2, 1), (2, 2), (1, 2)])
+def test_bands_are_those_asked_for_when_gdal_reads_with_threads(
+    tmp_path: Path, bands: tuple[int, ...], interleave: str
+) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (3, 100, 130)).astype(np.uint8)
+    path = write_raster(tmp_path / "r.tif", data, options=[f"INTERLEAVE={interleave}", "BLOCKYSIZE=16"])
+    gdal.SetThreadLocalConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")  # as mapping does
+    try:
+        window, reader = Window(5, 7, 110, 80), RasterReader(path, bands)
+        around = np.full((len(bands) + 6, 80, 110), 77, np.uint8)
+        reader.read(window, around[3:-3])
+    finally:
+        gdal.SetThreadLocalConfigOption("GDAL_NUM_THREADS", None)
+    assert np.array_equal(around[3:-3], data[[band - 1 for band in bands], 7:87, 5:115])
+    assert (around[:3] == 77).all() and (around[-3:] == 77).all()
+
+
 def test_a_pixel_is_valid_while_one_band_has_data(tmp_path: Path) -> None:
     data = np.ones((2, 1, 3), np.int16)
     data[0, 0, 1] = data[:, 0, 2] = -99

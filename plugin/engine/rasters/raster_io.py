@@ -40,6 +40,9 @@ VIRTUAL_CACHE = 256 * 2**20
 # Rasters on servers, and seconds before a part that could not be read is asked for again.
 REMOTE, WAITS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsioss", "/vsiswift"), (1.0, 2.0, 4.0)
 LARGEST = float(np.finfo(np.float32).max)
+# With several threads, these versions of GDAL read other bands than those asked for, and write beyond the array, if a
+# file is interleaved by band, unless the bands are its first ones (https://github.com/OSGeo/gdal/pull/7963).
+MIXES_BANDS = 3060000 <= int(gdal.VersionInfo()) < 3070100
 
 
 Scale = tuple[float, float]
@@ -261,13 +264,12 @@ class RasterReader:
 
     def read(self, window: Window, out: Optional[np.ndarray] = None) -> np.ndarray:
         """Read a window that lies inside the raster: (C, H, W) in the raster's data type, or in `out`."""
-        col_off, row_off, width, height = window
         if out is None:
             out = self.buffer(window)
         # GDAL itself asks again for single parts of a file, but not where it needs several at once.
         for seconds in (*(WAITS if any(kind in self.source for kind in REMOTE) else ()), None):
             try:
-                self.dataset.ReadAsArray(col_off, row_off, width, height, buf_obj=out, band_list=self._bands)
+                self._read(window, out)
                 break
             except RuntimeError:
                 if seconds is None:
@@ -277,6 +279,14 @@ class RasterReader:
         for place in self._signed:
             out[place][out[place] > 127] -= 256
         return out
+
+    def _read(self, window: Window, out: np.ndarray) -> None:
+        dataset = self.dataset
+        if MIXES_BANDS and self._bands != [*range(1, len(self._bands) + 1)]:
+            for number, one in zip(self._bands, out):
+                dataset.GetRasterBand(number).ReadAsArray(*window, buf_obj=one)
+        else:
+            dataset.ReadAsArray(*window, buf_obj=out, band_list=self._bands)
 
     def read_marked(self, window: Window, out: Optional[np.ndarray] = None) -> tuple[np.ndarray, Optional[np.ndarray]]:
         """Read a window as `read` does, and mark its missing values: bool of that shape, None if none is missing."""
