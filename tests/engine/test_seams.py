@@ -27,8 +27,10 @@ from plugin.engine.mapping.sources import TileSource
 from plugin.engine.mapping.tiling import SEAM_SHARE, Layout, choose_layout
 from plugin.engine.models.cost import USUAL_BYTES, _Living, bytes_per_pixel
 from plugin.engine.models.factory import create_model
+from plugin.engine.models.folding import folded
 from plugin.engine.models.header import ModelHeader, read_header
-from plugin.engine.models.reach import HALOS, SEEN, decoder_reach, seam_costs
+from plugin.engine.models.reach import HALOS, SEEN, decoder_reach, seam_costs, sees_whole_window
+from plugin.engine.models.streamable import streamable
 from plugin.engine.training import train_segmenter
 from plugin.engine.training.augmentation.example import Example
 from plugin.engine.training.chips import ChipReader
@@ -251,6 +253,21 @@ def test_the_bytes_of_a_network_are_counted_without_it() -> None:
             return images * float(images.max())
 
     assert bytes_per_pixel(Asking(), 1) == USUAL_BYTES
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, IndexError, KeyError, TypeError, AttributeError])
+def test_whatever_a_network_says_of_an_image_that_it_does_not_take_it_can_be_mapped(error: type[Exception]) -> None:
+    class Refusing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(1, 2, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise error("select(): index 0 out of range")
+
+    network = Refusing().eval()
+    assert bytes_per_pixel(network, 1) == USUAL_BYTES and streamable(network, 1) is None
+    assert folded(network, 1) is network and sees_whole_window(network, 1)
 
 
 def test_free_memory_makes_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

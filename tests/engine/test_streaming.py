@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plugin.engine import precision
 from plugin.engine.config import SegmentRasterConfig
-from plugin.engine.errors import Cancelled, ResourceError
+from plugin.engine.errors import Cancelled, ResourceError, not_none
 from plugin.engine.events import Stage
 from plugin.engine.mapping import inference, segment, segmenter_source, strip_source
 from plugin.engine.mapping.columns import choose_halo, divide, is_width, pixels_seen, widest_columns, widths
@@ -272,7 +272,7 @@ def test_the_memory_does_not_grow_with_the_height() -> None:
             while stream.done[-1] < height:
                 stream.push(None)
 
-        return most_memory(run)
+        return not_none(most_memory(run))
 
     assert memory(4096) == memory(2048) <= 1.05 * memory(1024)
 
@@ -588,6 +588,24 @@ def test_a_network_that_cannot_be_run_in_strips_gets_tiles(
     monkeypatch.setattr(inference, "streamable", lambda *args: None)
     map_raster(tmp_path / "map", image)
     assert not pushes.count
+
+
+def test_a_network_whose_memory_cannot_be_counted_gets_tiles(
+    tmp_path: Path, image: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = Stream.push
+
+    def refuse(stream: Stream, strip: Any) -> Any:
+        if strip is not None and strip.is_meta:
+            raise IndexError("select(): index 0 out of range")
+        return push(stream, strip)
+
+    monkeypatch.setattr(Stream, "push", refuse)
+    monkeypatch.setattr(segmenter_source, "widest_columns", widest_columns)
+    heard = Heard()
+    map_raster(tmp_path / "map", image, heard)
+    assert any("cannot be counted, so the map is made in tiles" in text for text in heard.logs)
+    assert not any("columns" in text for text in heard.logs)
 
 
 def test_a_network_that_looks_at_single_pixels_gets_tiles(

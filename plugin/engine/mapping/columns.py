@@ -96,7 +96,7 @@ def pixels_seen(columns: Sequence[Window], halo: int = 0) -> int:
     return sum((column.width + 2 * halo) * (column.height + 2 * halo) for column in columns)
 
 
-def widest_columns(strips: Streamable, bands: int, outputs: int, width: int, memory: float) -> int:
+def widest_columns(strips: Streamable, bands: int, outputs: int, width: int, memory: float) -> int | None:
     """Return the width of columns, in which a map that is `width` pixels wide is divided into equal parts.
 
     Args:
@@ -106,7 +106,8 @@ def widest_columns(strips: Streamable, bands: int, outputs: int, width: int, mem
         memory: What the network may need of it, in bytes.
 
     Returns:
-        A multiple of `BLOCK_SIZE`; 0 if the memory is enough for narrower columns than `NARROWEST` only.
+        A multiple of `BLOCK_SIZE`; 0 if the memory is enough for narrower columns than `NARROWEST` only; None if it
+        cannot be counted.
     """
     rows = strip_rows(COUNTED)
     steps = 2 * strips.reach // rows + 2
@@ -118,7 +119,10 @@ def widest_columns(strips: Streamable, bands: int, outputs: int, width: int, mem
 
     # Beside it the logits of a tile, and what the sinks make of them; three images, two of them read ahead, and masks.
     beside = 12 * outputs * BLOCK_SIZE + 6 * bands * (BLOCK_SIZE + 2 * strips.reach)
-    needed = most_memory(push) / COUNTED + beside  # per column of pixels
+    pushed = most_memory(push)
+    if pushed is None:
+        return None
+    needed = pushed / COUNTED + beside  # per column of pixels
     most = int(memory / needed) - 2 * HALOS[-1]
     if most < min(width, NARROWEST):
         return 0

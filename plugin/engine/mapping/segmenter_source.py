@@ -106,7 +106,7 @@ def choose_source(
         doing = "images with which the type of number is chosen"
         with opened.at_work(SAMPLED, doing, "Set MIXED_PRECISION to false."):
             one.inference.choose_type(partial(_examples, one, opened, reader))
-    columns = _columns(networks, opened, config, decisions)
+    columns = _columns(networks, opened, config, reporter, decisions)
     if columns:
         chosen = _in_columns(networks, columns, opened, config, reporter)
     else:
@@ -132,7 +132,7 @@ def _examples(network: Network, opened: Opened, reader: TileReader) -> torch.Ten
 
 
 def _columns(
-    networks: Sequence[Network], opened: Opened, config: SegmentRasterConfig, decisions: Decisions
+    networks: Sequence[Network], opened: Opened, config: SegmentRasterConfig, reporter: Reporter, decisions: Decisions
 ) -> list[Window]:
     """Return the columns in which the networks run in strips; none if tiles suit the map better, or a network."""
     part, whole_window = opened.window, any(one.model.header.whole_window for one in networks)
@@ -149,7 +149,14 @@ def _columns(
             header, strips = one.model.header, one.inference.in_strips()
             if strips is None or not strips.reach:  # nothing to save
                 return 0
-            widest.append(widest_columns(strips, len(header.band_names), header.outputs, part.width, memory))
+            columns = widest_columns(strips, len(header.band_names), header.outputs, part.width, memory)
+            if columns is None:
+                reporter.log(
+                    "The memory that the network needs in strips cannot be counted, so the map is made in tiles, which "
+                    "takes longer."
+                )
+                return 0
+            widest.append(columns)
         return min(widths(min(widest)), key=seen) if all(widest) else 0
 
     def seen(width: int) -> int:

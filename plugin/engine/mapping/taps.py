@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import InputError, not_none
 from ..models.classifier_network import Classifier
-from ..models.networks import STRIDE, Segmenter
+from ..models.networks import REFUSALS, STRIDE, Segmenter
 from ..models.reach import sees_whole_window
 from ..models.summary import INNER, summarise
 
@@ -165,7 +165,7 @@ def spacing(tap: Tap, bands: int, device: torch.device) -> int | None:
     for side in (PROBE, 2 * PROBE):
         try:
             maps = tap.maps(torch.zeros(1, bands, side, side, device=device))
-        except (RuntimeError, AssertionError, ValueError):  # a network for chips of one size only
+        except REFUSALS:  # a network for chips of one size only
             return None
         height, width = maps.shape[-2:]
         if height != width or side % width:

@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from .networks import REFUSALS
+
 # Light networks spend most of their time on moving values between layers. On a CPU, each output value of a layer costs
 # about as much as this many operations: with that, the time of ten networks from the lecture CNN to ResNet-50 was
 # predicted within 20 %.
@@ -85,21 +87,25 @@ def bytes_per_pixel(network: nn.Module, bands: int, unneeded: float = 0) -> floa
 
     A `Segmenter` may leave out the logits along each edge, in a share `unneeded` of the image's side.
 
-    The image exists only on the meta device, where it takes neither memory nor time. Networks that need real numbers
-    get `USUAL_BYTES`.
+    The image exists only on the meta device, where it takes neither memory nor time. Networks whose memory cannot be
+    counted get `USUAL_BYTES`.
     """
     more = (round(unneeded * LOOKED_AT),) if unneeded else ()
-    try:
-        trial = copy.deepcopy(network).to("meta")
-        image = torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta")
-        return (image.nbytes + most_memory(lambda: trial(image, *more))) / LOOKED_AT**2
-    except (RuntimeError, NotImplementedError, ValueError, AssertionError):
-        return USUAL_BYTES
+    trial = copy.deepcopy(network).to("meta")
+    image = torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta")
+    needed = most_memory(lambda: trial(image, *more))
+    return USUAL_BYTES if needed is None else (image.nbytes + needed) / LOOKED_AT**2
 
 
 @torch.no_grad()
-def most_memory(run: Callable[[], object]) -> int:
-    """Return the bytes that all tensors need at a time which a function makes, on the meta device or any other."""
-    with _Living() as living:
-        run()
+def most_memory(run: Callable[[], object]) -> int | None:
+    """Return the bytes that all tensors need at a time which a function makes, on the meta device or any other.
+
+    None if they cannot be counted: some networks need the numbers that tensors on the meta device do not have.
+    """
+    try:
+        with _Living() as living:
+            run()
+    except REFUSALS:
+        return None
     return living.most

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import not_none
+from .networks import REFUSALS
 from .reach import alike
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -43,7 +44,7 @@ def folded(network: Network, bands: int) -> Network:
             # timm's batch norms include the activation that follows.
             setattr(trial.get_submodule(parent), name, getattr(norm, "act", None) or nn.Identity())
         before, after = network(image), trial(image)
-    except (RuntimeError, ValueError, AssertionError):  # takes images of another size only, or has other layers
+    except REFUSALS:  # takes images of another size only, or has other layers
         return network
     return trial if alike(before, after, ALIKE) else network
 

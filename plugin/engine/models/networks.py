@@ -14,6 +14,8 @@ from ..classes import IGNORE_INDEX
 from .header import ModelHeader
 
 STRIDE = 32
+# What a network may raise for an image that it does not take; which one differs among networks and versions of PyTorch.
+REFUSALS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 # With less than 64 pixels, the deepest features of a chip would be a single value, too few for a batch norm.
 SMALLEST = 64
 

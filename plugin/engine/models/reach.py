@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..precision import all_digits
-from .networks import STRIDE, Segmenter
+from .networks import REFUSALS, STRIDE, Segmenter
 
 # In pixels. Most convolutional networks see 300 to 500 pixels to each side, which the short strip shows at low cost; no
 # common network, including dilated ones, sees as far as half of the long one.
@@ -63,7 +63,7 @@ def sees_whole_window(network: nn.Module, bands: int) -> bool:
                 continue
             if _follows(found, network(strip[:, :, MOVED:]), length):
                 return False
-        except (RuntimeError, AssertionError, ValueError):
+        except REFUSALS:
             return True
     return True
 
@@ -98,7 +98,7 @@ def decoder_reach(network: Segmenter, bands: int) -> int | None:
         inner = (..., slice(edge, edge + STRIDE), slice(edge, edge + STRIDE))
         try:
             whole, part = network(image)[inner], network(image, STRIDE)[inner]
-        except (RuntimeError, AssertionError, ValueError):
+        except REFUSALS:
             return None
         if alike(whole, part, ROUNDING):
             return reach
