@@ -18,6 +18,8 @@ SIDECARS = (".aux.xml", ".ovr", ".msk")
 JOURNALS = ("-journal", "-wal", "-shm")
 # Files that belong to a shapefile.
 SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".idm", ".ind", ".cst")
+# Bytes; a disk with fewer may not have had space for the part of a raster that was written at a time.
+FULL = 4_000_000
 LONGEST_NAME = 80  # letters of a raster's name in those of its results
 
 
@@ -39,15 +41,35 @@ def check_space(final: str | os.PathLike[str], needed_bytes: int) -> None:
     Raises:
         ResourceError: The disk has too little space.
     """
-    folder = Path(final).absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    folder, free = _free_space(final)
     if free < needed_bytes:
         raise ResourceError(
             f"The disk of {folder} has {readable_size(free)} free, and about {readable_size(needed_bytes)} are needed.",
             "Free some space, or choose a folder on another disk.",
         )
+
+
+def why_not_written(path: str | os.PathLike[str], error: Exception) -> str:
+    """Return why a result could not be written, for a message in brackets.
+
+    Libraries such as GDAL rarely say that the disk is full.
+
+    Args:
+        path: The file or folder.
+        error: What went wrong.
+    """
+    _, free = _free_space(path)
+    if free < FULL:
+        return f"its disk has only {readable_size(free)} free"
+    return (isinstance(error, OSError) and error.strerror) or str(error).strip() or type(error).__name__
+
+
+def _free_space(final: str | os.PathLike[str]) -> tuple[Path, int]:
+    """The folder of a result, or the one in which it will be created, and how many bytes are free on its disk."""
+    folder = Path(final).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder, shutil.disk_usage(folder).free
 
 
 def check_names(outputs: Mapping[str, str | None], endings: Mapping[str, str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from plugin.engine import files
 from plugin.engine.errors import InputError, ResourceError
-from plugin.engine.files import check_kept, check_names, check_space
+from plugin.engine.files import check_kept, check_names, check_space, why_not_written
 
 
 @pytest.fixture
@@ -63,3 +65,16 @@ def test_a_disk_without_room_is_refused_with_both_sizes(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"has .* free, and about 1e\+03 TB|needed"):
         check_space(tmp_path / "new" / "map.tif", needed_bytes=10**15)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_named_whatever_a_library_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "map.tif"
+    for error, words in (
+        (RuntimeError("TIFFWriteDirectoryTagData:IO error"), "TIFFWriteDirectoryTagData:IO error"),
+        (RuntimeError(""), "RuntimeError"),
+        (OSError(13, "Permission denied"), "Permission denied"),
+    ):
+        assert why_not_written(path, error) == words
+        with monkeypatch.context() as patch:
+            patch.setattr(files.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1, 1, 4096))
+            assert why_not_written(path, error) == "its disk has only 4.1 kB free"

@@ -17,6 +17,7 @@ from osgeo import gdal
 from synthetic import LEFT, TOP, UTM, rectangle, reference, write_polygons, write_raster
 from torch import nn
 
+from plugin.engine import files
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
@@ -315,12 +316,15 @@ def test_an_output_folder_that_is_a_file_is_refused_before_work(tmp_path: Path, 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # GDAL complains again when it closes
-def test_a_disk_that_fills_up_is_said_and_leaves_nothing(tmp_path: Path, threshold: Threshold) -> None:
+def test_a_disk_that_fills_up_is_said_and_leaves_nothing(
+    tmp_path: Path, threshold: Threshold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FULL", float("inf"))
     image = write_raster(tmp_path / "image.tif", noise(600, 600))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(ResourceError, match="could not be written"):
+        with pytest.raises(ResourceError, match=r"could not be written \(its disk has only .* free\)"):
             map_raster(tmp_path, image, probabilities=str(tmp_path / "p.tif"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

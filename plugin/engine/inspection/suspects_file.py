@@ -9,6 +9,7 @@ from osgeo import ogr
 
 from ..drafts import claim, publish
 from ..errors import ResourceError
+from ..files import why_not_written
 from ..vector_files import TEXT, Field, create_vector_file
 from .inspected import Inspection
 from .suspects import REASONS
@@ -29,7 +30,8 @@ def write_suspects(path: str, inspection: Inspection) -> None:
             publish(draft)
     except (OSError, RuntimeError) as error:
         raise ResourceError(
-            f"The list {path} could not be written ({error}).", "Free some space, or choose another folder."
+            f"The list {path} could not be written ({why_not_written(path, error)}).",
+            "Free some space, or choose another folder.",
         ) from error
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
+from ..files import why_not_written
 from ..models.classifier_network import Classifier
 from ..models.header import ModelHeader
 from ..models.input_bands import RGB, first_convolution
@@ -84,7 +85,7 @@ def write_filters(path: str, network: Classifier | Segmenter, header: ModelHeade
             publish(draft)
     except OSError as error:
         raise ResourceError(
-            f"The picture {path} could not be written ({error.strerror}).",
+            f"The picture {path} could not be written ({why_not_written(path, error)}).",
             "Free some disk space, or choose another folder.",
         ) from error
     return f"{text[0].upper()}{text[1:]}. Grey or white is 0; each filter is scaled to its own largest weight."

@@ -16,6 +16,7 @@ from ..device import choose_device, describe_device, explain_memory
 from ..drafts import check_writable, claim, publish
 from ..errors import ResourceError, not_none
 from ..events import Reporter, Stage
+from ..files import why_not_written
 from ..models.header import ModelHeader
 from ..models.normalisation import Normaliser
 from ..reports.pictures import between, stretch, visible_bands
@@ -165,7 +166,7 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
         pictures.imsave(path, np.ascontiguousarray(picture), format="png")
     except OSError as error:
         raise ResourceError(
-            f"The picture {path} could not be written ({error.strerror or error}).",
+            f"The picture {path} could not be written ({why_not_written(path, error)}).",
             "Free some disk space, or choose another folder.",
         ) from error
 
@@ -180,6 +181,6 @@ def building_pictures(final: str) -> Iterator[Path]:
             publish(draft)
     except OSError as error:
         raise ResourceError(
-            f"The folder {final} could not be written ({error.strerror or error}).",
+            f"The folder {final} could not be written ({why_not_written(final, error)}).",
             "Close its files in other programs, or choose another folder.",
         ) from error

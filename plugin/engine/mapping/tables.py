@@ -13,6 +13,7 @@ from osgeo import ogr
 
 from ..drafts import claim
 from ..errors import InputError, ResourceError
+from ..files import why_not_written
 from ..vector_files import TEXT, Field, GdalFile, create_vector_file, keeps_style
 from ..windows import Grid, Window
 from .answers import Answered, Answers
@@ -106,7 +107,8 @@ class Table:
 
     def _failure(self, error: Exception) -> ResourceError:
         return ResourceError(
-            f"The file {self.path} could not be written ({error}).", "Free some disk space, or choose another folder."
+            f"The file {self.path} could not be written ({why_not_written(self.path, error)}).",
+            "Free some disk space, or choose another folder.",
         )
 
 

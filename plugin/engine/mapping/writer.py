@@ -16,6 +16,7 @@ from ..classes import IGNORE_INDEX, ClassTable
 from ..drafts import claim
 from ..errors import ResourceError
 from ..events import Reporter
+from ..files import why_not_written
 from ..rasters.raster_io import RasterInfo, gdal_type, spatial_reference
 from ..windows import Window
 from . import style
@@ -276,7 +277,8 @@ class MapRaster:
 
     def _failure(self, error: RuntimeError) -> ResourceError:
         return ResourceError(
-            f"The raster {self.path} could not be written ({error}).", "Free some disk space, or choose another folder."
+            f"The raster {self.path} could not be written ({why_not_written(self.path, error)}).",
+            "Free some disk space, or choose another folder.",
         )
 
 

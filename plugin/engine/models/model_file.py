@@ -12,6 +12,7 @@ from torch import nn
 
 from ..drafts import claim, publish
 from ..errors import InputError, ResourceError
+from ..files import why_not_written
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from . import classifier_arguments
 from .architectures import ARCHITECTURES
@@ -56,7 +57,7 @@ def save_state(
             publish(draft)
     except OSError as error:
         raise ResourceError(
-            f"The model file {path} could not be written ({error.strerror}).",
+            f"The model file {path} could not be written ({why_not_written(path, error)}).",
             "Free some disk space, or choose another folder.",
         ) from error
 

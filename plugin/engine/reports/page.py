@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..drafts import claim, publish
 from ..errors import ResourceError
+from ..files import why_not_written
 
 MISSING = "–"
 
@@ -27,7 +28,8 @@ def write_page(path: str, template: str, content: dict[str, Any]) -> None:
             publish(draft)
     except OSError as error:
         raise ResourceError(
-            f"The report {path} could not be written ({error.strerror}).", "Free some space, or choose another folder."
+            f"The report {path} could not be written ({why_not_written(path, error)}).",
+            "Free some space, or choose another folder.",
         ) from error
 
 

@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 from ..drafts import claim, publish, recover
 from ..errors import EngineError, ResourceError
 from ..events import Reporter, Stage
-from ..files import cache_folder, check_space, readable_size
+from ..files import cache_folder, check_space, readable_size, why_not_written
 from ..strangers.paths import is_plain, open_plain
 from ..threads import READERS, work_ahead
 from .chips import Batch, ChipReader, Reads, load_orders
@@ -180,5 +180,6 @@ def _write(path: Path, reader: ChipReader, stage: Stage) -> None:
             os.fsync(file.fileno())  # so that no cache has its name and size, but not its content, after a power cut
     except OSError as error:
         raise ResourceError(
-            f"{path} could not be written ({error.strerror or error}).", "Free some space, or choose another folder."
+            f"{path} could not be written ({why_not_written(path, error)}).",
+            "Free some space, or choose another folder.",
         ) from error
