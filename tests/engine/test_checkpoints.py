@@ -24,7 +24,7 @@ from torch import nn
 
 from plugin.engine.config import TrainClassifierConfig, TrainSegmenterConfig
 from plugin.engine.drafts import claim
-from plugin.engine.errors import Cancelled, InputError
+from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.files import checkpoint_path
 from plugin.engine.models.header import read_header
 from plugin.engine.models.model_file import load_model
@@ -305,6 +305,18 @@ def test_a_lack_of_memory_makes_smaller_pieces_and_the_same_step():
     assert moving.piece == 2 and [text for text in reporter.logs if "2 chips at once" in text]
     for one, other in zip(*(network.parameters() for network in networks)):
         assert torch.allclose(one, other, atol=1e-7)
+
+
+def test_where_no_single_chip_fits_a_smaller_batch_is_not_advised():
+    class Full(Costs):
+        def learn(self, network, batch, generator):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    reporter = Heard()
+    moving = optimization(small_network(), batch_size=2, reporter=reporter, optimizer="sgd")
+    with pytest.raises(ResourceError, match="a single chip of 8 × 8 pixels") as caught:
+        moving.step(Full(), (torch.randn(2, 2, 8, 8), torch.randint(0, 3, (2, 8, 8))))
+    assert "Halve" not in caught.value.remedy and any("1 chip at once" in text for text in reporter.logs)
 
 
 def test_dropout_follows_from_seed_and_step_and_no_device_is_looked_for(monkeypatch):

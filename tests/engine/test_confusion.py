@@ -52,6 +52,7 @@ def test_a_network_no_better_than_the_commonest_class_is_told_so():
     assert (
         "Predicting b everywhere would be correct for 70.0% of the test labels, and this network is for 70.0%" in text
     )
+    assert "at another LEARNING_RATE" in text  # too high a rate ends like this as well
     assert confusion.doubt(np.array([[1, 0], [29, 70]]), ["a", "b"], "test") == ""
     assert confusion.doubt(np.zeros((2, 2), int), ["a", "b"], "test") == ""
 

@@ -121,7 +121,7 @@ def test_classifiers_start_so_as_well(name: str) -> None:
         network, described, old.state_dict(), kept, bands, first_layer(network),
         lambda outputs: lay_out_classifier(name, 3, outputs, size, None),
     )  # fmt: skip
-    assert network.output.weight[0].equal(old.output.weight[2]) and "bright are taken and other are new" in text
+    assert network.output.weight[0].equal(old.output.weight[2]) and "bright is taken and other is new" in text
     first = first_layer(network)
     new, earlier = (model.state_dict()[first] for model in (network, old))
     new, earlier = (value.reshape(len(value), count, -1) for value, count in ((new, 3), (earlier, 2)))
@@ -158,7 +158,7 @@ def test_a_training_starts_from_a_model_with_its_network(chips: str, model: str,
     described, tensors = load_tensors(str(tmp_path / "m.safetensors"), SEGMENTER_TASKS)
     assert (described.architecture, described.encoder, described.arguments) == (*SHAPE, {"decoder_width": 0.5})
     (text,) = (line for line in heard.logs if line.startswith(f"The network starts from {model}: "))
-    assert "water, forest are taken and field are new" in text
+    assert "water, forest are taken and field is new" in text
     earlier = load_tensors(model, SEGMENTER_TASKS)[1]
     (weight,) = (key for key in tensors if key.startswith("decoder.head") and key.endswith("weight"))
     assert tensors[weight][2].allclose(earlier[weight][0], atol=1e-6)  # forest

@@ -110,7 +110,7 @@ def doubt(matrix: np.ndarray, names: Sequence[str], split: str) -> str:
     return (
         f"Predicting {names[place]} everywhere would be correct for {reference[place] / reference.sum():.1%} of the "
         f"{split} labels, and this network is for {overall_accuracy(matrix):.1%}: it has not learned anything useful. "
-        "Train for more epochs, with more or better labels, or with CLASS_WEIGHTS balanced."
+        "Train for more epochs, at another LEARNING_RATE, with more or better labels, or with CLASS_WEIGHTS balanced."
     )
 
 

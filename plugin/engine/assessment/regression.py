@@ -27,5 +27,5 @@ def regression_doubt(figures: dict[str, Any], split: str) -> str:
         return ""
     return (
         f"R² of the {split} chips is {figures['r2']:.2f}: their mean everywhere would be at least as good. Train for "
-        "more epochs, with more chips, or look whether the bands can show the target at all."
+        "more epochs, at another LEARNING_RATE, with more chips, or look whether the bands can show the target at all."
     )

@@ -102,5 +102,9 @@ def _about_output(classes: ClassTable, rows: Mapping[int, int]) -> str:
         return f"the output layer is {'taken' if rows else 'new'}"
     kept = [name for row, name in enumerate(classes.names) if row in rows]
     new = [name for row, name in enumerate(classes.names) if row not in rows]
-    parts = [f"{', '.join(names)} {what}" for names, what in ((kept, "are taken"), (new, "are new")) if names]
+    parts = [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {what}"
+        for names, what in ((kept, "taken"), (new, "new"))
+        if names
+    ]
     return f"of the output layer, {' and '.join(parts)}"

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import ranks
-from ..device import lacks_memory
+from ..device import explain_memory, lacks_memory
 from ..errors import ResourceError, not_none
 from ..events import Reporter
 from ..precision import WORTHWHILE, autocast, precision
@@ -77,7 +77,8 @@ class Optimization:
         while answered is None:
             self.optimizer.zero_grad(set_to_none=True)
             self.piece = -(-self.piece // 2)
-            self.reporter.log(f"The memory is not enough: {self.piece} chips at once from now on, in more pieces.")
+            number = "1 chip" if self.piece == 1 else f"{self.piece} chips"
+            self.reporter.log(f"The memory is not enough: {number} at once from now on, in more pieces.")
             answered = self._gradients(lesson, batch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.peak * self.pace.share(group["first_epoch"])
@@ -126,8 +127,15 @@ class Optimization:
                 total = total + found.weight
                 del found, cost
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error) or self.piece == 1:
+            if not lacks_memory(error):
                 raise
+            if self.piece == 1:
+                height, width = batch[0].shape[-2:]
+                with explain_memory(
+                    self.device, f"a single chip of {width} × {height} pixels",
+                    "Take smaller chips or a lighter network; a smaller BATCH_SIZE does not help.",
+                ):  # fmt: skip
+                    raise
             if shared:  # the others would wait for sums of pieces that they do not have
                 raise ResourceError(
                     f"The memory of rank {rank.number} is not enough for {self.piece} chips at once.",
