@@ -137,3 +137,30 @@ def test_the_cache_may_be_smaller_than_the_raster(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "image.tif", np.zeros((2000, 2000), np.uint8))
     command = [sys.executable, "-c", LARGE, image, str(tmp_path / "map.tif")]
     assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
+def test_only_what_was_written_is_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map of a few areas may be a hundred thousand pixels wide."""
+    seen, halve = [], overviews.halved_often
+
+    def halved(values: np.ndarray, times: int, nodata: int) -> list[np.ndarray]:
+        seen.append(values.shape)
+        return halve(values, times, nodata)
+
+    monkeypatch.setattr(overviews, "halved_often", halved)
+    monkeypatch.setattr(overviews, "SIDE", 512)
+    classes, size = ClassTable.from_rows([(value, f"class {value}", None) for value in (0, 7)]), 5000
+    like = RasterReader(write_raster(tmp_path / "image.tif", np.zeros((size, size), np.uint8))).info
+    path = str(tmp_path / "map.tif")
+    with ClassRaster(path, like, Window(0, 0, size, size), classes, 512, np.asarray, Form(False, True)) as raster:
+        raster.write_tile(Window(500, 1100, 20, 30), None, np.ones((30, 20), np.uint8))
+        raster.finish()
+        publish(raster.draft)
+    assert seen == [(512, 512)] * 2
+    source = gdal.Open(path)
+    band = source.GetRasterBand(1)
+    expected = band.ReadAsArray()
+    assert (expected != band.GetNoDataValue()).sum() == 600
+    for level in range(band.GetOverviewCount()):
+        expected = overviews.halved(expected, int(band.GetNoDataValue()))
+        assert np.array_equal(band.GetOverview(level).ReadAsArray(), expected), level

@@ -5,7 +5,7 @@ GDAL's own (`MODE`) take as long as a small network, because they count the valu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -21,21 +21,24 @@ from .phases import Phase
 SIDE = 2048
 
 
-def write_modes(dataset: gdal.Dataset, levels: Sequence[int], phase: Phase) -> None:
+def write_modes(
+    dataset: gdal.Dataset, levels: Sequence[int], phase: Phase, written: Callable[[Window], bool]
+) -> None:  # fmt: skip
     """Write overviews into a raster that is open for update.
 
     Args:
         dataset: The raster; all bands have a nodata value.
         levels: The factors of the overviews: powers of 2, from 2 on, without gaps.
         phase: Receives progress.
+        written: Whether anything was written to a window of the raster; elsewhere, GDAL fills overviews with nodata.
     """
     dataset.BuildOverviews("NONE", list(levels))  # without values
-    done, total = 0, dataset.RasterXSize * dataset.RasterYSize * dataset.RasterCount
+    windows = list(filter(written, tiles(Window(0, 0, dataset.RasterXSize, dataset.RasterYSize), SIDE)))
+    done, total = 0, sum(window.width * window.height for window in windows) * dataset.RasterCount
     for number in range(1, dataset.RasterCount + 1):
         band = dataset.GetRasterBand(number)
         nodata = int(band.GetNoDataValue())
         overviews = [band.GetOverview(place) for place in range(len(levels))]
-        windows = list(tiles(Window(0, 0, dataset.RasterXSize, dataset.RasterYSize), SIDE))
         values = (band.ReadAsArray(*window) for window in windows)  # not by a thread: the raster is being written to
         halve = partial(halved_often, times=len(levels), nodata=nodata)
         with closing(work_ahead(halve, values, waiting=WORKERS + 1)) as pieces:

@@ -54,6 +54,8 @@ WORK = "terrazzo.work"
 MODE = "MODE"  # the most frequent value
 # A raster of more pixels a side gets overviews, the smallest of which has fewer.
 SCREEN = 512
+# Side of the squares of which a raster knows whether anything was written to them.
+SQUARE = 512
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class MapRaster:
         self.path, self.window, self.nodata, self.take, self.form = path, window, nodata, take, form
         self.like, self._dtype, self._names = like, dtype, names
         self._side, self._options, self._works = block_size(tile_size), options, 0
+        # The squares that are written to: a map of a few areas may be a hundred thousand pixels wide.
+        self._squares = np.zeros((-(-window.height // SQUARE), -(-window.width // SQUARE)), bool)
         self.draft = claim(path)
         self.draft.fresh()
         form.phases.plan(form.cog + self._adds_overviews())
@@ -190,11 +194,16 @@ class MapRaster:
         if wanted is not None:
             values[:, ~wanted] = self.nodata
         col_off, row_off = window.col_off - self.window.col_off, window.row_off - self.window.row_off
+        self._squares[_squares(Window(col_off, row_off, window.width, window.height))] = True
         try:
             for band, one in zip(self.bands, values):
                 band.WriteArray(one, col_off, row_off)
         except RuntimeError as error:
             raise self._failure(error) from error
+
+    def _touched(self, window: Window) -> bool:
+        """Whether anything was written to a window of this raster, or near it."""
+        return bool(self._squares[_squares(window)].any())
 
     def finish(self) -> None:
         """Complete and close the file, and write the QGIS style beside it, if it has one.
@@ -237,7 +246,7 @@ class MapRaster:
         options = {"ZLEVEL_OVERVIEW": str(self.LEVEL), "GDAL_NUM_THREADS": "1"}
         with self.form.phases.one("Writing overviews") as phase, gdal_options(options):
             if self.RESAMPLING == MODE:
-                write_modes(self.dataset, self._levels(), phase)
+                write_modes(self.dataset, self._levels(), phase, self._touched)
             else:
                 self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
 
@@ -280,6 +289,13 @@ class MapRaster:
             f"The raster {self.path} could not be written ({why_not_written(self.path, error)}).",
             "Free some disk space, or choose another folder.",
         )
+
+
+def _squares(window: Window) -> tuple[slice, slice]:
+    """The rows and columns of squares that a window touches."""
+    ends = (window.row_off, window.row_end), (window.col_off, window.col_end)
+    rows, cols = (slice(begin // SQUARE, -(-end // SQUARE)) for begin, end in ends)
+    return rows, cols
 
 
 @contextmanager
