@@ -74,13 +74,21 @@ class Plan:
         return of_package_index(sys.platform) if fell_back else self.build
 
     @property
+    def fallback(self) -> Optional[TorchBuild]:
+        """The build that is installed if the one chosen cannot be downloaded; None if there is no other."""
+        return None if self.build.index is None or self.wheels is not None else of_package_index(sys.platform)
+
+    @property
     def words(self) -> str:
         """Describe what will be installed, and how much is downloaded."""
         if self.wheels is not None:
-            text = f"PyTorch and all other packages from {self.wheels}, into {self.root}. Nothing is downloaded."
+            texts = [f"PyTorch and all other packages from {self.wheels}, into {self.root}. Nothing is downloaded."]
         else:
-            text = f"PyTorch {self.expected.words}: {self.expected.size}, in {self.root}."
-        return f"{text} {self.base.why}" if self.base.why else text
+            texts = [f"PyTorch {self.expected.words}: {self.expected.size}, in {self.root}."]
+        other = self.fallback
+        if other is not None and other.size != self.expected.size:
+            texts.append(f"If its own server cannot be reached, PyTorch {other.words} is taken: {other.size}.")
+        return " ".join([*texts, self.base.why]).rstrip()
 
 
 def python_of(environment: Path) -> Path:
@@ -301,9 +309,9 @@ class _Builder:
     def _install_torch(self) -> None:
         pair = [line for line in requirement_lines() if line.split(">")[0].split("=")[0].strip() in TORCH]
         failed = "PyTorch could not be installed"
-        build = self.plan.build
-        self._enter_torch(build)
-        if build.index is None or self.plan.wheels is not None:
+        build, other = self.plan.build, self.plan.fallback
+        self._enter_torch(build, f" ({build.download:g} GB)" if build.download else "")
+        if build.index is None or other is None:
             self._pip(pair, failed)
             return
         try:
@@ -311,16 +319,18 @@ class _Builder:
         except InstallerFailed as error:
             if error.trouble is not None and error.trouble.local:
                 raise
-            other = of_package_index(sys.platform)
-            self.reporter.log(f"{error.problem} The package index's own build is tried instead: {other.size}.")
             _check_disk(self.plan.root, other)
-            self._enter_torch(other)
+            # Downloads may cost money, so both sizes are said before, and stay in sight.
+            self.reporter.log(
+                f"{error.problem} PyTorch {other.words} is downloaded instead: {other.size}. From {build.index}, it "
+                f"would have been {build.size}. Cancel if that is too much."
+            )
+            self._enter_torch(other, f" {other.words} ({other.download:g} GB instead of {build.download:g} GB)")
             self._pip(pair, f"{failed}, neither from {build.index} nor from the package index")
             self.fell_back = True
 
-    def _enter_torch(self, build: TorchBuild) -> None:
-        text = f"Installing PyTorch ({build.download:g} GB)" if build.download else "Installing PyTorch"
-        self._enter(MADE, TORCH_THERE, text, build.download * 1e9)
+    def _enter_torch(self, build: TorchBuild, words: str) -> None:
+        self._enter(MADE, TORCH_THERE, f"Installing PyTorch{words}", build.download * 1e9)
 
     def _pip(self, what: list[str], failed: str) -> None:
         command = [str(self.python), "-m", "pip", "install", "--no-input", "--retries", "5", "--timeout", "30"]

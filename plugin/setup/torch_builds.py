@@ -38,7 +38,7 @@ CUDA12 = TorchBuild("cu126", f"{PYTORCH}/cu126", 3.0, 6.0, "for the graphics car
 CUDA13 = TorchBuild("cu130", f"{PYTORCH}/cu130", 2.7, 5.6, "for the graphics card, CUDA 13.0")
 # For CUDA on Linux; for the processor on Windows; for processor and graphics on macOS.
 PYPI = TorchBuild("pypi", None, 3.0, 6.0, "from the package index")
-WINDOWS = TorchBuild("pypi", None, 0.5, 1.7, "from the package index")
+WINDOWS = TorchBuild("pypi", None, 0.5, 1.7, "for the processor, from the package index")
 MAC = TorchBuild("pypi", None, 0.4, 1.4, "for this Mac")
 BUILDS = {build.name: build for build in (CPU, CUDA12, CUDA13, PYPI)}
 

@@ -100,7 +100,7 @@ TROUBLES = (
         r"getaddrinfo failed|Name or service not known|Temporary failure in name resolution|nodename nor servname|"
         r"Network is unreachable|No route to host|dns error|Connection refused|actively refused|WinError 1006[01]\b|"
         r"ConnectTimeoutError|\(connect timeout=",
-        "The package index cannot be reached: there is no network, or a firewall blocks it.",
+        "The server of the packages cannot be reached: there is no network, or a firewall blocks it.",
         "Check the network and QGIS's Settings ▸ Options ▸ Network, then try again; or download the packages on "
         "another computer, and choose their folder under Advanced ▸ Packages from.",
     ),

@@ -219,7 +219,6 @@ def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_ind
     make_unreachable(fake)
     reporter = Heard()
     build(root, fake, reporter, torch="cpu")
-    assert "tried instead: about 3 GB to download" in "\n".join(reporter.logs)
     assert "--index-url" not in asked(tmp_path)[-2]
     # The panel shows this plan again, and a rebuild finds it complete.
     plan = plan_build(PC, "cpu", folder=str(root), base=fake)
@@ -227,6 +226,24 @@ def test_the_build_for_a_card_comes_from_its_index_and_else_from_the_package_ind
     again = Heard()
     build_planned(plan, again)
     assert "is complete" in again.logs[-1]
+
+
+def test_a_larger_download_than_was_asked_for_is_said_before_it_begins(fake, root):
+    class Told(Heard):
+        def progress(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
+            super().log(text)
+
+    plan = plan_build(PC, "cpu", folder=str(root), base=fake)
+    small, large = "about 0.5 GB to download, 1.7 GB on the disk", "about 3 GB to download, 6 GB on the disk"
+    assert f"for the processor: {small}" in plan.words and large in plan.words
+    make_unreachable(fake)
+    reporter = Told()
+    build_planned(plan, reporter)
+    said = next(number for number, line in enumerate(reporter.logs) if large in line and small in line)
+    assert "The server of the packages cannot be reached" in reporter.logs[said]
+    assert "From https://download.pytorch.org/whl/cpu" in reporter.logs[said]
+    step, pip = reporter.logs[said + 1 : said + 3]
+    assert step == "Installing PyTorch from the package index (3 GB instead of 0.5 GB)" and " -m pip install" in pip
 
 
 def test_when_all_is_downloaded_no_time_left_is_promised(fake, root):

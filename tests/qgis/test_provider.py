@@ -212,7 +212,7 @@ def test_the_example_model_asks_in_the_order_of_the_work_and_has_the_defaults_of
     model = next(model for model in provider.algorithms() if model.displayName() == EXAMPLE)
     inputs = [row.name() for row in model.parameterDefinitions() if not row.isDestination()]
     assert inputs == ["IMAGE", "LABELS", "CLASS_FIELD", "MAP_IMAGE", "CHIP_SIZE", "EPOCHS"]
-    fixed = QgsProcessingModelChildParameterSource.Source.StaticValue
+    fixed = QgsProcessingModelChildParameterSource.fromStaticValue(0).source()
     for child in model.childAlgorithms().values():
         for name, (source, *_) in child.parameterSources().items():
             default = child.algorithm().parameterDefinition(name).defaultValue()
