@@ -43,8 +43,8 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.device import describe_device
 from plugin.engine.events import Reporter
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.calculation import Keeper
-from plugin.engine.mapping.segmented_files import SegmentedFiles
+from plugin.engine.mapping.outputs.segmented_files import SegmentedFiles
+from plugin.engine.mapping.pipeline.calculation import Keeper
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.model_file import load_model, save_model

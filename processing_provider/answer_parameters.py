@@ -126,7 +126,7 @@ def classifier_header(path: Optional[str], more: Sequence[str] = ()) -> Any:
         InputError: The file is not the model of a classifier.
     """
     # Imported here because numpy is not needed to list the algorithms in the Toolbox.
-    from ..plugin.engine.mapping.ensembles import ensemble_header
+    from ..plugin.engine.mapping.sources.ensembles import ensemble_header
     from ..plugin.engine.models.tasks import check_task
 
     header = ensemble_header([path or "", *more])

@@ -155,7 +155,7 @@ class ClassifyFeatures(WorkerAlgorithm):
     def check(self, config: ClassifyFeaturesConfig) -> None:
         """Check that model and image fit together, and that the result replaces no other layer."""
         from ..plugin.engine.mapping.early_checks import check_features
-        from ..plugin.engine.mapping.tables import check_replaceable
+        from ..plugin.engine.mapping.outputs.tables import check_replaceable
 
         check_features(config, self._header)
         path = self._place.path
@@ -177,8 +177,8 @@ class ClassifyFeatures(WorkerAlgorithm):
     def _classify(
         self, settings: dict[str, Any], output: WholeSink, context: QgsProcessingContext, reporter: Reporter
     ) -> dict[str, Any]:
-        from ..plugin.engine.mapping.answers import Answers, Numbers, field_titles
-        from ..plugin.engine.mapping.numbers import number_ranges
+        from ..plugin.engine.mapping.answers.answers import Answers, Numbers, field_titles
+        from ..plugin.engine.mapping.answers.numbers import number_ranges
         from .answer_styles import ClassStyle, NumberStyle, Titles, set_titles
         from .field_names import unlike, warn_of_cut_names
 

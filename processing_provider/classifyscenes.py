@@ -137,8 +137,8 @@ class ClassifyScenes(WorkerAlgorithm):
 
     def work(self, settings: dict[str, Any], context: QgsProcessingContext, reporter: Reporter) -> dict[str, Any]:
         """Classify in the worker and style the results."""
-        from ..plugin.engine.mapping.answers import Answers, field_titles
-        from ..plugin.engine.mapping.layer_style import grid_style
+        from ..plugin.engine.mapping.answers.answers import Answers, field_titles
+        from ..plugin.engine.mapping.outputs.layer_style import grid_style
         from .answer_styles import GivenStyle, Titles
         from .looks import SavedStyle
 

@@ -175,7 +175,7 @@ def _size_of_first(image: QgsRasterLayer, header: Any, as_trained: bool) -> floa
     """Return the pixel size of a raster that is a file, or that of the model in the raster's units."""
     if not as_trained:
         return float(image.rasterUnitsPerPixelX())
-    from ..plugin.engine.mapping.checks import size_of_model
+    from ..plugin.engine.mapping.reading.checks import size_of_model
     from ..plugin.engine.rasters.images import open_image
 
     return size_of_model(open_image(gdal_path(image), given_crs(image)).look_at().info, header)

@@ -112,7 +112,7 @@ class SegmentRaster(WorkerAlgorithm):
 
     def read(self, parameters: Parameters, context: QgsProcessingContext) -> dict[str, Any]:
         """Read the settings and the header of the model file."""
-        from ..plugin.engine.mapping.ensembles import ensemble_header
+        from ..plugin.engine.mapping.sources.ensembles import ensemble_header
         from .layer_names import map_name
 
         settings = super().read(parameters, context)

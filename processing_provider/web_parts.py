@@ -251,7 +251,7 @@ def size_of_model(layer: WebLayer, header: Any, place: QgsRectangle) -> float:
     Raises:
         InputError: The model has no CRS.
     """
-    from ..plugin.engine.mapping.checks import size_of_model
+    from ..plugin.engine.mapping.reading.checks import size_of_model
     from ..plugin.engine.rasters.raster_io import RasterReader
     from ..plugin.engine.rasters.web_layer import grid_around, stand_in
 

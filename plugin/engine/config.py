@@ -13,15 +13,16 @@ from typing import Any
 
 from .errors import InputError
 from .files import baseline_path, checkpoint_path, raster_names, with_name
-from .mapping.averaging_settings import AveragingSettings, SegmentationAveragingSettings
-from .mapping.result_settings import (
+from .mapping.settings import (
     MAP_GRIDS,
+    AveragingSettings,
     ClassSettings,
     FormSettings,
     MeasureSettings,
     PolygonSettings,
     RasterSettings,
     RefiningSettings,
+    SegmentationAveragingSettings,
     SureSettings,
 )
 from .models.architectures import ARCHITECTURES
@@ -385,7 +386,7 @@ class SegmentRasterConfig(MappingConfig):
     batch_size: int = setting(1, low=1, high=4096)
     mixed_precision: bool = True  # 16 bits on a GPU, and on a processor with bfloat16, where the map stays the same
     device: str = "auto"
-    resume: bool = False  # from what an interrupted job has kept, see mapping/keeping.py
+    resume: bool = False  # from what an interrupted job has kept, see mapping/pipeline/keeping.py
 
     @property
     def more(self) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ JOBS = {
     "segmentraster": Job(SegmentRasterConfig, "mapping.segment", "segment_raster", ranks=True),
     "classifyscenes": Job(ClassifyScenesConfig, "mapping.scenes", "classify_scenes", ranks=True),
     "classifyfeatures": Job(ClassifyFeaturesConfig, "mapping.features", "classify_features"),
-    "activationmaps": Job(ActivationMapsConfig, "mapping.activation", "activation_maps"),
+    "activationmaps": Job(ActivationMapsConfig, "mapping.activation_maps", "activation_maps"),
     "fetchtiles": Job(FetchTilesConfig, "rasters.fetch_tiles", "fetch_tiles"),  # part of other algorithms
     "status": Job(StatusConfig, "status", "report_status"),
 }

@@ -19,11 +19,13 @@ from plugin.engine.config import ActivationMapsConfig
 from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
-from plugin.engine.mapping import activation, activation_rasters, writer
-from plugin.engine.mapping.calculation import Keeper, Work
-from plugin.engine.mapping.grad_cam import chip_activation, pixel_gradients, weighted
-from plugin.engine.mapping.reading import Batch
-from plugin.engine.mapping.taps import Tap
+from plugin.engine.mapping import activation_maps
+from plugin.engine.mapping.activation import rasters
+from plugin.engine.mapping.activation.grad_cam import chip_activation, pixel_gradients, weighted
+from plugin.engine.mapping.activation.taps import Tap
+from plugin.engine.mapping.outputs import map_raster
+from plugin.engine.mapping.pipeline.calculation import Keeper, Work
+from plugin.engine.mapping.reading.tile_reader import Batch
 from plugin.engine.models.classifier_network import Classifier
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
@@ -82,7 +84,7 @@ def scene(height: int = 80, width: int = 96) -> np.ndarray:
 
 def run(folder: Path, model: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
     usual = {"model": model, "device": "cpu", "output": str(folder / "a.tif")}
-    return activation.activation_maps(ActivationMapsConfig(**{**usual, **settings}), reporter or Heard())
+    return activation_maps.activation_maps(ActivationMapsConfig(**{**usual, **settings}), reporter or Heard())
 
 
 def pixels(path: Path | str) -> np.ndarray:
@@ -173,7 +175,7 @@ def test_cancelling_is_heard_between_the_batches_of_a_tile(tmp_path: Path, monke
         seen.append(len(chips))
         return chip_activation(tap, chips, target)
 
-    monkeypatch.setattr(activation_rasters, "chip_activation", count)
+    monkeypatch.setattr(rasters, "chip_activation", count)
     monkeypatch.setattr(Stage, "INTERVAL", 0)
     image = write_raster(tmp_path / "i.tif", scene())
     with pytest.raises(Cancelled):
@@ -261,7 +263,7 @@ def test_a_tile_alone_has_the_gradients_that_it_has_beside_others() -> None:
 
 
 def test_weights_come_from_tiles_spread_over_the_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation_rasters, "WEIGHT_TILES", 3)
+    monkeypatch.setattr(rasters, "WEIGHT_TILES", 3)
     image = write_raster(tmp_path / "i.tif", np.random.default_rng(0).integers(0, 9, (160, 160)).astype(np.uint8))
     heard = Heard()
     run(tmp_path, save(tmp_path, segmenter()), heard, input=image, target_class="spot", tile_size=32, halo=32)
@@ -319,18 +321,18 @@ def test_feature_maps_are_the_layers_values_in_their_place(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("form", ["GTiff", "COG"])
 def test_maps_have_overviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 32)
+    monkeypatch.setattr(map_raster, "SCREEN", 32)
     image, model = write_raster(tmp_path / "i.tif", scene()), save(tmp_path, spotter())
     config = {"model": model, "device": "cpu", "output": str(tmp_path / "a.tif"), "input": image,
               "kind": "feature_maps", "layer": "features.0", "raster_format": form}  # fmt: skip
-    activation.activation_maps(ActivationMapsConfig.from_json(config), Heard())
+    activation_maps.activation_maps(ActivationMapsConfig.from_json(config), Heard())
     source = gdal.Open(str(tmp_path / "a.tif"))
     band = source.GetRasterBand(1)
     assert [band.GetOverview(place).XSize for place in range(band.GetOverviewCount())] == [24]
     assert np.allclose(band.ReadAsArray(), scene().reshape(40, 2, 48, 2).max(axis=(1, 3)))
     layout = source.GetMetadataItem("LAYOUT", "IMAGE_STRUCTURE")
     assert layout == ("COG" if form == "COG" else None)
-    activation.activation_maps(ActivationMapsConfig.from_json({**config, "overviews": False}), Heard())
+    activation_maps.activation_maps(ActivationMapsConfig.from_json({**config, "overviews": False}), Heard())
     source = gdal.Open(str(tmp_path / "a.tif"))
     assert source.GetRasterBand(1).GetOverviewCount() == 0
 

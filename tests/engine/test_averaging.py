@@ -21,15 +21,16 @@ from torch import nn
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import ClassifyScenesConfig, SegmentRasterConfig
 from plugin.engine.errors import InputError
-from plugin.engine.mapping import averaging, scenes, segment
-from plugin.engine.mapping.averaging import NUMBERS, ONE_CLASS, SEVERAL_CLASSES, SYMMETRIES, kind_of, mean
-from plugin.engine.mapping.averaging_settings import SYMMETRIES as CHOICES
-from plugin.engine.mapping.averaging_settings import SegmentationAveragingSettings
-from plugin.engine.mapping.dense import SharedEvaluator, layers_of
-from plugin.engine.mapping.evaluation import ChipPredictor, StepSource
-from plugin.engine.mapping.reading import Batch
-from plugin.engine.mapping.steps import Steps
-from plugin.engine.mapping.tiling import Tile
+from plugin.engine.mapping import scenes, segment
+from plugin.engine.mapping.reading.steps import Steps
+from plugin.engine.mapping.reading.tile_reader import Batch
+from plugin.engine.mapping.reading.tiling import Tile
+from plugin.engine.mapping.settings import SYMMETRIES as CHOICES
+from plugin.engine.mapping.settings import SegmentationAveragingSettings
+from plugin.engine.mapping.sources import averaging
+from plugin.engine.mapping.sources.averaging import NUMBERS, ONE_CLASS, SEVERAL_CLASSES, SYMMETRIES, kind_of, mean
+from plugin.engine.mapping.sources.dense import SharedEvaluator, layers_of
+from plugin.engine.mapping.sources.evaluation import ChipPredictor, StepSource
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.windows import Grid, Window
 

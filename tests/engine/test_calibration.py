@@ -23,8 +23,8 @@ from plugin.engine.assessment.calibration import Reliability
 from plugin.engine.classes import IGNORE_INDEX, ClassTable
 from plugin.engine.config import SegmentRasterConfig, TrainClassifierConfig, TrainSegmenterConfig
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.evaluation import ChipPredictor
-from plugin.engine.mapping.reading import Images
+from plugin.engine.mapping.reading.tile_reader import Images
+from plugin.engine.mapping.sources.evaluation import ChipPredictor
 from plugin.engine.models.header import read_header
 from plugin.engine.training import calibration
 from plugin.engine.training.calibration import (

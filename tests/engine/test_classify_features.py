@@ -18,8 +18,9 @@ from plugin.engine.chips.features import FeatureFile
 from plugin.engine.config import ClassifyFeaturesConfig, ExportChipsConfig
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Reporter
-from plugin.engine.mapping import feature_chips, features
-from plugin.engine.mapping.feature_chips import FeatureChipReader
+from plugin.engine.mapping import features
+from plugin.engine.mapping.reading import feature_chips
+from plugin.engine.mapping.reading.feature_chips import FeatureChipReader
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 

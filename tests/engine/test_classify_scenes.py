@@ -19,7 +19,8 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import ClassifyScenesConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.events import Stage
-from plugin.engine.mapping import evaluation, photographs, scenes
+from plugin.engine.mapping import photographs, scenes
+from plugin.engine.mapping.sources import evaluation
 from plugin.engine.models.model_file import save_model
 
 
@@ -445,7 +446,7 @@ def test_shared_work_gives_the_same_raster_as_every_window_by_itself(
     given = {"model": str(tmp_path / "m.safetensors"), "stride": stride, "probabilities": str(tmp_path / "p.tif")}
     found = []
     for worthwhile, block in ((0, 1024), (0, 24), (1e9, 1024)):
-        monkeypatch.setattr("plugin.engine.mapping.dense.WORTHWHILE", worthwhile)
+        monkeypatch.setattr("plugin.engine.mapping.sources.dense.WORTHWHILE", worthwhile)
         monkeypatch.setattr(evaluation, "BLOCK_PIXELS", block)
         heard = Heard()
         classify(tmp_path, image, heard, **given)

@@ -21,10 +21,10 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import ClassifyFeaturesConfig, ClassifyScenesConfig, SegmentRasterConfig
 from plugin.engine.errors import InputError
 from plugin.engine.mapping import scenes, segment
-from plugin.engine.mapping.averaging import ONE_CLASS
-from plugin.engine.mapping.ensembles import combine
-from plugin.engine.mapping.loading import load_all, mean_values
-from plugin.engine.mapping.reading import Images
+from plugin.engine.mapping.reading.tile_reader import Images
+from plugin.engine.mapping.sources.averaging import ONE_CLASS
+from plugin.engine.mapping.sources.ensembles import combine
+from plugin.engine.mapping.sources.loading import load_all, mean_values
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.rasters.raster_io import RasterReader
 

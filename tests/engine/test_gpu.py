@@ -23,10 +23,10 @@ from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
 from plugin.engine.device import Later
 from plugin.engine.events import Stage
-from plugin.engine.mapping.reading import Batch
+from plugin.engine.mapping.reading.tile_reader import Batch
+from plugin.engine.mapping.reading.tiling import Tile
 from plugin.engine.mapping.segment import segment_raster
-from plugin.engine.mapping.sources import TileSource
-from plugin.engine.mapping.tiling import Tile
+from plugin.engine.mapping.sources.tiles import TileSource
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import read_header
 from plugin.engine.models.normalisation import Normaliser

@@ -18,7 +18,7 @@ from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
-from plugin.engine.mapping.checks import check_not_input, compare_with_training, open_for
+from plugin.engine.mapping.reading.checks import check_not_input, compare_with_training, open_for
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.rasters.images import open_image
 from plugin.engine.rasters.raster_io import RasterReader

@@ -13,8 +13,8 @@ from heard import Heard
 from synthetic import reference, write_raster
 
 from plugin.engine.errors import InputError
-from plugin.engine.mapping.checks import compare_with_training, match_bands, open_for
-from plugin.engine.mapping.outputs import check_rasters
+from plugin.engine.mapping.outputs.names import check_rasters
+from plugin.engine.mapping.reading.checks import compare_with_training, match_bands, open_for
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.rasters.likeness import far_off
 from plugin.engine.rasters.raster_io import RasterInfo

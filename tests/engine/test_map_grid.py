@@ -18,7 +18,8 @@ from torch import nn
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import InputError, NothingToMap
-from plugin.engine.mapping import map_grid, segment
+from plugin.engine.mapping import segment
+from plugin.engine.mapping.reading import map_grid
 
 NODATA = 0
 HEIGHT, WIDTH = 151, 203

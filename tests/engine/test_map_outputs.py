@@ -23,8 +23,9 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import hidden_folder
 from plugin.engine.errors import Cancelled, InputError
-from plugin.engine.mapping import borders, refining, segment, segmented_files, writer
-from plugin.engine.mapping.phases import Phases
+from plugin.engine.mapping import segment
+from plugin.engine.mapping.outputs import borders, map_raster, refining, segmented_files
+from plugin.engine.mapping.outputs.phases import Phases
 from plugin.engine.windows import Grid
 
 NODATA = 0
@@ -51,7 +52,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), header()))
 
 
-def map_raster(folder: Path, image: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
+def mapped(folder: Path, image: str, reporter: Any = None, **settings: Any) -> dict[str, Any]:
     usual = {"input": image, "model": "m", "output": str(folder / "map.tif"), "tile_size": 64, "halo": 0}
     config = SegmentRasterConfig.from_json({**usual, "device": "cpu", **settings})
     return segment.segment_raster(config, reporter or Heard())
@@ -84,7 +85,7 @@ def test_confidence_entropy_and_margin(tmp_path: Path) -> None:
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
     names = ("confidence", "entropy", "margin")
-    result = map_raster(tmp_path, image, **{name: str(tmp_path / f"{name}.tif") for name in names})
+    result = mapped(tmp_path, image, **{name: str(tmp_path / f"{name}.tif") for name in names})
     shares = shares_of(data)
     ordered = np.sort(shares, 0)
     expected = {
@@ -109,7 +110,7 @@ def test_confidence_entropy_and_margin(tmp_path: Path) -> None:
 def test_probabilities_in_each_type(tmp_path: Path, kind: str, step: float, form: str) -> None:
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
-    map_raster(tmp_path, image, probabilities=str(tmp_path / "p.tif"), probability_type=kind, raster_format=form)
+    mapped(tmp_path, image, probabilities=str(tmp_path / "p.tif"), probability_type=kind, raster_format=form)
     source = gdal.Open(str(tmp_path / "p.tif"))
     bands = [source.GetRasterBand(number) for number in (1, 2, 3)]
     scale = [1.0 if band.GetScale() is None else band.GetScale() for band in bands]
@@ -142,14 +143,14 @@ def test_the_disk_is_asked_for_enough_space(
     monkeypatch.setattr(segmented_files, "check_writable", lambda path, needed: asked.append(needed))
     image = write_raster(tmp_path / "image.tif", noise(1024, 1024))
     given = {"raster_format": form, "probability_type": kind, "probabilities": str(tmp_path / "maps" / "p.tif")}
-    map_raster(tmp_path / "maps", image, Weighing(), tile_size=512, **given)
+    mapped(tmp_path / "maps", image, Weighing(), tile_size=512, **given)
     assert 0.7 < max(taken) / asked[0] < 1
 
 
 def test_pixels_below_the_least_confidence_have_no_class(tmp_path: Path) -> None:
     data, reporter = smooth(), Heard()
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
-    result = map_raster(tmp_path, image, reporter, min_confidence=0.6)
+    result = mapped(tmp_path, image, reporter, min_confidence=0.6)
     sure = shares_of(data).max(0) >= 0.6
     assert 0.2 < sure[data > 0].mean() < 0.95
     assert np.array_equal(pixels(tmp_path / "map.tif"), np.where(sure, classes_of(data), NODATA))
@@ -158,7 +159,7 @@ def test_pixels_below_the_least_confidence_have_no_class(tmp_path: Path) -> None
     assert not reporter.warnings
     assert result["nodata_pixels"] == np.count_nonzero((data == 0) | ~sure)
     with pytest.raises(InputError, match=r"All 29,790 pixels have a lower confidence.*smaller MIN_CONFIDENCE"):
-        map_raster(tmp_path, image, min_confidence=0.999)
+        mapped(tmp_path, image, min_confidence=0.999)
 
 
 def majority(classes: np.ndarray, side: int) -> np.ndarray:
@@ -179,12 +180,12 @@ def test_the_majority_filter_has_no_seams(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(refining, "STRIP", 200 * 32)  # of 64 rows, the height of a block
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
-    result = map_raster(tmp_path, image, majority_filter=side)
+    result = mapped(tmp_path, image, majority_filter=side)
     expected = majority(classes_of(data), side)
     assert np.array_equal(pixels(tmp_path / "map.tif"), expected) and (expected != classes_of(data)).mean() > 0.02
     assert [row["pixels"] for row in result["classes"]] == [np.count_nonzero(expected == v) for v in CLASSES.values]
     with pytest.raises(InputError, match=r"MAJORITY_FILTER is 4.*odd number"):
-        map_raster(tmp_path, image, majority_filter=4)
+        mapped(tmp_path, image, majority_filter=4)
 
 
 def regions(classes: np.ndarray, diagonal: bool) -> np.ndarray:
@@ -211,7 +212,7 @@ def regions(classes: np.ndarray, diagonal: bool) -> np.ndarray:
 def test_small_regions_join_a_neighbour(tmp_path: Path, connectedness: str) -> None:
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
-    result = map_raster(tmp_path, image, min_mapping_unit=12, connectedness=connectedness)
+    result = mapped(tmp_path, image, min_mapping_unit=12, connectedness=connectedness)
     found, before = pixels(tmp_path / "map.tif"), classes_of(data)
     sizes = regions(before, connectedness == "8")
     assert np.array_equal(found == NODATA, before == NODATA)
@@ -227,14 +228,14 @@ def test_small_regions_join_a_neighbour(tmp_path: Path, connectedness: str) -> N
 def test_the_mapping_unit_as_an_area(tmp_path: Path) -> None:
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, step=10, nodata=0)  # a pixel has 0.01 ha
-    map_raster(tmp_path, image, min_mapping_unit=12)
+    mapped(tmp_path, image, min_mapping_unit=12)
     expected = pixels(tmp_path / "map.tif")
     for size, unit in ((0.115, "hectares"), (1150, "square_metres")):
-        map_raster(tmp_path, image, min_mapping_unit=size, area_unit=unit)
+        mapped(tmp_path, image, min_mapping_unit=size, area_unit=unit)
         assert np.array_equal(pixels(tmp_path / "map.tif"), expected)
     unplaced = write_raster(tmp_path / "unplaced.tif", data, epsg=None, nodata=0)
     with pytest.raises(InputError, match="AREA_UNIT is hectares, but the raster's CRS does not tell"):
-        map_raster(tmp_path, unplaced, min_mapping_unit=1, area_unit="hectares")
+        mapped(tmp_path, unplaced, min_mapping_unit=1, area_unit="hectares")
 
 
 def ellipsoid_areas(data: np.ndarray, transform: tuple[float, ...], epsg: int) -> np.ndarray:
@@ -266,11 +267,11 @@ def ellipsoid_areas(data: np.ndarray, transform: tuple[float, ...], epsg: int) -
 def test_hectares_are_those_of_the_ellipsoid(tmp_path: Path, epsg: int, left: float, top: float, step: float) -> None:
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, left, top, step, epsg, nodata=0)
-    result = map_raster(tmp_path, image)
+    result = mapped(tmp_path, image)
     areas, classes = ellipsoid_areas(data, (left, step, 0, top, 0, -step), epsg), classes_of(data)
     expected = [areas[classes == value].sum() / 1e4 for value in CLASSES.values]
     assert [row["hectares"] for row in result["classes"]] == pytest.approx(expected, rel=2e-5)
-    refined = map_raster(tmp_path, image, majority_filter=3)
+    refined = mapped(tmp_path, image, majority_filter=3)
     found = majority(classes, 3)
     expected = [areas[found == value].sum() / 1e4 for value in CLASSES.values]
     assert [row["hectares"] for row in refined["classes"]] == pytest.approx(expected, rel=2e-5)
@@ -280,13 +281,13 @@ def test_hectares_are_those_of_the_ellipsoid(tmp_path: Path, epsg: int, left: fl
 def test_overviews_and_all_that_belongs_to_a_class_raster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 128)
+    monkeypatch.setattr(map_raster, "SCREEN", 128)
     data = np.kron(noise(30, 40), np.ones((10, 10))).astype(np.uint8)
     data[:12, :15] = 0
     image = write_raster(tmp_path / "image.tif", data, nodata=0)
     confidence = str(tmp_path / "c.tif")
     settings = {"raster_format": form, "confidence": confidence, "min_mapping_unit": 5}
-    map_raster(tmp_path, image, **settings)
+    mapped(tmp_path, image, **settings)
     source, sure = gdal.Open(str(tmp_path / "map.tif")), gdal.Open(confidence)
     band = source.GetRasterBand(1)
     assert [band.GetOverview(place).XSize for place in range(band.GetOverviewCount())] == [200, 100]
@@ -309,7 +310,7 @@ def test_overviews_and_all_that_belongs_to_a_class_raster(
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix not in (".xml", ".qml")) == [
         "c.tif", "image.tif", "map.tif",
     ]  # fmt: skip
-    map_raster(tmp_path, image, **settings, overviews=False)
+    mapped(tmp_path, image, **settings, overviews=False)
     source = gdal.Open(str(tmp_path / "map.tif"))
     assert source.GetRasterBand(1).GetOverviewCount() == 0
 
@@ -319,13 +320,13 @@ def test_overviews_and_all_that_belongs_to_a_class_raster(
 def test_gdal_warns_of_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, refined: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 128)
+    monkeypatch.setattr(map_raster, "SCREEN", 128)
     image, heard = write_raster(tmp_path / "image.tif", smooth(300, 400), nodata=0), []
     results = {name: str(tmp_path / f"{name}.tif") for name in ("probabilities", "confidence")}
     results.update(polygons=str(tmp_path / "p.gpkg"), areas=str(tmp_path / "a.csv"))
     gdal.PushErrorHandler(lambda kind, _number, text: heard.append((kind, text)) if kind > gdal.CE_Debug else None)
     try:
-        map_raster(tmp_path, image, raster_format=form, simplify=1, **results, **refined)
+        mapped(tmp_path, image, raster_format=form, simplify=1, **results, **refined)
     finally:
         gdal.PopErrorHandler()
     assert heard == []
@@ -335,7 +336,8 @@ LARGE = """
 import sys
 import numpy as np
 from osgeo import gdal
-from plugin.engine.mapping.writer import Form, ShareRaster
+from plugin.engine.mapping.outputs.map_raster import Form
+from plugin.engine.mapping.outputs.number_rasters import ShareRaster
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 
@@ -381,7 +383,7 @@ def test_polygons_are_the_regions_of_the_map(
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, left, top, step, epsg, nodata=0)
     path = str(tmp_path / "p.gpkg")
-    result = map_raster(tmp_path, image, polygons=path, connectedness=connectedness)
+    result = mapped(tmp_path, image, polygons=path, connectedness=connectedness)
     classes, found = classes_of(data), features(path)
     assert np.array_equal(burnt(path, result["output"]), classes) and all(row[4].IsValid() for row in found)
     sizes = regions(classes, connectedness == "8")
@@ -407,23 +409,23 @@ def test_chosen_classes_and_small_polygons_and_holes(tmp_path: Path) -> None:
     data[50:52, 60:62] = 110  # and a small field
     image = write_raster(tmp_path / "image.tif", data, step=10)
     path = str(tmp_path / "p.gpkg")
-    map_raster(tmp_path, image, polygons=path, polygon_classes="5, Forest")
+    mapped(tmp_path, image, polygons=path, polygon_classes="5, Forest")
     assert sorted((row[0], round(row[4].GetArea() / 100)) for row in features(path)) == [(5, 4), (5, 991), (9, 200)]
-    map_raster(tmp_path, image, polygons=path, polygon_classes="field", min_polygon_area=5, fill_holes=9.5)
+    mapped(tmp_path, image, polygons=path, polygon_classes="field", min_polygon_area=5, fill_holes=9.5)
     assert [(row[0], round(row[4].GetArea() / 100)) for row in features(path)] == [(5, 1000)]
     small = {"min_polygon_area": 0.05, "fill_holes": 0.091, "area_unit": "hectares"}
-    map_raster(tmp_path, image, polygons=path, polygon_classes="field", **small)
+    mapped(tmp_path, image, polygons=path, polygon_classes="field", **small)
     assert [(row[0], round(row[4].GetArea() / 100)) for row in features(path)] == [(5, 1000)]
     with pytest.raises(InputError, match=r'POLYGON_CLASSES names "roads".*Choose from 2 water, 5 field, 9 forest'):
-        map_raster(tmp_path, image, polygons=path, polygon_classes="5,roads")
+        mapped(tmp_path, image, polygons=path, polygon_classes="5,roads")
     with pytest.raises(InputError, match=r"Use the extension \.gpkg"):
-        map_raster(tmp_path, image, polygons=str(tmp_path / "p.shp"))
+        mapped(tmp_path, image, polygons=str(tmp_path / "p.shp"))
 
 
 def test_a_map_without_a_chosen_class_gives_an_empty_layer(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "image.tif", np.full((60, 80), 50, np.uint8))
     path = str(tmp_path / "p.gpkg")
-    map_raster(tmp_path, image, polygons=path, polygon_classes="9", simplify=1)
+    mapped(tmp_path, image, polygons=path, polygon_classes="9", simplify=1)
     assert features(path) == []
 
 
@@ -436,9 +438,9 @@ def test_simplified_polygons_share_their_borders(tmp_path: Path, monkeypatch: py
     data[np.hypot(row - 130, col - 170) < 9] = 50
     image = write_raster(tmp_path / "image.tif", data.astype(np.uint8), step=10)
     path = str(tmp_path / "p.gpkg")
-    map_raster(tmp_path, image, polygons=path)
+    mapped(tmp_path, image, polygons=path)
     steps = features(path)
-    map_raster(tmp_path, image, polygons=path, simplify=1)
+    mapped(tmp_path, image, polygons=path, simplify=1)
     found = features(path)
     assert len(found) == len(steps) == 5 and all(row[4].IsValid() for row in found)
     together = ogr.Geometry(ogr.wkbMultiPolygon)
@@ -458,7 +460,7 @@ def test_simplified_noise_stays_valid_and_whole(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "image.tif", smooth(), step=10, nodata=0)
     path = str(tmp_path / "p.gpkg")
     for connectedness in ("4", "8"):
-        map_raster(tmp_path, image, polygons=path, simplify=1.5, connectedness=connectedness)
+        mapped(tmp_path, image, polygons=path, simplify=1.5, connectedness=connectedness)
         found = features(path)
         assert all(row[4].IsValid() for row in found)
         total = 100 * np.count_nonzero(smooth())
@@ -471,7 +473,7 @@ def test_a_turned_or_upside_down_grid_is_kept(tmp_path: Path, monkeypatch: pytes
         image = write_raster(tmp_path / "image.tif", smooth(), step=10, nodata=0)
         monkeypatch.setattr(Grid, "geotransform", lambda self, window, chosen=transform: chosen)
         path = str(tmp_path / f"{name}.gpkg")
-        result = map_raster(tmp_path, image, polygons=path, output=str(tmp_path / f"{name}.tif"))
+        result = mapped(tmp_path, image, polygons=path, output=str(tmp_path / f"{name}.tif"))
         classes = classes_of(smooth())
         assert gdal.Open(result["output"]).GetGeoTransform() == transform
         assert np.array_equal(burnt(path, result["output"]), classes)
@@ -486,7 +488,7 @@ def test_the_table_of_areas(tmp_path: Path) -> None:
     data = smooth()
     image = write_raster(tmp_path / "image.tif", data, 13.0, 52.0, 0.001, 4326, nodata=0)
     table = tmp_path / "areas.csv"
-    result = map_raster(tmp_path, image, areas=str(table), min_mapping_unit=5)
+    result = mapped(tmp_path, image, areas=str(table), min_mapping_unit=5)
     head, *rows = csv.reader(table.read_text(encoding="utf-8").splitlines())
     assert head == ["value", "class", "pixels", "share", "hectares"]
     classes = pixels(tmp_path / "map.tif")
@@ -498,7 +500,7 @@ def test_the_table_of_areas(tmp_path: Path) -> None:
         assert float(row[3]) == pytest.approx(areas[there].sum() / areas[classes != NODATA].sum(), rel=1e-5)
     assert [row["hectares"] for row in result["classes"]] == pytest.approx([float(row[4]) for row in rows])
     unplaced = write_raster(tmp_path / "unplaced.tif", data, epsg=None, nodata=0)
-    map_raster(tmp_path, unplaced, areas=str(table))
+    mapped(tmp_path, unplaced, areas=str(table))
     rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))[1:]
     counts = [np.count_nonzero(classes_of(data) == value) for value in CLASSES.values]
     assert [(int(row[2]), float(row[3]), row[4]) for row in rows] == [
@@ -530,7 +532,7 @@ def test_cancelling_late_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         def cancel_requested(self) -> bool:
             return self.seen
 
-    monkeypatch.setattr(writer, "SCREEN", 64)
+    monkeypatch.setattr(map_raster, "SCREEN", 64)
     image = write_raster(tmp_path / "image.tif", smooth(), nodata=0)
     (tmp_path / "map.tif").write_text("earlier")
     settings = {"raster_format": "COG" if text == "Cloud" else "GTiff", "majority_filter": 3, "min_mapping_unit": 5}
@@ -539,7 +541,7 @@ def test_cancelling_late_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     gdal.PushErrorHandler(lambda kind, number, message: said.append(message))
     try:
         with pytest.raises(Cancelled):
-            map_raster(tmp_path, image, Stopped(), **outputs, **settings)
+            mapped(tmp_path, image, Stopped(), **outputs, **settings)
         gc.collect()
     finally:
         gdal.PopErrorHandler()
@@ -549,11 +551,11 @@ def test_cancelling_late_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_progress_rises_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 64)
+    monkeypatch.setattr(map_raster, "SCREEN", 64)
     reporter = Heard()
     image = write_raster(tmp_path / "image.tif", smooth(), nodata=0)
     confidence = str(tmp_path / "c.tif")
-    map_raster(tmp_path, image, reporter, confidence=confidence, majority_filter=3, min_mapping_unit=5)
+    mapped(tmp_path, image, reporter, confidence=confidence, majority_filter=3, min_mapping_unit=5)
     assert np.diff(reporter.fractions).min() > -1e-9 and reporter.fractions[-1] == pytest.approx(1)
     assert 1 - 0.15 in reporter.fractions and len({round(share, 3) for share in reporter.fractions}) > 6
 
@@ -575,4 +577,4 @@ def test_numbers_have_no_classes_to_refine(tmp_path: Path, name: str, value: Any
     monkeypatch.setattr(segment, "load_model", lambda path: (Soft(), numbers))
     image = write_raster(tmp_path / "image.tif", smooth())
     with pytest.raises(InputError, match=f"{name.upper()} is given, but the model m predicts numbers"):
-        map_raster(tmp_path, image, **{name: str(tmp_path / value) if isinstance(value, str) else value})
+        mapped(tmp_path, image, **{name: str(tmp_path / value) if isinstance(value, str) else value})

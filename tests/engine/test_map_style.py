@@ -12,8 +12,8 @@ from synthetic import write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.drafts import hidden_folder
-from plugin.engine.mapping.pipeline import finish
-from plugin.engine.mapping.writer import ClassRaster
+from plugin.engine.mapping.outputs.class_rasters import ClassRaster
+from plugin.engine.mapping.pipeline.loop import finish
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 

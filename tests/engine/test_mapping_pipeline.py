@@ -11,7 +11,7 @@ from heard import Heard
 
 from plugin.engine.errors import Cancelled, InputError
 from plugin.engine.events import Stage
-from plugin.engine.mapping.pipeline import Advance, run
+from plugin.engine.mapping.pipeline.loop import Advance, run
 
 PATIENCE = 10.0  # seconds for what takes none
 UNITS = [[number] * (number + 1) for number in range(6)]

@@ -15,7 +15,7 @@ from synthetic import reference, write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
-from plugin.engine.mapping.checks import pixel_sizes
+from plugin.engine.mapping.reading.checks import pixel_sizes
 from plugin.engine.models.classifier_arguments import LectureCnnArguments
 from plugin.engine.models.classifier_network import create_classifier
 from plugin.engine.models.factory import create_model

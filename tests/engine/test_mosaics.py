@@ -16,7 +16,7 @@ from plugin.engine.chips.dataset import read_info
 from plugin.engine.chips.export import export_chips
 from plugin.engine.chips.sources import open_sources
 from plugin.engine.config import ExportChipsConfig
-from plugin.engine.mapping.checks import open_for
+from plugin.engine.mapping.reading.checks import open_for
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 

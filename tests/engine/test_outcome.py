@@ -11,8 +11,8 @@ from heard import Heard
 from synthetic import reference, write_raster
 
 from plugin.engine.classes import ClassTable
-from plugin.engine.mapping.answers import Answers
-from plugin.engine.mapping.outcome import area_text, class_areas, number_of, shares_text, tell_answers
+from plugin.engine.mapping.answers.answers import Answers
+from plugin.engine.mapping.answers.outcome import area_text, class_areas, number_of, shares_text, tell_answers
 from plugin.engine.rasters.raster_io import RasterInfo, RasterReader
 
 THREE = ClassTable.from_rows([(1, "land", None), (2, "road", None), (5, "water", None)])

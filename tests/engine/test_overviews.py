@@ -16,9 +16,10 @@ from synthetic import write_raster
 from plugin.engine.classes import ClassTable
 from plugin.engine.drafts import publish
 from plugin.engine.events import Reporter
-from plugin.engine.mapping import overviews, writer
-from plugin.engine.mapping.phases import Phases
-from plugin.engine.mapping.writer import ClassRaster, Form, MembersRaster
+from plugin.engine.mapping.outputs import map_raster, overviews
+from plugin.engine.mapping.outputs.class_rasters import ClassRaster, MembersRaster
+from plugin.engine.mapping.outputs.map_raster import Form
+from plugin.engine.mapping.outputs.phases import Phases
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 
@@ -66,7 +67,7 @@ def class_raster(folder: Path, indices: np.ndarray, classes: ClassTable, cog: bo
 @pytest.mark.parametrize("cog", [False, True])
 @pytest.mark.parametrize("values", [(2, 5, 9), (2, 5, 900)])
 def test_overviews_of_all_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cog: bool, values: Any) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 16)
+    monkeypatch.setattr(map_raster, "SCREEN", 16)
     monkeypatch.setattr(overviews, "SIDE", 64)
     classes = ClassTable.from_rows([(value, f"class {value}", None) for value in values])
     indices = np.kron(np.random.default_rng(0).integers(0, 4, (41, 58)), np.ones((5, 5))).astype(np.uint8)
@@ -84,7 +85,7 @@ def test_overviews_of_all_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_more_levels_than_a_window_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 4)
+    monkeypatch.setattr(map_raster, "SCREEN", 4)
     monkeypatch.setattr(overviews, "SIDE", 16)
     classes = ClassTable.from_rows([(value, f"class {value}", None) for value in (1, 2)])
     source = class_raster(tmp_path, np.ones((100, 130), np.uint8), classes, False)
@@ -95,7 +96,7 @@ def test_more_levels_than_a_window_has(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_each_band_has_its_overviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "SCREEN", 128)
+    monkeypatch.setattr(map_raster, "SCREEN", 128)
     classes = ClassTable.from_rows([(value, f"class {value}", None) for value in (1, 2, 3)])
     like = RasterReader(write_raster(tmp_path / "image.tif", np.zeros((150, 200), np.uint8))).info
     data = np.kron(np.random.default_rng(0).choice([0, 1, 255], (3, 50, 67)), np.ones((3, 3))).astype(np.uint8)
@@ -115,7 +116,8 @@ import sys
 import numpy as np
 from osgeo import gdal
 from plugin.engine.classes import ClassTable
-from plugin.engine.mapping.writer import ClassRaster, Form
+from plugin.engine.mapping.outputs.class_rasters import ClassRaster
+from plugin.engine.mapping.outputs.map_raster import Form
 from plugin.engine.rasters.raster_io import RasterReader
 from plugin.engine.windows import Window
 

@@ -17,7 +17,7 @@ from synthetic import write_raster
 from plugin.engine.chips.formats.images import look_at, read_image
 from plugin.engine.chips.formats.squares import square, square_with_gaps
 from plugin.engine.errors import InputError
-from plugin.engine.mapping.photograph_chips import PhotographReader
+from plugin.engine.mapping.reading.photograph_chips import PhotographReader
 from plugin.engine.strangers.images import STRICT_JPEG, Unreadable
 
 # What shows "abc" over "def", as a camera stores it that was held in each of EXIF's eight ways.

@@ -27,8 +27,8 @@ from plugin.engine.config import (
 )
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.early_checks import check_activation, check_segmentation
-from plugin.engine.mapping.inference import Inference
 from plugin.engine.mapping.segment import segment_raster
+from plugin.engine.mapping.sources.inference import Inference
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader, read_header
 from plugin.engine.models.model_file import load_model, save_model

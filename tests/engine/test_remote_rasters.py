@@ -18,7 +18,7 @@ from test_segment_raster import Threshold, expected, header, map_raster, noise, 
 
 from plugin.engine.errors import InputError, without_key
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.opening import REMOTE
+from plugin.engine.mapping.reading.opening import REMOTE
 from plugin.engine.rasters import raster_io
 
 KEY = "sig=secret&se=2026"

@@ -30,13 +30,15 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
-from plugin.engine.mapping import calculation, inference, keeping, layout, segment
-from plugin.engine.mapping.calculation import Keeper, Taker, share_out
-from plugin.engine.mapping.finished import ITEM, Finished, read_finished
-from plugin.engine.mapping.keeping import Kept, Unit, kept_beside
-from plugin.engine.mapping.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
-from plugin.engine.mapping.reading import Batch
-from plugin.engine.mapping.tiling import Tile, Tiles
+from plugin.engine.mapping import segment
+from plugin.engine.mapping.pipeline import calculation, keeping
+from plugin.engine.mapping.pipeline.calculation import Keeper, Taker, share_out
+from plugin.engine.mapping.pipeline.finished import ITEM, Finished, read_finished
+from plugin.engine.mapping.pipeline.keeping import Kept, Unit, kept_beside
+from plugin.engine.mapping.pipeline.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
+from plugin.engine.mapping.reading.tile_reader import Batch
+from plugin.engine.mapping.reading.tiling import Tile, Tiles
+from plugin.engine.mapping.sources import inference, layout
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.model_file import save_model
 from plugin.engine.torchrun import Rank

@@ -21,7 +21,9 @@ from plugin.engine.classes import ClassTable
 from plugin.engine.config import ClassifyScenesConfig
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
-from plugin.engine.mapping import evaluation, keeping, scenes
+from plugin.engine.mapping import scenes
+from plugin.engine.mapping.pipeline import keeping
+from plugin.engine.mapping.sources import evaluation
 from plugin.engine.models.model_file import save_model
 from plugin.engine.torchrun import Rank
 

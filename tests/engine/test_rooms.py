@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from plugin.engine import probe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,19 +51,44 @@ def test_the_engine_knows_only_itself_and_the_plugin_only_registers_the_provider
     assert upwards == [("plugin.main", "processing_provider.provider")]
 
 
-def test_rooms_know_only_those_beneath_them() -> None:
-    floors = ("training mapping inspection", "assessment models chips", "reports rasters strangers recipe")
-    floor = {room: height for height, rooms in enumerate(floors) for room in rooms.split()}
+ALONE = "its modules"  # those of a place that are in no room of it
+
+
+@pytest.mark.parametrize(
+    ("place", "floors", "beside"),
+    [
+        (
+            ENGINE,
+            (
+                ["training", "mapping", "inspection"],
+                ["assessment", "models", "chips"],
+                ["reports", "rasters", "strangers", "recipe"],
+            ),
+            True,
+        ),
+        (
+            f"{ENGINE}mapping.",
+            ([ALONE], ["activation"], ["sources", "outputs"], ["answers"], ["pipeline"], ["reading"], ["settings"]),
+            False,
+        ),
+    ],
+)
+def test_rooms_know_only_those_beneath_them(place: str, floors: tuple[list[str], ...], beside: bool) -> None:
+    """And those beside them, if `beside`."""
+    floor = {room: height for height, rooms in enumerate(floors) for room in rooms}
 
     def room_of(name: str) -> str:
-        return name.removeprefix(ENGINE).split(".")[0] if name.startswith(ENGINE) else ""
+        room, _, within = name.removeprefix(place).partition(".")
+        return room if within or room in floor else ALONE
 
+    here = {name for name, path in MODULES.items() if name.startswith(place) and path.name != "__init__.py"}
+    assert {room_of(name) for name in here} == {ALONE, *floor}
     wrong = {
         f"{name} → {other}"
-        for name in MODULES
-        for other in known_to(name)
+        for name in here
+        for other in known_to(name) & here
         if (room := room_of(name)) in floor and (above := room_of(other)) in floor and room != above
-        if floor[above] < floor[room]
+        if floor[above] < floor[room] + (not beside)
     }
     assert sorted(wrong) == []
 

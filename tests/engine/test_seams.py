@@ -21,10 +21,11 @@ from torch import nn
 from plugin.engine import device, precision
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
-from plugin.engine.mapping import inference, layout, segment
-from plugin.engine.mapping.inference import Inference
-from plugin.engine.mapping.sources import TileSource
-from plugin.engine.mapping.tiling import SEAM_SHARE, Layout, choose_layout
+from plugin.engine.mapping import segment
+from plugin.engine.mapping.reading.tiling import SEAM_SHARE, Layout, choose_layout
+from plugin.engine.mapping.sources import inference, layout
+from plugin.engine.mapping.sources.inference import Inference
+from plugin.engine.mapping.sources.tiles import TileSource
 from plugin.engine.models.cost import USUAL_BYTES, _Living, bytes_per_pixel
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.folding import folded
@@ -367,8 +368,8 @@ def test_a_header_keeps_the_costs_of_seams_and_may_lack_them() -> None:
 
 def test_parts_of_a_coarser_map_fit_together() -> None:
     """A map with a value for 4 × 4 pixels, as of a layer."""
-    from plugin.engine.mapping.reading import Batch
-    from plugin.engine.mapping.tiling import Tile
+    from plugin.engine.mapping.reading.tile_reader import Batch
+    from plugin.engine.mapping.reading.tiling import Tile
     from plugin.engine.models.normalisation import Normaliser
     from plugin.engine.windows import Window
 

@@ -23,7 +23,7 @@ from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.files import raster_names
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.result_settings import MeasureSettings
+from plugin.engine.mapping.settings import MeasureSettings
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.header import ModelHeader
 from plugin.engine.models.model_file import save_model

@@ -464,7 +464,7 @@ def test_an_arcgis_folder_whose_descriptions_are_links_is_refused(tmp_path: Path
 
 def test_whatever_a_style_holds_it_is_read_or_refused(tmp_path: Path) -> None:
     from plugin.engine.classes import ClassTable
-    from plugin.engine.mapping.style import write_qml
+    from plugin.engine.mapping.outputs.style import write_qml
     from plugin.engine.strangers.styles import LONGEST, read_style
 
     write_qml(tmp_path / "map.qml", ClassTable.from_rows([(value, f"class {value}", None) for value in range(9)]))

@@ -23,12 +23,13 @@ from plugin.engine import precision
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.errors import Cancelled, ResourceError, not_none
 from plugin.engine.events import Stage
-from plugin.engine.mapping import inference, segment, segmenter_source, strip_source
-from plugin.engine.mapping.columns import choose_halo, divide, is_width, pixels_seen, widest_columns, widths
-from plugin.engine.mapping.reading import ColumnReader, TileReader
-from plugin.engine.mapping.steps import Steps
-from plugin.engine.mapping.strip_source import STRIP, strip_rows
-from plugin.engine.mapping.tiling import LONGEST_TURN, Tiling
+from plugin.engine.mapping import segment
+from plugin.engine.mapping.reading.steps import Steps
+from plugin.engine.mapping.reading.tile_reader import ColumnReader, TileReader
+from plugin.engine.mapping.reading.tiling import LONGEST_TURN, Tiling
+from plugin.engine.mapping.sources import inference, segmenter, strips
+from plugin.engine.mapping.sources.columns import choose_halo, divide, is_width, pixels_seen, widest_columns, widths
+from plugin.engine.mapping.sources.strips import STRIP, strip_rows
 from plugin.engine.models.cost import most_memory
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.folding import folded
@@ -433,9 +434,9 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
         ).eval()  # fmt: skip
 
     monkeypatch.setattr(segment, "load_model", lambda path: (network(), header()))
-    monkeypatch.setattr(segmenter_source, "WORTHWHILE", 1)
-    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 1024)
-    monkeypatch.setattr(strip_source, "STRIP", 2**17)
+    monkeypatch.setattr(segmenter, "WORTHWHILE", 1)
+    monkeypatch.setattr(segmenter, "widest_columns", lambda *args: 1024)
+    monkeypatch.setattr(strips, "STRIP", 2**17)
     return Pushes(monkeypatch)
 
 
@@ -478,7 +479,7 @@ def test_the_map_of_an_area_runs_in_strips_where_the_polygons_are(
     heard = Heard()
     whole = map_raster(tmp_path / "whole", image)
     everywhere, pushes.pixels = pushes.pixels, 0
-    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 512)
+    monkeypatch.setattr(segmenter, "widest_columns", lambda *args: 512)
     found = map_raster(tmp_path / "strips", image, heard, area=area)
     assert any("columns of 512 pixels" in text for text in heard.logs)
     assert 0 < pushes.pixels < 0.7 * everywhere
@@ -526,24 +527,24 @@ def test_a_resumed_map_keeps_its_strips_or_tiles(
     with pytest.raises(ResourceError):
         map_raster(tmp_path / "strips", image, resume=True, area=area)
     with monkeypatch.context() as now:
-        now.setattr(segmenter_source, "WORTHWHILE", 10**9)
-        now.setattr(segmenter_source, "widest_columns", lambda *args: 0)
+        now.setattr(segmenter, "WORTHWHILE", 10**9)
+        now.setattr(segmenter, "widest_columns", lambda *args: 0)
         now.setattr(inference, "streamable", lambda *args: None)
         with pytest.raises(ResourceError, match="was made in strips, in which the network cannot be run now"):
             map_raster(tmp_path / "strips", image, resume=True, area=area)
     with monkeypatch.context() as now:
-        now.setattr(segmenter_source, "WORTHWHILE", 10**9)
-        now.setattr(segmenter_source, "widest_columns", lambda *args: 0)
+        now.setattr(segmenter, "WORTHWHILE", 10**9)
+        now.setattr(segmenter, "widest_columns", lambda *args: 0)
         heard = Heard()
         found = map_raster(tmp_path / "strips", image, heard, resume=True, area=area)
     assert any("strips down columns of" in text for text in heard.logs) and heard.logs[-1].startswith("Mapped")
     expected = map_raster(tmp_path / "whole", image, area=area)
     assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1], equal_nan=True)
-    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 0)
+    monkeypatch.setattr(segmenter, "widest_columns", lambda *args: 0)
     with monkeypatch.context() as now, pytest.raises(Cancelled):
         now.setattr(Stage, "INTERVAL", 0.0)
         map_raster(tmp_path / "tiles", image, Heard(cancel_after=3), resume=True, area=area)
-    monkeypatch.setattr(segmenter_source, "widest_columns", lambda *args: 1024)
+    monkeypatch.setattr(segmenter, "widest_columns", lambda *args: 1024)
     heard = Heard()
     map_raster(tmp_path / "tiles", image, heard, resume=True, area=area)
     assert heard.logs[1].startswith("Tiles of") and heard.logs[2].startswith("Mapping resumes: ")
@@ -601,7 +602,7 @@ def test_a_network_whose_memory_cannot_be_counted_gets_tiles(
         return push(stream, strip)
 
     monkeypatch.setattr(Stream, "push", refuse)
-    monkeypatch.setattr(segmenter_source, "widest_columns", widest_columns)
+    monkeypatch.setattr(segmenter, "widest_columns", widest_columns)
     heard = Heard()
     map_raster(tmp_path / "map", image, heard)
     assert any("cannot be counted, so the map is made in tiles" in text for text in heard.logs)

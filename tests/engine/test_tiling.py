@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugin.engine.mapping.tiling import block_size, plan_tiles, round_tile_size, with_halo
+from plugin.engine.mapping.reading.tiling import block_size, plan_tiles, round_tile_size, with_halo
 from plugin.engine.models.networks import STRIDE
 from plugin.engine.windows import Window, tiles
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from osgeo import gdal, ogr
 
-from plugin.engine.mapping.pipeline import finish
-from plugin.engine.mapping.tables import Table
+from plugin.engine.mapping.outputs.tables import Table
+from plugin.engine.mapping.pipeline.loop import finish
 from plugin.engine.vector_files import INTEGER, NUMBER, TEXT, Field, create_vector_file, keeps_style
 
 FIELDS = [Field("value", INTEGER), Field("class", TEXT, "What it is"), Field("share", NUMBER)]

@@ -18,8 +18,8 @@ from torch import nn
 
 from plugin.engine.config import ActivationMapsConfig, SegmentRasterConfig
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.activation import activation_maps
-from plugin.engine.mapping.taps import Tap, spacing
+from plugin.engine.mapping.activation.taps import Tap, spacing
+from plugin.engine.mapping.activation_maps import activation_maps
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.model_file import load_model, save_model
 from plugin.engine.models.reach import sees_whole_window
@@ -194,7 +194,7 @@ def test_windows_are_of_the_chips_size_whatever_the_tile(
             segment, "load_model", lambda path, used=network: (used, header(chip_size=size, whole_window=True))
         )
         monkeypatch.setattr(
-            "plugin.engine.mapping.segmenter_source.WINDOWS_ACROSS", 1
+            "plugin.engine.mapping.sources.segmenter.WINDOWS_ACROSS", 1
         )  # so that there are several tiles
         values, shares, _ = map_raster(tmp_path, image, **settings)
         assert network.sizes == {(size, size)}

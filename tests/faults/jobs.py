@@ -22,7 +22,7 @@ import plugin.engine.assessment.segmenter_report
 import plugin.engine.chips.formats.convert
 import plugin.engine.chips.formats.importing
 import plugin.engine.inspection.inspect_chips
-import plugin.engine.mapping.activation
+import plugin.engine.mapping.activation_maps
 import plugin.engine.mapping.features
 import plugin.engine.mapping.scenes
 import plugin.engine.mapping.segment

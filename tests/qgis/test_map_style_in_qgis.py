@@ -9,7 +9,7 @@ from qgis.core import QgsPalettedRasterRenderer, QgsRasterLayer
 from synthetic import write_raster
 
 from plugin.engine.classes import ClassTable
-from plugin.engine.mapping.style import write_qml
+from plugin.engine.mapping.outputs.style import write_qml
 
 ROWS = [(-3, 'water & "ice"', "#3366cc"), (0, "Wälder", "#116622"), (40000, "rest", "#ffffff")]
 

@@ -23,13 +23,13 @@ from ..models.header import ModelHeader
 from ..models.tasks import check_task
 from ..tasks import CLASSIFIER_TASKS, SEGMENTER_TASKS
 from ..vector_files import VECTOR_ENDINGS
-from .checks import check_not_input, open_for
-from .chosen import chosen_classes, find_class
-from .map_grid import input_pixels
-from .outputs import POLYGON_ENDINGS, check_rasters, class_outputs, segmentation_outputs, segmentation_rasters
-from .photograph_files import check_folder
+from .answers.chosen import chosen_classes, find_class
+from .outputs.names import POLYGON_ENDINGS, check_rasters, class_outputs, segmentation_outputs, segmentation_rasters
+from .outputs.tables import AREA_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
+from .reading.checks import check_not_input, open_for
+from .reading.map_grid import input_pixels
+from .reading.photograph_files import check_folder
 from .separate import each_of
-from .tables import AREA_LAYER, PHOTOGRAPH_LAYER, POLYGON_LAYER, SCENE_LAYER, check_replaceable
 
 PICTURE_ENDINGS = {".png": "PNG"}
 

@@ -20,17 +20,17 @@ from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..rasters.raster_io import crs_text
 from ..windows import Grid
-from .answers import Answered, Answers, Tally, known_answers
-from .checks import bands_text
-from .classifier_source import predict_chips
+from .answers.answers import Answered, Answers, Tally, known_answers
+from .answers.logits import answering
+from .answers.outcome import number_of, tell_tally, tell_unanswered
 from .early_checks import check_answers
-from .feature_chips import FeatureChipReader, FeatureChips
-from .loading import load_all
-from .logits import answering
-from .opening import open_for_mapping
-from .outcome import number_of, tell_tally, tell_unanswered
-from .pipeline import finish, run
-from .tables import AnswerTable
+from .outputs.tables import AnswerTable
+from .pipeline.loop import finish, run
+from .reading.checks import bands_text
+from .reading.feature_chips import FeatureChipReader, FeatureChips
+from .reading.opening import open_for_mapping
+from .sources.classifier import predict_chips
+from .sources.loading import load_all
 
 FEATURE_LAYER, ANSWER_LAYER = "features", "answers"
 ROW_BYTES = 100

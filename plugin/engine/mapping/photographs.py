@@ -12,16 +12,16 @@ from ..drafts import check_writable
 from ..errors import not_none
 from ..events import Reporter, Stage
 from ..models.model_file import load_classifier
-from .answers import Answered, Answers, Tally, known_answers
-from .classifier_source import predict_chips
+from .answers.answers import Answered, Answers, Tally, known_answers
+from .answers.logits import answering
+from .answers.outcome import tell_tally, tell_unanswered
 from .early_checks import check_answers, check_table
-from .loading import load_all
-from .logits import answering
-from .outcome import tell_tally, tell_unanswered
-from .photograph_chips import PhotographReader, Photographs, chunks
-from .photograph_files import photographs_in
-from .pipeline import finish, run
-from .tables import FILE_FIELD, PHOTOGRAPH_LAYER, AnswerTable
+from .outputs.tables import FILE_FIELD, PHOTOGRAPH_LAYER, AnswerTable
+from .pipeline.loop import finish, run
+from .reading.photograph_chips import PhotographReader, Photographs, chunks
+from .reading.photograph_files import photographs_in
+from .sources.classifier import predict_chips
+from .sources.loading import load_all
 
 ROW_BYTES = 200
 

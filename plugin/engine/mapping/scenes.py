@@ -20,21 +20,21 @@ from ..models.header import ModelHeader
 from ..models.model_file import load_classifier
 from ..torchrun import own_rank
 from ..windows import Window
-from .answers import Answers, known_answers
-from .calculation import Calculation
-from .checks import bands_text
-from .classifier_source import choose_step_source
+from .answers.answers import Answers, known_answers
+from .answers.logits import shares
+from .answers.outcome import class_areas, number_of, tell_tally, tell_unanswered
 from .early_checks import check_answers, check_scene_outputs, check_source
-from .fingerprint import facts_of
-from .keeping import kept_beside, plan_units
-from .loading import Model, load_all
-from .logits import shares
-from .opening import Opened, open_for_mapping
-from .outcome import class_areas, number_of, tell_tally, tell_unanswered
+from .outputs.scene_files import SceneFiles, check_space
 from .photographs import classify_photographs
-from .reading import TileReader
-from .scene_files import SceneFiles, check_space
-from .steps import Steps
+from .pipeline.calculation import Calculation
+from .pipeline.fingerprint import facts_of
+from .pipeline.keeping import kept_beside, plan_units
+from .reading.checks import bands_text
+from .reading.opening import Opened, open_for_mapping
+from .reading.steps import Steps
+from .reading.tile_reader import TileReader
+from .sources.classifier import choose_step_source
+from .sources.loading import Model, load_all
 
 
 def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[str, Any]:

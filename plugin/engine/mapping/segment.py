@@ -21,22 +21,22 @@ from ..models.model_file import load_model
 from ..models.networks import Segmenter
 from ..rasters.raster_io import RasterInfo, RasterReader
 from ..torchrun import own_rank
-from .calculation import Calculation
-from .checks import bands_text
+from .answers.measures import MEASURES, Scores
+from .answers.outcome import class_areas, number_of
 from .early_checks import check_answers, check_segmentation_outputs
-from .fingerprint import LATER, differences, facts_of
-from .finished import Finished, read_finished
-from .keeping import kept_beside, plan_units
-from .loading import Model, load_all
-from .measures import MEASURES, Scores
-from .opening import Opened, open_for_mapping
-from .outcome import class_areas, number_of
-from .reading import ColumnReader
-from .segmented_files import SegmentedFiles, scored, takes_of
-from .segmenter_source import choose_source
+from .outputs.segmented_files import SegmentedFiles, scored, takes_of
+from .pipeline.calculation import Calculation
+from .pipeline.fingerprint import LATER, differences, facts_of
+from .pipeline.finished import Finished, read_finished
+from .pipeline.keeping import kept_beside, plan_units
+from .reading.checks import bands_text
+from .reading.opening import Opened, open_for_mapping
+from .reading.steps import Steps
+from .reading.tile_reader import ColumnReader
 from .separate import map_each
-from .sources import pinned_reading
-from .steps import Steps
+from .sources.loading import Model, load_all
+from .sources.segmenter import choose_source
+from .sources.source import pinned_reading
 
 # What is kept of the answers depends on these settings.
 DECIDED = ("min_confidence", "probability_type")
