@@ -17,7 +17,12 @@ from .files import readable_size
 from .status import machine_memory
 from .torchrun import own_rank
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")
+CONTROL_GROUP, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# The limit of a control group, its use, and its inactive files in memory.stat: of version 2 and version 1.
+GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 # Settings of the GNU C library's allocator, from its malloc.h.
 TRIM_THRESHOLD, MOST_MAPPED = -1, -4
 LARGEST_INT = 2**31 - 1
@@ -144,16 +149,36 @@ def working_memory(device: torch.device) -> float:
 
 
 def _group_memory() -> int:
-    """The memory left in the control group of a container or cluster job; unlimited without one.
+    """The memory left in the control groups of a container or cluster job; unlimited without one."""
+    return min(map(_left_in, _groups()))
 
-    Cached files count as used; those that are inactive can be freed.
+
+def _groups() -> Iterator[Path]:
+    """The folders of the control groups that this process is in, also around its own; some may not exist.
+
+    A container shows its group as the root; a cluster job has one far below it. Version 1 has a tree for memory alone.
     """
+    yield from (CONTROL_GROUP, CONTROL_GROUP / "memory")
     try:
-        most, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        kinds = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
-        return max(0, most - used + int(kinds.get("inactive_file", 0)))
-    except (OSError, ValueError):  # no control group, or "max"
-        return sys.maxsize
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for _, kinds, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if kinds in ("", "memory") and ".." not in path:
+            own = (CONTROL_GROUP / kinds) / path.lstrip("/")
+            yield from (own, *own.parents[: path.rstrip("/").count("/")])
+
+
+def _left_in(group: Path) -> int:
+    """The memory left in a control group. Cached files count as used; those that are inactive can be freed."""
+    for limit, usage, cached in GROUP_FILES:
+        try:
+            most, used = (int((group / name).read_text()) for name in (limit, usage))
+            kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            return max(0, most - used + int(kinds.get(cached, 0)))
+        except (OSError, ValueError):  # none of this version, or "max"
+            pass
+    return sys.maxsize
 
 
 @contextlib.contextmanager

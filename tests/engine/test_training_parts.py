@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -243,9 +242,31 @@ def test_a_control_group_limits_the_memory(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("400\n")
     (tmp_path / "memory.stat").write_text("anon 100\nfile 300\ninactive_file 250\nactive_file 50\n")
-    monkeypatch.setattr(device, "CONTROL_GROUP", Path(tmp_path))
+    monkeypatch.setattr(device, "CONTROL_GROUP", tmp_path)
     assert free_memory(CPU) == 850, "files that were read give way"
     (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(CPU) > 10**8
+
+
+@pytest.mark.parametrize(
+    ("tree", "own", "names"),
+    [
+        ("", "0::/job_7/step_0", ("memory.max", "memory.current", "inactive_file")),
+        ("memory", "9:cpu,cpuacct:/\n4:memory:/job_7/step_0", (
+            "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)  # fmt: skip
+def test_the_groups_of_a_cluster_job_limit_the_memory(monkeypatch, tmp_path, tree, own, names):
+    for group, most in (("", 2**63 - 4096), ("job_7", 1000), ("job_7/step_0", 5000)):
+        folder = tmp_path / tree / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in zip((*names[:2], "memory.stat"), (most, 400, f"cache 300\n{names[2]} 250")):
+            (folder / name).write_text(f"{text}\n")
+    (tmp_path / "own").write_text(f"{own}\n")
+    monkeypatch.setattr(device, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(device, "OWN_GROUPS", tmp_path / "own")
+    assert free_memory(CPU) == 850, "of the job, whose step has no smaller limit"
+    (tmp_path / "own").write_text("nonsense\n4:memory:/../other\n")
     assert free_memory(CPU) > 10**8
 
 
