@@ -324,7 +324,7 @@ class _Fetcher:
                         return None
                     last = seconds is None or (status is None and number >= WAITS_FOR_IMAGE)
                     if last or (status is not None and status not in BUSY):
-                        raise self._explained(status, error) from None
+                        raise self._explained(status) from None
                 self._wait(status, seconds or 0.0)
         finally:
             self.idle.put(connection)
@@ -345,13 +345,13 @@ class _Fetcher:
             self.reporter.check_wanted()
             seconds -= 0.1
 
-    def _explained(self, status: Optional[int], error: RuntimeError) -> ResourceError:
+    def _explained(self, status: Optional[int]) -> ResourceError:
         problem = f'{self.host} {_words(status)} for a tile of the web layer "{self.title}"'
         if status is None:
             remedy = (
                 "Its limit may be reached, or the size of its tiles be another than QGIS's settings of the layer say."
             )
-            return ResourceError(f"{problem} ({_said(error)}).", remedy)
+            return ResourceError(f"{problem}.", remedy)
         if status in DENIED:
             return ResourceError(f"{problem}.", "Check the key in its address, and the provider's terms of use.")
         return ResourceError(f"{problem}.", "Try again later, or with a smaller EXTENT.")
@@ -365,7 +365,7 @@ def _status(error: RuntimeError) -> Optional[int]:
 
 def _words(status: Optional[int]) -> str:
     if status is None:
-        return "answers with something that is no image of a tile's size"
+        return "answers with something that is no image of the right size"
     if status == 0:
         return f"cannot be reached, or does not answer within {web_layer.TIMEOUT} seconds"
     if status == 429:
