@@ -134,6 +134,8 @@ class ClassTable:
         """Convert uint8 class indices to class values in `mask_dtype`; `IGNORE_INDEX` becomes `nodata`."""
         lookup = np.full(256, nodata, self.mask_dtype(nodata))
         lookup[: len(self.classes)] = self.values
+        if lookup.itemsize == 1:  # in less than half of the time
+            return np.frombuffer(bytearray(indices).translate(lookup.data), np.uint8).reshape(indices.shape)
         found: np.ndarray = lookup.take(indices)  # a third faster than lookup[indices]
         return found
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .device_name import check_device_name
@@ -106,10 +107,10 @@ def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class Later:
-    """Numbers from a device, which are fetched while work goes on there; only who reads them waits.
+    """Values from a device, which are fetched while work goes on there; only who reads them waits.
 
     Args:
-        values: (n,) on the device.
+        values: On the device.
     """
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -118,11 +119,11 @@ class Later:
         if self._fetched is not None:
             self._fetched.record(torch.cuda.current_stream(values.device))  # type: ignore[no-untyped-call]
 
-    def read(self) -> list[float]:
-        """The numbers."""
+    def read(self) -> np.ndarray:
+        """The values, of the same shape."""
         if self._fetched is not None:
             self._fetched.synchronize()  # type: ignore[no-untyped-call]
-        found: list[float] = self._values.tolist()
+        found: np.ndarray = self._values.numpy()
         return found
 
 

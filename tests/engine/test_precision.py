@@ -188,7 +188,7 @@ def test_no_step_asks_the_device_for_a_number(chips, monkeypatch):
 
 def test_numbers_that_are_read_later_are_what_they_were():
     values = torch.tensor([1.5, 2.0])
-    assert Later(values.clone()).read() == [1.5, 2.0]
+    assert Later(values.clone()).read().tolist() == [1.5, 2.0]
 
 
 class Layers(nn.Sequential):

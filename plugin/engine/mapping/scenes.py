@@ -21,7 +21,7 @@ from ..models.model_file import load_classifier
 from ..torchrun import own_rank
 from ..windows import Window
 from .answers.answers import Answers, known_answers
-from .answers.logits import shares
+from .answers.logits import taken
 from .answers.outcome import class_areas, number_of, tell_tally, tell_unanswered
 from .early_checks import check_answers, check_scene_outputs, check_source
 from .outputs.scene_files import SceneFiles, check_space
@@ -78,7 +78,7 @@ def classify_scenes(config: ClassifyScenesConfig, reporter: Reporter) -> dict[st
     with ExitStack() as stack:
         place = next(filter(None, outputs.values()))
         calculation, side = _calculation(config, models, header, opened, steps, over, place, reporter, stack)
-        if not calculation.share([partial(shares, answers=answers)], reporter):
+        if not calculation.share([partial(taken, answers=answers)], reporter):
             return {}
         files = SceneFiles(config, answers, like, over, side, reporter, stack)
         calculation.make([files], "Classifying", files.phases.begin, reporter)

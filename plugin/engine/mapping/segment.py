@@ -161,7 +161,7 @@ def _calculation(
     takes = takes_of(config, header)
     single = Scores(torch.zeros(1, header.outputs, 1, 1), torch.zeros(1, 1, 1, 1))
     facts = partial(facts_of, config, opened.device, DECIDED, **{"the rasters to write": [*takes]})
-    examples = [take(single) for take in takes.values()]
+    examples = [take(single).read() for take in takes.values()]
     size = opened.window.width * opened.window.height
     kept = stack.enter_context(kept_beside(config.output, config.resume, facts, size, examples, reporter))
     source, tiling = choose_source(models, opened, reader, config, reporter, kept.decisions)

@@ -213,7 +213,7 @@ class Fit:
         at_once = wait or self.optimization.device.type == "cpu"
         while len(self.looks) > (0 if at_once else 1):
             step, rate, totals = self.looks.pop(0)
-            loss, weight = totals.read()
+            loss, weight = totals.read().tolist()
             if not math.isfinite(loss):
                 raise self._exploded(step)
             self.reporter.step({"step": step, "loss": mean_loss(loss, weight), "learning_rate": rate})

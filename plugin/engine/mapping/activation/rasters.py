@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ...config import ActivationMapsConfig
+from ...device import Later
 from ...drafts import check_writable
 from ...errors import InputError
 from ...events import Reporter, Stage
@@ -100,7 +101,7 @@ def write_activation(
         form = Form.of(config.rasters, Phases(reporter))
         with _Raster(
             output, like, cells, np.dtype(np.float32), np.nan, maps.names, max(side, SMALLEST_BLOCK),
-            lambda values: values.cpu().numpy(), NUMBERS, form,
+            Later, NUMBERS, form,
         ) as raster:  # fmt: skip
             raster.heat = target is not None
             start = 0 if maps.weights is None else WEIGHT_SHARE

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ...device import Later
 from ..pipeline.loop import Advance
 from ..reading.tile_reader import Images
 from .answers import Answered, Answers, Numbers
@@ -27,21 +28,25 @@ def answering(
 
 def answered(logits: torch.Tensor, asked: np.ndarray, answers: Answers) -> Answered:
     """(N, C, …) logits, and (N, …) bool of those that count → their answers."""
-    return Answered.of(shares(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers), asked)
+    found = shares(logits.movedim(1, -1)[torch.from_numpy(asked).to(logits.device)], answers)
+    return Answered.of(found.cpu().numpy(), asked)
 
 
-def shares(logits: torch.Tensor, answers: Answers) -> np.ndarray:
+def shares(logits: torch.Tensor, answers: Answers) -> torch.Tensor:
     """(N, C, …) logits → float32 of the same shape: probabilities, or numbers in the units of the target."""
     return in_units(logits, answers.target) if isinstance(answers, Numbers) else probabilities(logits, answers.several)
 
 
-def probabilities(logits: torch.Tensor, several: bool) -> np.ndarray:
+def taken(logits: torch.Tensor, answers: Answers) -> Later:
+    """The same as a sink takes it: what it keeps of the answers."""
+    return Later(shares(logits, answers))
+
+
+def probabilities(logits: torch.Tensor, several: bool) -> torch.Tensor:
     """(N, C, …) logits → probabilities: softmax, or sigmoid if a chip may have several classes."""
-    found: np.ndarray = (logits.sigmoid() if several else logits.softmax(1)).cpu().numpy()
-    return found
+    return logits.sigmoid() if several else logits.softmax(1)
 
 
-def in_units(values: torch.Tensor, target: dict[str, float]) -> np.ndarray:
+def in_units(values: torch.Tensor, target: dict[str, float]) -> torch.Tensor:
     """Standardised values of any shape → float32 in the units of the target."""
-    found: np.ndarray = (values * target["std"] + target["mean"]).cpu().numpy()
-    return found
+    return values * target["std"] + target["mean"]

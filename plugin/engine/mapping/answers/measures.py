@@ -1,6 +1,7 @@
 """What a network says of each pixel: its class, probabilities, and how sure it is.
 
-N tiles, C classes. All of it is computed on the device; what leaves it has the type that is stored.
+N tiles, C classes. All of it is computed on the device; what leaves it has the type that is stored, and is fetched
+later.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from ...classes import IGNORE_INDEX
+from ...device import Later
 from ...errors import not_none
 from ...models.networks import likeliest
 from ..settings import BYTE_NODATA, BYTE_STEPS
@@ -35,18 +36,16 @@ class Scores:
         return self.logits.softmax(1)
 
 
-def all_classes(scores: Scores) -> np.ndarray:
+def all_classes(scores: Scores) -> Later:
     """Return (N, H, W) uint8 class indices, `IGNORE_INDEX` where logits are NaN or infinite."""
-    found: np.ndarray = likeliest(scores.logits).cpu().numpy()
-    return found
+    return Later(likeliest(scores.logits))
 
 
-def sure_classes(scores: Scores, least: float) -> np.ndarray:
+def sure_classes(scores: Scores, least: float) -> Later:
     """Return (N, 2, H, W) uint8: class indices as `all_classes`, and 1 where the confidence is below `least`."""
     found = likeliest(scores.logits)
     unsure = (confidence(scores.probabilities)[:, 0] < least) & (found != IGNORE_INDEX)
-    both: np.ndarray = torch.stack([found, unsure.to(torch.uint8)], 1).cpu().numpy()
-    return both
+    return Later(torch.stack([found, unsure.to(torch.uint8)], 1))
 
 
 def confidence(probabilities: torch.Tensor) -> torch.Tensor:
@@ -88,7 +87,7 @@ MEASURES: dict[str, Callable[[Scores], torch.Tensor]] = {
 }
 
 
-def stored(shares: torch.Tensor, kind: str) -> np.ndarray:
+def stored(shares: torch.Tensor, kind: str) -> Later:
     """Return shares from 0 to 1, NaN for nodata, as they are stored.
 
     Args:
@@ -103,5 +102,4 @@ def stored(shares: torch.Tensor, kind: str) -> np.ndarray:
         shares = torch.where(shares.isfinite(), steps, BYTE_NODATA).to(torch.uint8)
     elif kind == "float16":
         shares = shares.half()
-    found: np.ndarray = shares.cpu().numpy()
-    return found
+    return Later(shares)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from osgeo import gdal
 
 from ...classes import IGNORE_INDEX, ClassTable
@@ -97,7 +98,8 @@ class ClassRaster(MapRaster):
         total, known = np.zeros(256, np.int64), len(self.counts)
         parts = [(window, 0.0)] if self.ground is None else self.ground.windows(window)
         for part, area in parts:
-            counts = np.bincount(indices[part.slices_in(window)].ravel(), minlength=256)
+            # NumPy's makes a whole number of 8 bytes of each pixel first, which takes four times as long.
+            counts = torch.bincount(torch.from_numpy(indices[part.slices_in(window)]).ravel(), minlength=256).numpy()
             total += counts
             self.square_metres += area * counts[:known]
         self.counts += total[:known]

@@ -29,8 +29,10 @@ from .phases import Phases
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
 
+    from ...device import Later
+
 # Turns the result for a batch into (N, bands, rows, cols).
-Take = Callable[[Any], np.ndarray]
+Take = Callable[[Any], "Later | np.ndarray"]
 # Maximum share of its uncompressed size that a raster's pixels need on the disk, from experience with DEFLATE.
 CLASS_SHARE, PROBABILITY_SHARE = 0.1, 0.9
 # Minimum block size of GeoTIFFs of steps, however few steps are computed at a time.

@@ -10,6 +10,7 @@ import torch
 
 from ...classes import IGNORE_INDEX
 from ...config import ClassifyScenesConfig
+from ...device import Later
 from ...drafts import check_writable
 from ...errors import not_none
 from ...events import Reporter
@@ -17,7 +18,7 @@ from ...rasters.raster_io import RasterInfo
 from ...vector_files import keeps_style
 from ...windows import Window
 from ..answers.answers import Answered, Answers, Numbers, Tally
-from ..answers.logits import shares
+from ..answers.logits import taken
 from ..answers.measures import MEASURES, Scores, stored
 from ..pipeline.loop import FileSink, Sink
 from ..pipeline.pieces import Piece
@@ -103,11 +104,11 @@ class SceneFiles:
         values = torch.from_numpy(found.shares)
         if name in MEASURES:
             values = MEASURES[name](Scores(values.log()))
-        return stored(torch.from_numpy(found.laid_out(values.numpy(), np.nan)), self._kind)
+        return stored(torch.from_numpy(found.laid_out(values.numpy(), np.nan)), self._kind).read()
 
-    def take(self, logits: torch.Tensor) -> np.ndarray:
+    def take(self, logits: torch.Tensor) -> Later:
         """As `Sink.take`: (1, C, rows, cols)."""
-        return shares(logits, self.answers)
+        return taken(logits, self.answers)
 
     def write(self, work: Batch | Piece, taken: np.ndarray) -> None:
         """As `Sink.write`."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...config import SegmentRasterConfig
+from ...device import Later
 from ...drafts import check_writable
 from ...errors import InputError, NothingToMap, ResourceError, not_none
 from ...events import Reporter
@@ -27,12 +28,15 @@ from ..reading.tile_reader import Batch
 from .class_files import ClassFile, class_files, finish_with
 from .class_rasters import ClassRaster
 from .ground import ground_of
-from .map_raster import CLASS_SHARE, PROBABILITY_SHARE, Form, MapRaster, Take
+from .map_raster import CLASS_SHARE, PROBABILITY_SHARE, Form, MapRaster
 from .names import segmentation_outputs
 from .number_rasters import NumberRaster, ShareRaster
 from .on_map_grid import OnMapGrid
 from .phases import Phases
 from .refining import plan_refinement
+
+# Turns what the network says of a batch into what a raster is written from.
+_Take = Callable[[Scores], Later]
 
 
 class SegmentedFiles:
@@ -134,13 +138,15 @@ class SegmentedFiles:
         finish_with(self.rasters, self._made, self._window)
 
 
-def takes_of(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, Take]:
+def takes_of(config: SegmentRasterConfig, header: ModelHeader) -> dict[str, _Take]:
     """Return what each raster takes of the `Scores` of a batch, by its setting, in the order of the sinks."""
     if header.target is not None:
         return {"output": _in_units(header.target)}
     wanted = {"probabilities": config.probabilities, **config.measures.wanted()}
     kind, least = config.rasters.probability_type, config.refining.min_confidence
-    takes: dict[str, Take] = {name: partial(_shares, MEASURES.get(name), kind) for name, path in wanted.items() if path}
+    takes: dict[str, _Take] = {
+        name: partial(_shares, MEASURES.get(name), kind) for name, path in wanted.items() if path
+    }
     takes["output"] = partial(sure_classes, least=least) if least else all_classes
     return takes
 
@@ -155,7 +161,7 @@ def scored(values: Callable[[Batch, Advance], torch.Tensor], outputs: int) -> Ca
     return found
 
 
-def _shares(measure: Callable[[Scores], torch.Tensor] | None, kind: str, scores: Scores) -> np.ndarray:
+def _shares(measure: Callable[[Scores], torch.Tensor] | None, kind: str, scores: Scores) -> Later:
     """Return (N, K, H, W) as stored: probabilities, or a measure of them."""
     return stored(scores.probabilities if measure is None else measure(scores), kind)
 
@@ -186,6 +192,6 @@ def _check_space(
                 raise ResourceError(f"{path} is a folder.", "Give the name of a file.")
 
 
-def _in_units(target: dict[str, float]) -> Take:
+def _in_units(target: dict[str, float]) -> _Take:
     """Return what turns standardised values (N, 1, H, W) into float32 in the units of the target."""
-    return lambda scores: in_units(scores.logits, target)
+    return lambda scores: Later(in_units(scores.logits, target))

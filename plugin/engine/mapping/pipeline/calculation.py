@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ... import ranks
+from ...device import Later
 from ...events import Reporter, Stage
 from ...torchrun import own_rank
 from ..reading.tile_reader import Batch
@@ -42,7 +43,7 @@ class Keeper(Generic[Found]):
         kept: What is kept of the map.
         read_tiles: Reads tiles; None where there is nothing to map.
         network: Turns them into what the sinks receive.
-        sinks: Receive everything, whether calculated or kept.
+        sinks: Receive everything, whether calculated or kept. What they take is a `Later`; they write it as an array.
     """
 
     def __init__(
@@ -71,15 +72,16 @@ class Keeper(Generic[Found]):
         advance(1)
         return work.batch
 
-    def take(self, found: Found | Piece) -> list[Any]:
+    def take(self, found: Found | Piece) -> Sequence[Later | np.ndarray]:
         """As `Sink.take`: what each sink takes."""
         return found.taken if isinstance(found, Piece) else [sink.take(found) for sink in self.sinks]
 
-    def write(self, work: Work, taken: list[Any]) -> None:
+    def write(self, work: Work, taken: Sequence[Later | np.ndarray]) -> None:
         """As `Sink.write`; keeps what was calculated before the sinks get it, because they change it."""
+        fetched = [one.read() if isinstance(one, Later) else one for one in taken]
         if isinstance(work.batch, Batch):
-            self.kept.keep(work.unit, Piece(work.batch.tiles, work.batch.wanted, taken))
-        for sink, one in zip(self.sinks, taken):
+            self.kept.keep(work.unit, Piece(work.batch.tiles, work.batch.wanted, fetched))
+        for sink, one in zip(self.sinks, fetched):
             sink.write(work.batch, one)
 
 
@@ -90,7 +92,7 @@ class Taker(Generic[Found]):
         take: What it takes.
     """
 
-    def __init__(self, take: Callable[[Found], np.ndarray]) -> None:
+    def __init__(self, take: Callable[[Found], Later]) -> None:
         self.take = take
 
     def write(self, work: Batch | Piece, taken: np.ndarray) -> None:
@@ -147,7 +149,7 @@ class Calculation(Generic[Found]):
     at_work: Callable[[], AbstractContextManager[None]]
     in_turn: int = 1
 
-    def share(self, takes: Iterable[Callable[[Found], np.ndarray]], reporter: Reporter) -> bool:
+    def share(self, takes: Iterable[Callable[[Found], Later]], reporter: Reporter) -> bool:
         """Calculate the pieces together with the other ranks, if there are any.
 
         Args:

@@ -1,7 +1,8 @@
 """The loop of all mapping jobs: one thread reads, the calling thread runs the network, another thread writes.
 
 Work goes through it piece by piece, one piece ahead of the network and one behind it, so memory does not grow with the
-size of the job.
+size of the job. The calling thread never waits for a GPU: while the writing thread waits for what the GPU has computed
+of a piece, the next one is under way there.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Sink(Protocol[_Work, _Found]):
     """Receives what the network found."""
 
     def take(self, found: _Found) -> Any:
-        """Return what the sink needs, copied from the device; called on the network's thread."""
+        """Return what the sink needs; called on the network's thread, which should not wait for a device."""
 
     def write(self, work: _Work, taken: Any) -> None:
-        """Write what was taken from a piece of work; called on the writing thread."""
+        """Write what was taken from a piece of work; called on the writing thread, which may wait."""
 
 
 class FileSink(Sink[_Work, _Found], Protocol[_Work, _Found]):
