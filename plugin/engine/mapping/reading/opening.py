@@ -26,6 +26,9 @@ REMOTE = {
     "GDAL_HTTP_MAX_RETRY": "4", "GDAL_HTTP_RETRY_DELAY": "1", "GDAL_HTTP_CONNECTTIMEOUT": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1", "GDAL_HTTP_LOW_SPEED_TIME": "60",
 }  # fmt: skip
+# Before GDAL 3.7.3, its threads that decompress a raster can wait forever for one that is written, and that for them (its
+# pull request 8561).
+READS_BESIDE_WRITING = 3070300
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def open_for_mapping(
             outside it.
         ResourceError: The device does not exist.
     """
-    gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS")
+    gdal.SetConfigOption("GDAL_NUM_THREADS", "ALL_CPUS" if int(gdal.VersionInfo()) >= READS_BESIDE_WRITING else "1")
     for name, value in REMOTE.items():
         gdal.SetConfigOption(name, value)
     more = config.more if isinstance(config, SegmentRasterConfig) else ()
