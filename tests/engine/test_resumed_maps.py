@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,6 +29,7 @@ from plugin.engine import precision
 from plugin.engine.chips.fingerprint import raster_state
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
+from plugin.engine.device import Later
 from plugin.engine.drafts import PIECES, hidden_folder
 from plugin.engine.errors import Cancelled, InputError, ResourceError
 from plugin.engine.mapping import segment
@@ -36,6 +38,7 @@ from plugin.engine.mapping.pipeline.calculation import Keeper, Taker, share_out
 from plugin.engine.mapping.pipeline.finished import ITEM, Finished, read_finished
 from plugin.engine.mapping.pipeline.keeping import Kept, Unit, kept_beside
 from plugin.engine.mapping.pipeline.pieces import DAMAGED, HEAD, JOB, Piece, Pieces
+from plugin.engine.mapping.reading import opening
 from plugin.engine.mapping.reading.tile_reader import Batch
 from plugin.engine.mapping.reading.tiling import Tile, Tiles
 from plugin.engine.mapping.sources import inference, layout
@@ -114,6 +117,30 @@ def interrupt(network: Calls, folder: Path, image: str, calls: int, **settings: 
         map_raster(folder, image, heard, **{"resume": True, **settings})
     network.last = 10**9
     return heard
+
+
+def test_only_the_writing_thread_waits_for_what_a_device_computes(
+    tmp_path: Path, network: Calls, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(later: Later) -> np.ndarray:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return original(later)
+
+    threads, original = list[str](), Later.read
+    monkeypatch.setattr(Later, "read", read)
+    map_raster(tmp_path / "map", image, **EVERYTHING)
+    outputs = 5
+    assert threads[:outputs] == ["MainThread"] * outputs  # what is taken of a pixel says how pieces are kept
+    assert len(threads) > 20 * outputs and {*threads[outputs:]} == {"writing"}
+
+
+@pytest.mark.parametrize(("oldest", "threads"), [(0, "ALL_CPUS"), (2**31, "1")])
+def test_gdal_reads_with_threads_where_they_do_not_wait_for_those_that_write(
+    tmp_path: Path, network: Calls, image: str, monkeypatch: pytest.MonkeyPatch, oldest: int, threads: str
+) -> None:
+    monkeypatch.setattr(opening, "READS_BESIDE_WRITING", oldest)
+    map_raster(tmp_path / "map", image)
+    assert gdal.GetConfigOption("GDAL_NUM_THREADS") == threads
 
 
 def change_image(image: str) -> None:

@@ -26,8 +26,8 @@ REMOTE = {
     "GDAL_HTTP_MAX_RETRY": "4", "GDAL_HTTP_RETRY_DELAY": "1", "GDAL_HTTP_CONNECTTIMEOUT": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1", "GDAL_HTTP_LOW_SPEED_TIME": "60",
 }  # fmt: skip
-# Before GDAL 3.7.3, its threads that decompress a raster can wait forever for one that is written, and that for them (its
-# pull request 8561).
+# Before GDAL 3.7.3, its threads that decompress a raster can wait forever for one that is being written, and that one
+# for them (https://github.com/OSGeo/gdal/pull/8561).
 READS_BESIDE_WRITING = 3070300
 
 
