@@ -14,6 +14,7 @@ from chip_folder import write_chip_folder
 from heard import Heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from osgeo import gdal
 from synthetic import LEFT, TOP, write_raster
 from test_segment_raster import header, map_raster, noise, pixels
 from torch import nn
@@ -30,7 +31,7 @@ from plugin.engine.models.cost import USUAL_BYTES, _Living, bytes_per_pixel
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.folding import folded
 from plugin.engine.models.header import ModelHeader, read_header
-from plugin.engine.models.reach import HALOS, SEEN, decoder_reach, seam_costs, sees_whole_window
+from plugin.engine.models.reach import HALOS, SEEN, decoder_reach, other_answers, seam_costs, sees_whole_window
 from plugin.engine.models.streamable import streamable
 from plugin.engine.training import train_segmenter
 from plugin.engine.training.augmentation.example import Example
@@ -348,7 +349,7 @@ def test_16_bits_are_used_where_they_are_faster_and_the_map_is_the_same(
     network = Inference(Half(Clock, share, times), header(1), CPU, mixed, heard)  # type: ignore[arg-type]
     images = torch.randn(2, 1, 64, 1000)
     whole = network.network
-    network.choose_type(lambda: images)
+    network.choose_type(lambda: (images, torch.ones(2, 64, 1000, dtype=torch.bool)))
     assert (network.network is whole) == (used != "bfloat16")  # else it has rounded weights
     assert network.dtype is (torch.bfloat16 if used == "bfloat16" else torch.float32)
     assert network(images).dtype is torch.float32
@@ -356,6 +357,41 @@ def test_16_bits_are_used_where_they_are_faster_and_the_map_is_the_same(
     if used:
         assert f"{1 - share:.2%} of the pixels in 2 parts of the raster have the same class" in heard.logs[0]
         assert f"{times:.2f} times as fast: {used} is used." in heard.logs[0]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_the_types_are_compared_where_there_is_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: bool
+) -> None:
+    class Differing(nn.Module):
+        """In 16 bits, the pixels above the mean get another class."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sign = torch.where(images > 1, -1, 1) if torch.is_autocast_enabled("cpu") else 1
+            return torch.cat([images, 0 * images - 3], 1) * sign
+
+    data = np.full((512, 512), 100, np.uint8)
+    data[:, :230], data[::8, 496:] = 0, 200  # 45 % without data, and 0.71 % of the others
+    image, heard = write_raster(tmp_path / "image.tif", data, nodata=None if mask else 0), Heard()
+    if mask:
+        source = gdal.Open(image, gdal.GA_Update)
+        source.CreateMaskBand(gdal.GMF_PER_DATASET)
+        source.GetRasterBand(1).GetMaskBand().WriteArray(np.where(data, 255, 0).astype(np.uint8))
+        del source
+    monkeypatch.setattr(inference, "precision", lambda device, mixed: torch.bfloat16)
+    monkeypatch.setattr(segment, "load_model", lambda path: (Differing(), header(1)))
+    map_raster(tmp_path, image, heard, tile_size=512, halo=0, mixed_precision=True)
+    (told,) = [text for text in heard.logs if "bfloat16" in text]
+    assert "99.29% of the pixels in a part of the raster" in told and "float32 is used" in told
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_answers_that_are_no_numbers_are_others(channels: int) -> None:
+    whole, half = torch.zeros(1, channels, 1, 4), torch.zeros(1, channels, 1, 4)
+    whole[0, 0, 0] = 5.0
+    half[0, 0, 0] = torch.tensor([5.0, torch.nan, torch.inf, 5.0])
+    whole[..., 3] = half[..., 3] = torch.nan  # of both
+    assert other_answers(whole, half).tolist() == [[[False, True, True, False]]]
 
 
 def test_a_header_keeps_the_costs_of_seams_and_may_lack_them() -> None:

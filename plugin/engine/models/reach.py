@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..precision import all_digits
-from .networks import REFUSALS, STRIDE, Segmenter
+from .networks import REFUSALS, STRIDE, Segmenter, likeliest
 
 # In pixels. Most convolutional networks see 300 to 500 pixels to each side, which the short strip shows at low cost; no
 # common network, including dilated ones, sees as far as half of the long one.
@@ -112,10 +112,11 @@ def alike(logits: torch.Tensor, others: torch.Tensor, share: float) -> bool:
 
 
 def other_answers(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """(N, C, …) logits of two networks or images → (N, …) bool, true where the class, or the number, is another."""
-    if logits.shape[1] == 1:
-        return (logits - others).abs()[:, 0] > ANOTHER
-    return logits.argmax(1) != others.argmax(1)
+    """(N, C, …) logits of two networks or images → (N, …) bool, true where the class, or the number, is another, or
+    where only one of them gives valid numbers.
+    """
+    found = likeliest(logits) != likeliest(others)
+    return found | ((logits - others).abs()[:, 0] > ANOTHER) if logits.shape[1] == 1 else found
 
 
 @torch.inference_mode()

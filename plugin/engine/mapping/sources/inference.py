@@ -107,21 +107,22 @@ class Inference:
         return self._answers(self.network, images, torch.float32)
 
     @torch.no_grad()
-    def choose_type(self, look: Callable[[], torch.Tensor | None]) -> None:
+    def choose_type(self, look: Callable[[], tuple[torch.Tensor, torch.Tensor] | None]) -> None:
         """Choose the type in which the map is calculated, and round the weights to it.
 
         Args:
-            look: Returns (N, B, h, w) images from all over the raster; None if there are none.
+            look: Returns (N, B, h, w) images from all over the raster, and (N, h, w) bool, true for their pixels to
+                compare; None if there are none.
         """
         if not self.mixed:
             return
         images = cache(look)
-        trial = cache(lambda dtype: rounded(self.network, not_none(images()), dtype))
+        trial = cache(lambda dtype: rounded(self.network, not_none(images())[0], dtype))
 
         def choose() -> str:
             seen = None if self.possible is torch.float32 else images()
             if seen is not None:
-                return self._compare(seen, trial)
+                return self._compare(*seen, trial)
             if self.possible is not torch.float32:
                 self.reporter.log("Most of the raster has no data to choose the type of number by: float32 is used.")
             return "float32"
@@ -130,11 +131,12 @@ class Inference:
         if self.dtype is not torch.float32 and images() is not None:
             self.network = trial(self.dtype)
 
-    def _compare(self, images: torch.Tensor, trial: Callable[[torch.dtype], nn.Module]) -> str:
+    def _compare(self, images: torch.Tensor, compared: torch.Tensor, trial: Callable[[torch.dtype], nn.Module]) -> str:
         """Return the name of the type for the map, after a comparison of both.
 
         Args:
             images: (N, B, h, w).
+            compared: (N, h, w) bool, true for pixels that count.
             trial: Returns the network with weights of another type.
         """
         half = self.possible or torch.bfloat16
@@ -144,7 +146,7 @@ class Inference:
             begun = time.process_time()
             found.append(self._answers(network, images, dtype))
             seconds.append(time.process_time() - begun)
-        other = float(other_answers(*found).float().mean())
+        other = float(other_answers(*found)[compared.to(self.device)].float().mean())
         what = "number" if self.header.target else "class"
         where = f"{len(images)} parts of the raster" if len(images) > 1 else "a part of the raster"
         text = f"In {name}, {1 - other:.2%} of the pixels in {where} have the same {what} as in float32"

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ...config import SegmentRasterConfig
@@ -21,9 +22,9 @@ from ...windows import Window
 from ..answers.measures import entropy
 from ..pipeline.decisions import Decisions
 from ..reading.opening import Opened
-from ..reading.samples import samples
+from ..reading.samples import Sample, samples
 from ..reading.steps import Steps
-from ..reading.tile_reader import Images, TileReader
+from ..reading.tile_reader import TileReader
 from ..reading.tiling import BLOCK_SIZE, USUAL_TILE, Tiling, round_tile_size
 from .averaging import SYMMETRIES, kind_of, rescaled, symmetric
 from .blended import USUAL_OVERLAP, ChipSource, WindowSource
@@ -117,12 +118,14 @@ def choose_source(
     return Chosen(mean_of(chosen.sources, kind_of(models[0].header), beside), chosen.tiling)
 
 
-def _examples(network: Network, opened: Opened, reader: TileReader) -> torch.Tensor | None:
-    """Return (N, B, h, w) normalised images from all over the raster; None if most of it has no data."""
+def _examples(network: Network, opened: Opened, reader: TileReader) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return (N, B, h, w) normalised images from all over the raster, and (N, h, w) bool, true where they have data;
+    None if most of it has none.
+    """
     header, part = network.model.header, opened.window
     side = header.chip_size if header.whole_window else SAMPLED
     count = min(max(1, SAMPLED_PIXELS // side**2), -(-part.width // side) * -(-part.height // side))
-    found: list[Images] = []
+    found: list[Sample] = []
     for finer in range(3):  # if many parts have no data
         across = math.ceil(math.sqrt(count)) * 2**finer
         found = list(islice(samples(part, across, side, reader), count))
@@ -130,7 +133,8 @@ def _examples(network: Network, opened: Opened, reader: TileReader) -> torch.Ten
             break
     if not found:
         return None
-    return torch.cat([normalised(network.model.part(images), network.normalise) for images in found])
+    images = torch.cat([normalised(network.model.part(one), network.normalise) for one in found])
+    return images, torch.from_numpy(np.concatenate([one.valid for one in found]))
 
 
 def _columns(
