@@ -237,6 +237,7 @@ EVENTS: dict[str, dict[str, Any]] = {
     "progress": {"fraction": float, "text": str, "seconds_left": _maybe_seconds},
     "log": {"text": str},
     "warning": {"text": str},
+    "step": {"record": dict},
     "epoch": {"record": dict},
     "result": {"result": dict},
     "error": {"kind": str, "problem": str, "remedy": str},

@@ -37,6 +37,7 @@ class FeedbackReporter(Reporter):
         self.feedback.has_best, self.feedback.finish_wanted = False, False
         self.stages: set[str] = set()
         self.next = 0.0  # earliest time to repeat a text
+        self.loss: Optional[float] = None  # of the epoch under way
 
     def progress(self, fraction: float, text: str = "", seconds_left: Optional[float] = None) -> None:
         """Set the progress bar; report each new stage, and from time to time how long it will still take."""
@@ -49,7 +50,10 @@ class FeedbackReporter(Reporter):
         left = None if new else seconds_left  # not yet a good estimate at the start of a stage
         self.stages.add(stage)
         self.next = now + max(SECONDS_BETWEEN_TEXTS, SHARE_BETWEEN_TEXTS * (left or 0))
-        self.feedback.setProgressText(text if left is None else f"{text}, about {readable_time(left)} left")
+        if left is not None:
+            loss = "" if self.loss is None else f", loss {self.loss:.3f}"
+            text += f"{loss}, about {readable_time(left)} left"
+        self.feedback.setProgressText(text)
 
     def log(self, text: str) -> None:
         """Write a line to the log."""
@@ -59,8 +63,13 @@ class FeedbackReporter(Reporter):
         """Write a warning to the log."""
         self.feedback.pushWarning(self.worded(without_key(text)))
 
+    def step(self, record: dict[str, Any]) -> None:
+        """Keep the loss for the next text, so that a long epoch shows that it falls."""
+        self.loss = record["loss"]
+
     def epoch(self, record: dict[str, Any]) -> None:
         """Write a line of figures, in the log's monospaced font, so that epochs form a table."""
+        self.loss = None
         self.feedback.pushCommandInfo(epoch_line(record))
         self.feedback.has_best = True
 

@@ -18,6 +18,7 @@ class Heard(Reporter):
         self.cancel_after = cancel_after
         self.logs: list[str] = []
         self.warnings: list[str] = []
+        self.steps: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
         self.fractions: list[float] = []
         self.cancel_at = self.finish_at = self.orphaned_at = 10**9  # epochs told
@@ -30,6 +31,9 @@ class Heard(Reporter):
 
     def warning(self, text: str) -> None:
         self.warnings.append(text)
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.steps.append(record)
 
     def epoch(self, record: dict[str, Any]) -> None:
         self.epochs.append(record)

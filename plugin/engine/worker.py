@@ -1,7 +1,7 @@
 """The worker process: `python -m plugin.engine.worker JOB.json`, started by `plugin/worker_process.py`.
 
 JOB.json contains {"protocol": 1, "job": an id of `jobs.JOBS`, "config": its settings}. Standard output has one JSON
-object per line, {"event": "progress" | "log" | "warning" | "epoch" | "result" | "error", ...}, and nothing else.
+object per line, {"event": "progress" | "log" | "warning" | "step" | "epoch" | "result" | "error", ...}, and nothing else.
 Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the process that
 started the worker has ended, and the worker ends as well.
 
@@ -125,6 +125,10 @@ class JsonReporter(Reporter):
     def warning(self, text: str) -> None:
         """Send a warning."""
         self.send("warning", text=without_key(text))
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Send the record of some steps."""
+        self.send("step", record=record)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Send the record of an epoch."""

@@ -62,14 +62,15 @@ def test_events_reach_the_reporter(tmp_path: Path) -> None:
         send("progress", fraction=0.5, text="Training", seconds_left=None)
         send("log", text="a line")
         send("warning", text="look out")
+        send("step", record={"step": 1})
         send("epoch", record={"epoch": 1})
         send("result", result={"model": "m"})
         """,
     )
     heard = Heard()
     assert run_job(python, "status", {}, heard) == {"model": "m"}
-    assert (heard.fractions, heard.logs, heard.warnings, heard.epochs) == (
-        [0.5], ["a line"], ["look out"], [{"epoch": 1}],
+    assert (heard.fractions, heard.logs, heard.warnings, heard.steps, heard.epochs) == (
+        [0.5], ["a line"], ["look out"], [{"step": 1}], [{"epoch": 1}],
     )  # fmt: skip
 
 
