@@ -59,6 +59,19 @@ def share(items: np.ndarray) -> np.ndarray:
     return np.array_split(items, rank.count)[rank.number]
 
 
+def share_of_step(items: np.ndarray, batch: int) -> np.ndarray:
+    """This rank's part of the items of a step: its share of each of the batches whose gradients are added up.
+
+    A loss of areas then compares the items of the same batches as a single process that takes so many times as many.
+
+    Args:
+        items: Of all ranks.
+        batch: The items that a rank takes at once.
+    """
+    batches = max(1, -(-len(items) // (batch * own_rank().count)))
+    return np.concatenate([share(part) for part in np.array_split(items, batches)])
+
+
 def total(values: torch.Tensor) -> torch.Tensor:
     """The sum of the values of all ranks."""
     if own_rank().count > 1:

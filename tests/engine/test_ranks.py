@@ -50,7 +50,7 @@ CLASSIFIER: dict[str, Any] = {
 # Losses that are no mean over pixels: ranks share the sums that they are made of.
 SUMMED: dict[str, dict[str, Any]] = {
     "areas": {"loss": "focal_tversky", "second_loss": "lovasz", "epochs": 1},
-    "both": {"loss": "cross_entropy", "second_loss": "unified_focal", "epochs": 1},
+    "both": {"loss": "cross_entropy", "second_loss": "unified_focal", "epochs": 1, "accumulation": 2},
 }
 
 

@@ -101,7 +101,7 @@ class Fit:
             self.network.train()
             order = shuffled(self.draws, self.config.step_size, self.config.seed, self.epoch)
             left = [] if self.pace.over else order[self.batches :]
-            for batch in self.training.batches(map(ranks.share, left)):
+            for batch in self.training.batches(ranks.share_of_step(step, self.config.batch_size) for step in left):
                 self.tally.include(self.optimization.step(self.lesson, batch))
                 self.batches, shown = self.batches + 1, shown + len(order[self.batches])
                 last = self.batches == len(order) or self.pace.over
