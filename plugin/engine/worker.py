@@ -1,9 +1,9 @@
 """The worker process: `python -m plugin.engine.worker JOB.json`, started by `plugin/worker_process.py`.
 
 JOB.json contains {"protocol": 1, "job": an id of `jobs.JOBS`, "config": its settings}. Standard output has one JSON
-object per line, {"event": "progress" | "log" | "warning" | "step" | "epoch" | "result" | "error", ...}, and nothing else.
-Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the process that
-started the worker has ended, and the worker ends as well.
+object per line, {"event": "progress" | "log" | "warning" | "step" | "epoch" | "result" | "error", ...}, and nothing
+else. Standard error is the log. Standard input receives the commands `cancel` and `finish`. If it is closed, the
+process that started the worker has ended, and the worker ends as well.
 
 A training, `segmentraster` or `classifyscenes` may be started as several ranks, `torchrun -m plugin.engine.worker
 JOB.json` (see `docs/cluster.md`). The first rank claims the outputs, reads the commands and sends the events; the

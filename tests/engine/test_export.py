@@ -229,6 +229,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "labels elsewhere": ({"label_rasters": ("away.tif",)}, "do not overlap"),
     "polygons elsewhere": ({"label_rasters": (), "labels": "away.gpkg"}, "do not overlap"),
     "a chip larger than the raster": ({"chip_size": 512}, "larger than the raster.*256 or less"),
+    "an extent beside the raster": (
+        {"extent": (0.0, 0.0, 9.0, 9.0)},
+        r"EXTENT \(x 0 to 9, y 0 to 9\) does not overlap",
+    ),
     "no labels": ({"label_rasters": ()}, "No labels are given"),
     "two kinds of labels": ({"labels": "away.gpkg"}, "Both features and label rasters"),
     "fewer label rasters than rasters": (

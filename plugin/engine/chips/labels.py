@@ -206,13 +206,14 @@ def merge_classes(values: np.ndarray, *tables: dict[int, tuple[str, Optional[str
 def no_overlap(path: str, here: Bounds, image: RasterInfo) -> InputError:
     """The error for labels that do not overlap the image; both bounds are in the image's CRS."""
     return InputError(
-        f"The labels {path} ({_place(here)}) do not overlap the raster {image.path} ({_place(image.grid.bounds)}) "
-        f"in {crs_text(image.crs)}.",
+        f"The labels {path} ({place_text(here)}) do not overlap the raster {image.path} "
+        f"({place_text(image.grid.bounds)}) in {crs_text(image.crs)}.",
         "Check that both show the same area and have the right CRS.",
     )
 
 
-def _place(bounds: Bounds) -> str:
+def place_text(bounds: Bounds) -> str:
+    """Write bounds as a text."""
     if not np.isfinite(bounds).all():
         return "outside of the area where the raster's CRS is valid"
     left, bottom, right, top = bounds

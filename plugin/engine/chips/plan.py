@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..rasters.raster_io import RasterInfo, crs_text, same_crs
 from ..windows import TOLERANCE, Grid, Window, overlap, union
 from .features import LABEL_LAYER, FeatureFile, features_size
+from .labels import place_text
 from .placement import (
     Spots,
     bounding_side,
@@ -262,7 +263,15 @@ def exported_areas(config: ExportChipsConfig, rasters: tuple[RasterInfo, ...]) -
         InputError: The rasters differ in CRS, number of bands or pixel size, or do not overlap the extent.
     """
     _check_alike(rasters)
-    return tuple(_area(info, config.extent) for info in rasters)
+    areas = tuple(_area(info, config.extent) for info in rasters)
+    if config.extent is not None and all(area.empty for area in areas):
+        first, others = rasters[0], f" or any of the {len(rasters) - 1} others" if len(rasters) > 1 else ""
+        raise InputError(
+            f"EXTENT ({place_text(config.extent)}) does not overlap the raster {first.path} "
+            f"({place_text(first.grid.bounds)}){others}.",
+            "Check EXTENT and its CRS.",
+        )
+    return areas
 
 
 def needed_side(config: ExportChipsConfig, size: int) -> int:
