@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .device_name import check_device_name
-from .errors import ResourceError
+from .errors import ResourceError, first_line
 from .events import Reporter
 from .files import readable_size
 from .status import machine_memory
@@ -79,7 +79,7 @@ def _failure(device: torch.device) -> str | None:
     try:
         torch.ones(2, device=device).sum().item()
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None
 
 

@@ -47,6 +47,11 @@ def without_key(text: str) -> str:
     return text
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says of an error; if it says nothing, the name of the error's kind."""
+    return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
+
+
 def not_none(value: Optional[T]) -> T:
     """Return a value that an earlier step guarantees not to be None; raises AssertionError if it is None."""
     if value is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import probe
 from .config import StatusConfig
+from .errors import first_line
 from .events import Reporter
 from .threads import cpu_threads
 
@@ -41,7 +42,7 @@ def _torch_status() -> dict[str, Any]:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library of torch is damaged
-        return {"gpus": [], "cuda": None, "torch_error": str(error).strip().splitlines()[0]}
+        return {"gpus": [], "cuda": None, "torch_error": first_line(error)}
     gpus = []
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)

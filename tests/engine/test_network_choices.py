@@ -16,6 +16,7 @@ from torch import nn
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.errors import InputError
+from plugin.engine.models import factory
 from plugin.engine.models.architectures import ARCHITECTURES
 from plugin.engine.models.decoder_settings import DecoderSettings, read_arguments
 from plugin.engine.models.decoders import create_decoder
@@ -108,6 +109,15 @@ def test_an_encoder_that_is_not_dilated_is_refused_whether_it_says_so_or_not(enc
 
 def test_a_network_of_an_earlier_model_file_is_made_though_its_encoder_is_not_dilated() -> None:
     lay_out_model("deeplabv3", "timm:deit_tiny_patch16_224", 3, 2, USUAL)
+
+
+def test_a_library_that_refuses_a_network_without_a_word_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(factory, "create_model", refuse)
+    with pytest.raises(InputError, match=r"unet does not work with the encoder resnet18 \(AssertionError\)"):
+        try_model("unet", "resnet18", 3, 2, USUAL)
 
 
 def test_any_encoder_of_timm_can_be_named_and_comes_back_from_its_model_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .architectures import ARCHITECTURES
 from .decoder_settings import DecoderSettings
 from .decoders import create_decoder
@@ -112,7 +112,7 @@ def _explained(architecture: str, encoder: str) -> Iterator[None]:
         if ARCHITECTURES[architecture].output_stride < STRIDE:  # which not all of timm's know
             raise not_dilated(architecture, encoder) from error
         raise InputError(
-            f"{architecture} does not work with the encoder {encoder} ({str(error).splitlines()[0]}).",
+            f"{architecture} does not work with the encoder {encoder} ({first_line(error)}).",
             "Choose another ENCODER or ARCHITECTURE.",
         ) from error
 

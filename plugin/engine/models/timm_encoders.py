@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .encoders import TIMM_NAME
 
 # What lets a network take images of any size is called otherwise in each kind; most need nothing.
@@ -106,7 +106,7 @@ def probe(name: str) -> tuple[dict[str, Any], bool]:
             with torch.device("meta"), torch.no_grad():
                 network(torch.zeros(1, 3, 2 * cell, 3 * cell))
         except Exception as error:  # networks refuse what they do not take in many ways
-            reason = reason or str(error).partition("\n")[0]
+            reason = reason or first_line(error)
             continue
         return options, flat
     raise InputError(

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load
 
 from .. import probe
-from ..errors import EngineError, InputError
+from ..errors import EngineError, InputError, first_line
 from ..strangers.checkpoints import check_checkpoint
 from .header import KEY, ModelHeader, metadata_in
 from .weights_path import check_weights_path
@@ -82,7 +82,7 @@ def read_weights(path: str, sha256: str = "") -> Weights:
     except EngineError:
         raise
     except Exception as error:  # torch's reader raises many kinds of errors on garbage
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if not path.lower().endswith(".safetensors"):  # torch's own message advises to execute the file's content
             reason = "it is not a PyTorch file, or contains more than tensors"
         raise InputError(
