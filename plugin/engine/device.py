@@ -24,6 +24,10 @@ GROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+# What torch and its libraries say; the last is oneDNN's, which computes convolutions on processors.
+FULL_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "could not create a primitive",
+)  # fmt: skip
 # Settings of the GNU C library's allocator, from its malloc.h.
 TRIM_THRESHOLD, MOST_MAPPED = -1, -4
 LARGEST_INT = 2**31 - 1
@@ -225,7 +229,7 @@ def lacks_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))
+    return any(sign in text for sign in FULL_MEMORY)
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -42,6 +42,8 @@ EXIT_RESULT, EXIT_ERROR, EXIT_CANCELLED = 0, 2, 3
 # batch.
 GRACE, SAVING_GRACE = 0.5, 300.0
 LOOK = 0.05  # seconds between checks
+# What torch says when memory is insufficient, and the system when a library does not fit.
+LACKS_MEMORY = ("DefaultCPUAllocator", "not enough memory", "failed to map segment", "Cannot allocate memory")
 
 
 class JsonReporter(Reporter):
@@ -193,7 +195,7 @@ def explain(error: BaseException) -> EngineError:
             f"The GPU's memory is not enough ({first_line}).",
             "Use a smaller batch size, chip size or tile size, close other programs on the GPU, or use DEVICE cpu.",
         )
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "not enough memory" in text:
+    if isinstance(error, MemoryError) or any(sign in text for sign in LACKS_MEMORY):
         return ResourceError(
             f"The computer's memory is not enough ({first_line}).",
             "Use a smaller batch size, chip size or tile size, or close other programs.",

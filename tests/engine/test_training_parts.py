@@ -220,7 +220,10 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
         choose_device("cuda:1")
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("could not create a primitive")],
+)
 def test_a_lack_of_memory_is_explained_with_what_needed_it(error):
     with pytest.raises(ResourceError, match=r"8 chips.*free\. Halve BATCH_SIZE"), explain_memory(CPU, "8 chips"):
         raise error

@@ -178,6 +178,8 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("CUDA out of memory. Tried"), "GPU's memory is not enough"),
         (MemoryError(), "computer's memory is not enough"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "computer's memory is not enough"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "computer's memory is not enough"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "computer's memory is not enough"),
         (RuntimeError("CUDA error: device-side assert triggered"), "The GPU failed"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
         (ModuleNotFoundError("No module named 'timm'", name="timm"), "has no module timm"),
