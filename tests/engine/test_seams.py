@@ -23,11 +23,11 @@ from plugin.engine import device, precision
 from plugin.engine.chips.dataset import open_dataset
 from plugin.engine.config import SegmentRasterConfig, TrainSegmenterConfig
 from plugin.engine.mapping import segment
-from plugin.engine.mapping.reading.tiling import SEAM_SHARE, Layout, choose_layout
+from plugin.engine.mapping.reading.tiling import SEAM_SHARE, SMALLEST_ON_GPU, WAIT, Layout, choose_layout
 from plugin.engine.mapping.sources import inference, layout
 from plugin.engine.mapping.sources.inference import Inference
 from plugin.engine.mapping.sources.tiles import TileSource
-from plugin.engine.models.cost import USUAL_BYTES, _Living, bytes_per_pixel
+from plugin.engine.models.cost import USUAL_BYTES, _Living, need_per_pixel
 from plugin.engine.models.factory import create_model
 from plugin.engine.models.folding import folded
 from plugin.engine.models.header import ModelHeader, read_header
@@ -84,6 +84,34 @@ def test_what_the_user_gives_counts() -> None:
     assert choose_layout(SEAMS, room_for(1e7), tile_size=256, halo=10) == (256, 10)
     assert choose_layout(SEAMS, room_for(1e7), halo=0) == (512, 0), "larger ones need more memory, and gain nothing"
     assert choose_layout((), room_for(1e7)).halo == HALOS[-1], "unknown"
+
+
+def test_a_gpu_gets_tiles_for_which_it_waits_little() -> None:
+    def pixels(size: int, side: int, halo: int) -> float:
+        """What the network sees, and could see while the GPU waits."""
+        return side**2 * (1 + 2 * halo / size) ** 2 + WAIT * size**2
+
+    sizes = []
+    for side in (10_000, 30_000, 100_000):
+        layout = choose_layout((), room_for(1e9), halo=160, waits=side**2)
+        sizes.append(layout.tile_size)
+        best = min(pixels(size, side, 160) for size in range(SMALLEST_ON_GPU, 8192, 32))
+        assert pixels(layout.tile_size, side, 160) < 1.02 * best
+    assert sizes == sorted(set(sizes))
+    assert choose_layout((), room_for(1e9), halo=0, waits=10**8) == (SMALLEST_ON_GPU, 0)
+    assert choose_layout((), room_for(1e6), halo=0, waits=10**8).tile_size < 1024, "the memory counts"
+
+
+def test_no_tensor_has_more_values_than_operations_support(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "load_model", lambda path: (Blur(20), header(1, seams=SEAMS)))
+    monkeypatch.setattr(layout, "LARGEST_TENSOR", 3 * 640**2)  # of the classes
+    heard = Heard()
+    map_raster(tmp_path, write_raster(tmp_path / "image.tif", noise(600, 600)), heard, halo=None, tile_size=None)
+    size, halo = (
+        int(next(text for text in heard.logs if text.startswith("Tiles of ")).split()[at].rstrip(".")) for at in (2, -1)
+    )
+    assert 400 < size + 2 * halo < 640
+    assert need_per_pixel(create_model("unet", "resnet18", 3, 5).eval(), 3).largest == 32
 
 
 def test_the_reach_is_measured_in_pixels_that_change() -> None:
@@ -241,20 +269,20 @@ def test_the_decoder_needs_memory_for_what_it_sees_only() -> None:
             trial(image, 128)
         beside = 32 * (side + 384) ** 2
         assert 0.999 * living.most <= needed(Layout(side, 192)) - beside < 1.4 * living.most
-    assert needed(Layout(512, 192)) < (bytes_per_pixel(used.network, 4) + 32) * 896**2
-    assert needed(Layout(512, 64)) > bytes_per_pixel(used.network, 4) * 640**2, "then it sees all"
+    assert needed(Layout(512, 192)) < (need_per_pixel(used.network, 4).memory + 32) * 896**2
+    assert needed(Layout(512, 64)) > need_per_pixel(used.network, 4).memory * 640**2, "then it sees all"
 
 
 def test_the_bytes_of_a_network_are_counted_without_it() -> None:
-    assert bytes_per_pixel(nn.Conv2d(4, 6, 1), 4) == 40
-    assert bytes_per_pixel(nn.Sequential(nn.Conv2d(1, 10, 1), nn.Conv2d(10, 10, 1), nn.Conv2d(10, 1, 1)), 1) == 84
-    assert 200 < bytes_per_pixel(create_model("unet", "resnet18", 3, 5).eval(), 3) < 500
+    assert need_per_pixel(nn.Conv2d(4, 6, 1), 4) == (40, 6)
+    assert need_per_pixel(nn.Sequential(nn.Conv2d(1, 10, 1), nn.Conv2d(10, 10, 1), nn.Conv2d(10, 1, 1)), 1) == (84, 10)
+    assert 200 < need_per_pixel(create_model("unet", "resnet18", 3, 5).eval(), 3).memory < 500
 
     class Asking(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images * float(images.max())
 
-    assert bytes_per_pixel(Asking(), 1) == USUAL_BYTES
+    assert need_per_pixel(Asking(), 1).memory == USUAL_BYTES
 
 
 @pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, IndexError, KeyError, TypeError, AttributeError])
@@ -268,7 +296,7 @@ def test_whatever_a_network_says_of_an_image_that_it_does_not_take_it_can_be_map
             raise error("select(): index 0 out of range")
 
     network = Refusing().eval()
-    assert bytes_per_pixel(network, 1) == USUAL_BYTES and streamable(network, 1) is None
+    assert need_per_pixel(network, 1).memory == USUAL_BYTES and streamable(network, 1) is None
     assert folded(network, 1) is network and sees_whole_window(network, 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,9 +21,9 @@ from .networks import REFUSALS
 OPERATIONS_A_VALUE = 200
 # Operations that a step of the optimizer costs per weight: relevant for small chips and large networks.
 OPERATIONS_A_WEIGHT = 250
-# Pixels a side of the image whose memory is counted, and the bytes per pixel of a network that cannot be counted:
-# those that can need 240 to 670.
-LOOKED_AT, USUAL_BYTES = 512, 800.0
+# Pixels a side of the image whose memory is counted. For a network that cannot be counted: bytes per pixel (those that
+# can need 240 to 670), and values of its largest tensor (those have up to 64).
+LOOKED_AT, USUAL_BYTES, USUAL_VALUES = 512, 800.0, 128.0
 
 
 def work_per_chip(create: Callable[[], nn.Module], bands: int, size: int, batch_size: int) -> float:
@@ -54,11 +54,11 @@ def work_per_chip(create: Callable[[], nn.Module], bands: int, size: int, batch_
 
 
 class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that exist at a time (`most`)."""
+    """Counts the bytes of all tensors that exist at a time (`most`), and of the largest one."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
+        self.now = self.most = self.largest = 0
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -73,7 +73,7 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if key not in self.known:
             self.known.add(key)
             self.now += size
-            self.most = max(self.most, self.now)
+            self.most, self.largest = max(self.most, self.now), max(self.largest, size)
             weakref.finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
@@ -81,20 +81,29 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= size
 
 
+class Need(NamedTuple):
+    """What a network needs for each pixel of an image."""
+
+    memory: float  # bytes at a time, with the image, in float32
+    largest: float  # values of its largest tensor
+
+
 @torch.no_grad()
-def bytes_per_pixel(network: nn.Module, bands: int, unneeded: float = 0) -> float:
-    """Return the bytes that a network needs at a time for each pixel of an image, with the image, in float32.
+def need_per_pixel(network: nn.Module, bands: int, unneeded: float = 0) -> Need:
+    """Return what a network needs for each pixel of an image.
 
     A `Segmenter` may leave out the logits along each edge, in a share `unneeded` of the image's side.
 
     The image exists only on the meta device, where it takes neither memory nor time. Networks whose memory cannot be
-    counted get `USUAL_BYTES`.
+    counted get `USUAL_BYTES` and `USUAL_VALUES`.
     """
     more = (round(unneeded * LOOKED_AT),) if unneeded else ()
     trial = copy.deepcopy(network).to("meta")
     image = torch.empty(1, bands, LOOKED_AT, LOOKED_AT, device="meta")
-    needed = most_memory(lambda: trial(image, *more))
-    return USUAL_BYTES if needed is None else (image.nbytes + needed) / LOOKED_AT**2
+    living = _counted(lambda: trial(image, *more))
+    if living is None:
+        return Need(USUAL_BYTES, USUAL_VALUES)
+    return Need((image.nbytes + living.most) / LOOKED_AT**2, living.largest / image.itemsize / LOOKED_AT**2)
 
 
 @torch.no_grad()
@@ -103,9 +112,14 @@ def most_memory(run: Callable[[], object]) -> int | None:
 
     None if they cannot be counted: some networks need the numbers that tensors on the meta device do not have.
     """
+    living = _counted(run)
+    return None if living is None else living.most
+
+
+def _counted(run: Callable[[], object]) -> _Living | None:
     try:
         with _Living() as living:
             run()
     except REFUSALS:
         return None
-    return living.most
+    return living

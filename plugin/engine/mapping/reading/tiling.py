@@ -22,6 +22,9 @@ SEAM_SHARE = 0.0004
 # Tiles are not larger than necessary for this much work per pixel of the map.
 LITTLE_WORK = 1.06
 SMALLEST_TILE, USUAL_TILE, LARGEST_TILE = 64, 1024, 8192
+# A GPU waits while the first tile is read and the last one written: about as long as for the network on so many times
+# their pixels. It needs less time for smaller tiles than Python to start their layers.
+WAIT, SMALLEST_ON_GPU = 3.0, 2048
 LONGEST_TURN = 16  # tiles of a column
 LARGEST_GIVEN = 2**14  # by the user, of the halo, too
 
@@ -98,26 +101,35 @@ def is_layout(values: Any) -> bool:
 
 
 def choose_layout(
-    seams: Sequence[float], fits: Callable[[Layout], bool], tile_size: int | None = None, halo: int | None = None
-) -> Layout:
+    seams: Sequence[float], fits: Callable[[Layout], bool], tile_size: int | None = None, halo: int | None = None,
+    waits: int | None = None,
+) -> Layout:  # fmt: skip
     """Choose the halo so that tiles leave practically no seams, and the tile size so that the halo costs little.
 
     Args:
         seams: The result of `reach.seam_costs`; empty if unknown, then the largest of its halos is taken.
         fits: Returns whether the memory is enough for such tiles.
         tile_size, halo: What the user gives; None = chosen here.
+        waits: Pixels of the map, if the device is a GPU, which waits for the first tile; None for processors.
     """
     halos = [halo] if halo is not None else list(HALOS) if seams else [HALOS[-1]]
-    layouts = [Layout(round_tile_size(tile_size or _fitting_tile(each, fits)), each) for each in halos]
+    layouts = [Layout(round_tile_size(tile_size or _fitting_tile(each, fits, waits)), each) for each in halos]
     for layout, cost in zip(layouts, seams):
         if 4 * cost <= SEAM_SHARE * layout.tile_size:
             return layout
     return layouts[-1]
 
 
-def _fitting_tile(halo: int, fits: Callable[[Layout], bool]) -> int:
-    """Return the smallest tile size with little extra work, or the largest that the memory is enough for."""
+def _fitting_tile(halo: int, fits: Callable[[Layout], bool], waits: int | None) -> int:
+    """Return the smallest tile size with little extra work, or the largest that the memory is enough for.
+
+    On a GPU, with P pixels, a halo h and tiles of side t, the halo costs as much as 4 h P / t more pixels, and waiting
+    for the first tile and the last one as much as `WAIT` t²: t³ = 2 h P / `WAIT` is best.
+    """
     enough = max(BLOCK_SIZE, round_tile_size(math.ceil(2 * halo / (math.sqrt(LITTLE_WORK) - 1))))
+    if waits is not None:
+        best = (2 * halo * waits / WAIT) ** (1 / 3)
+        enough = max(SMALLEST_ON_GPU, min(enough, round_tile_size(round(best))))
     sizes = {round_tile_size(size) for size in range(SMALLEST_TILE, min(LARGEST_TILE, enough) + 1, STRIDE)}
     return max((size for size in sizes if fits(Layout(size, halo))), default=SMALLEST_TILE)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...config import SegmentRasterConfig
 from ...device import working_memory
 from ...events import Reporter
-from ...models.cost import bytes_per_pixel
+from ...models.cost import need_per_pixel
 from ...models.networks import Segmenter
 from ...models.normalisation import Normaliser
 from ...models.reach import HALOS, SEEN, seam_costs
@@ -24,6 +24,8 @@ from .source import normalised
 # takes the time of 12 megapixels, which a raster of fewer pixels than `SMALL` does not repay. Fewer places do not do:
 # where a network is sure, it looks at little, and most pixels that change lie in a third of the places.
 PLACES, SMALL = 4, 8000**2
+# Not all operations of PyTorch and cuDNN support tensors with more values.
+LARGEST_TENSOR = 2**31 - 1
 
 
 def lay_out(
@@ -60,9 +62,10 @@ def _chosen(
     config: SegmentRasterConfig, reporter: Reporter,
 ) -> Layout:  # fmt: skip
     header, window = model.header, opened.window
-    largest_scale = max(1.0, *map(float, config.averaging.scales))
-    memory = working_memory(opened.device) / config.batch_size / largest_scale**2
+    at_once = config.batch_size * max(1.0, *map(float, config.averaging.scales)) ** 2
+    memory = working_memory(opened.device) / at_once
     needed = memory_of(network, header.outputs, config.averaging.times)
+    pixels = LARGEST_TENSOR / at_once / need_per_pixel(network.network, len(header.band_names)).largest
     seams, given = header.seams, (config.tile_size, config.halo)
     if config.halo is None and not seams and window.width * window.height >= SMALL:
         with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
@@ -70,7 +73,12 @@ def _chosen(
             seams = seam_costs(network.logits, (normalised(model.part(image), normalise)[0] for image in images))
         if seams:
             reporter.log("How far the network looks is measured, because its model file does not say.")
-    return choose_layout(seams, lambda layout: needed(layout) <= memory, *given)
+
+    def fits(layout: Layout) -> bool:
+        return needed(layout) <= memory and (layout.tile_size + 2 * layout.halo) ** 2 < pixels
+
+    waits = window.width * window.height if opened.device.type == "cuda" else None
+    return choose_layout(seams, fits, *given, waits)
 
 
 def memory_of(network: Inference, outputs: int, times: int) -> Callable[[Layout], float]:
@@ -84,9 +92,9 @@ def memory_of(network: Inference, outputs: int, times: int) -> Callable[[Layout]
         times: How often it sees each tile.
     """
     bands = len(network.header.band_names)
-    whole = inner = bytes_per_pixel(network.network, bands)
+    whole = inner = need_per_pixel(network.network, bands).memory
     if network.unneeded_of(HALOS[-1]):
-        inner = bytes_per_pixel(network.network, bands, 1 / 4)
+        inner = need_per_pixel(network.network, bands, 1 / 4).memory
     decoder = (whole - inner) / (1 - (1 / 2) ** 2)  # per pixel that it sees
     # The image as read and normalised; the logits that are averaged; and those, calibrated and for the sinks, for which
     # there is what the network needed before.
