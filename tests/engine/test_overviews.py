@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from synthetic import write_raster
 
 from plugin.engine.classes import ClassTable
 from plugin.engine.drafts import publish
+from plugin.engine.errors import ResourceError
 from plugin.engine.events import Reporter
 from plugin.engine.mapping.outputs import map_raster, overviews
 from plugin.engine.mapping.outputs.class_rasters import ClassRaster, MembersRaster
@@ -49,32 +51,42 @@ def test_the_most_frequent_value_counts(dtype: Any, nodata: int) -> None:
         assert np.array_equal(overviews.halved(some, nodata), counted(some, nodata))
 
 
-def class_raster(folder: Path, indices: np.ndarray, classes: ClassTable, cog: bool) -> gdal.Dataset:
-    """The raster of classes that a job writes, in tiles of 64 pixels."""
+def class_raster(
+    folder: Path, indices: np.ndarray, classes: ClassTable, cog: bool, side: int = 64, empty: int | None = None
+) -> gdal.Dataset:
+    """The raster of classes that a job writes, in tiles of so many pixels, of which one column is empty."""
     height, width = indices.shape
     like = RasterReader(write_raster(folder / "image.tif", np.zeros(indices.shape, np.uint8))).info
     form, path = Form(cog, True, Phases(Reporter())), str(folder / "map.tif")
     with ClassRaster(path, like, Window(0, 0, width, height), classes, 64, np.asarray, form) as raster:
-        for row in range(0, height, 64):
-            for col in range(0, width, 64):
-                part = indices[row : row + 64, col : col + 64].copy()
-                raster.write_tile(Window(col, row, part.shape[1], part.shape[0]), None, part)
+        for row in range(0, height, side):
+            for col in range(0, width, side):
+                part = indices[row : row + side, col : col + side].copy()
+                if col != empty:
+                    raster.write_tile(Window(col, row, part.shape[1], part.shape[0]), None, part)
         raster.finish()
         publish(raster.draft)
     return gdal.Open(path)
 
 
+@pytest.mark.parametrize(("side", "again"), [(64, False), (128, False), (48, True)])
 @pytest.mark.parametrize("cog", [False, True])
 @pytest.mark.parametrize("values", [(2, 5, 9), (2, 5, 900)])
-def test_overviews_of_all_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cog: bool, values: Any) -> None:
+def test_overviews_of_all_levels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cog: bool, values: Any, side: int, again: bool
+) -> None:
+    """The raster is read again only where its tiles end within pixels of the overviews."""
     monkeypatch.setattr(map_raster, "SCREEN", 16)
     monkeypatch.setattr(overviews, "SIDE", 64)
+    monkeypatch.setattr(map_raster, "write_modes" if again else "write_modes_again", None)
     classes = ClassTable.from_rows([(value, f"class {value}", None) for value in values])
     indices = np.kron(np.random.default_rng(0).integers(0, 4, (41, 58)), np.ones((5, 5))).astype(np.uint8)
     indices[np.random.default_rng(1).random(indices.shape) < 0.2] = 1
     indices[indices == 3] = 255
     indices = indices[:201, :287]
-    source = class_raster(tmp_path, indices, classes, cog)
+    indices[:, side : 2 * side] = 255
+    source = class_raster(tmp_path, indices, classes, cog, side, side)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "map.qml", "map.tif", "map.tif.aux.xml"]
     band = source.GetRasterBand(1)
     expected = band.ReadAsArray()
     assert np.array_equal(expected == band.GetNoDataValue(), indices == 255)
@@ -82,6 +94,18 @@ def test_overviews_of_all_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for level in range(5):
         expected = counted(expected, int(band.GetNoDataValue()))
         assert np.array_equal(band.GetOverview(level).ReadAsArray(), expected), level
+
+
+def test_a_full_disk_is_said_to_be_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(map_raster, "SCREEN", 16)
+    monkeypatch.setattr(overviews.Halves, "add", fail)
+    classes = ClassTable.from_rows([(1, "a", None), (2, "b", None)])
+    with pytest.raises(ResourceError, match=r"map.tif could not be written \(No space left on device\)"):
+        class_raster(tmp_path, np.zeros((100, 100), np.uint8), classes, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
 
 
 def test_more_levels_than_a_window_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,10 +86,7 @@ class ClassRaster(MapRaster):
             values[unsure] = IGNORE_INDEX
         if wanted is not None:
             values[~wanted] = IGNORE_INDEX
-        own = window._replace(
-            col_off=window.col_off - self.window.col_off, row_off=window.row_off - self.window.row_off
-        )
-        unknown = self._count(own, values)
+        unknown = self._count(self._own(window), values)
         self.unanswered += unknown - (0 if wanted is None else np.count_nonzero(~wanted))
         super().write_tile(window, None, self.classes.to_values(values, int(self.nodata))[None])
 

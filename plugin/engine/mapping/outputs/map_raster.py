@@ -23,7 +23,7 @@ from ..pipeline.pieces import Piece
 from ..reading.tile_reader import Batch
 from ..reading.tiling import block_size
 from ..settings import FormSettings
-from .overviews import write_modes
+from .overviews import Halves, write_modes, write_modes_again
 from .phases import Phases
 
 if TYPE_CHECKING:
@@ -74,6 +74,16 @@ class Form:
         return cls(settings.raster_format == "COG", settings.overviews, phases)
 
 
+def class_share(settings: FormSettings, passes: int = 0) -> float:
+    """Return the maximum share of its uncompressed size that a raster of classes needs on the disk while it is made.
+
+    Args:
+        settings: How it is stored.
+        passes: How many more rasters its refinement writes.
+    """
+    return CLASS_SHARE * (settings.copies() + passes) + settings.overviews / 4  # `Halves` are not compressed
+
+
 class MapRaster:
     """A `Sink` that writes a GeoTIFF on the grid of another raster; pixels that are never written are nodata.
 
@@ -122,6 +132,10 @@ class MapRaster:
         self._squares = np.zeros((-(-window.height // SQUARE), -(-window.width // SQUARE)), bool)
         self.draft = claim(path)
         self.draft.fresh()
+        self._halves: Halves | None = None
+        if self.RESAMPLING == MODE and self._levels() and not self._rewritten:
+            halves = self.draft.folder / f"{WORK}.halves"
+            self._halves = Halves(halves, (window.height, window.width), dtype, int(nodata), self._levels())
         form.phases.plan(form.cog + self._adds_overviews())
         try:
             self.dataset = self._create(form.cog or self._rewritten)
@@ -189,13 +203,21 @@ class MapRaster:
         """Write (bands, rows, cols) values to a window of the other raster's grid; unwanted pixels become nodata."""
         if wanted is not None:
             values[:, ~wanted] = self.nodata
-        col_off, row_off = window.col_off - self.window.col_off, window.row_off - self.window.row_off
-        self._squares[_squares(Window(col_off, row_off, window.width, window.height))] = True
+        own = self._own(window)
+        self._squares[_squares(own)] = True
         try:
             for band, one in zip(self.bands, values):
-                band.WriteArray(one, col_off, row_off)
-        except RuntimeError as error:
+                band.WriteArray(one, own.col_off, own.row_off)
+            if self._halves is not None:
+                self._halves.add(own, values)
+        except (RuntimeError, OSError) as error:
             raise self._failure(error) from error
+
+    def _own(self, window: Window) -> Window:
+        """The window of this raster for one of the other raster's grid."""
+        return window._replace(
+            col_off=window.col_off - self.window.col_off, row_off=window.row_off - self.window.row_off
+        )
 
     def _touched(self, window: Window) -> bool:
         """Whether anything was written to a window of this raster, or near it."""
@@ -215,7 +237,7 @@ class MapRaster:
             if self.form.cog:
                 self._copy_to_cog()
             self.dataset.FlushCache()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise self._failure(error) from error
         finally:
             self._release()
@@ -239,10 +261,14 @@ class MapRaster:
         """
         self._release()
         self.dataset = gdal.OpenEx(str(self._file), gdal.OF_RASTER | gdal.OF_UPDATE)
-        options = {"ZLEVEL_OVERVIEW": str(self.LEVEL), "GDAL_NUM_THREADS": "1"}
+        halves = self._halves if self._halves is not None and self._halves.complete else None
+        threads = "1" if halves is None else "ALL_CPUS"
+        options = {"ZLEVEL_OVERVIEW": str(self.LEVEL), "GDAL_NUM_THREADS": threads}
         with self.form.phases.one("Writing overviews") as phase, gdal_options(options):
-            if self.RESAMPLING == MODE:
-                write_modes(self.dataset, self._levels(), phase, self._touched)
+            if halves is not None:
+                write_modes(self.dataset, self._levels(), phase, halves)
+            elif self.RESAMPLING == MODE:
+                write_modes_again(self.dataset, self._levels(), phase, self._touched)
             else:
                 self.dataset.BuildOverviews(self.RESAMPLING, self._levels(), callback=phase.callback)
 
@@ -280,7 +306,7 @@ class MapRaster:
             failure = failure.__context__
         self.draft.close()
 
-    def _failure(self, error: RuntimeError) -> ResourceError:
+    def _failure(self, error: RuntimeError | OSError) -> ResourceError:
         return ResourceError(
             f"The raster {self.path} could not be written ({why_not_written(self.path, error)}).",
             "Free some disk space, or choose another folder.",

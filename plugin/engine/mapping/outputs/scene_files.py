@@ -27,7 +27,7 @@ from .class_files import ClassFile, class_files, finish_with
 from .class_rasters import ClassRaster, MembersRaster
 from .ground import ground_of
 from .layer_style import grid_style, marked, why_not_beside
-from .map_raster import CLASS_SHARE, PROBABILITY_SHARE, SMALLEST_BLOCK, Form
+from .map_raster import PROBABILITY_SHARE, SMALLEST_BLOCK, Form, class_share
 from .number_rasters import NumberRaster, ShareRaster
 from .phases import Phases
 from .refining import plan_refinement
@@ -165,7 +165,8 @@ def check_space(config: ClassifyScenesConfig, over: Window, answers: Answers, re
     passes = 2 * bool(config.refining.given())  # each reads one temporary raster and writes another
     share = size * np.dtype(config.rasters.probability_type).itemsize * PROBABILITY_SHARE * copies
     needed: dict[str | None, float] = {
-        config.output: size * (classes * copies if answers.several else copies + passes) * CLASS_SHARE
+        config.output: size
+        * (classes * class_share(config.rasters) if answers.several else class_share(config.rasters, passes))
         if not isinstance(answers, Numbers)
         else size * 4 * PROBABILITY_SHARE * copies,
         config.probabilities: share * classes,

@@ -28,7 +28,7 @@ from ..reading.tile_reader import Batch
 from .class_files import ClassFile, class_files, finish_with
 from .class_rasters import ClassRaster
 from .ground import ground_of
-from .map_raster import CLASS_SHARE, PROBABILITY_SHARE, Form, MapRaster
+from .map_raster import PROBABILITY_SHARE, Form, MapRaster, class_share
 from .names import segmentation_outputs
 from .number_rasters import NumberRaster, ShareRaster
 from .on_map_grid import OnMapGrid
@@ -182,7 +182,7 @@ def _check_space(
     a_pixel["OUTPUT"] = 4 * PROBABILITY_SHARE * copies
     if header.target is None:
         passes = 2 * bool(config.refining.given())  # each reads one temporary raster and writes another
-        a_pixel["OUTPUT"] = table.mask_dtype(table.free_value()).itemsize * CLASS_SHARE * (copies + passes)
+        a_pixel["OUTPUT"] = table.mask_dtype(table.free_value()).itemsize * class_share(config.rasters, passes)
     size = window.width * window.height
     needed = sum(int(size * a_pixel[name]) for name, path in outputs.items() if path)
     for path in outputs.values():
