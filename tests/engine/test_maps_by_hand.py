@@ -160,6 +160,24 @@ def test_a_map_is_what_one_pass_over_the_raster_says(
     assert np.array_equal(found[sure], wanted[sure]) and sure.mean() > 0.99
 
 
+def test_a_single_size_that_is_not_the_rasters_is_seen_in_large_maps_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raster, found = Raster(tmp_path, np.random.default_rng(1)), []
+    low, high = RANGES[raster.dtype]
+    head = header(["red"], whole_window=False, mean=((low + high) / 2,), std=((high - low) / 4,))
+    monkeypatch.setattr(segment, "load_model", lambda path: (Small(1, 0), head))
+    monkeypatch.setattr(segmenter, "WORTHWHILE", 0)
+    for scales, side in (([0.5], None), ([0.5], 64), ([], None)):
+        config = {
+            "input": raster.path, "model": "m", "output": str(tmp_path / "map.tif"), "tile_size": side, "halo": REACH,
+            "test_time_scales": scales, "mixed_precision": False, "device": "cpu",
+        }  # fmt: skip
+        segment.segment_raster(SegmentRasterConfig.from_json(config), Heard())
+        found.append(gdal.Open(config["output"]).ReadAsArray())
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
 def _nowhere(raster: Raster, heads: list[Any]) -> np.ndarray:
     """(H, W) bool, true where all bands that a model sees are missing."""
     seen = {raster.names.index(name) for head in heads for name in head.band_names}

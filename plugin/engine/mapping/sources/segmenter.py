@@ -142,7 +142,9 @@ def _columns(
 ) -> list[Window]:
     """Return the columns in which the networks run in strips; none if tiles suit the map better, or a network."""
     part, whole_window = opened.window, any(one.model.header.whole_window for one in networks)
-    if config.tile_size or config.averaging.times > 1 or opened.device.type != "cpu" or whole_window:
+    averaging = config.averaging
+    as_it_is = averaging.times == 1 and averaging.scales[0] == 1
+    if config.tile_size or not as_it_is or opened.device.type != "cpu" or whole_window:
         return []
     touched = touched_blocks(part, opened.info.grid, config.area)
 
