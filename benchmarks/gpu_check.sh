@@ -24,10 +24,11 @@ logs=${OUT:-$(mktemp -d)}
 if [ "$device" = cuda ]; then
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || exit 1
   "$python" -c 'import torch; print("PyTorch", torch.__version__); torch.ones(1, device="cuda")' || exit 1
-  patience=1 batches="64 16 128" many="--chips 2048 --turns 3" few="--batch 64 --chips 1024 --turns 1" raster="--size 10000 --part 10000 --turns 1 --tiles 2048 --networks c d a"
+  patience=1 batches="64 16 128" many="--chips 2048 --turns 3" few="--batch 64 --chips 1024 --turns 1"
+  raster="--size 10000 --tall 10 --seconds 10 --turns 1 --networks c d b"
 else
   patience=10 batches="2" many="--chips 4 --turns 1 --size 64" few="--batch 2 --chips 4 --turns 1 --size 64"
-  raster="--size 512 --turns 1 --steps 2 --tiles 256 --networks c a"
+  raster="--size 2048 --tall 2 --seconds 1 --turns 1 --steps 2 --networks a"
 fi
 
 status=0 summary=""

@@ -16,7 +16,8 @@ Each runs in a process of its own, in alternating turns. Printed is the best tur
 raster's own pixels, by time and by processor time, the ratio to the bare network by both, and the peak memory with all
 imports. Seconds of the job's parts follow, of which reading, writing, and network with fetching (which waits for a
 GPU) are done beside each other. With --tall N, the raster is seen N times in each direction through
-a virtual raster, so that large ones cost no space.
+a virtual raster, so that large ones cost no space. With --seconds S, the part is as large as the bare network maps in
+about S seconds: a GPU maps 10,000 × 10,000 pixels in less time than the job needs to begin.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import re
 import subprocess
@@ -41,6 +43,7 @@ from torch import nn
 from plugin.engine.classes import ClassTable
 from plugin.engine.config import SegmentRasterConfig
 from plugin.engine.device import describe_device
+from plugin.engine.errors import not_none
 from plugin.engine.events import Reporter
 from plugin.engine.mapping import segment
 from plugin.engine.mapping.outputs.segmented_files import SegmentedFiles
@@ -64,6 +67,7 @@ NETWORKS = {
 }
 SIDES = {"a": 10000, "b": 4096, "c": 4096, "d": 3072}  # of the part that is mapped
 READY, STRIP = 1024, 2**20  # side of the ready batches, and pixels in a strip
+TRIAL = 2048  # side of the part by which --seconds is turned into a size
 STEPS, PLACES = 30, 8
 LEFT, TOP = 400000.0, 5500000.0
 PARTS = {
@@ -93,7 +97,7 @@ class Log(Reporter):
 def main() -> None:
     """Time what the command line asks for, and print a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("size", 10000), ("turns", 2), ("part", 0), ("tall", 1), ("steps", STEPS)):
+    for name, default in (("size", 10000), ("turns", 2), ("part", 0), ("tall", 1), ("steps", STEPS), ("seconds", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS))
@@ -227,6 +231,10 @@ def compare(letter: str, image: Path, model: Path, side: int, given: argparse.Na
     tiles = {f"tiles of {size}": {"tile_size": size} for size in given.tiles}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in [*given.contenders, *tiles]}
     part = min(side, given.part or (side if given.tall > 1 else SIDES[letter]))
+    if given.seconds:
+        trial = run_contender({**task, "contender": "bare", "side": TRIAL, "whole": side})
+        rate = TRIAL**2 / not_none(trial)["seconds"]
+        part = min(side, max(TRIAL, math.isqrt(int(rate * given.seconds)) // TRIAL * TRIAL))
     print(f"\n({letter}) {NETWORKS[letter][0]}, {part} × {part} pixels", flush=True)
     for _ in range(given.turns):
         for name in found:
