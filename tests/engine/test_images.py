@@ -20,6 +20,7 @@ from plugin.engine.config import ExportChipsConfig
 from plugin.engine.errors import InputError
 from plugin.engine.mapping.reading.checks import check_not_input, compare_with_training, open_for
 from plugin.engine.models.header import ModelHeader
+from plugin.engine.rasters import images
 from plugin.engine.rasters.images import open_image
 from plugin.engine.rasters.raster_io import RasterReader
 
@@ -260,6 +261,29 @@ def test_the_filling_of_training_is_none_in_other_units_either(tmp_path: Path) -
 def test_an_old_model_takes_values_as_they_are_stored(tmp_path: Path) -> None:
     path = scaled(tmp_path / "a.tif", STORED, 1e-4, -0.1)
     assert (whole(open_for(header(NAMES), path, "", (), Heard())) == STORED).all()
+
+
+@pytest.mark.parametrize("source", ["ComplexSource", "AveragedSource"])
+def test_a_virtual_raster_is_scaled_as_it_is_and_not_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """What its sources do to values stays, and their paths depend on its folder."""
+    (tmp_path / "in").mkdir()
+    scaled(tmp_path / "in" / "a.tif", STORED, 1, 0)
+    own = "<ScaleOffset>5</ScaleOffset><ScaleRatio>2</ScaleRatio>" if source == "ComplexSource" else ""
+    text = "".join(
+        f'<VRTRasterBand dataType="Int32" band="{band}"><Scale>0.5</Scale><Offset>-3</Offset><{source}><SourceFilename '
+        f'relativeToVRT="1">a.tif</SourceFilename><SourceBand>{band}</SourceBand>{own}</{source}></VRTRasterBand>'
+        for band in (1, 2)
+    )
+    height, width = STORED.shape[1:]
+    text = f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{text}</VRTDataset>'
+    (tmp_path / "in" / "v.vrt").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    image = images.in_units(images.open_image("in/v.vrt"), {1: (0.5, -3.0), 2: (0.5, -3.0)})
+    found = gdal.Open(image.source).ReadAsArray()
+    values = STORED.astype(float) * 2 + 5 if own else STORED.astype(float)
+    assert np.allclose(found, values * 0.5 - 3, atol=1e-3)
 
 
 def test_a_header_keeps_its_scales() -> None:

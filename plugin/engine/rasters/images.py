@@ -17,7 +17,7 @@ from osgeo import gdal
 from ..errors import InputError
 from ..strangers.texts import parse_xml
 from ..xml_elements import Element, SubElement, tostring
-from .opening import name_of, open_any_raster, virtual_text, with_nodata
+from .opening import AS_IT_IS, name_of, open_any_raster, virtual_text, with_nodata
 from .raster_io import Scale, band_dtype, gdal_type, is_alpha, is_signed_byte
 from .stored import Stored, look_at
 
@@ -111,7 +111,7 @@ def in_units(image: Image, scales: Mapping[int, Scale], filling: Optional[float]
     bands = [dataset.GetRasterBand(number) for number in scales]
     if any(is_signed_byte(band) for band in bands):
         raise InputError(f"{image.path} holds signed bytes, which cannot be rescaled.", "Save it as Int16 first.")
-    root = parse_xml(virtual_text(gdal.Translate("", dataset, format="VRT")).encode())
+    root = parse_xml(virtual_text(gdal.Translate("", dataset, format="VRT", metadataOptions=[AS_IT_IS])).encode())
     for element in root.findall("VRTRasterBand"):
         number = int(element.attrib["band"])
         if number not in scales:
