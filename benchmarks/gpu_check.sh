@@ -25,7 +25,7 @@ if [ "$device" = cuda ]; then
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || exit 1
   "$python" -c 'import torch; print("PyTorch", torch.__version__); torch.ones(1, device="cuda")' || exit 1
   patience=1 batches="64 16 128" many="--chips 2048 --turns 3" few="--batch 64 --chips 1024 --turns 1"
-  raster="--size 10000 --tall 10 --seconds 10 --turns 1 --networks c d b"
+  raster="--size 10000 --tall 10 --seconds 6 --turns 1 --networks c d b"
 else
   patience=10 batches="2" many="--chips 4 --turns 1 --size 64" few="--batch 2 --chips 4 --turns 1 --size 64"
   raster="--size 2048 --tall 2 --seconds 1 --turns 1 --steps 2 --networks a"
