@@ -313,12 +313,12 @@ def test_batches_and_splits_without_labels_add_nothing(tmp_path, monkeypatch):
     json.dumps(result, allow_nan=False)
 
 
-def test_a_lack_of_memory_says_to_halve_the_batch(chips, tmp_path, monkeypatch):
+def test_a_lack_of_memory_for_one_chip_says_what_helps(chips, tmp_path, monkeypatch):
     def lack(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(SegmentationTask, "prepare", lack)
-    with pytest.raises(ResourceError, match=r"4 chips of 64 × 64 pixels.*Halve BATCH_SIZE"):
+    with pytest.raises(ResourceError, match=r"a single chip of 64 × 64 pixels.*a smaller BATCH_SIZE does not help"):
         train_quickly(chips, tmp_path)
 
 

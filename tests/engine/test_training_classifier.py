@@ -328,12 +328,12 @@ def test_an_orphan_leaves_its_best_as_a_checkpoint(chips, tmp_path, epochs_told)
     assert not header.finished and len(header.history) == epochs_told
 
 
-def test_a_lack_of_memory_says_to_halve_the_batch(chips, tmp_path, monkeypatch):
+def test_a_lack_of_memory_for_one_chip_says_what_helps(chips, tmp_path, monkeypatch):
     def lack(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ClassificationTask, "prepare", lack)
-    with pytest.raises(ResourceError, match=r"8 chips of 32 × 32 pixels a batch in lecture_cnn.*Halve BATCH_SIZE"):
+    with pytest.raises(ResourceError, match=r"a single chip of 32 × 32 pixels.*a smaller BATCH_SIZE does not help"):
         train_quickly(chips, tmp_path)
 
 
