@@ -261,7 +261,10 @@ def test_edges_are_continued_where_the_map_depends_on_them(halo: int) -> None:
 def test_the_decoder_needs_memory_for_what_it_sees_only() -> None:
     network = create_model("unet", "efficientnet_lite0", 4, 6).eval()
     used = Inference(network, header(4), CPU, False, Heard())
-    needed, trial = layout.memory_of(used, 6, 1), copy.deepcopy(used.network).to("meta")
+    needed, trial = (
+        layout.memory_of(used, need_per_pixel(used.network, 4).memory, 6, 1),
+        copy.deepcopy(used.network).to("meta"),
+    )
     for side in (128, 512):
         with torch.device("meta"):
             image = torch.empty(1, 4, side + 384, side + 384)

@@ -499,7 +499,7 @@ def test_the_type_is_chosen_by_places_all_over_the_raster(
 ) -> None:
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(inference, "precision", lambda device, mixed: None)
-    monkeypatch.setattr(inference.Inference, "_compare", lambda self, images, trial: seen.append(images) or "float32")
+    monkeypatch.setattr(inference.Inference, "_compare", lambda self, images, *_: seen.append(images) or "float32")
     map_raster(tmp_path / "map", image, mixed_precision=True)
     (images,) = seen
     assert images.shape == (4, 1, 512, 512)

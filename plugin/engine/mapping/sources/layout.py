@@ -64,8 +64,9 @@ def _chosen(
     header, window = model.header, opened.window
     at_once = config.batch_size * max(1.0, *map(float, config.averaging.scales)) ** 2
     memory = working_memory(opened.device) / at_once
-    needed = memory_of(network, header.outputs, config.averaging.times)
-    pixels = LARGEST_TENSOR / at_once / need_per_pixel(network.network, len(header.band_names)).largest
+    need = need_per_pixel(network.network, len(header.band_names))
+    needed = memory_of(network, need.memory, header.outputs, config.averaging.times)
+    pixels = LARGEST_TENSOR / at_once / need.largest
     seams, given = header.seams, (config.tile_size, config.halo)
     if config.halo is None and not seams and window.width * window.height >= SMALL:
         with opened.at_work(SEEN, f"an image of {SEEN} × {SEEN} pixels", "Choose cpu as DEVICE."):
@@ -81,18 +82,18 @@ def _chosen(
     return choose_layout(seams, fits, *given, waits)
 
 
-def memory_of(network: Inference, outputs: int, times: int) -> Callable[[Layout], float]:
+def memory_of(network: Inference, whole: float, outputs: int, times: int) -> Callable[[Layout], float]:
     """Return what estimates the bytes that a tile needs at a time.
 
     The encoder sees the whole halo, but the decoder, which needs more memory in most networks, only a part of it.
 
     Args:
         network: The network.
+        whole: What it needs for each pixel that encoder and decoder see, in bytes.
         outputs: Logits per pixel.
         times: How often it sees each tile.
     """
-    bands = len(network.header.band_names)
-    whole = inner = need_per_pixel(network.network, bands).memory
+    bands, inner = len(network.header.band_names), whole
     if network.unneeded_of(HALOS[-1]):
         inner = need_per_pixel(network.network, bands, 1 / 4).memory
     decoder = (whole - inner) / (1 - (1 / 2) ** 2)  # per pixel that it sees
