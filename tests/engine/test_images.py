@@ -267,7 +267,7 @@ def test_an_old_model_takes_values_as_they_are_stored(tmp_path: Path) -> None:
 def test_a_virtual_raster_is_scaled_as_it_is_and_not_its_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """What its sources do to values stays, and their paths depend on its folder."""
+    """What its sources do to values stays."""
     (tmp_path / "in").mkdir()
     scaled(tmp_path / "in" / "a.tif", STORED, 1, 0)
     own = "<ScaleOffset>5</ScaleOffset><ScaleRatio>2</ScaleRatio>" if source == "ComplexSource" else ""
@@ -284,6 +284,8 @@ def test_a_virtual_raster_is_scaled_as_it_is_and_not_its_sources(
     found = gdal.Open(image.source).ReadAsArray()
     values = STORED.astype(float) * 2 + 5 if own else STORED.astype(float)
     assert np.allclose(found, values * 0.5 - 3, atol=1e-3)
+    twice = gdal.Open(images.in_units(image, {2: (4.0, 1.0)}).source).ReadAsArray()
+    assert np.allclose(twice, [found[0], found[1] * 4 + 1], atol=1e-3)
 
 
 def test_a_header_keeps_its_scales() -> None:

@@ -147,6 +147,26 @@ def test_the_disk_is_asked_for_enough_space(
     assert 0.7 < max(taken) / asked[0] < 1
 
 
+def test_the_disk_is_asked_for_what_a_map_of_classes_needs_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its halves are not compressed."""
+
+    class Weighing(Heard):
+        def progress(self, *_: Any) -> None:
+            taken.append(sum(path.stat().st_size for path in (tmp_path / "maps").rglob("*") if path.is_file()))
+
+    asked, taken = list[int](), list[int]()
+    monkeypatch.setattr(segmented_files, "check_writable", lambda path, needed: asked.append(needed))
+    mapped(
+        tmp_path / "maps",
+        write_raster(tmp_path / "image.tif", np.full((1024, 1024), 50, np.uint8)),
+        Weighing(),
+        tile_size=512,
+    )
+    assert 0.6 < max(taken) / asked[0] < 1
+
+
 def test_pixels_below_the_least_confidence_have_no_class(tmp_path: Path) -> None:
     data, reporter = smooth(), Heard()
     image = write_raster(tmp_path / "image.tif", data, nodata=0)

@@ -17,11 +17,14 @@ from osgeo import gdal
 from ..errors import InputError
 from ..strangers.texts import parse_xml
 from ..xml_elements import Element, SubElement, tostring
-from .opening import AS_IT_IS, name_of, open_any_raster, virtual_text, with_nodata
+from .opening import name_of, open_any_raster, virtual_text, with_nodata
 from .raster_io import Scale, band_dtype, gdal_type, is_alpha, is_signed_byte
 from .stored import Stored, look_at
 
 OPAQUE = 255
+# Metadata with which GDAL makes a virtual raster of another one as it is. Otherwise it takes the sources of that one,
+# and what they do to values would be overwritten.
+AS_IT_IS = "TERRAZZO_SOURCE=as it is"
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,6 @@ WEB_DRIVERS = ("WMS", "WMTS", "WCS", "OGCAPI", "PLMOSAIC", "NGW")
 # The metadata item of rasters made for a job, with the name shown to the user.
 NAME_ITEM = "TERRAZZO_NAME"
 LONGEST_NAME = 200  # letters
-# Metadata with which GDAL makes a virtual raster of another one as it is. Otherwise it takes the sources of that one,
-# whose paths may depend on its folder, and what they do to values is mixed with what is done next.
-AS_IT_IS = "TERRAZZO_SOURCE=as it is"
 # QGIS shows a raster without a geotransform with its top left corner at the origin and pixels of one unit.
 NO_GEOTRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
@@ -84,7 +81,7 @@ def name_of(dataset: gdal.Dataset, source: str) -> str:
 
 def _placed_by_pixels(dataset: gdal.Dataset) -> gdal.Dataset:
     """Place a raster without georeference where QGIS shows it; with GDAL's default it would be upside down."""
-    placed = gdal.Translate("", dataset, format="VRT", metadataOptions=[AS_IT_IS])
+    placed = gdal.Translate("", dataset, format="VRT")
     placed.SetGeoTransform(NO_GEOTRANSFORM)
     return gdal.Open(virtual_text(placed))
 

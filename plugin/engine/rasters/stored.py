@@ -11,7 +11,7 @@ from osgeo import gdal
 
 from ..errors import InputError
 from ..windows import TOLERANCE, Grid
-from .opening import AS_IT_IS, is_upright, open_any_raster, virtual_text
+from .opening import is_upright, open_any_raster, virtual_text
 from .raster_io import RasterInfo, can_hold, describe, grid_from, is_signed_byte, mask_name
 
 
@@ -128,7 +128,7 @@ def mask_text(stored: Stored, place: int) -> str:
 
 
 def _translated(stored: Stored, options: list[str]) -> gdal.Dataset:
-    return gdal.Translate("", open_stored(stored), options=["-of", "VRT", "-q", "-mo", AS_IT_IS, *options])
+    return gdal.Translate("", open_stored(stored), options=["-of", "VRT", "-q", *options])
 
 
 def _north_up_grid(dataset: gdal.Dataset, name: str) -> Grid:
