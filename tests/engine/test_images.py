@@ -156,6 +156,17 @@ def test_a_raster_that_is_read_through_others_is_not_written_over(tmp_path: Path
         check_not_input({"OUTPUT": str(tmp_path / "a.tif")}, reader, "model.safetensors")
 
 
+@pytest.mark.parametrize("how", ["plain", "scaled", "nodata", "coarser"])
+def test_a_raster_behind_a_virtual_one_is_not_written_over(tmp_path: Path, how: str) -> None:
+    scale = 2e-4 if how == "scaled" else 1e-4
+    path = scaled(tmp_path / "a.tif", STORED, scale, -0.1)
+    gdal.BuildVRT(str(tmp_path / "v.vrt"), [path]).FlushCache()
+    model = header(NAMES, **RAW, nodata=-9999 if how == "nodata" else None)
+    reader = open_for(model, str(tmp_path / "v.vrt"), "", (), Heard(), 2.0 if how == "coarser" else None)
+    with pytest.raises(InputError, match="is the raster to be mapped"):
+        check_not_input({"OUTPUT": path}, reader, ["model.safetensors"])
+
+
 # --- scales
 
 STORED = np.random.default_rng(1).integers(1000, 7000, (2, 32, 32)).astype(np.int16)

@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..events import Reporter, Stage
 from ..files import check_kept, check_space
 from ..rasters.block_cache import limited_cache
+from ..rasters.opening import files_behind
 from ..rasters.raster_io import crs_text
 from ..threads import WORKERS, work_ahead
 from .append import Join, check_joins
@@ -77,7 +78,7 @@ def _export_chips(config: ExportChipsConfig, draft: Draft, reporter: Reporter) -
     check_target(config.output, config.overwrite or earlier is not None)
     readers = open_sources(config, reporter)
     if earlier is None:
-        read = [file for reader in readers for file in (reader.info.path, *reader.files())]
+        read = files_behind(file for reader in readers for file in (reader.info.path, *reader.files()))
         check_kept({"OUTPUT": config.output}, {"one of the rasters": [*config.input, *config.label_rasters, *read]})
     rasters = tuple(reader.info for reader in readers)
     areas = exported_areas(config, rasters)

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from osgeo import gdal
 
 from ..config import ExportChipsConfig
-from ..rasters.opening import open_any_raster
+from ..rasters.opening import files_behind, open_any_raster
 from ..sql import sql
 
 # Settings that do not change the chips; features are compared by their contents, not their path.
@@ -68,16 +68,8 @@ def _band_state(band: gdal.Band) -> list[Any]:
 
 def _files_of(dataset: gdal.Dataset) -> list[tuple[str, Any]]:
     """The files of a raster and their states, including the sources of virtual rasters."""
-    found: dict[str, Any] = {}
-    waiting: list[Any] = [dataset]
-    while waiting:
-        for file in waiting.pop().GetFileList() or ():
-            if file in found or file.endswith(STATISTICS):
-                continue
-            found[file] = _file_state(file)
-            if file.lower().endswith(".vrt"):
-                waiting.append(open_any_raster(file))
-    return sorted(found.items())
+    files = files_behind(dataset.GetFileList() or ())
+    return sorted((file, _file_state(file)) for file in files if not file.endswith(STATISTICS))
 
 
 def _file_state(path: str) -> Any:

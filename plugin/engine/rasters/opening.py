@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from osgeo import gdal
 
@@ -72,6 +72,22 @@ def open_any_raster(source: str, name: str = "") -> gdal.Dataset:
     if dataset.GetGeoTransform(can_return_null=True) is None and not dataset.GetGCPCount():
         return _placed_by_pixels(dataset)
     return dataset
+
+
+def files_behind(paths: Iterable[str]) -> list[str]:
+    """Return files of rasters, and those that the virtual rasters among them are made of.
+
+    Raises:
+        InputError: As `open_any_raster`.
+    """
+    found: dict[str, None] = {}
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path.lower().endswith(".vrt") and gdal.VSIStatL(path) is not None:
+            waiting += open_any_raster(path).GetFileList() or ()
+        found[path] = None
+    return list(found)
 
 
 def name_of(dataset: gdal.Dataset, source: str) -> str:

@@ -15,6 +15,7 @@ from ...models.header import ModelHeader
 from ...rasters.images import in_units, open_image
 from ...rasters.likeness import far_off, named_otherwise, sizes_differ
 from ...rasters.mosaics import read_mosaic
+from ...rasters.opening import files_behind
 from ...rasters.raster_io import AS_MEASURED, RasterInfo, RasterReader, Scale, scale_text, spatial_reference
 from ...rasters.regridded import read_on, with_pixel_size
 from ...rasters.stored import Stored
@@ -287,6 +288,6 @@ def check_not_input(
     outputs: Mapping[str, str | None], raster: RasterReader, models: Sequence[str], more: Sequence[str] = ()
 ) -> None:
     """Refuse to overwrite the raster, a file that it consists of, more rasters of a mosaic, or a model."""
-    # A virtual raster may not list the raster below, or list a text that is not a file.
-    files = [*more, raster.info.path, *raster.files()]
+    # A virtual raster that is made for a job may list only the one below, or a text that is not a file.
+    files = files_behind([*more, raster.info.path, *raster.files()])
     check_kept(outputs, {"the raster to be mapped": files, "the model file": models})
